@@ -1,0 +1,2 @@
+//! Placeholder until the parts below it stand.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Layouts and numbers that node and guests agree on.

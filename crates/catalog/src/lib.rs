@@ -1,0 +1,1 @@
+//! The manifest, ids, limits and rights.

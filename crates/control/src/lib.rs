@@ -1,0 +1,1 @@
+//! Deployments, store and admin API.

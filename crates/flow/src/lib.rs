@@ -1,0 +1,1 @@
+//! One invocation from start to end.

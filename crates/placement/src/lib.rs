@@ -1,0 +1,1 @@
+//! Router decisions as pure functions.

@@ -1,0 +1,1 @@
+//! Payload memory: regions, slab, ledger, capabilities, links.

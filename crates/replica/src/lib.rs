@@ -1,0 +1,1 @@
+//! Node side of process replicas: start, sandbox, supervise, call.

@@ -1,0 +1,1 @@
+//! Write Baton functions in Rust.
