@@ -1,2 +1,2 @@
-//! Placeholder until the parts below it stand.
+//! x
 fn main() {}

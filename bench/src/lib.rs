@@ -1,0 +1,4 @@
+//! Benchmarks of Baton and their yardsticks: a load generator, scenarios, process accounting, reports.
+
+pub mod load;
+pub mod units;

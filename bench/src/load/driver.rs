@@ -1,0 +1,340 @@
+//! The loop of the load generator: epoll, due times, time-outs, reconnection.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::Timespec;
+
+use super::connection::{Arrival, Connection, Flight};
+use super::response::Response;
+use super::schedule::{BACKLOG_MAX, Schedule};
+use super::{Errors, Outcome, Pace, Plan, Until};
+use crate::units::nanos;
+
+/// A request without an answer for this long is a time-out.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a run waits for its last answers.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How often time-outs are looked for and dead connections made anew.
+const HOUSEKEEPING: Duration = Duration::from_millis(50);
+/// Below this distance to the next due time the generator spins.
+const SPIN_BELOW_NS: u64 = 250_000;
+const READ_BYTES: usize = 256 * 1024;
+const EVENTS_MAX: usize = 256;
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+
+/// Why a load could not be set up.
+#[derive(Debug)]
+pub enum LoadError {
+    /// No connection could be made.
+    Connect(SocketAddr, io::Error),
+    /// The kernel refused the event set.
+    Events(io::Error),
+    /// A plan has no counted step in its cycle.
+    EmptyPlan,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(address, error) => write!(f, "no connection to {address}: {error}"),
+            Self::Events(error) => write!(f, "epoll failed: {error}"),
+            Self::EmptyPlan => f.write_str("a load plan has no counted request"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Connections to one server, kept from run to run.
+#[derive(Debug)]
+pub struct Load {
+    address: SocketAddr,
+    events: OwnedFd,
+    connections: Vec<Connection>,
+    buffer: Vec<u8>,
+}
+
+/// The state of one run.
+struct Run {
+    begun: Instant,
+    last_answer: Instant,
+    schedule: Option<Schedule>,
+    until: Until,
+    stopping: bool,
+    idle: Vec<usize>,
+    in_flight: usize,
+    outcome: Outcome,
+}
+
+impl Load {
+    /// Connects once per plan.
+    pub fn open(address: SocketAddr, plans: Vec<Plan>) -> Result<Self, LoadError> {
+        if plans.is_empty() || plans.iter().any(|plan| !plan.cycle.iter().any(|step| step.counted)) {
+            return Err(LoadError::EmptyPlan);
+        }
+        let events = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| LoadError::Events(e.into()))?;
+        let connections = plans.into_iter().map(Connection::new).collect();
+        let mut load = Self { address, events, connections, buffer: vec![0; READ_BYTES] };
+        for at in 0..load.connections.len() {
+            load.connect(at).map_err(|error| LoadError::Connect(address, error))?;
+        }
+        Ok(load)
+    }
+
+    fn connect(&mut self, at: usize) -> io::Result<()> {
+        let connection = &mut self.connections[at];
+        connection.connect(self.address)?;
+        if let Some(socket) = &connection.socket {
+            epoll::add(&self.events, socket, EventData::new_u64(at as u64), EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the plans, each from where it stands, and measures.
+    pub fn run(&mut self, pace: Pace, until: Until) -> Outcome {
+        let mut run = Run::new(pace, until);
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        run.idle = (0..self.connections.len()).rev().collect();
+        let mut housekeeping = run.begun + HOUSEKEEPING;
+        loop {
+            let now = Instant::now();
+            run.watch_end(now);
+            self.dispatch(&mut run, now);
+            if run.is_over(now) {
+                break;
+            }
+            if now >= housekeeping {
+                housekeeping = now + HOUSEKEEPING;
+                self.keep_house(&mut run, now);
+            }
+            events.clear();
+            let wait = run.wait(now);
+            // Both ends of a wait that fails (only EINTR can) come back here at once.
+            let _ = epoll::wait(&self.events, rustix::buffer::spare_capacity(&mut events), Some(&wait));
+            for event in &events {
+                let at = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+                self.serve(&mut run, at, event.flags);
+            }
+        }
+        self.abandon(&mut run);
+        run.finish()
+    }
+
+    /// Gives work to the connections that are idle now; one that fails at once has to wait for the next turn.
+    fn dispatch(&mut self, run: &mut Run, now: Instant) {
+        for _ in 0..run.idle.len() {
+            let Some(&at) = run.idle.last() else { return };
+            let origin = match &mut run.schedule {
+                None if run.stopping => return,
+                None => now,
+                Some(schedule) => {
+                    schedule.release(nanos(now - run.begun));
+                    let Some(due) = schedule.take() else { return };
+                    run.begun + Duration::from_nanos(due)
+                }
+            };
+            run.idle.pop();
+            run.in_flight += 1;
+            self.send(run, at, origin, now);
+        }
+    }
+
+    fn send(&mut self, run: &mut Run, at: usize, origin: Instant, now: Instant) {
+        if self.connections[at].socket.is_none() && self.connect(at).is_err() {
+            run.outcome.errors.connect += 1;
+            run.in_flight -= 1; // The connection stays out of `idle` until housekeeping has made it anew.
+            return;
+        }
+        match self.connections[at].send_next(origin, now) {
+            Ok(()) => self.watch_writes(at),
+            Err(_) => self.lose(run, at, |errors| &mut errors.reset),
+        }
+    }
+
+    /// Asks epoll for write events exactly while a request is partly written.
+    fn watch_writes(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        let wants = connection.is_writing();
+        if wants == connection.wants_write {
+            return;
+        }
+        if let Some(socket) = &connection.socket {
+            let flags = if wants { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            if epoll::modify(&self.events, socket, EventData::new_u64(at as u64), flags).is_ok() {
+                connection.wants_write = wants;
+            }
+        }
+    }
+
+    fn serve(&mut self, run: &mut Run, at: usize, flags: EventFlags) {
+        if flags.contains(EventFlags::OUT) {
+            match self.connections[at].write_on() {
+                Ok(()) => self.watch_writes(at),
+                Err(_) => return self.lose(run, at, |errors| &mut errors.reset),
+            }
+        }
+        match self.connections[at].read(&mut self.buffer) {
+            Arrival::Nothing => {}
+            Arrival::Response(response) => self.take_response(run, at, response),
+            Arrival::Gone if self.connections[at].flight.is_none() => {
+                self.connections[at].disconnect();
+            }
+            Arrival::Gone => self.lose(run, at, |errors| &mut errors.reset),
+            Arrival::Malformed => self.lose(run, at, |errors| &mut errors.malformed),
+        }
+    }
+
+    fn take_response(&mut self, run: &mut Run, at: usize, response: Response) {
+        let now = Instant::now();
+        let connection = &mut self.connections[at];
+        let Some(flight) = connection.flight.take() else { return };
+        if response.close {
+            connection.disconnect();
+        }
+        run.record(&flight, response, now);
+        if flight.step.counted {
+            run.in_flight -= 1;
+            if run.schedule.is_none() && !run.stopping {
+                run.in_flight += 1;
+                self.send(run, at, now, now);
+            } else {
+                run.idle.push(at);
+            }
+        } else {
+            // The counted request that this one prepares is as late as it was; only the preparation is taken out.
+            self.send(run, at, flight.origin + (now - flight.sent), now);
+        }
+    }
+
+    /// Gives a connection and its request up; the socket is made anew at the next send.
+    fn lose(&mut self, run: &mut Run, at: usize, kind: impl Fn(&mut Errors) -> &mut u64) {
+        *kind(&mut run.outcome.errors) += 1;
+        if self.connections[at].disconnect().is_some() {
+            run.in_flight -= 1;
+            run.idle.push(at);
+        }
+    }
+
+    fn keep_house(&mut self, run: &mut Run, now: Instant) {
+        for at in 0..self.connections.len() {
+            let connection = &self.connections[at];
+            match &connection.flight {
+                Some(flight) if now - flight.sent > REQUEST_TIMEOUT => {
+                    self.lose(run, at, |errors| &mut errors.timeout);
+                }
+                None if connection.socket.is_none() && !run.idle.contains(&at) => {
+                    if self.connect(at).is_ok() {
+                        run.idle.push(at);
+                    } else {
+                        run.outcome.errors.connect += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends what a run left in flight.
+    fn abandon(&mut self, run: &mut Run) {
+        for at in 0..self.connections.len() {
+            if self.connections[at].flight.is_some() {
+                self.lose(run, at, |errors| &mut errors.timeout);
+            }
+            if self.connections[at].socket.is_none() {
+                let _ = self.connect(at);
+            }
+        }
+    }
+}
+
+impl Run {
+    fn new(pace: Pace, until: Until) -> Self {
+        let schedule = match (pace, until) {
+            (Pace::Open(rate), Until::Elapsed(time)) => Some(Schedule::new(rate, nanos(time), BACKLOG_MAX)),
+            (Pace::Open(rate), Until::Answered(count)) => {
+                let duration = Duration::from_secs_f64(count as f64 / rate.max(1e-3));
+                Some(Schedule::new(rate, nanos(duration), BACKLOG_MAX))
+            }
+            (Pace::Closed, _) => None,
+        };
+        let begun = Instant::now();
+        Self {
+            begun,
+            last_answer: begun,
+            schedule,
+            until,
+            stopping: false,
+            idle: Vec::new(),
+            in_flight: 0,
+            outcome: Outcome {
+                latencies: Histogram::new_with_bounds(100, LATENCY_NS_MAX, 3)
+                    .expect("invariant: the bounds are in order"),
+                answered: 0,
+                elapsed: Duration::ZERO,
+                body_bytes: 0,
+                errors: Errors::default(),
+                last_status: None,
+            },
+        }
+    }
+
+    /// Notices that no further request shall be sent.
+    fn watch_end(&mut self, now: Instant) {
+        self.stopping |= match (self.until, &self.schedule) {
+            (_, Some(schedule)) => schedule.is_done(),
+            (Until::Elapsed(time), None) => now - self.begun >= time,
+            (Until::Answered(count), None) => self.outcome.answered + self.outcome.errors.total() >= count,
+        };
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let planned = match self.until {
+            Until::Elapsed(time) => time,
+            Until::Answered(_) => Duration::MAX / 2,
+        };
+        (self.stopping && self.in_flight == 0)
+            || now.saturating_duration_since(self.begun) > planned + DRAIN_MAX
+    }
+
+    fn record(&mut self, flight: &Flight, response: Response, now: Instant) {
+        if !flight.step.expect.contains(&response.status) {
+            self.outcome.errors.status += 1;
+            self.outcome.last_status = Some(response.status);
+        } else if flight.step.counted {
+            self.outcome.latencies.saturating_record(nanos(now.saturating_duration_since(flight.origin)));
+            self.outcome.answered += 1;
+            self.outcome.body_bytes += response.body_bytes;
+        }
+        self.last_answer = now;
+        if let Until::Answered(count) = self.until {
+            self.stopping |= self.outcome.answered + self.outcome.errors.total() >= count;
+        }
+    }
+
+    /// How long the generator may sleep.
+    fn wait(&self, now: Instant) -> Timespec {
+        let housekeeping = nanos(HOUSEKEEPING);
+        let ns = match &self.schedule {
+            Some(schedule) if !self.idle.is_empty() => {
+                schedule.next_in(nanos(now - self.begun)).unwrap_or(housekeeping).min(housekeeping)
+            }
+            _ => housekeeping,
+        };
+        let ns = if ns < SPIN_BELOW_NS { 0 } else { ns - SPIN_BELOW_NS };
+        Timespec { tv_sec: 0, tv_nsec: i64::try_from(ns).unwrap_or(0) }
+    }
+
+    fn finish(mut self) -> Outcome {
+        if let Some(mut schedule) = self.schedule {
+            self.outcome.errors.unsent += schedule.dropped() + schedule.abandon();
+        }
+        self.outcome.elapsed = self.last_answer - self.begun;
+        self.outcome
+    }
+}
