@@ -1,1 +1,32 @@
 //! The manifest, ids, limits and rights.
+//!
+//! ```text
+//!   baton.toml ──Manifest::parse──▶ Manifest ──serde──▶ store, admin API ──serde──▶ Manifest
+//!                                      │ routes
+//!                                      └──RouteTable::compile──▶ RouteTable::find(method, path)
+//! ```
+//!
+//! A [`Manifest`] is valid by construction on both roads: reading `baton.toml` and reading JSON run the same
+//! checks, so nothing further down looks for an edge to nowhere or a size of zero again. This crate does no
+//! input or output: whoever reads the file passes its text.
+#![forbid(unsafe_code)]
+
+pub mod limits;
+mod manifest;
+mod names;
+mod nearest;
+mod rights;
+mod routes;
+mod units;
+mod words;
+
+pub use manifest::{
+    App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Pool, Scale, Site, Step,
+};
+pub use names::{AppName, FunctionName, NameFault};
+pub use rights::Rights;
+pub use routes::{
+    Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
+};
+pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
+pub use words::{Fallback, Isolation, PoolRights, Trust};

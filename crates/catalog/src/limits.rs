@@ -1,0 +1,86 @@
+//! Every maximum of a manifest, by name.
+//!
+//! A manifest is input from a person: each list and each text in it is bounded, so that nothing built from a
+//! manifest (a route table, a link per edge, an environment block) can grow without bound.
+
+use crate::units::{ByteSize, TimeSpan};
+
+/// Longest `baton.toml`, in bytes.
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+/// Longest app or function name, in characters.
+pub const NAME_CHARS_MAX: usize = 48;
+/// Most functions of one app.
+pub const FUNCTIONS_MAX: usize = 64;
+/// Most routes of one app.
+pub const ROUTES_MAX: usize = 1024;
+/// Most functions that one function may declare to call.
+pub const CALLS_PER_FUNCTION_MAX: usize = 32;
+/// Most call edges of one app: each costs a ring per pair of replicas.
+pub const EDGES_MAX: usize = 512;
+/// Longest route pattern, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 1024;
+/// Most segments of a route pattern.
+pub const SEGMENTS_MAX: usize = 32;
+/// Most parameters of a route pattern, its wildcard included.
+pub const PARAMS_MAX: usize = 8;
+/// Longest parameter name, in characters.
+pub const PARAM_NAME_CHARS_MAX: usize = 48;
+/// Most methods of one route.
+pub const METHODS_PER_ROUTE_MAX: usize = 16;
+/// Longest method, in characters.
+pub const METHOD_CHARS_MAX: usize = 32;
+/// Most environment entries of one function.
+pub const ENV_ENTRIES_MAX: usize = 128;
+/// Longest environment entry, name and value together, in bytes.
+pub const ENV_ENTRY_BYTES_MAX: usize = 32 * 1024;
+/// Most arguments of one function.
+pub const ARGS_MAX: usize = 128;
+/// Longest argument, in bytes.
+pub const ARG_BYTES_MAX: usize = 32 * 1024;
+/// Most outgoing hosts of one function.
+pub const NETWORK_HOSTS_MAX: usize = 64;
+/// Longest outgoing host, in bytes: what DNS allows, a colon and a port.
+pub const HOST_BYTES_MAX: usize = 253 + 6;
+/// Longest path or command of a build, in bytes.
+pub const BUILD_TEXT_BYTES_MAX: usize = 4096;
+
+/// Smallest pool.
+pub const POOL_SIZE_MIN: ByteSize = ByteSize::from_mib(1);
+/// Largest pool.
+pub const POOL_SIZE_MAX: ByteSize = ByteSize::from_mib(1 << 20);
+/// Pool of an app that declares none.
+pub const POOL_SIZE_DEFAULT: ByteSize = ByteSize::from_mib(256);
+/// The pool's size is a multiple of this where huge pages are asked for.
+pub const HUGE_PAGE: ByteSize = ByteSize::from_mib(2);
+/// Smallest memory bound of a replica.
+pub const MEMORY_MIN: ByteSize = ByteSize::from_mib(1);
+/// Largest memory bound of a replica.
+pub const MEMORY_MAX: ByteSize = ByteSize::from_mib(1 << 20);
+/// Memory bound of a function that declares none.
+pub const MEMORY_DEFAULT: ByteSize = ByteSize::from_mib(64);
+
+/// Shortest time that a call may be given.
+pub const TIMEOUT_MIN: TimeSpan = TimeSpan::from_millis(1);
+/// Longest time that a call may be given.
+pub const TIMEOUT_MAX: TimeSpan = TimeSpan::from_millis(15 * 60 * 1000);
+/// Time-out of a function that declares none.
+pub const TIMEOUT_DEFAULT: TimeSpan = TimeSpan::from_millis(2_000);
+/// Shortest idle time before a replica above `scale.min` is let go.
+pub const IDLE_MIN: TimeSpan = TimeSpan::from_millis(1_000);
+/// Longest idle time.
+pub const IDLE_MAX: TimeSpan = TimeSpan::from_millis(24 * 60 * 60 * 1000);
+/// Idle time of a function that declares none.
+pub const IDLE_DEFAULT: TimeSpan = TimeSpan::from_millis(60_000);
+
+/// Most replicas of one function.
+pub const REPLICAS_MAX: u32 = 64;
+/// Most requests at once in one replica.
+pub const CONCURRENCY_MAX: u32 = 1024;
+/// Most calls that wait for one function.
+pub const QUEUE_MAX: u32 = 65_536;
+/// Waiting calls of a function that declares no bound.
+pub const QUEUE_DEFAULT: u32 = 128;
+/// Smallest share of a core, in thousandths.
+pub const CPU_MILLI_MIN: u32 = 10;
+/// Largest share of the machine, in thousandths of a core.
+pub const CPU_MILLI_MAX: u32 = 1_024_000;

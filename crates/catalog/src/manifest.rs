@@ -1,0 +1,176 @@
+//! The manifest: what an app declares.
+//!
+//! Reading goes in two passes. [`parse`](Manifest::parse) turns text into values and knows the place of each;
+//! `check` looks at the finished values only, names the place by its [`Site`], and so serves JSON as well, where
+//! no line exists. Whatever holds a [`Manifest`] made by either road may rely on every limit of
+//! [`limits`](crate::limits), on call edges and routes that lead to functions of the same app, and on routes that
+//! do not clash.
+
+mod check;
+mod fault;
+mod parse;
+mod read;
+mod site;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::fault::{Location, ManifestError, ManifestFault};
+pub use self::site::{Site, Step};
+use crate::limits;
+use crate::names::{AppName, FunctionName};
+use crate::routes::{Route, RouteTable};
+use crate::units::{ByteSize, Cores, TimeSpan};
+use crate::words::{Fallback, Isolation, PoolRights, Trust};
+
+/// An app as its `baton.toml` declares it, every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "site::Unchecked")]
+pub struct Manifest {
+    /// The app itself.
+    pub app: App,
+    /// Its pool.
+    pub pool: Pool,
+    /// Its functions.
+    pub functions: BTreeMap<FunctionName, Function>,
+    /// Its routes, in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// The app as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// Its name, unique on a node.
+    pub name: AppName,
+    /// How finely memory keys follow buffers inside a cell.
+    #[serde(default)]
+    pub trust: Trust,
+}
+
+/// The app's payload memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// How large it is.
+    pub size: ByteSize,
+    /// Whether it is made of huge pages.
+    pub huge_pages: bool,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { size: limits::POOL_SIZE_DEFAULT, huge_pages: false }
+    }
+}
+
+/// One function.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Function {
+    /// Where its artifact comes from.
+    pub build: Build,
+    /// What holds its replicas.
+    pub isolation: Isolation,
+    /// What to do where the machine lacks what the isolation needs.
+    pub fallback: Fallback,
+    /// The only functions that it may call, in the order of the file.
+    pub calls: Vec<FunctionName>,
+    /// How long one call of it may take.
+    pub timeout: TimeSpan,
+    /// How much memory of its own one replica may use.
+    pub memory: ByteSize,
+    /// How much of the cores one replica may use; unbounded if absent.
+    pub cpu: Option<Cores>,
+    /// Its right to the mapping of the app's pool.
+    pub pool: PoolRights,
+    /// How many replicas, and how busy.
+    pub scale: Scale,
+    /// The hosts that it may reach, `host` or `host:port`; none by default.
+    pub network: Vec<String>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// Where a function's artifact comes from. Paths are relative to the manifest's directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Build {
+    /// A Cargo package, built by the node.
+    Cargo {
+        /// The package's directory.
+        dir: PathBuf,
+    },
+    /// Any command that leaves an artifact behind.
+    Command {
+        /// The command, run by `sh -c` in the manifest's directory.
+        command: String,
+        /// The file that it leaves behind.
+        output: PathBuf,
+    },
+    /// A file that is there already.
+    Artifact {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// How many replicas a function has, and how busy each may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// Replicas that are always there.
+    pub min: u32,
+    /// Replicas that there may be.
+    pub max: u32,
+    /// Requests at once in one replica.
+    pub concurrency: u32,
+    /// How long a replica above `min` idles before it is let go.
+    pub idle: TimeSpan,
+    /// Calls that may wait for this function; one more is refused.
+    pub queue: u32,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { min: 1, max: 1, concurrency: 1, idle: limits::IDLE_DEFAULT, queue: limits::QUEUE_DEFAULT }
+    }
+}
+
+impl Manifest {
+    /// Reads a `baton.toml`; `file` only serves the error message.
+    ///
+    /// # Errors
+    /// The first fault, with its place in the text and what to do about it.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ManifestError> {
+        parse::manifest(text).map_err(|fault| ManifestError::at(file, text, fault))
+    }
+
+    /// A function by name.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.get(name)
+    }
+
+    /// Every declared call edge, caller first.
+    pub fn edges(&self) -> impl Iterator<Item = (&FunctionName, &FunctionName)> {
+        self.functions
+            .iter()
+            .flat_map(|(caller, function)| function.calls.iter().map(move |callee| (caller, callee)))
+    }
+
+    /// The app's routes, compiled; each leads to its function.
+    ///
+    /// # Errors
+    /// Routes clash, which no manifest that was read has.
+    pub fn route_table(&self) -> Result<RouteTable<FunctionName>, Box<crate::routes::RouteClash>> {
+        RouteTable::compile(self.routes.iter().map(|route| (route.clone(), route.function.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

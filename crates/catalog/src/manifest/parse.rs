@@ -1,0 +1,206 @@
+//! From TOML to values: keys, types and the grammar of single values.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::check;
+use super::fault::{Location, ManifestFault};
+use super::read::{Located, Reader, text, wrong_type};
+use super::{App, Build, Function, Manifest, Pool, Scale, Site};
+use crate::limits;
+use crate::names::{AppName, FunctionName, NameFault};
+use crate::routes::{Method, Route};
+use crate::units::Cores;
+
+const DOCUMENT_KEYS: &[&str] = &["app", "pool", "functions", "routes"];
+const APP_KEYS: &[&str] = &["name", "trust"];
+const POOL_KEYS: &[&str] = &["size", "huge_pages"];
+const FUNCTION_KEYS: &[&str] = &[
+    "build",
+    "artifact",
+    "isolation",
+    "fallback",
+    "calls",
+    "timeout",
+    "memory",
+    "cpu",
+    "pool",
+    "scale",
+    "network",
+    "env",
+    "args",
+];
+const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
+const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
+const ROUTE_KEYS: &[&str] = &["path", "methods", "function"];
+
+pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
+    if text.len() > limits::MANIFEST_BYTES_MAX {
+        return Err(Located::new(0..0, ManifestFault::FileTooLarge { bytes: text.len() }));
+    }
+    let document = DeTable::parse(text).map_err(|error| {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        Located::new(span, ManifestFault::Syntax { message: error.message().to_owned() })
+    })?;
+    let document = document.get_ref();
+    let reader = Reader::open(String::new(), document, 0..0, DOCUMENT_KEYS)?;
+    let manifest = Manifest {
+        app: app(&reader)?,
+        pool: pool(&reader)?,
+        functions: functions(&reader)?,
+        routes: routes(&reader)?,
+    };
+    check::manifest(&manifest).map_err(|misplaced| {
+        let mut fault = misplaced.fault;
+        if let ManifestFault::DuplicateRoute { clash, first_line } = &mut *fault {
+            let first = Site::default().then("routes").then(clash.first).then("path").span(document);
+            *first_line = Some(Location::of(text, first).line);
+        }
+        Located { span: misplaced.site.span(document), fault }
+    })?;
+    Ok(manifest)
+}
+
+fn app(document: &Reader<'_, '_>) -> Result<App, Located> {
+    let table = document.table("app", APP_KEYS)?;
+    let table = document.required(table, "app", "a table [app] with name = \"NAME\"")?;
+    let name = table.required(table.text("name")?, "name", "name = \"NAME\"")?;
+    Ok(App { name: named(name, AppName::new)?, trust: table.word("trust")? })
+}
+
+fn pool(document: &Reader<'_, '_>) -> Result<Pool, Located> {
+    let Some(table) = document.table("pool", POOL_KEYS)? else { return Ok(Pool::default()) };
+    let defaults = Pool::default();
+    Ok(Pool {
+        size: table.size("size")?.unwrap_or(defaults.size),
+        huge_pages: table.bool("huge_pages")?.unwrap_or(defaults.huge_pages),
+    })
+}
+
+fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Function>, Located> {
+    let Some(value) = document.get("functions") else { return Ok(BTreeMap::new()) };
+    let table = value.get_ref().as_table().ok_or_else(|| wrong_type("functions", "a table", value))?;
+    let mut functions = BTreeMap::new();
+    // In the order of the text, so that the first fault of the file is the one that is told.
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
+        let name = named((key.span(), key.get_ref()), FunctionName::new)?;
+        let path = format!("functions.{name}");
+        let table = value.get_ref().as_table().ok_or_else(|| wrong_type(&path, "a table", value))?;
+        let reader = Reader::open(path, table, key.span(), FUNCTION_KEYS)?;
+        functions.insert(name.clone(), function(&name, &reader)?);
+    }
+    Ok(functions)
+}
+
+fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Located> {
+    let calls = table.texts("calls")?.unwrap_or_default();
+    let owned = |(_, text): (Range<usize>, &str)| text.to_owned();
+    Ok(Function {
+        build: build(name, table)?,
+        isolation: table.word("isolation")?,
+        fallback: table.word("fallback")?,
+        calls: calls.into_iter().map(|callee| named(callee, FunctionName::new)).collect::<Result<_, _>>()?,
+        timeout: table.time("timeout")?.unwrap_or(limits::TIMEOUT_DEFAULT),
+        memory: table.size("memory")?.unwrap_or(limits::MEMORY_DEFAULT),
+        cpu: cpu(table)?,
+        pool: table.word("pool")?,
+        scale: scale(table)?,
+        network: table.texts("network")?.unwrap_or_default().into_iter().map(owned).collect(),
+        env: env(table)?,
+        args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
+    })
+}
+
+fn build(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Build, Located> {
+    let artifact = table.text("artifact")?;
+    let Some(build) = table.table("build", BUILD_KEYS)? else {
+        let Some((_, path)) = artifact else {
+            return Err(Located::new(table.span(), ManifestFault::NoBuild { function: name.to_string() }));
+        };
+        return Ok(Build::Artifact { path: path.into() });
+    };
+    let (cargo, command, output) = (build.text("cargo")?, build.text("command")?, build.text("output")?);
+    let half = |missing| Err(Located::new(build.span(), ManifestFault::HalfBuild { missing }));
+    match (artifact, cargo, command, output) {
+        (None, Some((_, dir)), None, None) => Ok(Build::Cargo { dir: dir.into() }),
+        (None, None, Some((_, command)), Some((_, output))) => {
+            Ok(Build::Command { command: command.to_owned(), output: output.into() })
+        }
+        (None, None, Some(_), None) => half("output"),
+        (None, None, None, Some(_)) => half("command"),
+        (None, None, None, None) => {
+            Err(Located::new(build.span(), ManifestFault::NoBuild { function: name.to_string() }))
+        }
+        _ => Err(Located::new(build.span(), ManifestFault::TwoBuilds { function: name.to_string() })),
+    }
+}
+
+fn cpu(table: &Reader<'_, '_>) -> Result<Option<Cores>, Located> {
+    let Some((span, cores)) = table.float("cpu")? else { return Ok(None) };
+    let expected = "a positive number such as 0.5";
+    let wrong = |_| ManifestFault::WrongType { key: table.key("cpu"), expected, found: "this number" };
+    Cores::try_from(cores).map(Some).map_err(|fault| Located::new(span, wrong(fault)))
+}
+
+fn scale(table: &Reader<'_, '_>) -> Result<Scale, Located> {
+    let Some(table) = table.table("scale", SCALE_KEYS)? else { return Ok(Scale::default()) };
+    let defaults = Scale::default();
+    let min = table.count("min")?.unwrap_or(defaults.min);
+    Ok(Scale {
+        min,
+        // A floor without a ceiling is a fixed number of replicas.
+        max: table.count("max")?.unwrap_or(min.max(defaults.max)),
+        concurrency: table.count("concurrency")?.unwrap_or(defaults.concurrency),
+        idle: table.time("idle")?.unwrap_or(defaults.idle),
+        queue: table.count("queue")?.unwrap_or(defaults.queue),
+    })
+}
+
+fn env(table: &Reader<'_, '_>) -> Result<BTreeMap<String, String>, Located> {
+    let Some(value) = table.get("env") else { return Ok(BTreeMap::new()) };
+    let name = table.key("env");
+    let entries = value.get_ref().as_table().ok_or_else(|| wrong_type(&name, "a table of texts", value))?;
+    let mut env = BTreeMap::new();
+    for (key, value) in entries {
+        let key = key.get_ref().to_string();
+        let (_, value) = text(&format!("{name}.{key}"), value)?;
+        env.insert(key, value.to_owned());
+    }
+    Ok(env)
+}
+
+fn routes(document: &Reader<'_, '_>) -> Result<Vec<Route>, Located> {
+    let Some(items) = document.list("routes", "tables [[routes]]")? else { return Ok(Vec::new()) };
+    items.iter().map(route).collect()
+}
+
+fn route(value: &Spanned<DeValue<'_>>) -> Result<Route, Located> {
+    let table = value.get_ref().as_table().ok_or_else(|| wrong_type("routes", "tables [[routes]]", value))?;
+    let table = Reader::open("routes".to_owned(), table, value.span(), ROUTE_KEYS)?;
+    let (span, path) = table.required(table.text("path")?, "path", "path = \"/PATH\"")?;
+    let bad = |fault| ManifestFault::Path { path: path.to_owned(), fault };
+    let path = path.parse().map_err(|fault| Located::new(span, bad(fault)))?;
+    let methods = match table.texts("methods")? {
+        Some(methods) => methods.into_iter().map(method).collect::<Result<_, _>>()?,
+        None => vec![Method::get()],
+    };
+    let function = table.required(table.text("function")?, "function", "function = \"NAME\"")?;
+    Ok(Route { path, methods, function: named(function, FunctionName::new)? })
+}
+
+fn method((span, text): (Range<usize>, &str)) -> Result<Method, Located> {
+    let bad = |fault| ManifestFault::Method { method: text.to_owned(), fault };
+    text.parse().map_err(|fault| Located::new(span, bad(fault)))
+}
+
+fn named<N>(
+    (span, name): (Range<usize>, &str),
+    new: impl FnOnce(&str) -> Result<N, NameFault>,
+) -> Result<N, Located> {
+    new(name).map_err(|fault| Located::new(span, ManifestFault::Name { name: name.to_owned(), fault }))
+}

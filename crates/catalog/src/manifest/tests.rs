@@ -1,0 +1,1 @@
+//! What a manifest says, and what is said of a bad one.

@@ -1,0 +1,1 @@
+//! Lookups against expectations and against a plain oracle.

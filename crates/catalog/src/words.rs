@@ -1,0 +1,128 @@
+//! The settings of a manifest that take one word out of a few.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::rights::Rights;
+
+/// A setting with a closed vocabulary.
+pub(crate) trait Word: Sized + Copy {
+    /// Every word, in the order in which messages name them.
+    const WORDS: &'static [&'static str];
+    /// The setting that a word names.
+    fn from_word(word: &str) -> Option<Self>;
+}
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$variant_meta])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// The word that the manifest uses.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl Word for $name {
+            const WORDS: &'static [&'static str] = &[$($word),+];
+
+            fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// How finely memory keys follow buffers inside a cell.
+    Trust {
+        /// A function reaches only the buffers that it holds.
+        #[default]
+        Buffer = "buffer",
+        /// The app's functions share one key for payloads.
+        App = "app",
+    }
+}
+
+words! {
+    /// What holds a replica.
+    Isolation {
+        /// A sandboxed Linux process.
+        #[default]
+        Process = "process",
+        /// A native compartment inside a cell, behind a memory key.
+        Compartment = "compartment",
+        /// A Wasm instance inside a cell.
+        Wasm = "wasm",
+    }
+}
+
+words! {
+    /// What to do where the machine lacks what an isolation setting needs.
+    Fallback {
+        /// Refuse the deployment.
+        #[default]
+        Refuse = "refuse",
+        /// Run the function as a process.
+        Process = "process",
+    }
+}
+
+words! {
+    /// A function's declared right to the mapping of its app's pool.
+    PoolRights {
+        /// Mapped writable: the function allocates and fills buffers.
+        #[default]
+        Write = "write",
+        /// Mapped read-only: the function reads what it is handed and passes it on.
+        Read = "read",
+        /// Not mapped: the function handles no payloads.
+        None = "none",
+    }
+}
+
+impl PoolRights {
+    /// The widest rights that a capability of this function can carry.
+    #[must_use]
+    pub const fn rights(self) -> Rights {
+        match self {
+            Self::Write => Rights::ALL,
+            Self::Read => Rights::READ.and(Rights::PASS),
+            Self::None => Rights::NONE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_names_its_own_setting() {
+        for word in Isolation::WORDS {
+            assert_eq!(Isolation::from_word(word).unwrap().as_str(), *word);
+            assert_eq!(
+                serde_json::to_string(&Isolation::from_word(word).unwrap()).unwrap(),
+                format!("{word:?}")
+            );
+        }
+        assert_eq!(PoolRights::from_word("rw"), None);
+    }
+
+    #[test]
+    fn a_function_without_the_pool_has_no_rights() {
+        assert!(PoolRights::None.rights().is_none());
+        assert!(!PoolRights::Read.rights().contains(Rights::WRITE));
+    }
+}
