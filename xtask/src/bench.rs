@@ -1,0 +1,56 @@
+//! `cargo xtask bench` and `cargo xtask soak`: builds everything in release, then runs the measuring binary.
+
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::builds::{self, BuildError};
+use crate::project::Project;
+
+/// How long a benchmark may take.
+const BENCH_LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// How long a soak may take on top of its minutes: start, warm-up, drain.
+const SOAK_EXTRA: Duration = Duration::from_secs(600);
+
+/// Which benchmark.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// The name and the options, as `baton bench` takes them
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true, value_name = "NAME")]
+    args: Vec<String>,
+}
+
+/// How long to soak.
+#[derive(Debug, Args)]
+pub(crate) struct SoakOptions {
+    /// Minutes under load
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_080))]
+    minutes: u64,
+}
+
+/// Builds all, the yardsticks included, and runs `baton bench`.
+pub(crate) fn run(project: &Project, options: &Options) -> Result<(), BuildError> {
+    build_all(project)?;
+    let baton = project.release_binary("baton").map_err(BuildError::Metadata)?;
+    let mut command = Command::new(baton);
+    command.arg("bench").args(&options.args).current_dir(project.root());
+    project.runner().run(&mut command, BENCH_LIMIT).map_err(BuildError::Run)
+}
+
+/// Builds all and runs the soak.
+pub(crate) fn soak(project: &Project, options: &SoakOptions) -> Result<(), BuildError> {
+    build_all(project)?;
+    let bench = project.release_binary("baton-bench").map_err(BuildError::Metadata)?;
+    let mut command = Command::new(bench);
+    command.args(["soak", "--minutes", &options.minutes.to_string()]).current_dir(project.root());
+    let limit = SOAK_EXTRA + Duration::from_secs(options.minutes * 60);
+    project.runner().run(&mut command, limit).map_err(BuildError::Run)
+}
+
+fn build_all(project: &Project) -> Result<(), BuildError> {
+    builds::binaries(project, &["baton", "baton-bench"])?;
+    builds::grpc_yardstick(project)?;
+    builds::guests(project)
+}

@@ -1,0 +1,275 @@
+//! `cargo xtask test`: every test that fits in CI, in the order of what fails soonest.
+//!
+//! Tests are built in the dev profile and binaries in release, each once. Loom has a target directory of its own, since its
+//! `--cfg` would rebuild everything else. nextest comes last: its summary is the last line, which CI reads.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::builds::{self, BUILD_LIMIT};
+use crate::child::RunError;
+use crate::project::Project;
+use crate::steps::{self, Outcome, Step, StepError};
+use crate::tidy;
+use crate::tools;
+
+/// How long a step that only checks may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(900);
+/// How long all tests together may take, their build not counted.
+const TESTS_LIMIT: Duration = Duration::from_secs(900);
+/// How long the pool's tests may take under valgrind.
+const MEMORY_LIMIT: Duration = Duration::from_secs(420);
+/// How long each fuzz target runs in CI.
+const FUZZ_SMOKE_SECONDS: u64 = 5;
+/// How long building and starting the fuzz targets may take on top of their own time.
+const FUZZ_LIMIT: Duration = Duration::from_secs(600);
+/// How many fuzz targets there may be for [`FUZZ_LIMIT`] to hold.
+const FUZZ_TARGETS_MAX: u64 = 16;
+/// Where nextest's own limits are.
+const NEXTEST_CONFIG: &str = "xtask/nextest.toml";
+
+/// What to test.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave out what needs release builds, installed tools or minutes: end-to-end, loom, fuzz, valgrind
+    #[arg(long)]
+    quick: bool,
+    /// Run this step alone (repeatable)
+    #[arg(long, value_name = "STEP", value_parser = step_names())]
+    only: Vec<String>,
+}
+
+type StepResult = Result<Outcome, Box<dyn Error>>;
+
+/// What the steps work on.
+struct Suite<'a> {
+    project: &'a Project,
+    quick: bool,
+}
+
+/// Runs the steps that the options leave.
+pub(crate) fn run(project: &Project, options: &Options) -> Result<(), StepError> {
+    let wanted = |step: &&Step<Suite<'_>>| match options.only.as_slice() {
+        [] => step.quick || !options.quick,
+        only => only.iter().any(|name| name == step.name),
+    };
+    let steps = all_steps();
+    steps::run(&Suite { project, quick: options.quick }, steps.iter().filter(wanted))
+}
+
+/// `cargo xtask fuzz`: the fuzz targets, each for so many seconds.
+pub(crate) fn fuzz(project: &Project, seconds: u64) -> Result<(), RunError> {
+    let mut command = project.cargo_in(&project.root().join("fuzz"), &["test", "--release"]);
+    // The first is for targets that loop by themselves, the second for those that bolero drives.
+    command.env("BATON_FUZZ_SECONDS", seconds.to_string());
+    command.env("BOLERO_RANDOM_TEST_TIME_MS", (seconds * 1000).to_string());
+    let limit = FUZZ_LIMIT + Duration::from_secs(seconds * FUZZ_TARGETS_MAX);
+    project.runner().run(&mut command, limit)
+}
+
+fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
+    vec![
+        Step { name: "tools", quick: false, run: Suite::tools },
+        Step { name: "format", quick: true, run: Suite::format },
+        Step { name: "tidy", quick: true, run: Suite::tidy },
+        Step { name: "clippy", quick: true, run: Suite::clippy },
+        Step { name: "docs", quick: false, run: Suite::docs },
+        Step { name: "licences", quick: true, run: Suite::licences },
+        Step { name: "doctests", quick: true, run: Suite::doctests },
+        Step { name: "memory", quick: false, run: Suite::memory },
+        Step { name: "loom", quick: false, run: Suite::loom },
+        Step { name: "fuzz", quick: false, run: Suite::fuzz },
+        Step { name: "binaries", quick: false, run: Suite::binaries },
+        Step { name: "guests", quick: false, run: Suite::guests },
+        Step { name: "build-tests", quick: true, run: Suite::build_tests },
+        Step { name: "tests", quick: true, run: Suite::tests },
+    ]
+}
+
+fn step_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(all_steps().iter().map(|step| step.name).collect::<Vec<_>>())
+}
+
+impl Suite<'_> {
+    fn check(&self, command: &mut Command, limit: Duration) -> StepResult {
+        self.project.runner().run(command, limit)?;
+        Ok(Outcome::Done)
+    }
+
+    fn tools(&self) -> StepResult {
+        tools::install_missing(self.project.runner(), &[&tools::VALGRIND, &tools::CHROMIUM])?;
+        Ok(Outcome::Done)
+    }
+
+    fn format(&self) -> StepResult {
+        let args = ["fmt", "--all", "--check"];
+        for guest in self.project.guests() {
+            self.check(&mut self.project.cargo_in(&guest, &args), CHECK_LIMIT)?;
+        }
+        self.check(&mut self.project.cargo(&args), CHECK_LIMIT)
+    }
+
+    fn tidy(&self) -> StepResult {
+        tidy::run(self.project)?;
+        Ok(Outcome::Done)
+    }
+
+    fn clippy(&self) -> StepResult {
+        let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        self.check(&mut self.project.cargo(&args), BUILD_LIMIT)?;
+        if !self.quick {
+            for guest in self.project.guests() {
+                self.check(&mut self.project.cargo_in(&guest, &args), BUILD_LIMIT)?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn docs(&self) -> StepResult {
+        let mut command =
+            self.project.cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+        self.check(command.env("RUSTDOCFLAGS", "-D warnings"), BUILD_LIMIT)
+    }
+
+    fn licences(&self) -> StepResult {
+        if tools::find("cargo-deny").is_none() {
+            return Ok(Outcome::Skipped("cargo-deny is not installed, deny.toml is not checked".into()));
+        }
+        let args = ["deny", "--workspace", "check", "bans", "licenses", "sources"];
+        self.check(&mut self.project.cargo(&args), CHECK_LIMIT)
+    }
+
+    fn doctests(&self) -> StepResult {
+        self.check(&mut self.project.cargo(&["test", "--workspace", "--doc", "--quiet"]), BUILD_LIMIT)
+    }
+
+    /// The pool's unit tests under valgrind, which sees reads of freed or never written memory.
+    fn memory(&self) -> StepResult {
+        if tools::VALGRIND.find().is_none() {
+            return Ok(Outcome::Skipped("valgrind is not installed".into()));
+        }
+        let mut command = self.project.cargo(&["test", "--package", "baton-pool", "--lib", "--quiet"]);
+        command.env(
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER",
+            "valgrind --quiet --error-exitcode=9 --leak-check=no --fair-sched=yes",
+        );
+        command.env("PROPTEST_CASES", "8");
+        self.check(&mut command, MEMORY_LIMIT)
+    }
+
+    /// The pool's lock-free parts under every interleaving that loom can think of.
+    fn loom(&self) -> StepResult {
+        if !mentions_loom(&self.project.root().join("crates/pool/src")) {
+            return Ok(Outcome::Skipped("crates/pool has no loom tests".into()));
+        }
+        let args = ["test", "--package", "baton-pool", "--release", "--lib", "loom_"];
+        let mut command = self.project.cargo(&args);
+        command.env("RUSTFLAGS", "--cfg loom");
+        command.env("CARGO_TARGET_DIR", self.project.target_dir()?.join("loom"));
+        command.env("CARGO_PROFILE_RELEASE_LTO", "off");
+        command.env("LOOM_MAX_PREEMPTIONS", "3");
+        self.check(&mut command, CHECK_LIMIT)
+    }
+
+    fn fuzz(&self) -> StepResult {
+        if !self.project.root().join("fuzz/Cargo.toml").is_file() {
+            return Ok(Outcome::Skipped("there are no fuzz targets".into()));
+        }
+        fuzz(self.project, FUZZ_SMOKE_SECONDS)?;
+        Ok(Outcome::Done)
+    }
+
+    fn binaries(&self) -> StepResult {
+        builds::binaries(self.project, &["baton", "baton-bench"])?;
+        Ok(Outcome::Done)
+    }
+
+    fn guests(&self) -> StepResult {
+        builds::guests(self.project)?;
+        Ok(Outcome::Done)
+    }
+
+    fn build_tests(&self) -> StepResult {
+        let mut command = match has_nextest() {
+            true => self.nextest(&["--no-run"]),
+            false => self.cargo_test(&["--no-run"]),
+        };
+        self.check(&mut command, BUILD_LIMIT)
+    }
+
+    /// All tests; the end-to-end ones find the release binaries by these two variables.
+    fn tests(&self) -> StepResult {
+        let mut command = if has_nextest() { self.nextest(&[]) } else { self.cargo_test(&[]) };
+        command.env("BATON_BIN", self.project.release_binary("baton")?);
+        command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
+        self.check(&mut command, TESTS_LIMIT)
+    }
+
+    fn nextest(&self, more: &[&str]) -> Command {
+        let mut command = self.project.cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+        command.args(["--config-file", NEXTEST_CONFIG, "--profile", "ci"]);
+        if self.quick {
+            command.args(["--filterset", "not package(baton-e2e)"]);
+        }
+        command.args(more);
+        command
+    }
+
+    fn cargo_test(&self, more: &[&str]) -> Command {
+        println!("cargo-nextest is not installed: cargo test takes its place");
+        let mut command = self.project.cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+        if self.quick {
+            command.args(["--exclude", "baton-e2e"]);
+        }
+        command.args(more);
+        command
+    }
+}
+
+fn has_nextest() -> bool {
+    tools::find("cargo-nextest").is_some()
+}
+
+/// Whether any source below a directory is written for loom.
+fn mentions_loom(directory: &Path) -> bool {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| match path.is_dir() {
+        true => mentions_loom(&path),
+        false => std::fs::read_to_string(path).is_ok_and(|text| text.contains("fn loom_")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn step_names_are_unique_and_the_tests_come_last() {
+        let names: Vec<_> = all_steps().iter().map(|step| step.name).collect();
+        let unique: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+        assert_eq!(names.last(), Some(&"tests"));
+    }
+
+    #[test]
+    fn quick_leaves_out_what_needs_release_builds() {
+        let steps = all_steps();
+        let quick: Vec<_> = steps.iter().filter(|step| step.quick).map(|step| step.name).collect();
+        assert_eq!(quick, ["format", "tidy", "clippy", "licences", "doctests", "build-tests", "tests"]);
+    }
+
+    #[test]
+    fn loom_tests_are_looked_for_in_every_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("ring");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(inner.join("tests.rs"), "fn other() {}").unwrap();
+        assert!(!mentions_loom(directory.path()));
+        std::fs::write(inner.join("model.rs"), "fn loom_one_writer() {}").unwrap();
+        assert!(mentions_loom(directory.path()));
+    }
+}
