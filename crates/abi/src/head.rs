@@ -1,0 +1,176 @@
+//! Encoding of a head: method, path, parameters and headers in front of, or beside, a payload.
+//!
+//! A head is a run of records, each `tag (1) | name length (1) | value length (2, little end first) | name | value`.
+//! The reader never allocates, never panics and stops with an error at the first record that does not fit.
+
+use crate::limits::HEAD_MAX_BYTES;
+
+/// What a record means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Field {
+    /// Value: the HTTP method.
+    Method = 1,
+    /// Value: the path, percent-encoded as it came.
+    Path = 2,
+    /// Value: the query without its question mark.
+    Query = 3,
+    /// Name and value of a path parameter.
+    Param = 4,
+    /// Name (lower case) and value of a header.
+    Header = 5,
+}
+
+impl Field {
+    const fn from_u8(raw: u8) -> Option<Field> {
+        Some(match raw {
+            1 => Field::Method,
+            2 => Field::Path,
+            3 => Field::Query,
+            4 => Field::Param,
+            5 => Field::Header,
+            _ => return None,
+        })
+    }
+}
+
+/// One record of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What it means.
+    pub field: Field,
+    /// Name, empty for fields that have none.
+    pub name: &'a str,
+    /// Value, any bytes for headers.
+    pub value: &'a [u8],
+}
+
+const RECORD_PREFIX_BYTES: usize = 4;
+
+/// Why a record could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodeError {
+    /// Name over 255 bytes or value over 65,535 bytes.
+    RecordTooLong,
+    /// The head would exceed the space that it has.
+    Full,
+}
+
+/// Bytes that a record takes.
+#[must_use]
+pub const fn record_bytes(name: &str, value: &[u8]) -> usize {
+    RECORD_PREFIX_BYTES + name.len() + value.len()
+}
+
+/// Writes one record at `at` in `out`; returns the offset behind it.
+///
+/// # Errors
+/// [`EncodeError`] if the record cannot be encoded or does not fit; `out` is unchanged then.
+pub fn write_record(
+    out: &mut [u8],
+    at: usize,
+    field: Field,
+    name: &str,
+    value: &[u8],
+) -> Result<usize, EncodeError> {
+    let name_len = u8::try_from(name.len()).map_err(|_| EncodeError::RecordTooLong)?;
+    let value_len = u16::try_from(value.len()).map_err(|_| EncodeError::RecordTooLong)?;
+    let end = at.checked_add(record_bytes(name, value)).ok_or(EncodeError::Full)?;
+    if end > HEAD_MAX_BYTES {
+        return Err(EncodeError::Full);
+    }
+    let space = out.get_mut(at..end).ok_or(EncodeError::Full)?;
+    let (prefix, rest) = space.split_at_mut(RECORD_PREFIX_BYTES);
+    let [low, high] = value_len.to_le_bytes();
+    prefix.copy_from_slice(&[field as u8, name_len, low, high]);
+    let (name_space, value_space) = rest.split_at_mut(name.len());
+    name_space.copy_from_slice(name.as_bytes());
+    value_space.copy_from_slice(value);
+    Ok(end)
+}
+
+/// Why a head could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedHead {
+    /// Bytes left when the record that does not fit began.
+    pub left: usize,
+}
+
+/// Iterates over the records of a head. After an error it ends.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+}
+
+/// The records of `head`.
+#[must_use]
+pub const fn records(head: &[u8]) -> Records<'_> {
+    Records { rest: head }
+}
+
+impl<'a> Records<'a> {
+    fn take(&mut self) -> Option<Record<'a>> {
+        let (prefix, rest) = self.rest.split_first_chunk::<RECORD_PREFIX_BYTES>()?;
+        let [field, name_len, low, high] = *prefix;
+        let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
+        let field = Field::from_u8(field)?;
+        let name = core::str::from_utf8(name).ok()?;
+        self.rest = rest;
+        Some(Record { field, name, value })
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, MalformedHead>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        match self.take() {
+            Some(record) => Some(Ok(record)),
+            None => {
+                let left = self.rest.len();
+                self.rest = &[];
+                Some(Err(MalformedHead { left }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut out = [0u8; 64];
+        let at = write_record(&mut out, 0, Field::Method, "", b"GET").unwrap();
+        let at = write_record(&mut out, at, Field::Header, "accept", b"*/*").unwrap();
+        let mut read = records(&out[..at]);
+        assert_eq!(read.next(), Some(Ok(Record { field: Field::Method, name: "", value: b"GET" })));
+        assert_eq!(read.next(), Some(Ok(Record { field: Field::Header, name: "accept", value: b"*/*" })));
+        assert_eq!(read.next(), None);
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_leaves_the_space_alone() {
+        let mut out = [7u8; 8];
+        assert_eq!(write_record(&mut out, 0, Field::Path, "", b"12345"), Err(EncodeError::Full));
+        assert_eq!(out, [7u8; 8]);
+        assert_eq!(
+            write_record(&mut [0; 70_000], 0, Field::Header, "x", &[0; 65_536]),
+            Err(EncodeError::RecordTooLong)
+        );
+    }
+
+    #[test]
+    fn truncated_and_unknown_records_end_with_one_error() {
+        for bad in [&b"\x02\x00\x05\x00abc"[..], b"\x09\x00\x00\x00", b"\x05", b"\x05\x01\x00\x00\xff"] {
+            let mut read = records(bad);
+            assert_eq!(read.next(), Some(Err(MalformedHead { left: bad.len() })), "{bad:?}");
+            assert_eq!(read.next(), None);
+        }
+    }
+}

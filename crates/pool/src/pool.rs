@@ -1,0 +1,431 @@
+//! The node's side of an app's payload memory: region, ledger and capability table as one.
+//!
+//! Every message of a replica is an allegation here: the ledger decides what exists and where it lies, the table only
+//! says who claims it. A claim that the ledger does not bear out is a [`Refusal`]; nothing changes then.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX, slots_for};
+use baton_abi::{Extent, Rights};
+
+use crate::capability::{Capability, CapabilityError, CapabilityTable, Handle, Hold, NODE, Range, State};
+use crate::ledger::{Full, Ledger, LedgerError, LedgerSlot, NOBODY, Place};
+use crate::placed::Placed;
+use crate::region::{self, Access, Mapping, RegionError};
+
+/// From this many dirty bytes on, whole pages go back to the kernel instead of being overwritten with zeros.
+const PUNCH_FROM: u64 = 1 << 20;
+
+/// Why the node did not believe a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The ledger knows better.
+    Ledger(LedgerError),
+    /// The replica does not hold what it sends.
+    Capability(CapabilityError),
+}
+
+/// One app's payload memory.
+#[derive(Debug)]
+pub struct Pool {
+    fd: OwnedFd,
+    mapping: Arc<Mapping>,
+    bytes: u64,
+    ledger_fd: OwnedFd,
+    ledger: Ledger,
+    table_fd: OwnedFd,
+    table: CapabilityTable,
+    slots: u32,
+    // Derived ranges that were ever given to a replica: the part of the table that is worth scanning.
+    arenas_used: u32,
+    orphans: Vec<Handle>,
+}
+
+/// A buffer in the node's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeBuffer {
+    /// Its capability.
+    pub handle: Handle,
+    /// Where it lies in the pool.
+    pub place: Place,
+}
+
+/// What a replica handed to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The capability, now the node's.
+    pub handle: Handle,
+    /// Where the bytes lie in the pool.
+    pub place: Place,
+}
+
+/// What a dead replica left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Buffers that are back.
+    pub buffers: u32,
+    /// Buffers that others still read; they come back when those are done.
+    pub orphaned: u32,
+}
+
+fn placed<T: crate::placed::SharedLayout>(fd: BorrowedFd<'_>, len: u32) -> Result<Placed<T>, RegionError> {
+    let malformed = RegionError { step: "laying out a table", errno: rustix::io::Errno::INVAL };
+    let bytes = (len as usize).checked_mul(size_of::<T>()).ok_or(malformed)?;
+    let mapping = Arc::new(Mapping::new(fd, bytes, Access::ReadWrite)?);
+    Placed::mapped(&mapping, 0, len as usize).ok_or(malformed)
+}
+
+impl Pool {
+    /// Makes a pool of `bytes`.
+    ///
+    /// # Errors
+    /// [`RegionError`] naming what the kernel refused.
+    pub fn create(app: &str, bytes: u64, huge_pages: bool) -> Result<Pool, RegionError> {
+        let bytes = bytes.next_multiple_of(if huge_pages { 2 << 20 } else { 4096 });
+        let slots = slots_for(bytes);
+        let entries = slots + REPLICAS_MAX * DERIVED_MAX;
+        let fd = region::create(&format!("baton-pool-{app}"), bytes, huge_pages)?;
+        let too_large = RegionError { step: "mapping the pool", errno: rustix::io::Errno::NOMEM };
+        let len = usize::try_from(bytes).map_err(|_| too_large)?;
+        let mapping = Arc::new(Mapping::new(&fd, len, Access::ReadWrite)?);
+        let ledger_bytes = u64::from(slots) * size_of::<LedgerSlot>() as u64;
+        let ledger_fd = region::create(&format!("baton-ledger-{app}"), ledger_bytes, false)?;
+        let table_bytes = u64::from(entries) * size_of::<crate::capability::Entry>() as u64;
+        let table_fd = region::create(&format!("baton-caps-{app}"), table_bytes, false)?;
+        let ledger = Ledger::new(placed(ledger_fd.as_fd(), slots)?, bytes);
+        let table = CapabilityTable::new(placed(table_fd.as_fd(), entries)?);
+        Ok(Pool {
+            fd,
+            mapping,
+            bytes,
+            ledger_fd,
+            ledger,
+            table_fd,
+            table,
+            slots,
+            arenas_used: 0,
+            orphans: Vec::new(),
+        })
+    }
+
+    /// Bytes of the pool.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Buffer slots.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The region; [`region::read_only`] makes of it what a reader gets.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The ledger's region. Replicas get it read-only.
+    #[must_use]
+    pub fn ledger_fd(&self) -> BorrowedFd<'_> {
+        self.ledger_fd.as_fd()
+    }
+
+    /// The capability table's region.
+    #[must_use]
+    pub fn table_fd(&self) -> BorrowedFd<'_> {
+        self.table_fd.as_fd()
+    }
+
+    /// The mapping, for bodies that are written to sockets in place.
+    #[must_use]
+    pub fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
+    }
+
+    /// First table entry of the derived range of the replica at `index` (below [`REPLICAS_MAX`]).
+    pub fn derived_base(&mut self, index: u32) -> u32 {
+        self.arenas_used = self.arenas_used.max(index + 1).min(REPLICAS_MAX);
+        self.slots + index * DERIVED_MAX
+    }
+
+    fn derived(&self) -> core::ops::Range<u32> {
+        self.slots..self.slots + self.arenas_used * DERIVED_MAX
+    }
+
+    /// A buffer of `len` bytes for the node itself.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn alloc(&mut self, len: u64) -> Result<NodeBuffer, Full> {
+        let buffer = self.ledger.alloc(len)?;
+        let handle = Handle { index: buffer.slot, generation: buffer.generation };
+        self.table.grant(handle, Range { offset: 0, len: 0 }, Hold::held(NODE));
+        Ok(NodeBuffer { handle, place: buffer.place })
+    }
+
+    /// A buffer of `len` bytes for the stash of replica `holder`, without a byte of anyone else in it.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn grant(&mut self, len: u64, holder: u16) -> Result<Handle, Full> {
+        let buffer = self.ledger.alloc(len)?;
+        if buffer.dirty_by != holder {
+            self.zero(buffer.place.offset, buffer.dirty_len.min(buffer.place.capacity));
+            self.ledger.mark_clean(buffer.slot);
+        }
+        let handle = Handle { index: buffer.slot, generation: buffer.generation };
+        self.table.grant(handle, Range { offset: 0, len: 0 }, Hold::new(State::Stashed, holder));
+        Ok(handle)
+    }
+
+    fn zero(&self, offset: u64, len: u64) {
+        let pages = offset.next_multiple_of(4096)..(offset + len) / 4096 * 4096;
+        if len < PUNCH_FROM
+            || pages.end <= pages.start
+            || !region::punch(self.fd.as_fd(), pages.start, pages.end - pages.start)
+        {
+            self.mapping.zero(offset, len);
+            return;
+        }
+        self.mapping.zero(offset, pages.start - offset);
+        self.mapping.zero(pages.end, offset + len - pages.end);
+    }
+
+    /// Writes `bytes` at `at` in a buffer of the node's. `false` if they do not fit.
+    pub fn write(&self, buffer: &NodeBuffer, at: u64, bytes: &[u8]) -> bool {
+        match at.checked_add(bytes.len() as u64) {
+            Some(end) if end <= buffer.place.capacity => self.mapping.write(buffer.place.offset + at, bytes),
+            _ => false,
+        }
+    }
+
+    /// Puts a buffer of the node's on the way to `holder`; its range is what was written. What lies behind the
+    /// range from an owner before is zeroed.
+    ///
+    /// # Errors
+    /// [`CapabilityError`] when the table was tampered with.
+    pub fn send(
+        &mut self,
+        buffer: &NodeBuffer,
+        range: Range,
+        holder: u16,
+        invocation: u64,
+    ) -> Result<(), CapabilityError> {
+        let (dirty_by, dirty_len) = self.ledger.dirt(buffer.handle.index);
+        let end = range.offset.saturating_add(range.len);
+        if dirty_by != holder && dirty_len > end {
+            self.zero(buffer.place.offset + end, dirty_len - end);
+            self.ledger.mark_clean(buffer.handle.index);
+        }
+        self.table.describe(buffer.handle, range, invocation);
+        self.table
+            .transfer(buffer.handle, Hold::held(NODE), Hold::new(State::FromNode, holder))
+            .map(|_rights| ())
+    }
+
+    /// Takes back what [`Pool::send`] put on the way, if the replica has not taken it yet.
+    pub fn unsend(&self, buffer: &NodeBuffer, holder: u16) -> bool {
+        self.table.transfer(buffer.handle, Hold::new(State::FromNode, holder), Hold::held(NODE)).is_ok()
+    }
+
+    /// Takes over what `holder` alleges to send.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing changes then.
+    pub fn receive(&mut self, extent: Extent, holder: u16) -> Result<Received, Refusal> {
+        let handle = Handle { index: extent.handle, generation: extent.generation };
+        let place = if handle.index < self.slots {
+            self.ledger.check(handle.index, handle.generation, extent.offset, extent.len)
+        } else {
+            let found = self
+                .table
+                .look(handle.index)
+                .filter(|found| found.handle == handle)
+                .ok_or(Refusal::Capability(CapabilityError::Index { index: handle.index }))?;
+            let named = Range { offset: extent.offset, len: extent.len };
+            if !found.range.contains(named) {
+                let error = CapabilityError::OutOfBounds { named, has: found.range };
+                return Err(Refusal::Capability(error));
+            }
+            self.ledger.check(found.slot, found.slot_generation, extent.offset, extent.len)
+        }
+        .map_err(Refusal::Ledger)?;
+        let rights = self
+            .table
+            .transfer(handle, Hold::new(State::ToNode, holder), Hold::held(NODE))
+            .map_err(Refusal::Capability)?;
+        if !rights.allows(Rights::READ) {
+            self.release(handle);
+            let error = CapabilityError::Denied { need: Rights::READ, has: rights };
+            return Err(Refusal::Capability(error));
+        }
+        Ok(Received { handle, place })
+    }
+
+    /// Takes back a buffer that `holder` says it does not need any more.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing changes then.
+    pub fn free_by(&mut self, handle: Handle, holder: u16) -> Result<(), Refusal> {
+        if handle.index >= self.slots {
+            // A derived capability that its holder gave up: the orphan above it may come back now.
+            self.sweep();
+            return Ok(());
+        }
+        self.ledger.check(handle.index, handle.generation, 0, 0).map_err(Refusal::Ledger)?;
+        let stashed = Hold::new(State::Stashed, holder);
+        let orphan = Hold::new(State::Orphan, NODE);
+        self.table
+            .transfer(handle, stashed, orphan)
+            .or_else(|_| self.table.transfer(handle, Hold::held(holder), orphan))
+            .map_err(Refusal::Capability)?;
+        self.bury(handle, holder);
+        Ok(())
+    }
+
+    /// An orphan comes back now, or when the last capability derived from it is gone.
+    fn bury(&mut self, handle: Handle, dirty_by: u16) -> bool {
+        let Some(found) = self.table.look(handle.index) else { return false };
+        // Frozen buffers are the only ones that can have been shared beyond a call.
+        if found.rights != Rights::ALL && self.table.has_derived(handle, self.derived()) {
+            self.orphans.push(handle);
+            return false;
+        }
+        self.table.clear(handle.index);
+        // A refusal means that it is back already; there is nothing left to do then.
+        let _ = self.ledger.free(handle.index, handle.generation, dirty_by, found.high_water);
+        true
+    }
+
+    /// Takes back every orphan whose derived capabilities are gone. Returns how many are left.
+    pub fn sweep(&mut self) -> usize {
+        for handle in core::mem::take(&mut self.orphans) {
+            self.bury(handle, NOBODY);
+        }
+        self.orphans.len()
+    }
+
+    /// The node does not need a buffer any more, one of its own or one that it received.
+    pub fn release(&mut self, handle: Handle) {
+        if handle.index < self.slots {
+            if self.table.transfer(handle, Hold::held(NODE), Hold::new(State::Orphan, NODE)).is_ok() {
+                self.bury(handle, NOBODY);
+            }
+        } else if self.table.transfer(handle, Hold::held(NODE), Hold::new(State::Released, NODE)).is_ok() {
+            self.sweep();
+        }
+    }
+
+    /// Takes back everything that replica `dead` held or had on its way. `keeps` says of every other hold whether
+    /// someone who lives stands behind it.
+    pub fn reclaim(&mut self, dead: u16, keeps: impl Fn(Hold) -> bool) -> Reclaimed {
+        let lost = |hold: Hold| match hold.state {
+            State::InFlight => !keeps(hold),
+            State::Orphan => false,
+            State::Free | State::Released | State::Revoked => true,
+            _ => hold.holder == dead || (hold.holder != NODE && !keeps(hold)),
+        };
+        for found in self.table.scan(self.derived()).filter(|found| found.hold.state.is_live()) {
+            if lost(found.hold) {
+                // Someone else may have moved it on meanwhile: then it is not the dead replica's any more.
+                let _ = self.table.transfer(found.handle, found.hold, Hold::new(State::Released, NODE));
+            }
+        }
+        let out: Vec<(u32, u32)> = self.ledger.out().collect();
+        let mut reclaimed = Reclaimed::default();
+        for (slot, generation) in out {
+            let handle = Handle { index: slot, generation };
+            let claimed = self.table.look(slot).filter(|found| found.handle == handle);
+            // An entry that does not even name the buffer was overwritten by a liar: the ledger decides.
+            let taken = claimed.is_none_or(|found| {
+                lost(found.hold)
+                    && self.table.transfer(handle, found.hold, Hold::new(State::Orphan, NODE)).is_ok()
+            });
+            if taken && self.bury_dirty(handle) {
+                reclaimed.buffers += 1;
+            } else if taken {
+                reclaimed.orphaned += 1;
+            }
+        }
+        self.sweep();
+        reclaimed
+    }
+
+    /// As [`Pool::bury`] for a buffer whose last holder may not have said how much it wrote.
+    fn bury_dirty(&mut self, handle: Handle) -> bool {
+        let whole = self.ledger.view().place(handle.index, handle.generation);
+        if let Ok(place) = whole {
+            let range =
+                self.table.look(handle.index).map_or(Range { offset: 0, len: 0 }, |found| found.range);
+            self.table.describe(handle, Range { offset: 0, len: place.capacity }, 0);
+            self.table.describe(handle, range, 0);
+        }
+        let named = self.table.look(handle.index).is_some_and(|found| found.handle == handle);
+        if !named {
+            self.table.clear(handle.index);
+            return self.ledger.free(handle.index, handle.generation, NOBODY, u64::MAX).is_ok();
+        }
+        self.bury(handle, NOBODY)
+    }
+
+    /// Every capability that gives someone access now, the node's own included.
+    pub fn capabilities(&self) -> impl Iterator<Item = Capability> + '_ {
+        let roots = self.ledger.out().filter_map(|(slot, generation)| {
+            self.table.look(slot).filter(|found| found.handle.generation == generation)
+        });
+        roots.chain(self.table.scan(self.derived())).filter(|found| {
+            found.hold.state.is_live() && found.slot_generation == self.generation_of(found.slot)
+        })
+    }
+
+    fn generation_of(&self, slot: u32) -> u32 {
+        match self.ledger.view().place(slot, 0) {
+            Err(LedgerError::Stale { has, .. }) => has,
+            _ => 0,
+        }
+    }
+
+    /// How much of the pool is in whose hands.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let stashed = self
+            .ledger
+            .out()
+            .filter_map(|(slot, _)| self.table.look(slot))
+            .filter(|found| found.hold.state == State::Stashed)
+            .count();
+        let out = self.ledger.buffers_out();
+        let stashed = u32::try_from(stashed).unwrap_or(u32::MAX);
+        Usage {
+            pool_bytes: self.bytes,
+            free_bytes: self.ledger.bytes_free(),
+            buffers_out: out,
+            buffers_stashed: stashed,
+            buffers_in_use: out.saturating_sub(stashed),
+            orphans: u32::try_from(self.orphans.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// How much of a pool is in whose hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of the pool.
+    pub pool_bytes: u64,
+    /// Bytes that no buffer has.
+    pub free_bytes: u64,
+    /// Buffers that the ledger has given out.
+    pub buffers_out: u32,
+    /// Of these, empty ones in the stashes of replicas.
+    pub buffers_stashed: u32,
+    /// Of these, ones that carry something.
+    pub buffers_in_use: u32,
+    /// Buffers without an owner that someone still reads.
+    pub orphans: u32,
+}
+
+#[cfg(test)]
+mod tests;

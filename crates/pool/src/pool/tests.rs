@@ -1,0 +1,169 @@
+//! Tests of the node's side: hand-over, refusals, zeroing, reclaim.
+
+use super::*;
+
+const A: u16 = 1;
+const B: u16 = 2;
+
+fn pool() -> Pool {
+    Pool::create("test", 4 << 20, false).unwrap()
+}
+
+fn extent(handle: Handle, offset: u64, len: u64) -> Extent {
+    Extent { handle: handle.index, generation: handle.generation, offset, len }
+}
+
+/// Replica `holder` takes what the node sent and sends it back.
+fn bounce(pool: &mut Pool, buffer: &NodeBuffer, holder: u16) {
+    let table = CapabilityTable::new(placed(pool.table_fd(), pool.slots()).unwrap());
+    table.transfer(buffer.handle, Hold::new(State::FromNode, holder), Hold::held(holder)).unwrap();
+    table.transfer(buffer.handle, Hold::held(holder), Hold::new(State::ToNode, holder)).unwrap();
+}
+
+fn read(pool: &Pool, place: Place, len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    assert!(pool.mapping().read(place.offset, &mut out));
+    out
+}
+
+#[test]
+fn a_payload_goes_out_and_comes_back_by_capability() {
+    let mut pool = pool();
+    let buffer = pool.alloc(100).unwrap();
+    assert!(pool.write(&buffer, 0, b"hello"));
+    pool.send(&buffer, Range { offset: 0, len: 5 }, A, 7).unwrap();
+    bounce(&mut pool, &buffer, A);
+    let back = pool.receive(extent(buffer.handle, 0, 5), A).unwrap();
+    assert_eq!(read(&pool, back.place, 5), b"hello");
+    pool.release(back.handle);
+    assert_eq!(pool.usage().buffers_out, 0);
+    assert_eq!(pool.usage().free_bytes, pool.bytes());
+}
+
+#[test]
+fn what_was_not_handed_over_is_refused() {
+    let mut pool = pool();
+    let buffer = pool.alloc(100).unwrap();
+    let own = extent(buffer.handle, 0, 5);
+    assert!(matches!(pool.receive(own, A), Err(Refusal::Capability(_))), "the node's own buffer");
+    pool.send(&buffer, Range { offset: 0, len: 5 }, A, 7).unwrap();
+    bounce(&mut pool, &buffer, A);
+    assert!(matches!(pool.receive(own, B), Err(Refusal::Capability(_))), "another replica's");
+    let stale = Extent { generation: buffer.handle.generation + 1, ..own };
+    assert!(matches!(pool.receive(stale, A), Err(Refusal::Ledger(LedgerError::Stale { .. }))));
+    let wide = Extent { len: u64::MAX, ..own };
+    assert!(matches!(pool.receive(wide, A), Err(Refusal::Ledger(LedgerError::OutOfBounds { .. }))));
+    let forged = Extent { handle: u32::MAX - 1, ..own };
+    assert!(matches!(pool.receive(forged, A), Err(Refusal::Capability(_))));
+    assert!(pool.receive(own, A).is_ok());
+    assert!(pool.receive(own, A).is_err(), "twice");
+}
+
+#[test]
+fn a_double_free_by_a_replica_is_refused() {
+    let mut pool = pool();
+    let handle = pool.grant(256, A).unwrap();
+    assert!(pool.free_by(handle, B).is_err());
+    assert!(pool.free_by(handle, A).is_ok());
+    assert!(pool.free_by(handle, A).is_err());
+    assert_eq!(pool.usage().buffers_out, 0);
+}
+
+#[test]
+fn another_owner_never_sees_old_bytes() {
+    for len in [200, 40_000, 2 << 20] {
+        let mut pool = pool();
+        let first = pool.grant(len, A).unwrap();
+        let place = pool.ledger.view().place(first.index, first.generation).unwrap();
+        let secret = vec![0x5a; usize::try_from(place.capacity).unwrap()];
+        assert!(pool.mapping().write(place.offset, &secret));
+        pool.table.describe(first, Range { offset: 0, len: place.capacity }, 0);
+        pool.free_by(first, A).unwrap();
+        let second = pool.grant(len, B).unwrap();
+        let place = pool.ledger.view().place(second.index, second.generation).unwrap();
+        let seen = read(&pool, place, usize::try_from(place.capacity).unwrap());
+        assert!(seen.iter().all(|&byte| byte == 0), "{len}");
+    }
+}
+
+#[test]
+fn slack_behind_a_payload_is_zeroed_before_it_is_handed_over() {
+    let mut pool = pool();
+    let first = pool.grant(1000, A).unwrap();
+    let place = pool.ledger.view().place(first.index, first.generation).unwrap();
+    assert!(pool.mapping().write(place.offset, &[0x5a; 1000]));
+    pool.table.describe(first, Range { offset: 0, len: 1000 }, 0);
+    pool.free_by(first, A).unwrap();
+    let buffer = pool.alloc(1000).unwrap();
+    assert_eq!(buffer.place, place, "recycled");
+    assert!(pool.write(&buffer, 0, b"new"));
+    pool.send(&buffer, Range { offset: 0, len: 3 }, B, 0).unwrap();
+    let seen = read(&pool, place, 1000);
+    assert_eq!(&seen[..3], b"new");
+    assert!(seen[3..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn everything_of_a_dead_replica_comes_back() {
+    let mut pool = pool();
+    let stashed = pool.grant(256, A).unwrap();
+    let held = pool.grant(256, A).unwrap();
+    pool.table.transfer(held, Hold::new(State::Stashed, A), Hold::held(A)).unwrap();
+    let flying = pool.grant(256, A).unwrap();
+    pool.table.transfer(flying, Hold::new(State::Stashed, A), Hold::new(State::InFlight, 4)).unwrap();
+    let others = pool.grant(256, B).unwrap();
+    let sent = pool.alloc(256).unwrap();
+    pool.send(&sent, Range { offset: 0, len: 9 }, A, 1).unwrap();
+    let own = pool.alloc(256).unwrap();
+    let reclaimed = pool.reclaim(A, |hold| hold.holder == B && hold.state != State::InFlight);
+    assert_eq!(reclaimed, Reclaimed { buffers: 4, orphaned: 0 });
+    assert_eq!(pool.usage().buffers_out, 2);
+    for dead in [stashed, held, flying] {
+        assert!(pool.ledger.check(dead.index, dead.generation, 0, 0).is_err());
+    }
+    pool.free_by(others, B).unwrap();
+    pool.release(own.handle);
+    assert_eq!(pool.usage().buffers_out, 0);
+}
+
+#[test]
+fn a_liar_that_overwrites_the_table_leaks_nothing() {
+    let mut pool = pool();
+    let handle = pool.grant(256, A).unwrap();
+    pool.table.clear(handle.index);
+    assert_eq!(pool.usage().buffers_out, 1);
+    assert_eq!(pool.reclaim(A, |_| false).buffers, 1);
+    assert_eq!(pool.usage().buffers_out, 0);
+}
+
+#[test]
+fn a_shared_buffer_outlives_its_owner_until_the_last_reader_is_done() {
+    let mut pool = pool();
+    let base = pool.derived_base(0);
+    let root = pool.grant(256, A).unwrap();
+    pool.table.transfer(root, Hold::new(State::Stashed, A), Hold::held(A)).unwrap();
+    pool.table.describe(root, Range { offset: 0, len: 64 }, 0);
+    pool.table.restrict(root, A, Rights::FROZEN).unwrap();
+    let what = crate::capability::Derivation {
+        range: Range { offset: 0, len: 64 },
+        rights: Rights::FROZEN,
+        expiry_ns: 0,
+        to: Hold::held(B),
+    };
+    let child = pool.table.derive(root, A, base, what).unwrap();
+    assert_eq!(pool.reclaim(A, |hold| hold.holder == B), Reclaimed { buffers: 0, orphaned: 1 });
+    assert_eq!(pool.usage().orphans, 1);
+    pool.table.transfer(child, Hold::held(B), Hold::new(State::Released, B)).unwrap();
+    pool.free_by(child, B).unwrap();
+    assert_eq!(pool.usage().buffers_out, 0);
+}
+
+#[test]
+fn a_full_pool_says_so_and_recovers() {
+    let mut pool = pool();
+    let whole = pool.alloc(4 << 20).unwrap();
+    assert!(pool.alloc(1).is_err());
+    assert!(pool.grant(1, A).is_err());
+    pool.release(whole.handle);
+    assert!(pool.alloc(1).is_ok());
+}
