@@ -84,9 +84,9 @@ The shop is open: {url}/ in a browser, or its six chains by curl:
   curl -s -H 'accept: application/json' {url}/                      # index
   curl -s -d currency_code=EUR {url}/setCurrency                    # setCurrency
   curl -s -H 'accept: application/json' {url}/product/OLJCESPC7Z    # product
-  curl -s -c jar -b jar -d product_id=OLJCESPC7Z -d quantity=2 {url}/cart          # addToCart
-  curl -s -c jar -b jar -H 'accept: application/json' {url}/cart                   # viewCart
-  curl -s -c jar -b jar -d email=ada@example.org -d credit_card_number=4432801561520454 {url}/cart/checkout  # checkout
+  curl -s -c /tmp/jar -b /tmp/jar -d product_id=OLJCESPC7Z -d quantity=2 {url}/cart          # addToCart
+  curl -s -c /tmp/jar -b /tmp/jar -H 'accept: application/json' {url}/cart                   # viewCart
+  curl -s -c /tmp/jar -b /tmp/jar -d email=ada@example.org -d credit_card_number=4432801561520454 {url}/cart/checkout  # checkout
 
 In another terminal:
 

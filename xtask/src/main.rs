@@ -10,6 +10,7 @@ mod builds;
 mod child;
 mod demo;
 mod install;
+mod licences;
 mod project;
 mod steps;
 mod suite;

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::{env, fmt, fs, io};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::child::Runner;
 
@@ -100,16 +101,19 @@ impl Project {
         if let Some(metadata) = self.metadata.get() {
             return Ok(metadata);
         }
-        let output = self
-            .cargo(&["metadata", "--format-version", "1", "--no-deps"])
-            .output()
-            .map_err(MetadataError::Start)?;
+        let metadata = self.ask_metadata(&["--no-deps"])?;
+        Ok(self.metadata.get_or_init(|| metadata))
+    }
+
+    /// Asks cargo for as much of its metadata as `T` has.
+    pub(crate) fn ask_metadata<T: DeserializeOwned>(&self, more: &[&str]) -> Result<T, MetadataError> {
+        let mut command = self.cargo(&["metadata", "--format-version", "1"]);
+        let output = command.args(more).output().map_err(MetadataError::Start)?;
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             return Err(MetadataError::Failed { stderr });
         }
-        let metadata = serde_json::from_slice(&output.stdout).map_err(MetadataError::Answer)?;
-        Ok(self.metadata.get_or_init(|| metadata))
+        serde_json::from_slice(&output.stdout).map_err(MetadataError::Answer)
     }
 
     /// Where builds of the workspace go.
