@@ -1,37 +1,41 @@
 //! The known word that a mistyped one most likely stands for.
 
+/// The most edits between a word and its suggestion.
+const FARTHEST_MAX: usize = 3;
+
 /// The nearest of `known` to `word`, if one is near enough to be worth suggesting.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
     // A third of the word may be wrong: enough for a slip of the finger, too little for another word.
-    let farthest = (word.chars().count() / 3).clamp(1, 3);
+    let farthest = (word.chars().count() / 3).clamp(1, FARTHEST_MAX);
     known
         .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(word.len()) <= farthest * 4)
+        // Cheap refusal first: no character has more than four bytes.
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= FARTHEST_MAX * 4)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= farthest)
         .min()
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// Edit distance: insertions, deletions and replacements of characters, case ignored.
+/// Edit distance: insertions, deletions and replacements of characters, swaps of neighbours; case ignored.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.to_lowercase().chars().collect();
     let b: Vec<char> = b.to_lowercase().chars().collect();
+    // The rows of the usual table for `i - 1` and `i` characters of `a`: a swap looks two rows back.
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (to, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = *above;
-            left = replaced.min(left + 1).min(*above + 1);
-            *above = left;
+    for i in 0..a.len() {
+        let mut next = vec![i + 1];
+        for j in 0..b.len() {
+            let mut best = (row[j] + usize::from(a[i] != b[j])).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            next.push(best);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        before = std::mem::replace(&mut row, next);
     }
-    row.last().copied().unwrap_or_default()
+    row[b.len()]
 }
 
 #[cfg(test)]
@@ -40,7 +44,9 @@ mod tests {
 
     #[test]
     fn distance_counts_edits() {
-        for (a, b, expect) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("SIZE", "size", 0)] {
+        for (a, b, expect) in
+            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("SIZE", "size", 0), ("nmae", "name", 1)]
+        {
             assert_eq!(distance(a, b), expect, "{a} {b}");
             assert_eq!(distance(b, a), expect, "{b} {a}");
         }

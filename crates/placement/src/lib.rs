@@ -1,1 +1,23 @@
-//! Router decisions as pure functions.
+//! Router decisions as pure functions: `(state, event, now) → decision`.
+//!
+//! Nothing here holds a clock, a thread or a socket. Time comes in as a span since a start of the caller's
+//! choosing, so that a test replays a week of crashes in a millisecond and twice the same way.
+//!
+//! ```text
+//!   call ──admit──▶ Run(replica) ──▶ the replica's ring
+//!            ├────▶ Queue         ──▶ waits for a replica of the function
+//!            └────▶ Refuse        ──▶ 429, 503 or an error to the calling function
+//! ```
+#![forbid(unsafe_code)]
+
+mod admission;
+mod affinity;
+mod backoff;
+mod choice;
+
+pub use admission::{Admission, Waiting, admit};
+pub use affinity::home_core;
+pub use backoff::{
+    Backoff, DELAY_MAX, DELAY_MIN, HEALTHY_AFTER, RAPID_FAILURES_MAX, RAPID_FAILURES_OF_A_LOOP,
+};
+pub use choice::{Load, choose};

@@ -1,14 +1,13 @@
 //! From TOML to values: keys, types and the grammar of single values.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check;
 use super::fault::{Location, ManifestFault};
-use super::read::{Located, Reader, text, wrong_type};
+use super::read::{Located, Placed, Reader, text, wrong_type};
 use super::{App, Build, Function, Manifest, Pool, Scale, Site};
 use crate::limits;
 use crate::names::{AppName, FunctionName, NameFault};
@@ -99,7 +98,7 @@ fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Functio
 
 fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Located> {
     let calls = table.texts("calls")?.unwrap_or_default();
-    let owned = |(_, text): (Range<usize>, &str)| text.to_owned();
+    let owned = |(_, text): Placed<'_>| text.to_owned();
     Ok(Function {
         build: build(name, table)?,
         isolation: table.word("isolation")?,
@@ -193,14 +192,11 @@ fn route(value: &Spanned<DeValue<'_>>) -> Result<Route, Located> {
     Ok(Route { path, methods, function: named(function, FunctionName::new)? })
 }
 
-fn method((span, text): (Range<usize>, &str)) -> Result<Method, Located> {
+fn method((span, text): Placed<'_>) -> Result<Method, Located> {
     let bad = |fault| ManifestFault::Method { method: text.to_owned(), fault };
     text.parse().map_err(|fault| Located::new(span, bad(fault)))
 }
 
-fn named<N>(
-    (span, name): (Range<usize>, &str),
-    new: impl FnOnce(&str) -> Result<N, NameFault>,
-) -> Result<N, Located> {
+fn named<N>((span, name): Placed<'_>, new: impl FnOnce(&str) -> Result<N, NameFault>) -> Result<N, Located> {
     new(name).map_err(|fault| Located::new(span, ManifestFault::Name { name: name.to_owned(), fault }))
 }

@@ -23,6 +23,9 @@ impl Located {
     }
 }
 
+/// A text and the place of it.
+pub(super) type Placed<'d> = (Range<usize>, &'d str);
+
 /// A table whose keys are known to be known.
 pub(super) struct Reader<'d, 'i> {
     name: String,
@@ -81,7 +84,7 @@ impl<'d, 'i> Reader<'d, 'i> {
         value.ok_or_else(|| Located::new(self.span(), missing()))
     }
 
-    pub(super) fn text(&self, key: &'static str) -> Result<Option<(Range<usize>, &'d str)>, Located> {
+    pub(super) fn text(&self, key: &'static str) -> Result<Option<Placed<'d>>, Located> {
         self.get(key).map(|value| text(&self.key(key), value)).transpose()
     }
 
@@ -150,7 +153,7 @@ impl<'d, 'i> Reader<'d, 'i> {
     }
 
     /// A list of texts; an absent list is nothing.
-    pub(super) fn texts(&self, key: &'static str) -> Result<Option<Vec<(Range<usize>, &'d str)>>, Located> {
+    pub(super) fn texts(&self, key: &'static str) -> Result<Option<Vec<Placed<'d>>>, Located> {
         let Some(items) = self.list(key, "a list of texts")? else { return Ok(None) };
         let name = self.key(key);
         items.iter().map(|item| text(&name, item)).collect::<Result<_, _>>().map(Some)
@@ -174,10 +177,7 @@ impl<'d, 'i> Reader<'d, 'i> {
 }
 
 /// A value that must be text.
-pub(super) fn text<'d>(
-    key: &str,
-    value: &'d Spanned<DeValue<'_>>,
-) -> Result<(Range<usize>, &'d str), Located> {
+pub(super) fn text<'d>(key: &str, value: &'d Spanned<DeValue<'_>>) -> Result<Placed<'d>, Located> {
     let text = value.get_ref().as_str().ok_or_else(|| wrong_type(key, "text in quotes", value))?;
     Ok((value.span(), text))
 }

@@ -24,6 +24,7 @@ pub struct RouteTable<T> {
 }
 
 /// What a path and a method lead to.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for every request")]
 #[derive(Clone, Debug)]
 pub enum Match<'a, T> {
     /// A route answers.
