@@ -7,6 +7,7 @@
 //! do not clash.
 
 mod check;
+mod error;
 mod fault;
 mod parse;
 mod read;
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::fault::{Location, ManifestError, ManifestFault};
+pub use self::error::{Location, ManifestError};
+pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
 use crate::names::{AppName, FunctionName};

@@ -6,7 +6,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check;
-use super::fault::{Location, ManifestFault};
+use super::error::Location;
+use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, text, wrong_type};
 use super::{App, Build, Function, Manifest, Pool, Scale, Site};
 use crate::limits;

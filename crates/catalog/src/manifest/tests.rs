@@ -351,14 +351,17 @@ fn what_is_no_toml_is_pointed_at() {
 fn every_list_has_a_maximum() {
     let many = |n: usize, item: &dyn Fn(usize) -> String| (0..n).map(item).collect::<String>();
     let functions = many(63, &|n| format!("[functions.f{n}]\nartifact = \"x\"\n"));
-    check_error(&with("", &functions), "3:2: 65 functions, the most is 64; remove some functions");
+    check_error(
+        &with("", &functions),
+        "3:2: 65 functions, the most is 64; remove some functions, or split the app",
+    );
     let routes = many(1025, &|n| format!("[[routes]]\npath = \"/{n}\"\nfunction = \"cart\"\n"));
     assert!(matches!(
         *parse(&with("", &routes)).unwrap_err().fault,
         ManifestFault::TooMany { what: "routes", .. }
     ));
     let args = format!("args = [{}]", many(129, &|_| "\"a\",".to_owned()));
-    check_cart(&args, "7:8: 129 arguments, the most is 128; remove some arguments");
+    check_cart(&args, "7:8: 129 arguments, the most is 128; remove some arguments, or split the app");
     let text = format!("{BOUTIQUE}#{}", "x".repeat(limits::MANIFEST_BYTES_MAX));
     assert!(matches!(*parse(&text).unwrap_err().fault, ManifestFault::FileTooLarge { .. }));
 }

@@ -1,0 +1,161 @@
+//! What each fault says, and its remedy.
+//!
+//! Two matches over all faults and nothing else: a new fault does not compile without both of its texts.
+
+use std::fmt;
+
+use super::ManifestFault;
+use crate::limits::MANIFEST_BYTES_MAX;
+use crate::routes::RouteClash;
+use crate::units::SizeFault;
+
+impl fmt::Display for ManifestFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FileTooLarge { bytes } => {
+                write!(f, "the manifest has {bytes} bytes, the most is {MANIFEST_BYTES_MAX}")
+            }
+            Self::Syntax { message } => write!(f, "not TOML: {message}"),
+            Self::UnknownKey { table, key, .. } => write!(f, "unknown key {key:?} in {}", Named(table)),
+            Self::MissingKey { table, key, .. } => write!(f, "{} has no {key:?}", Named(table)),
+            Self::WrongType { key, expected, found } => write!(f, "{key} takes {expected}, not {found}"),
+            Self::UnknownWord { key, word, .. } => write!(f, "{key} does not take {word:?}"),
+            Self::Name { name, fault } => write!(f, "bad name {name:?}: {fault}"),
+            Self::Size { key, text, fault } => write!(f, "bad size {text:?} of {key}: {fault}"),
+            Self::Time { key, text, fault } => write!(f, "bad time {text:?} of {key}: {fault}"),
+            Self::Path { path, fault } => write!(f, "bad path {path:?}: {fault}"),
+            Self::Method { method, fault } => write!(f, "bad method {method:?}: {fault}"),
+            Self::OutOfRange { key, value, min, max } => {
+                write!(f, "{key} is {value}, outside {min} to {max}")
+            }
+            Self::TooMany { what, count, max } => write!(f, "{count} {what}, the most is {max}"),
+            Self::TooLong { what, bytes, max } => write!(f, "{what} has {bytes} bytes, the most is {max}"),
+            Self::BadText { what } => write!(f, "{what} is empty or holds a NUL character"),
+            Self::NoFunctions => f.write_str("the app has no function"),
+            Self::NoBuild { function } => write!(f, "function {function:?} has neither build nor artifact"),
+            Self::TwoBuilds { function } => write!(f, "function {function:?} gets its artifact in two ways"),
+            Self::HalfBuild { missing } => write!(f, "a build by command has no {missing:?}"),
+            Self::EnvName { name } => write!(f, "{name:?} cannot name an environment entry"),
+            Self::Host { host } => write!(f, "{host:?} is no host or host:port"),
+            Self::MinAboveMax { min, max } => {
+                write!(f, "scale.min is {min}, above scale.max, which is {max}")
+            }
+            Self::UnevenHugePages { size } => {
+                write!(f, "a pool of {size} does not consist of whole huge pages")
+            }
+            Self::WasmAsProcess => f.write_str("a Wasm module cannot run as a process"),
+            Self::ArtifactKind { isolation } => {
+                write!(f, "the artifact is not what isolation = {isolation:?} runs")
+            }
+            Self::UnknownCallee { caller, callee, .. } => {
+                write!(f, "function \"{caller}\" calls \"{callee}\", which does not exist")
+            }
+            Self::CallsItself { function } => write!(f, "function \"{function}\" calls itself"),
+            Self::CalledTwice { caller, callee } => {
+                write!(f, "function \"{caller}\" names \"{callee}\" twice in its calls")
+            }
+            Self::RouteToNowhere { path, function, .. } => {
+                write!(f, "route \"{path}\" leads to function \"{function}\", which does not exist")
+            }
+            Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
+            Self::MethodTwice { method } => write!(f, "method {method} stands twice in the route"),
+            Self::DuplicateRoute { clash, first_line } => fmt_duplicate(f, clash, *first_line),
+        }
+    }
+}
+
+/// A table as messages name it.
+struct Named<'a>(&'a str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("the manifest") } else { write!(f, "[{}]", self.0) }
+    }
+}
+
+impl ManifestFault {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::FileTooLarge { .. } => "split the app".to_owned(),
+            Self::Syntax { .. } => "correct the line; https://toml.io describes the format".to_owned(),
+            Self::UnknownKey { nearest, known, .. } | Self::UnknownWord { nearest, known, .. } => {
+                suggest(nearest.as_deref(), &format!("known: {}", known.join(", ")))
+            }
+            Self::MissingKey { example, .. } => format!("add {example}"),
+            Self::WrongType { expected, .. } => format!("write {expected}"),
+            Self::Name { .. } => "use at most 48 lower-case letters, digits and -, a letter first".to_owned(),
+            Self::Size { fault, .. } => size_remedy(fault),
+            Self::Time { .. } => {
+                "write a whole number and one of ms, s, m, h, such as \"500ms\" or \"2s\"".to_owned()
+            }
+            Self::Path { fault, .. } => fault.remedy().to_owned(),
+            Self::Method { .. } => "write a method in upper case, such as \"GET\"".to_owned(),
+            Self::OutOfRange { min, max, .. } => format!("choose a value from {min} to {max}"),
+            Self::TooMany { what, .. } => format!("remove some {what}, or split the app"),
+            Self::TooLong { .. } => "shorten it".to_owned(),
+            Self::BadText { .. } => "write some text without NUL".to_owned(),
+            Self::NoFunctions => "add a table [functions.NAME] with build or artifact".to_owned(),
+            Self::NoBuild { .. } => "add build = { cargo = \"DIRECTORY\" } or artifact = \"FILE\"".to_owned(),
+            Self::TwoBuilds { .. } => {
+                "keep one of build = { cargo = … }, build = { command = …, output = … } and artifact"
+                    .to_owned()
+            }
+            Self::HalfBuild { .. } => "write build = { command = \"COMMAND\", output = \"FILE\" }".to_owned(),
+            Self::EnvName { .. } => "use a name without = and NUL".to_owned(),
+            Self::Host { .. } => {
+                "write a host such as \"api.example.com\" or \"api.example.com:443\"".to_owned()
+            }
+            Self::UnknownCallee { nearest, .. } => {
+                suggest(nearest.as_deref(), "add the function or remove it from calls")
+            }
+            Self::CallsItself { .. } => "remove it from its calls; write a loop instead".to_owned(),
+            Self::CalledTwice { .. } | Self::MethodTwice { .. } => "remove one of the two".to_owned(),
+            Self::RouteToNowhere { nearest, .. } => {
+                suggest(nearest.as_deref(), "add the function or remove the route")
+            }
+            Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),
+            Self::DuplicateRoute { .. } => {
+                "change the path or the methods of one of them; names in braces make no difference".to_owned()
+            }
+            Self::MinAboveMax { .. } => "raise scale.max or lower scale.min".to_owned(),
+            Self::UnevenHugePages { .. } => {
+                "choose a size that is a multiple of 2MiB, or remove huge_pages".to_owned()
+            }
+            Self::WasmAsProcess => "remove fallback, or choose isolation = \"process\"".to_owned(),
+            Self::ArtifactKind { .. } => {
+                "use a .wasm artifact with isolation = \"wasm\", and no other artifact with it".to_owned()
+            }
+        }
+    }
+}
+
+fn fmt_duplicate(f: &mut fmt::Formatter<'_>, clash: &RouteClash, first_line: Option<usize>) -> fmt::Result {
+    let RouteClash { first_path, second_path, method, first, .. } = clash;
+    write!(f, "route \"{second_path}\" answers {method} on the paths of \"{first_path}\" ")?;
+    match first_line {
+        Some(line) => write!(f, "in line {line}"),
+        None => write!(f, "(routes[{first}])"),
+    }
+}
+
+fn suggest(nearest: Option<&str>, otherwise: &str) -> String {
+    match nearest {
+        Some(nearest) => format!("did you mean {nearest:?}?"),
+        None => otherwise.to_owned(),
+    }
+}
+
+fn size_remedy(fault: &SizeFault) -> String {
+    let usual = "write a whole number and one of B, KiB, MiB, GiB, TiB, such as \"256MiB\"";
+    let SizeFault::Unit { unit } = fault else { return usual.to_owned() };
+    let meant = match unit.to_ascii_lowercase().as_str() {
+        "k" | "kb" | "kib" => "KiB",
+        "m" | "mb" | "mib" => "MiB",
+        "g" | "gb" | "gib" => "GiB",
+        "t" | "tb" | "tib" => "TiB",
+        _ => return usual.to_owned(),
+    };
+    suggest(Some(meant), usual)
+}
