@@ -1,1 +1,10 @@
 //! Node side of process replicas: start, sandbox, supervise, call.
+
+pub mod probe;
+pub mod sandbox;
+pub mod spawn;
+mod sys;
+
+pub use probe::{Capability, Machine, probe};
+pub use sandbox::{Limits, NetworkAccess, SpawnSpec};
+pub use spawn::{Child, ExitReason, SpawnError, Step, spawn};

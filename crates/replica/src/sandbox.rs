@@ -1,0 +1,65 @@
+//! What a sandboxed process is to be: plain data, no behaviour.
+//!
+//! The caller opens every descriptor itself, so that nothing here names a path: the program is executed by descriptor,
+//! and the process sees no file system at all.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+/// Everything that [`spawn`](crate::spawn()) needs to know about one process.
+#[derive(Debug)]
+pub struct SpawnSpec {
+    /// The executable, a static (or static-PIE) ELF file, opened for reading.
+    pub program: OwnedFd,
+    /// The argument vector, with the program's name first.
+    pub args: Vec<CString>,
+    /// The environment, as `KEY=value`. Nothing of the caller's own environment is added.
+    pub env: Vec<CString>,
+    /// Becomes descriptor 3 of the process: its control socket.
+    pub control: OwnedFd,
+    /// Becomes descriptor 1. A pipe or a socket: the process may not grow files ([`Limits`] sets the file size to zero).
+    pub stdout: OwnedFd,
+    /// Becomes descriptor 2. A pipe or a socket, as for `stdout`.
+    pub stderr: OwnedFd,
+    /// What the process may use at most.
+    pub limits: Limits,
+    /// Which network the process sees.
+    pub network: NetworkAccess,
+    /// The cores that the process may run on, by number; empty means all.
+    pub cores: Vec<usize>,
+    /// A name for people: host name inside the sandbox, part of the control group's name outside it.
+    pub name: String,
+    /// Starts the process without namespaces, Landlock and seccomp. Resource limits, descriptor hygiene and the death
+    /// signal remain.
+    pub insecure_no_sandbox: bool,
+}
+
+/// Upper bounds of what one process may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Private memory (heap, anonymous mappings) in bytes. Also the bound of the control group, where there is one.
+    pub memory_bytes: u64,
+    /// Address space in bytes that shared mappings (the pool, the rings) need on top of `memory_bytes`.
+    pub mapped_bytes: u64,
+    /// Processor time in cores, e.g. `0.5`. `None` means unbounded. Held only where a control group is available.
+    pub cpu: Option<f32>,
+    /// How many threads the process may have at once, the first one included.
+    pub processes: u32,
+    /// How many descriptors the process may have open, the four that it starts with included.
+    pub files: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 128 << 20, mapped_bytes: 0, cpu: None, processes: 16, files: 64 }
+    }
+}
+
+/// Which network a process sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum NetworkAccess {
+    /// An empty network namespace, and no right to create sockets.
+    #[default]
+    None,
+}

@@ -1,0 +1,41 @@
+//! The Landlock rules of a sandboxed process: nothing, except executing its own program.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope,
+};
+use rustix::io::Errno;
+
+use super::{SpawnError, Step};
+use crate::sys::machine::landlock_version;
+
+/// The newest interface that these rules know; older kernels get what they understand.
+const NEWEST: ABI = ABI::V7;
+
+/// Builds a rule set that denies every file, TCP port, outside socket and outside process. `None` if the kernel has no
+/// Landlock: the namespaces and the filter hold without it.
+pub(super) fn landlock(program: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SpawnError> {
+    if landlock_version().is_err() {
+        return Ok(None);
+    }
+    build(program).map_err(|_| SpawnError::at(Step::LandlockRules, Errno::INVAL))
+}
+
+fn build(program: BorrowedFd<'_>) -> Result<Option<OwnedFd>, RulesetError> {
+    let run: BitFlags<AccessFs> = AccessFs::Execute | AccessFs::ReadFile;
+    let empty = || {
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(NEWEST))?
+            .handle_access(AccessNet::from_all(NEWEST))?
+            .scope(Scope::from_all(NEWEST))?
+            .create()
+    };
+    // Kernel-internal files (a memfd) can carry no rule, and need none: Landlock never judges them.
+    let rules = match empty()?.add_rule(PathBeneath::new(program, run)) {
+        Ok(rules) => rules,
+        Err(_) => empty()?,
+    };
+    Ok(rules.into())
+}

@@ -1,0 +1,111 @@
+//! Questions to the machine that only a system call can answer.
+
+// UNSAFETY: each probe is one system call that has no safe wrapper.
+#![expect(unsafe_code, reason = "pkey_alloc, bpf, prctl and seccomp probes")]
+
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::child;
+use super::clone::{USER_NAMESPACE, clone_child, last_errno};
+
+/// Creates a process in the given namespaces (and a user namespace, which permits them) that ends at once.
+pub(crate) fn try_namespaces(namespaces: u64) -> Result<(), Errno> {
+    try_child(USER_NAMESPACE | namespaces, &|| 0)
+}
+
+/// Creates a process that swaps its file system for an empty one.
+pub(crate) fn try_empty_root() -> Result<(), Errno> {
+    let mount_namespace = u64::from(libc::CLONE_NEWNS.unsigned_abs());
+    try_child(USER_NAMESPACE | mount_namespace, &|| match child::empty_root_alone() {
+        Ok(()) => 0,
+        Err(errno) => errno.raw_os_error(),
+    })
+}
+
+/// Runs `body` in a child. Its status is an errno, or 0 if all went well.
+fn try_child(namespaces: u64, body: &dyn Fn() -> i32) -> Result<(), Errno> {
+    let (_, pidfd) = clone_child(namespaces, body)?;
+    loop {
+        return match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => continue,
+            Err(errno) => Err(errno),
+            Ok(status) => match status.and_then(|status| status.exit_status()) {
+                Some(0) => Ok(()),
+                Some(errno) => Err(Errno::from_raw_os_error(errno)),
+                None => Err(Errno::CHILD),
+            },
+        };
+    }
+}
+
+/// Allocates a memory key and frees it again.
+pub(crate) fn try_memory_key() -> Result<(), Errno> {
+    // SAFETY: the call takes two numbers; a fresh key is attached to no page.
+    let key = unsafe { libc::syscall(libc::SYS_pkey_alloc, 0, 0) };
+    if key < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: this key was allocated just now and tags no page, so nobody can miss it.
+    let _ = unsafe { libc::syscall(libc::SYS_pkey_free, key) };
+    Ok(())
+}
+
+/// Switches system-call dispatch off for this thread, where it is off anyway. Kernels without it refuse the question.
+pub(crate) fn try_syscall_dispatch() -> Result<(), Errno> {
+    const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
+    // SAFETY: "off" takes no memory and changes nothing for a thread that never switched it on.
+    let result = unsafe { libc::prctl(PR_SET_SYSCALL_USER_DISPATCH, 0u64, 0u64, 0u64, 0u64) };
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Asks whether the kernel knows an action of system-call filters.
+pub(crate) fn try_filter_action(action: u32) -> Result<(), Errno> {
+    const SECCOMP_GET_ACTION_AVAIL: u32 = 2;
+    // SAFETY: the kernel reads one word, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// The version of Landlock's interface.
+pub(crate) fn landlock_version() -> Result<u32, Errno> {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    let no_attributes: *const u8 = std::ptr::null();
+    // SAFETY: with this flag the kernel reads no attributes and returns a number.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            no_attributes,
+            0usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    if version < 0 { Err(last_errno()) } else { u32::try_from(version).map_err(|_| Errno::OVERFLOW) }
+}
+
+/// Creates an eBPF array map of one element and closes it.
+pub(crate) fn try_bpf_map() -> Result<(), Errno> {
+    const BPF_MAP_CREATE: i32 = 0;
+    const BPF_MAP_TYPE_ARRAY: u32 = 2;
+    // `union bpf_attr` of a map: type, key size, value size, number of entries, flags.
+    let attributes: [u32; 5] = [BPF_MAP_TYPE_ARRAY, 4, 8, 1, 0];
+    // SAFETY: the kernel reads as many bytes as stated, and they outlive the call.
+    let map = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, attributes.as_ptr(), size_of_val(&attributes))
+    };
+    if map < 0 {
+        return Err(last_errno());
+    }
+    let map = i32::try_from(map).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: the kernel returned a fresh descriptor that nobody else owns.
+    drop(unsafe { OwnedFd::from_raw_fd(map) });
+    Ok(())
+}
+
+/// The second word of processor features that the kernel hands to every process.
+pub(crate) fn hardware_features() -> u64 {
+    // SAFETY: reads a value from the auxiliary vector; unknown keys give 0.
+    unsafe { libc::getauxval(libc::AT_HWCAP2) }
+}
