@@ -1,0 +1,52 @@
+//! Ids that nobody can guess: orders, parcels, payments, mails, sessions.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use crate::text::Text;
+
+/// A source of ids: SipHash, under a key from the system's random source, of a counter.
+#[derive(Debug, Default)]
+pub struct Ids {
+    key: RandomState,
+    used: core::cell::Cell<u64>,
+}
+
+impl Ids {
+    /// A source with a fresh random key.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// 64 bits that were not handed out before.
+    pub fn bits(&self) -> u64 {
+        let used = self.used.get();
+        self.used.set(used.wrapping_add(1));
+        self.key.hash_one(used)
+    }
+
+    /// 128 bits as 32 hexadecimal digits.
+    pub fn hex(&self) -> Text<35> {
+        let mut digits = [0; 32];
+        let wide = (u128::from(self.bits()) << 64) | u128::from(self.bits());
+        for (nth, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(wide >> (4 * nth) & 15) as usize];
+        }
+        core::str::from_utf8(&digits).ok().and_then(|hex| Text::new(hex).ok()).unwrap_or(Text::EMPTY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_within_a_source_and_between_sources() {
+        let (one, two) = (Ids::new(), Ids::new());
+        let ids = [one.hex(), one.hex(), two.hex(), two.hex()];
+        for (nth, id) in ids.iter().enumerate() {
+            assert_eq!(id.as_str().len(), 32);
+            assert!(ids.iter().skip(nth + 1).all(|other| other != id));
+        }
+    }
+}
