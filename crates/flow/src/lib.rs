@@ -1,1 +1,6 @@
-//! One invocation from start to end.
+//! One invocation from start to end: admission, hand-over, deadline, receipt.
+#![forbid(unsafe_code)]
+
+mod error;
+
+pub use error::InvokeError;
