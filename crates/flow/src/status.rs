@@ -1,0 +1,186 @@
+//! What the node tells about itself: plain values for the admin API, the CLI and the metrics.
+
+use serde::Serialize;
+
+/// One deployed app.
+#[derive(Clone, Debug, Serialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub app: String,
+    /// Counts deployments of this app, from 1.
+    pub version: u64,
+    /// Its functions, by name.
+    pub functions: Vec<FunctionStatus>,
+    /// Its pool.
+    pub pool: PoolStatus,
+}
+
+/// One function.
+#[derive(Clone, Debug, Serialize)]
+pub struct FunctionStatus {
+    /// Its name.
+    pub function: String,
+    /// The isolation that the manifest asks for.
+    pub isolation: String,
+    /// The isolation that it runs with.
+    pub runs_as: String,
+    /// Calls that wait for a replica.
+    pub queued: u32,
+    /// Calls answered so far, failures included.
+    pub calls: u64,
+    /// Of these, failures.
+    pub errors: u64,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// One replica.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplicaStatus {
+    /// Its number as a holder of capabilities.
+    pub holder: u16,
+    /// The process.
+    pub pid: u32,
+    /// `starting`, `ready`, `draining` or `backoff`.
+    pub state: String,
+    /// Requests in its hands.
+    pub in_flight: u32,
+    /// Times that it was replaced after dying.
+    pub restarts: u32,
+    /// Seconds since it was started.
+    pub up_s: u64,
+}
+
+/// How much of a pool is in whose hands.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PoolStatus {
+    /// Bytes of the pool.
+    pub pool_bytes: u64,
+    /// Bytes that no buffer has.
+    pub free_bytes: u64,
+    /// Buffers that are out, the empty ones in stashes included.
+    pub buffers_out: u32,
+    /// Empty ones in the stashes of replicas.
+    pub buffers_stashed: u32,
+    /// Ones that carry something.
+    pub buffers_in_use: u32,
+    /// Ones without an owner that someone still reads.
+    pub orphans: u32,
+}
+
+/// One capability that gives someone access now.
+#[derive(Clone, Debug, Serialize)]
+pub struct CapabilityRow {
+    /// The app.
+    pub app: String,
+    /// Index and generation, as `slot.generation`.
+    pub capability: String,
+    /// The buffer.
+    pub buffer: u32,
+    /// Who holds it: `node`, `FUNCTION#HOLDER`, or `FUNCTION#HOLDER -> FUNCTION#HOLDER` in flight.
+    pub holder: String,
+    /// `held`, `in flight`, `to node`, `from node`.
+    pub state: String,
+    /// `rwp` with dashes for what is missing: read, write, pass on.
+    pub rights: String,
+    /// First byte of the range in the buffer.
+    pub offset: u64,
+    /// Bytes of the range.
+    pub len: u64,
+    /// The capability that it was derived from.
+    pub parent: Option<String>,
+    /// The invocation that it serves.
+    pub invocation: Option<String>,
+}
+
+/// What one invocation cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Receipt {
+    /// The invocation, as 16 hexadecimal digits.
+    pub invocation: String,
+    /// The app.
+    pub app: String,
+    /// The function that the gateway called.
+    pub function: String,
+    /// Status that was answered.
+    pub status: u16,
+    /// From the parsed head to the reply in the node's hands, nanoseconds.
+    pub wall_ns: u64,
+    /// Payload copies between functions, all hops together.
+    pub copies: u64,
+    /// Bytes that those copies moved.
+    pub bytes_copied: u64,
+    /// Bytes handed over by capability, all hops together.
+    pub bytes_handed: u64,
+    /// Descriptors that crossed a ring.
+    pub crossings: u64,
+    /// Context switches of the replicas while they had the calls.
+    pub switches: u64,
+    /// CPU time of the replicas, nanoseconds.
+    pub cpu_ns: u64,
+    /// One row a call, in order of completion.
+    pub hops: Vec<HopReceipt>,
+}
+
+/// What one call cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct HopReceipt {
+    /// Who called: `gateway` or a function.
+    pub caller: String,
+    /// Who was called.
+    pub function: String,
+    /// The operation number.
+    pub operation: u16,
+    /// The status.
+    pub status: u16,
+    /// Payload copies.
+    pub copies: u16,
+    /// Bytes that those copies moved.
+    pub bytes_copied: u64,
+    /// Bytes handed over by capability.
+    pub bytes_handed: u64,
+    /// Descriptors that crossed a ring.
+    pub crossings: u32,
+    /// Context switches of the replica in that time, other calls' included.
+    pub switches: u32,
+    /// CPU time spent on this call, nanoseconds.
+    pub cpu_ns: u64,
+    /// From arrival to reply, nanoseconds.
+    pub wall_ns: u64,
+}
+
+/// One line that a function wrote.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogLine {
+    /// Counts lines of this node, from 1.
+    pub number: u64,
+    /// Milliseconds since the epoch.
+    pub time_ms: u64,
+    /// The app.
+    pub app: String,
+    /// The function, or `node` for what the node says about the app.
+    pub function: String,
+    /// The replica's holder number; 0 for the node.
+    pub holder: u16,
+    /// `error`, `warn`, `info`, `debug`, or `out` for plain output.
+    pub level: String,
+    /// The invocation, where the line names one.
+    pub invocation: Option<String>,
+    /// The text, at most 8 KiB.
+    pub message: String,
+}
+
+/// Counters of the data plane since the node started.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Totals {
+    /// Invocations that the gateway or the admin API began.
+    pub invocations: u64,
+    /// Of these, ones that failed.
+    pub failures: u64,
+    /// Replicas that died.
+    pub replica_deaths: u64,
+    /// Descriptors that the node refused.
+    pub bad_descriptors: u64,
+    /// Requests in flight now.
+    pub in_flight: u64,
+}
