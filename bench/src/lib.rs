@@ -1,6 +1,19 @@
 //! Benchmarks of Baton and their yardsticks: a load generator, scenarios, process accounting, reports.
+//!
+//! ```text
+//! cli ──▶ suites ──▶ systems (who is measured) ──▶ proc (child processes, placement, processor time)
+//!           │  └───▶ boutique (what visitors do) ─▶ load (HTTP/1.1, closed and open loop)
+//!           └──────▶ report (medians, ratios, table, JSON)         yardstick (futex and Unix socket)
+//! ```
+//! Unsafe code is in `yardstick::sys` alone.
 
+pub mod boutique;
+pub mod cli;
 pub mod load;
+mod locate;
 pub mod proc;
 pub mod report;
+pub mod suites;
+pub mod systems;
 pub mod units;
+pub mod yardstick;

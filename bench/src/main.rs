@@ -1,2 +1,6 @@
-//! x
-fn main() {}
+//! `baton-bench`, which `baton bench` executes.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    baton_bench::cli::main()
+}

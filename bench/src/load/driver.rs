@@ -326,8 +326,7 @@ impl Run {
             }
             _ => housekeeping,
         };
-        let ns = if ns < SPIN_BELOW_NS { 0 } else { ns - SPIN_BELOW_NS };
-        Timespec { tv_sec: 0, tv_nsec: i64::try_from(ns).unwrap_or(0) }
+        Timespec { tv_sec: 0, tv_nsec: i64::try_from(ns.saturating_sub(SPIN_BELOW_NS)).unwrap_or(0) }
     }
 
     fn finish(mut self) -> Outcome {

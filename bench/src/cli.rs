@@ -1,0 +1,286 @@
+//! The command line of `baton-bench`.
+
+use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::load::{Load, Pace, Plan, Step, Until};
+use crate::proc;
+use crate::report::Report;
+use crate::suites::{self, Options, SoakOptions, SuiteError};
+use crate::systems::Setup;
+use crate::yardstick;
+
+/// Measure Baton against its yardsticks.
+#[derive(Debug, Parser)]
+#[command(name = "baton-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// A hello function behind the gateway against a bare hyper server
+    Http(SuiteArgs),
+    /// One function calling another, 64 B to 64 MiB, against futex, Unix socket and gRPC
+    Hop(SuiteArgs),
+    /// The Online Boutique against the same functions as ten gRPC services
+    Boutique(SuiteArgs),
+    /// The boutique under load for minutes; fails unless memory and buffers come back
+    Soak(SoakArgs),
+    /// Load any URL and print what came of it
+    Load(LoadArgs),
+    /// One side of a ping-pong between two processes
+    #[command(hide = true)]
+    Yardstick(YardstickArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Isolation {
+    Process,
+}
+
+impl Isolation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// The isolation setting of Baton's functions
+    #[arg(long, value_enum, default_value = "process")]
+    isolation: Isolation,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The app to deploy, if not the suite's own
+    #[arg(long, value_name = "DIR")]
+    app: Option<PathBuf>,
+    /// The `baton` program, if not the one beside this
+    #[arg(long, value_name = "FILE")]
+    baton: Option<PathBuf>,
+    /// The gRPC yardstick, if not the one beside this
+    #[arg(long, value_name = "FILE")]
+    grpc: Option<PathBuf>,
+    /// Let Baton record receipts
+    #[arg(long)]
+    receipts: bool,
+}
+
+#[derive(Debug, Args)]
+struct SuiteArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Be done in 40 seconds
+    #[arg(long)]
+    quick: bool,
+    /// Interleaved rounds, at least three [default: 5, quick 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=99))]
+    rounds: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct SoakArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How long
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// The share of the capacity
+    #[arg(long, default_value_t = 0.7)]
+    load: f64,
+}
+
+#[derive(Debug, Args)]
+struct LoadArgs {
+    /// For example `127.0.0.1:8080/cart`
+    target: String,
+    /// Connections
+    #[arg(short, long, default_value_t = 16)]
+    connections: u32,
+    /// How long
+    #[arg(short, long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Requests per second (open loop); closed loop without
+    #[arg(short, long)]
+    rate: Option<f64>,
+    /// The core to stay on
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct YardstickArgs {
+    /// `futex`, `uds` or `peer`
+    kind: String,
+    /// What a peer answers
+    of: Option<String>,
+    #[arg(long, default_value_t = 64)]
+    payload: usize,
+    #[arg(long, default_value_t = 1000)]
+    iterations: u64,
+}
+
+/// Runs the program; the exit code is 0 done, 1 failed, 2 bad usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Verb::Http(args) => run_suite(&args, suites::http),
+        Verb::Hop(args) => run_suite(&args, suites::hop),
+        Verb::Boutique(args) => run_suite(&args, suites::boutique),
+        Verb::Soak(args) => run_soak(&args),
+        Verb::Load(args) => run_load(&args),
+        Verb::Yardstick(args) => run_yardstick(&args),
+    };
+    result.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+fn options(common: &CommonArgs, quick: bool, rounds: Option<u32>) -> Options {
+    let mut setup = Setup::default_here();
+    setup.baton = common.baton.clone().unwrap_or(setup.baton);
+    setup.grpc = common.grpc.clone().unwrap_or(setup.grpc);
+    setup.receipts = common.receipts;
+    let rounds = rounds.unwrap_or(if quick { 3 } else { 5 });
+    Options {
+        setup,
+        isolation: common.isolation.name().into(),
+        quick,
+        rounds: usize::try_from(rounds).unwrap_or(3),
+        app: common.app.clone(),
+    }
+}
+
+fn run_suite(
+    args: &SuiteArgs,
+    suite: fn(&Options) -> Result<Report, SuiteError>,
+) -> Result<ExitCode, String> {
+    let options = options(&args.common, args.quick, args.rounds);
+    let mut report = suite(&options).map_err(|error| error.to_string())?;
+    if options.setup.server_core == options.setup.load_core {
+        report.notes.push("there is one core only: the load generator shares it with the servers".into());
+    }
+    print(&report.table())?;
+    if let Some(path) = &args.common.json {
+        report.write_json(path).map_err(|error| unwritten(path, &error))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_soak(args: &SoakArgs) -> Result<ExitCode, String> {
+    let fine = args.minutes > 0.0 && args.minutes <= 1440.0 && args.load > 0.0 && args.load <= 1.0;
+    if !fine {
+        eprintln!(
+            "error: --minutes has to be more than 0 and at most 1440, --load more than 0 and at most 1"
+        );
+        return Ok(ExitCode::from(2));
+    }
+    let soak = SoakOptions { duration: Duration::from_secs_f64(args.minutes * 60.0), load: args.load };
+    let verdict =
+        suites::soak(&options(&args.common, false, None), soak).map_err(|error| error.to_string())?;
+    if let Some(path) = &args.common.json {
+        let text = serde_json::to_string_pretty(&verdict).map_err(|error| error.to_string())?;
+        std::fs::write(path, text + "\n").map_err(|error| unwritten(path, &error))?;
+    }
+    let [p50, p99, p999] = verdict.latency_us;
+    print(&format!(
+        "soak: {} requests at {:.0}/s of {:.0}/s; p50 {p50:.0} µs, p99 {p99:.0} µs, p99.9 {p999:.0} µs; {} errors; \
+         {} looks; buffers left: {}\n",
+        verdict.answered,
+        verdict.offered_rps,
+        verdict.capacity_rps,
+        verdict.errors.total(),
+        verdict.looks.len(),
+        verdict.buffers_left.map_or_else(|| "unknown".into(), |left| left.to_string()),
+    ))?;
+    for problem in &verdict.problems {
+        eprintln!("failed: {problem}");
+    }
+    Ok(if verdict.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_load(args: &LoadArgs) -> Result<ExitCode, String> {
+    let (address, path) = target(&args.target).ok_or("the target has to look like 127.0.0.1:8080/path")?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes();
+    let step = Arc::new(Step { request, expect: &[200], counted: true });
+    let plan = Plan { setup: Vec::new(), cycle: vec![step] };
+    if let Some(core) = args.core {
+        proc::pin(core).map_err(|error| error.to_string())?;
+    }
+    let plans = vec![plan; usize::try_from(args.connections).unwrap_or(1)];
+    let mut load = Load::open(address, plans).map_err(|error| error.to_string())?;
+    let pace = args.rate.map_or(Pace::Closed, Pace::Open);
+    let outcome = load.run(pace, Until::Elapsed(Duration::from_secs_f64(args.seconds.clamp(0.01, 86_400.0))));
+    print(&format!(
+        "{:.0} requests/s, p50 {:.1} µs, p99 {:.1} µs, {} bytes each; {:?}\n",
+        outcome.rate(),
+        outcome.quantile_us(0.5),
+        outcome.quantile_us(0.99),
+        outcome.body_bytes / outcome.answered.max(1),
+        outcome.errors
+    ))?;
+    Ok(if outcome.errors.total() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn target(text: &str) -> Option<(SocketAddr, String)> {
+    let text = text.strip_prefix("http://").unwrap_or(text);
+    let (host, path) = text.split_once('/').unwrap_or((text, ""));
+    Some((host.to_socket_addrs().ok()?.next()?, format!("/{path}")))
+}
+
+fn run_yardstick(args: &YardstickArgs) -> Result<ExitCode, String> {
+    let trips = match (args.kind.as_str(), args.of.as_deref()) {
+        ("futex", None) => yardstick::futex(args.iterations),
+        ("uds", None) => yardstick::uds(args.payload, args.iterations),
+        ("peer", Some(of @ ("futex" | "uds"))) => {
+            let done = yardstick::peer(of, args.payload).map(|()| ExitCode::SUCCESS);
+            return done.map_err(|error| error.to_string());
+        }
+        _ => return Ok(ExitCode::from(2)),
+    };
+    let trips = trips.map_err(|error| error.to_string())?;
+    print(&format!("{}\n", serde_json::to_string(&trips).map_err(|error| error.to_string())?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot print: {error}"))
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> String {
+    format!("cannot write {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["baton-bench", "http", "--rounds", "2"]).is_err());
+        assert!(
+            Cli::try_parse_from(["baton-bench", "boutique", "--isolation", "process", "--quick"]).is_ok()
+        );
+    }
+
+    #[test]
+    fn targets_are_addresses_with_paths() {
+        assert_eq!(target("http://127.0.0.1:80/a/b").unwrap().1, "/a/b");
+        assert_eq!(target("127.0.0.1:80").unwrap().1, "/");
+        assert!(target("nowhere").is_none());
+    }
+}

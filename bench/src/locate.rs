@@ -1,0 +1,38 @@
+//! Where things are: the programs beside this one, the apps in the source tree.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// A program of the given name beside this one; the bare name, for `PATH` to find, if there is none.
+#[must_use]
+pub(crate) fn program(name: &str) -> PathBuf {
+    let beside = env::current_exe().ok().and_then(|here| Some(here.parent()?.join(name)));
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
+}
+
+/// An app's directory, looked for from the working directory and from this program upwards.
+#[must_use]
+pub(crate) fn app(relative: &str) -> Option<PathBuf> {
+    let starts = [env::current_dir().ok(), env::current_exe().ok()];
+    starts.into_iter().flatten().find_map(|start| upwards(&start, relative))
+}
+
+fn upwards(start: &Path, relative: &str) -> Option<PathBuf> {
+    start.ancestors().map(|at| at.join(relative)).find(|path| path.join("baton.toml").is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apps_are_found_upwards() {
+        let root = tempfile::tempdir().unwrap();
+        let (app, below) = (root.path().join("apps/x"), root.path().join("a/b/c"));
+        std::fs::create_dir_all(&app).unwrap();
+        std::fs::create_dir_all(&below).unwrap();
+        assert_eq!(upwards(&below, "apps/x"), None);
+        std::fs::write(app.join("baton.toml"), "").unwrap();
+        assert_eq!(upwards(&below, "apps/x"), Some(app));
+    }
+}

@@ -1,0 +1,162 @@
+//! `boutique`: the Online Boutique on Baton against the same functions as ten gRPC services.
+//!
+//! Closed loop at 1, 16 and 64 connections for the mix, at 16 for each chain; open loop at shares of each system's own
+//! capacity (its closed-loop rate at 64 connections in the first round), and once at the same rate for all: 70 % of
+//! what the slowest can do.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::boutique::{Case, Chain, Shop};
+use crate::load::{Pace, get};
+use crate::proc;
+use crate::report::{Key, Promise, Report, Series};
+use crate::systems::{self, Fleet};
+
+use super::sampling::{Timing, take};
+use super::{Options, SuiteError, or_note, say};
+
+pub(super) const APP: &str = "examples/boutique";
+const MIX_CONCURRENCY: [u32; 3] = [1, 16, 64];
+const CHAIN_CONCURRENCY: u32 = 16;
+const OPEN_CONCURRENCY: u32 = 64;
+const QUICK_TOTAL: Duration = Duration::from_secs(30);
+
+/// At which rate an open-loop case runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rate {
+    /// This share of the system's own capacity.
+    Own(f64),
+    /// This share of the slowest system's capacity.
+    Slowest(f64),
+}
+
+const OPEN: [(&str, Rate); 3] =
+    [("mix-open-30", Rate::Own(0.3)), ("mix-open-70", Rate::Own(0.7)), ("mix-open-same", Rate::Slowest(0.7))];
+
+/// The state of a run.
+struct Run<'a> {
+    fleets: &'a [Fleet],
+    shops: Vec<Shop>,
+    timing: Timing,
+    series: Series,
+    capacity: BTreeMap<String, f64>,
+    samples: u64,
+    noisy: usize,
+}
+
+/// Runs the suite.
+pub fn run(options: &Options) -> Result<Report, SuiteError> {
+    let mut report = Report::new("boutique", options.quick, options.rounds);
+    let app = options.app.clone().or_else(|| crate::locate::app(APP)).ok_or(SuiteError::NoApp(APP))?;
+    let baton = systems::start_baton(&options.setup, &options.baton_system(), &app);
+    let mut fleets = Vec::new();
+    fleets.extend(or_note(baton, &options.baton_system(), &mut report.notes)?);
+    fleets.extend(or_note(systems::start_grpc_boutique(&options.setup), "grpc", &mut report.notes)?);
+    let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
+    report.take_rows(&series);
+    relate(options, &series, &mut report);
+    report.notes.push("the processor time of checkout includes the addToCart before it".into());
+    Ok(report)
+}
+
+/// Visits the start page until it shows products.
+pub(super) fn open_shop(system: &str, address: SocketAddr) -> Result<Shop, SuiteError> {
+    let answer = get(address, "/", None, Duration::from_secs(10))?;
+    let html = String::from_utf8_lossy(&answer.body);
+    Shop::from_index(&address.to_string(), &html).ok_or_else(|| SuiteError::Answer {
+        system: system.into(),
+        problem: format!("status {} and no product on the start page", answer.status),
+    })
+}
+
+fn measure(options: &Options, fleets: &[Fleet], report: &mut Report) -> Result<Series, SuiteError> {
+    let cases = MIX_CONCURRENCY.len() + Chain::WEIGHTS.len() + OPEN.len();
+    let shops: Result<Vec<Shop>, SuiteError> =
+        fleets.iter().map(|f| open_shop(&f.system, f.address)).collect();
+    let mut run = Run {
+        fleets,
+        shops: shops?,
+        timing: Timing::new(options, options.rounds * cases * fleets.len(), QUICK_TOTAL),
+        series: Series::default(),
+        capacity: BTreeMap::new(),
+        samples: 0,
+        noisy: 0,
+    };
+    for round in 1..=options.rounds {
+        say(format_args!("round {round} of {}", options.rounds));
+        for concurrency in MIX_CONCURRENCY {
+            run.closed(Case::Mix, concurrency)?;
+        }
+        for (chain, _) in Chain::WEIGHTS {
+            run.closed(Case::Only(chain), CHAIN_CONCURRENCY)?;
+        }
+        for (name, rate) in OPEN {
+            run.open(name, rate)?;
+        }
+    }
+    super::note_noise(report, run.noisy);
+    Ok(run.series)
+}
+
+impl Run<'_> {
+    fn closed(&mut self, case: Case, concurrency: u32) -> Result<(), SuiteError> {
+        self.samples += 1;
+        for (fleet, shop) in self.fleets.iter().zip(&self.shops) {
+            self.noisy += usize::from(!self.timing.settle());
+            let sample = take(fleet, shop.plans(case, concurrency, self.samples), Pace::Closed, self.timing)?;
+            if case == Case::Mix && concurrency == OPEN_CONCURRENCY {
+                let rate = sample.figures.get("rps").copied().unwrap_or(1.0);
+                self.capacity.entry(fleet.system.clone()).or_insert(rate);
+            }
+            self.series.add(Key::new(&fleet.system, case.name(), concurrency), sample);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, name: &str, rate: Rate) -> Result<(), SuiteError> {
+        self.samples += 1;
+        for (fleet, shop) in self.fleets.iter().zip(&self.shops) {
+            let own = self.capacity.get(&fleet.system).copied().unwrap_or(1.0);
+            let pace = Pace::Open(match rate {
+                Rate::Own(share) => own * share,
+                Rate::Slowest(share) => self.capacity.values().copied().fold(own, f64::min) * share,
+            });
+            self.noisy += usize::from(!self.timing.settle());
+            let sample =
+                take(fleet, shop.plans(Case::Mix, OPEN_CONCURRENCY, self.samples), pace, self.timing)?;
+            self.series.add(Key::new(&fleet.system, name, OPEN_CONCURRENCY), sample);
+        }
+        Ok(())
+    }
+}
+
+fn relate(options: &Options, series: &Series, report: &mut Report) {
+    let key = |case: &str, concurrency| Key::new(&options.baton_system(), case, concurrency);
+    for concurrency in MIX_CONCURRENCY {
+        let baton = key("mix", concurrency);
+        let over = [&baton, &baton.of("grpc")];
+        let promised = |promise| (concurrency == 64).then_some(promise);
+        let name = |figure: &str| format!("{figure}_baton_over_grpc_at_{concurrency}");
+        report.ratio(&name("rps"), series, "rps", over, promised(Promise::AtLeast(4.0)));
+        report.ratio(
+            &name("cpu_us_per_req"),
+            series,
+            "cpu_us_per_req",
+            over,
+            promised(Promise::AtMost(0.25)),
+        );
+        report.ratio(&name("p99_us"), series, "p99_us", over, promised(Promise::AtMost(1.0)));
+    }
+    for (chain, _) in Chain::WEIGHTS {
+        let baton = key(chain.name(), CHAIN_CONCURRENCY);
+        let name = format!("rps_baton_over_grpc_{}", chain.name());
+        report.ratio(&name, series, "rps", [&baton, &baton.of("grpc")], None);
+    }
+    for (case, _) in OPEN {
+        let baton = key(case, OPEN_CONCURRENCY);
+        let name = format!("p99_us_baton_over_grpc_{case}");
+        report.ratio(&name, series, "p99_us", [&baton, &baton.of("grpc")], None);
+    }
+}

@@ -1,0 +1,147 @@
+//! The suites: what is measured against what, in which order.
+//!
+//! Every suite goes through its rounds, in each round through its cases, in each case through its systems: A B A B.
+//! All systems stand ready all the time; those that are not measured sleep.
+
+mod boutique;
+mod hop;
+mod http;
+mod sampling;
+mod soak;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::load::{ClientError, LoadError};
+use crate::proc::ProcError;
+use crate::systems::{Setup, SystemError};
+
+pub use boutique::run as boutique;
+pub use hop::run as hop;
+pub use http::run as http;
+pub use soak::{SoakOptions, Verdict, run as soak};
+
+/// What the command line says about a run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Programs and placement.
+    pub setup: Setup,
+    /// The isolation setting of Baton's functions.
+    pub isolation: String,
+    /// Whether the whole run shall take no more than 40 seconds.
+    pub quick: bool,
+    /// Interleaved rounds.
+    pub rounds: usize,
+    /// The app, where it is not the suite's own.
+    pub app: Option<PathBuf>,
+}
+
+impl Options {
+    /// The name of Baton's rows.
+    #[must_use]
+    pub fn baton_system(&self) -> String {
+        format!("baton-{}", self.isolation)
+    }
+}
+
+/// Why a suite ended without a report.
+#[derive(Debug)]
+pub enum SuiteError {
+    /// A system is not there.
+    System(SystemError),
+    /// The load could not be set up.
+    Load(LoadError),
+    /// A single request failed.
+    Client(ClientError),
+    /// A server vanished, or a core is not allowed.
+    Proc(ProcError),
+    /// The suite's app is not in the source tree.
+    NoApp(&'static str),
+    /// An answer is not what the suite needs.
+    Answer {
+        /// Who answered.
+        system: String,
+        /// What was wrong with it.
+        problem: String,
+    },
+    /// A client program failed.
+    Program {
+        /// Which one.
+        system: String,
+        /// The reason.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for SuiteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => error.fmt(f),
+            Self::Load(error) => error.fmt(f),
+            Self::Client(error) => error.fmt(f),
+            Self::Proc(error) => error.fmt(f),
+            Self::NoApp(path) => {
+                write!(f, "no {path}/baton.toml from here upwards; run in the source tree or give --app")
+            }
+            Self::Answer { system, problem } => write!(f, "{system} answered wrongly: {problem}"),
+            Self::Program { system, error } => write!(f, "the client of {system} failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SuiteError {}
+
+impl From<SystemError> for SuiteError {
+    fn from(error: SystemError) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<LoadError> for SuiteError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+impl From<ClientError> for SuiteError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<ProcError> for SuiteError {
+    fn from(error: ProcError) -> Self {
+        Self::Proc(error)
+    }
+}
+
+/// Keeps a system, or leaves it out with a note if its program is not installed.
+fn or_note<T>(
+    system: Result<T, SystemError>,
+    name: &str,
+    notes: &mut Vec<String>,
+) -> Result<Option<T>, SuiteError> {
+    match system {
+        Ok(system) => Ok(Some(system)),
+        Err(SystemError::Missing(program)) => {
+            notes.push(format!("{name} is left out: {} is not installed", program.display()));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says what is measured now, where somebody watches.
+fn say(text: impl fmt::Display) {
+    if io::IsTerminal::is_terminal(&io::stderr()) {
+        eprintln!("{text}");
+    }
+}
+
+/// Notes samples that began while something else kept the machine busy.
+fn note_noise(report: &mut crate::report::Report, noisy: usize) {
+    if noisy > 0 {
+        report.notes.push(format!("{noisy} samples began on a machine that did not become quiet"));
+    }
+}

@@ -1,0 +1,85 @@
+//! One sample: a quiet machine, a warm-up, a measured run, the processor time that it took.
+
+use std::time::Duration;
+
+use crate::load::{Load, Outcome, Pace, Plan, Until};
+use crate::proc::busy_share;
+use crate::report::{Figures, Sample};
+use crate::systems::Fleet;
+
+use super::{Options, SuiteError};
+
+/// A machine that is busier than this before a sample is waited for.
+const QUIET_BELOW: f64 = 0.12;
+const QUIET_WINDOW: Duration = Duration::from_millis(100);
+const QUIET_TRIES: usize = 20;
+
+/// How long samples take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) warm_up: Duration,
+    pub(super) measured: Duration,
+    wait_for_quiet: bool,
+}
+
+impl Timing {
+    /// Full samples take two seconds and a half; quick ones share `quick_total` among `samples`.
+    pub(super) fn new(options: &Options, samples: usize, quick_total: Duration) -> Self {
+        if !options.quick {
+            let measured = Duration::from_secs(2);
+            return Self { warm_up: Duration::from_millis(500), measured, wait_for_quiet: true };
+        }
+        let each = quick_total / u32::try_from(samples.max(1)).unwrap_or(u32::MAX);
+        Self { warm_up: each / 4, measured: each * 3 / 4, wait_for_quiet: false }
+    }
+
+    /// Waits until the machine is quiet; says whether it became so.
+    pub(super) fn settle(&self) -> bool {
+        !self.wait_for_quiet || (0..QUIET_TRIES).any(|_| busy_share(QUIET_WINDOW) < QUIET_BELOW)
+    }
+}
+
+/// Measures one fleet under one load.
+pub(super) fn take(
+    fleet: &Fleet,
+    plans: Vec<Plan>,
+    pace: Pace,
+    timing: Timing,
+) -> Result<Sample, SuiteError> {
+    let mut load = Load::open(fleet.address, plans)?;
+    let warm = load.run(pace, Until::Elapsed(timing.warm_up));
+    let before = fleet.usage()?;
+    let outcome = load.run(pace, Until::Elapsed(timing.measured));
+    let after = fleet.usage()?;
+    if outcome.answered == 0 {
+        let problem =
+            format!("no request succeeded: {:?}, last status {:?}", outcome.errors, outcome.last_status);
+        return Err(SuiteError::Answer { system: fleet.system.clone(), problem });
+    }
+    let mut sample = sample_of(&outcome);
+    let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+    let figures = &mut sample.figures;
+    figures.insert("cpu_us_per_req".into(), cpu * 1e6 / outcome.answered as f64);
+    figures.insert("cpu_share".into(), cpu / outcome.elapsed.as_secs_f64().max(1e-9));
+    figures.insert("rss_mib".into(), after.rss_kib as f64 / 1024.0);
+    if let Pace::Open(rate) = pace {
+        figures.insert("offered_rps".into(), rate);
+    }
+    sample.errors.add(&warm.errors);
+    Ok(sample)
+}
+
+/// The figures that the load generator itself knows.
+pub(super) fn sample_of(outcome: &Outcome) -> Sample {
+    let figures: Figures = [
+        ("rps", outcome.rate()),
+        ("p50_us", outcome.quantile_us(0.50)),
+        ("p95_us", outcome.quantile_us(0.95)),
+        ("p99_us", outcome.quantile_us(0.99)),
+        ("p999_us", outcome.quantile_us(0.999)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let payload_bytes = outcome.body_bytes / outcome.answered.max(1);
+    Sample { figures, errors: outcome.errors, payload_bytes }
+}
