@@ -39,6 +39,7 @@ pub fn spawn(spec: SpawnSpec) -> Result<Child, SpawnError> {
 pub struct Child {
     pid: Pid,
     pidfd: OwnedFd,
+    /// Goes when the process has gone.
     group: Option<cgroup::Group>,
     ended: Option<ExitReason>,
 }

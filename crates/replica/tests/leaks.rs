@@ -1,5 +1,7 @@
 //! What starting processes leaves behind in the node and on the machine: nothing, even if the node is killed.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod guest;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! What a sandboxed process can see and do, asked from inside by guests and from outside through `/proc`.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod guest;
 
 use std::fs;

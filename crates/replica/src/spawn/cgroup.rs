@@ -1,16 +1,20 @@
 //! Control groups: bounds that hold for all memory and processor time of a process, not just for what rlimits count.
 //!
-//! Every process gets its own group `baton-<node>/<name>.<pid>` below the node's own group, in each hierarchy that has
+//! Every process gets its own group `baton-<node>/<name>.<number>` below the node's own group, in each hierarchy that has
 //! one of the three controllers and can be written. Where there is none, the process runs with its rlimits alone: using
 //! control groups never fails a start.
+//!
+//! The process is never moved by its number: for that the kernel stops all forks of the machine, and waiting until it
+//! may takes some ten milliseconds. With version 1 the child itself writes 0 ("this thread") to a descriptor that the
+//! parent opened; with version 2 it is created in its group.
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use rustix::process::Pid;
 
 use crate::sandbox::Limits;
 
@@ -239,30 +243,61 @@ fn parse_mount(mount: &str, groups: &str) -> Option<Hierarchy> {
 }
 
 /// The control groups of one process. Dropping removes them; the process has to be dead by then.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Group {
     directories: Vec<(&'static Hierarchy, PathBuf)>,
+    /// Where the child of version 1 writes that it joins.
+    tasks: Vec<OwnedFd>,
+    /// The directory in which the child of version 2 is created.
+    birthplace: Option<OwnedFd>,
 }
 
 impl Group {
-    /// Makes the groups and puts the process into them. `None` where no hierarchy can be used.
-    pub(super) fn create(pid: Pid, name: &str, limits: &Limits) -> Option<Self> {
+    /// Makes the groups of a process that is about to start, in every hierarchy that can be used.
+    pub(super) fn create(name: &str, limits: &Limits) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' };
         let name: String = name.chars().take(100).map(plain).collect();
-        let mut group = Self { directories: Vec::new() };
+        let name = format!("{name}.{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut group = Self::default();
         for hierarchy in &Hierarchies::get().0 {
-            let Ok(directory) = hierarchy.make_group(&format!("{name}.{}", pid.as_raw_nonzero())) else {
-                continue;
-            };
-            let joined = hierarchy
-                .bound(&directory, limits)
-                .and_then(|()| fs::write(directory.join("cgroup.procs"), pid.as_raw_nonzero().to_string()));
-            match joined {
-                Ok(()) => group.directories.push((hierarchy, directory)),
-                Err(_) => drop(fs::remove_dir(&directory)),
+            let Ok(directory) = hierarchy.make_group(&name) else { continue };
+            let bounded = hierarchy.bound(&directory, limits);
+            if bounded.and_then(|()| group.open(hierarchy.version, &directory)).is_ok() {
+                group.directories.push((hierarchy, directory));
+            } else {
+                let _ = fs::remove_dir(&directory);
             }
         }
-        (!group.directories.is_empty()).then_some(group)
+        group
+    }
+
+    /// Opens the way into a group.
+    fn open(&mut self, version: Version, directory: &Path) -> io::Result<()> {
+        match version {
+            Version::V1 => {
+                let tasks = fs::OpenOptions::new().write(true).open(directory.join("tasks"))?;
+                self.tasks.push(tasks.into());
+            }
+            Version::V2 => self.birthplace = Some(fs::File::open(directory)?.into()),
+        }
+        Ok(())
+    }
+
+    /// The descriptors to which the child writes 0.
+    pub(super) fn tasks(&self) -> Vec<BorrowedFd<'_>> {
+        self.tasks.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// The group in which to create the child.
+    pub(super) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        self.birthplace.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Closes the ways in, once the child has taken them.
+    pub(super) fn close_entrances(&mut self) {
+        self.tasks.clear();
+        self.birthplace = None;
     }
 
     /// Whether the kernel killed a process of this group for want of memory.

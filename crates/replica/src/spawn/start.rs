@@ -1,4 +1,4 @@
-//! The parent's side of starting a process: prepare, create, map users, join control groups, listen.
+//! The parent's side of starting a process: prepare, create, map users, listen.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -48,6 +48,8 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
     let landlock = if sandboxed { walls::landlock(spec.program.as_fd())? } else { None };
     let host_name = host_name(&spec.name);
     let limits = resource_limits(spec);
+    let mut group = Group::create(&spec.name, &spec.limits);
+    let tasks = group.tasks();
     let plan = Plan {
         program: spec.program.as_fd(),
         control: spec.control.as_fd(),
@@ -55,6 +57,7 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
         stdout: spec.stdout.as_fd(),
         stderr: spec.stderr.as_fd(),
         sync: theirs.as_fd(),
+        groups: &tasks,
         exec_number,
         argv: StringArray::new(spec.args.iter().map(AsRef::as_ref)),
         envp: StringArray::new(spec.env.iter().map(AsRef::as_ref)),
@@ -68,13 +71,15 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
         }),
     };
     let namespaces = if sandboxed { NAMESPACES } else { 0 };
-    let (pid, pidfd) =
-        clone_child(namespaces, &|| child::run(&plan)).map_err(|errno| creation_error(sandboxed, errno))?;
+    let (pid, pidfd) = clone_child(namespaces, group.birthplace(), &|| child::run(&plan))
+        .map_err(|errno| creation_error(sandboxed, errno))?;
     drop(plan);
+    drop(tasks);
     drop(theirs);
+    group.close_entrances();
     // From here on, leaving this function early kills the child and waits for it.
-    let mut child = Child { pid, pidfd, group: None, ended: None };
-    accompany(&mut child, spec, ours.as_fd(), privileged)?;
+    let child = Child { pid, pidfd, group: Some(group), ended: None };
+    accompany(&child, spec, ours.as_fd(), privileged)?;
     Ok(child)
 }
 
@@ -89,7 +94,7 @@ fn creation_error(sandboxed: bool, errno: Errno) -> SpawnError {
 
 /// Leads the child through its steps until it has executed its program.
 fn accompany(
-    child: &mut Child,
+    child: &Child,
     spec: &SpawnSpec,
     sync: BorrowedFd<'_>,
     privileged: bool,
@@ -98,7 +103,6 @@ fn accompany(
         map_identity(child.pid, privileged)?;
     }
     go_on(sync)?;
-    child.group = Group::create(child.pid, &spec.name, &spec.limits);
     expect(sync, Report::Tied)?;
     go_on(sync)?;
     expect(sync, Report::Armed)?;

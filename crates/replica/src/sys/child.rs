@@ -5,10 +5,10 @@
 //!
 //! ```text
 //! parent                                child
-//!   write uid and gid maps
+//!   write uid and gid maps              join the control groups
 //!   ── byte ──────────────────────────▶ become the unprivileged user, arm the death signal
 //!   ◀────────────────── Report::Tied ──
-//!   join the control group              reset signals, place descriptors, empty root, host name, cores
+//!                                       reset signals, place descriptors, empty root, host name, cores
 //!   ── byte ──────────────────────────▶ limits, capabilities, Landlock
 //!   ◀───────────────── Report::Armed ──
 //!                                       seccomp, execveat
@@ -93,6 +93,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) stderr: BorrowedFd<'a>,
     /// The child's end of the socket to the parent.
     pub(crate) sync: BorrowedFd<'a>,
+    /// The control groups to join, each by the file to which a thread writes 0.
+    pub(crate) groups: &'a [BorrowedFd<'a>],
     /// The number that the program's descriptor gets; not less than the process's limit on descriptors, so that the
     /// running program can never hold a descriptor of that number, and the filter's leave to execute it lapses.
     pub(crate) exec_number: RawFd,
@@ -147,6 +149,10 @@ pub(crate) fn run(plan: &Plan<'_>) -> i32 {
 }
 
 fn go(plan: &Plan<'_>, sync: &mut BorrowedFd<'_>) -> Result<(), Fault> {
+    for group in plan.groups {
+        // Bounds that the machine does not grant are not missed: resource limits come in any case.
+        let _ = io::write(group, b"0");
+    }
     wait_for_parent(*sync)?;
     become_nobody(plan.identity)?;
     // The parent's death is signalled by its *thread's* end. Should it be dead already, its word never comes below.

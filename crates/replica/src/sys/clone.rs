@@ -7,7 +7,7 @@
 // UNSAFETY: a process is created below the standard library, whose own way runs in the parent's namespaces.
 #![expect(unsafe_code, reason = "clone3 has no safe wrapper")]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -23,12 +23,23 @@ pub(crate) const USER_NAMESPACE: u64 = libc::CLONE_NEWUSER as u64;
 /// `CLONE_CLEAR_SIGHAND`: no handler of the node ever runs in the child. Only clone3 knows it.
 const CLEAR_HANDLERS: u64 = 1 << 32;
 
-/// Creates a child with the given namespaces, runs `body` in it and ends it with the status that `body` returns.
+/// `CLONE_INTO_CGROUP`: the child starts in another control group (version 2) than its parent's.
+const INTO_GROUP: u64 = 1 << 33;
+
+/// Creates a child with the given namespaces, in the given control group if the kernel permits, runs `body` in it and ends it with the status that `body` returns.
 ///
 /// `body` must only make system calls on data that exists already: no allocation, no locks, no panics.
-pub(crate) fn clone_child(namespaces: u64, body: &dyn Fn() -> i32) -> Result<(Pid, OwnedFd), Errno> {
+pub(crate) fn clone_child(
+    namespaces: u64,
+    group: Option<BorrowedFd<'_>>,
+    body: &dyn Fn() -> i32,
+) -> Result<(Pid, OwnedFd), Errno> {
     let mut pidfd: RawFd = -1;
-    let pid = match clone3(namespaces, &mut pidfd) {
+    let created = match clone3(namespaces, group, &mut pidfd) {
+        Err(_) if group.is_some() => clone3(namespaces, None, &mut pidfd),
+        other => other,
+    };
+    let pid = match created {
         // Container profiles answer so, to make callers use the older call, whose flags they can see.
         Err(Errno::NOSYS) => clone_before_3(namespaces, &mut pidfd)?,
         other => other?,
@@ -40,9 +51,10 @@ pub(crate) fn clone_child(namespaces: u64, body: &dyn Fn() -> i32) -> Result<(Pi
 }
 
 /// clone3 without a new stack: returns twice, like fork; 0 in the child.
-fn clone3(namespaces: u64, pidfd: &mut RawFd) -> Result<i32, Errno> {
+fn clone3(namespaces: u64, group: Option<BorrowedFd<'_>>, pidfd: &mut RawFd) -> Result<i32, Errno> {
+    let into_group = if group.is_some() { INTO_GROUP } else { 0 };
     let arguments = libc::clone_args {
-        flags: namespaces | libc::CLONE_PIDFD as u64 | CLEAR_HANDLERS,
+        flags: namespaces | libc::CLONE_PIDFD as u64 | CLEAR_HANDLERS | into_group,
         pidfd: std::ptr::from_mut(pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -52,7 +64,7 @@ fn clone3(namespaces: u64, pidfd: &mut RawFd) -> Result<i32, Errno> {
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: 0,
+        cgroup: group.map_or(0, |group| group.as_raw_fd() as u64),
     };
     // SAFETY: without CLONE_VM the child gets its own copy of memory and goes on at this very place on the copied stack;
     // `arguments` and `pidfd` outlive the call, and `clone_child` lets the child run nothing but its body.
@@ -89,4 +101,37 @@ pub(super) fn last_errno() -> Errno {
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: the address is valid and aligned for as long as this thread lives, and only this thread uses it.
     Errno::from_raw_os_error(unsafe { *errno })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_born_in_its_group() {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+        let Some(mount) = mount.and_then(|line| line.split(' ').nth(1)) else {
+            println!("SKIP: control groups of version 2 are not mounted");
+            return;
+        };
+        let directory = std::path::Path::new(mount).join(format!("baton-test-{}", std::process::id()));
+        if let Err(error) = std::fs::create_dir(&directory) {
+            println!("SKIP: control groups of version 2 cannot be written: {error}");
+            return;
+        }
+        let group = std::fs::File::open(&directory).unwrap();
+        let (pid, pidfd) = clone_child(0, Some(group.as_fd()), &|| 3).unwrap();
+        // A dead child that nobody has waited for still says where it lived.
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap();
+        let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+        std::fs::remove_dir(&directory).unwrap();
+        assert_eq!(status.exit_status(), Some(3));
+        assert!(groups.contains("/baton-test-"), "{groups}");
+    }
 }

@@ -27,7 +27,7 @@ pub(crate) fn try_empty_root() -> Result<(), Errno> {
 
 /// Runs `body` in a child. Its status is an errno, or 0 if all went well.
 fn try_child(namespaces: u64, body: &dyn Fn() -> i32) -> Result<(), Errno> {
-    let (_, pidfd) = clone_child(namespaces, body)?;
+    let (_, pidfd) = clone_child(namespaces, None, body)?;
     loop {
         return match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
             Err(Errno::INTR) => continue,

@@ -1,5 +1,6 @@
 //! Builds the guests once and runs them.
 
+#![allow(clippy::unwrap_used, reason = "a test helper")]
 #![allow(dead_code, reason = "every test binary uses its part")]
 
 use std::ffi::CString;
