@@ -33,6 +33,7 @@ mod visit;
 mod tests;
 
 pub use bodies::{add_to_cart, checkout, empty_cart, index, product, search, set_currency, view_cart};
+pub use form::Form;
 pub use visit::Visit;
 
 /// Largest form that is read, in bytes.

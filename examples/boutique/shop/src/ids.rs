@@ -1,5 +1,6 @@
 //! Ids that nobody can guess: orders, parcels, payments, mails, sessions.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
@@ -9,7 +10,7 @@ use crate::text::Text;
 #[derive(Debug, Default)]
 pub struct Ids {
     key: RandomState,
-    used: core::cell::Cell<u64>,
+    used: AtomicU64,
 }
 
 impl Ids {
@@ -20,9 +21,7 @@ impl Ids {
 
     /// 64 bits that were not handed out before.
     pub fn bits(&self) -> u64 {
-        let used = self.used.get();
-        self.used.set(used.wrapping_add(1));
-        self.key.hash_one(used)
+        self.key.hash_one(self.used.fetch_add(1, Ordering::Relaxed))
     }
 
     /// 128 bits as 32 hexadecimal digits.

@@ -1,7 +1,6 @@
 //! The whole shop in one process: every call is a function call. For tests, and to see what the bodies alone cost.
 
 use core::cell::{Cell, RefCell};
-use core::ops::Deref;
 use std::collections::BTreeMap;
 
 use zerocopy::FromZeros;
@@ -55,24 +54,13 @@ impl Local {
     }
 }
 
-/// A reply of its own, on the heap.
-#[derive(Debug)]
-pub struct Held<T: ?Sized>(Box<T>);
-
-impl<T: ?Sized> Deref for Held<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
 impl Services for Local {
-    type Held<T: Layout + ?Sized> = Held<T>;
+    type Held<T: Layout + ?Sized> = Box<T>;
     type Draft = Box<Order>;
 
-    async fn currencies(&self) -> Result<Held<[Code]>, Failure> {
+    async fn currencies(&self) -> Result<Box<[Code]>, Failure> {
         self.count("currency.list");
-        Ok(Held(Box::new(currency::codes())))
+        Ok(Box::new(currency::codes()))
     }
 
     async fn convert(&self, amount: Money, to: Code) -> Result<Money, Failure> {
@@ -80,24 +68,24 @@ impl Services for Local {
         Ok(currency::convert(&Conversion::new(amount, to))?)
     }
 
-    async fn products(&self) -> Result<Held<[Product]>, Failure> {
+    async fn products(&self) -> Result<Box<[Product]>, Failure> {
         self.count("catalog.list");
-        Ok(Held(self.catalog.list().into()))
+        Ok(self.catalog.list().into())
     }
 
-    async fn product(&self, id: ProductId) -> Result<Held<Product>, Failure> {
+    async fn product(&self, id: ProductId) -> Result<Box<Product>, Failure> {
         self.count("catalog.get");
-        Ok(Held(Box::new(*self.catalog.get(&id)?)))
+        Ok(Box::new(*self.catalog.get(&id)?))
     }
 
-    async fn search(&self, word: &str) -> Result<Held<[Product]>, Failure> {
+    async fn search(&self, word: &str) -> Result<Box<[Product]>, Failure> {
         self.count("catalog.search");
-        Ok(Held(self.catalog.search(word)?.copied().collect()))
+        Ok(self.catalog.search(word)?.copied().collect())
     }
 
-    async fn cart(&self, user: UserId) -> Result<Held<[Line]>, Failure> {
+    async fn cart(&self, user: UserId) -> Result<Box<[Line]>, Failure> {
         self.count("cart.get");
-        Ok(Held(self.carts.borrow_mut().get(&user).into()))
+        Ok(self.carts.borrow_mut().get(&user).into())
     }
 
     async fn add_to_cart(&self, user: UserId, line: Line) -> Result<(), Failure> {
@@ -111,7 +99,7 @@ impl Services for Local {
         Ok(())
     }
 
-    async fn recommend(&self, with: &[ProductId]) -> Result<Held<[Product]>, Failure> {
+    async fn recommend(&self, with: &[ProductId]) -> Result<Box<[Product]>, Failure> {
         self.count("recommendation.list");
         let mut products = Vec::new();
         recommendation::recommend(self, with, self.next_turn(), |product| {
@@ -119,7 +107,7 @@ impl Services for Local {
             Ok(())
         })
         .await?;
-        Ok(Held(products.into()))
+        Ok(products.into())
     }
 
     async fn quote(&self, lines: &[Line]) -> Result<Money, Failure> {
@@ -132,9 +120,9 @@ impl Services for Local {
         Ok(shipping::ship(&self.ids, address, lines)?)
     }
 
-    async fn checkout(&self, purchase: &Purchase) -> Result<Held<Order>, Failure> {
+    async fn checkout(&self, purchase: &Purchase) -> Result<Box<Order>, Failure> {
         self.count("checkout.order");
-        checkout::place(self, &self.ids, purchase).await.map(Held)
+        checkout::place(self, &self.ids, purchase).await
     }
 
     async fn pay(&self, amount: Money, card: &Card) -> Result<PaymentId, Failure> {
@@ -147,9 +135,9 @@ impl Services for Local {
         self.outbox.borrow_mut().send(order).map(drop)
     }
 
-    async fn ads(&self, categories: Categories) -> Result<Held<[Ad]>, Failure> {
+    async fn ads(&self, categories: Categories) -> Result<Box<[Ad]>, Failure> {
         self.count("ad.list");
-        Ok(Held(ad::ads(categories, self.next_turn()).copied().collect()))
+        Ok(ad::ads(categories, self.next_turn()).copied().collect())
     }
 
     fn draft(&self, lines: usize) -> Result<Box<Order>, Failure> {
