@@ -123,10 +123,12 @@ fn sample(trips: RoundTrips, cpu_ns: Option<f64>) -> Sample {
         ("p95_us", trips.p95_ns / 1e3),
         ("p99_us", trips.p99_ns / 1e3),
         ("mean_us", trips.mean_ns / 1e3),
-        ("least_us", trips.min_ns / 1e3),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    if let Some(least) = trips.min_ns {
+        figures.insert("least_us".into(), least / 1e3);
+    }
     if let Some(cpu_ns) = cpu_ns {
         figures.insert("cpu_us_per_req".into(), cpu_ns / 1e3);
     }

@@ -60,8 +60,9 @@ pub struct RoundTrips {
     pub p99_ns: f64,
     /// The mean.
     pub mean_ns: f64,
-    /// The least.
-    pub min_ns: f64,
+    /// The least, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ns: Option<f64>,
     /// Processor time of both sides per round trip, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ns: Option<f64>,
@@ -79,7 +80,7 @@ impl RoundTrips {
             p95_ns: at(95)?,
             p99_ns: at(99)?,
             mean_ns: times.iter().sum::<u64>() as f64 / times.len() as f64,
-            min_ns: at(0)?,
+            min_ns: at(0),
             cpu_ns: None,
         })
     }
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn quantiles_are_taken_from_sorted_times() {
         let trips = RoundTrips::of((1..=101).rev().collect()).unwrap();
-        assert_eq!((trips.p50_ns, trips.p95_ns, trips.p99_ns, trips.min_ns), (51.0, 96.0, 100.0, 1.0));
+        assert_eq!((trips.p50_ns, trips.p95_ns, trips.p99_ns, trips.min_ns), (51.0, 96.0, 100.0, Some(1.0)));
         assert_eq!(trips.mean_ns, 51.0);
         assert!(RoundTrips::of(Vec::new()).is_none());
     }

@@ -1,0 +1,98 @@
+//! Calls `callee` over and over and times each round trip.
+//!
+//! `lend`: one payload, filled once, lent for each call. `move`: a fresh payload for each call, not filled, that the
+//! callee owns and drops; allocating it is part of the round trip.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use baton::{Context, Error, Request, Response};
+
+const REPLY_BYTES: usize = 64;
+const PAYLOAD_MAX: usize = 64 << 20;
+const ITERATIONS_MAX: usize = 1_000_000;
+const WARM_UP_MAX: usize = 200;
+const PAGE_BYTES: usize = 4096;
+
+fn main() -> ExitCode {
+    baton::serve(time_calls)
+}
+
+async fn time_calls(ctx: Context, request: Request) -> Result<Response, Error> {
+    let payload = number(&request, "payload", 64)?.min(PAYLOAD_MAX);
+    let iterations = number(&request, "iterations", 1000)?.clamp(1, ITERATIONS_MAX);
+    let warm_up = (iterations / 10).clamp(1, WARM_UP_MAX);
+    let nanos = match parameter(&request, "mode").unwrap_or("lend") {
+        "lend" => lend(&ctx, payload, warm_up, iterations).await?,
+        "move" => hand_over(&ctx, payload, warm_up, iterations).await?,
+        other => return Err(Error::new(400, format!("mode is lend or move, not {other}"))),
+    };
+    let mut body = ctx.alloc(512)?;
+    write!(body, "{}", summary(nanos)).map_err(|_| Error::new(500, "the summary is too long"))?;
+    Ok(Response::ok(body).header("content-type", "application/json"))
+}
+
+async fn lend(ctx: &Context, payload: usize, warm_up: usize, iterations: usize) -> Result<Vec<u64>, Error> {
+    let mut buffer = ctx.zeroed(payload)?;
+    for byte in buffer.iter_mut().step_by(PAGE_BYTES) {
+        *byte = 1;
+    }
+    let mut nanos = Vec::with_capacity(iterations);
+    for nth in 0..warm_up + iterations {
+        let begun = Instant::now();
+        let reply = ctx.call("callee", &buffer).await?;
+        let taken = begun.elapsed();
+        check(reply.body().len())?;
+        if nth >= warm_up {
+            nanos.push(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+    Ok(nanos)
+}
+
+async fn hand_over(ctx: &Context, payload: usize, warm_up: usize, iterations: usize) -> Result<Vec<u64>, Error> {
+    let mut nanos = Vec::with_capacity(iterations);
+    for nth in 0..warm_up + iterations {
+        let begun = Instant::now();
+        let reply = ctx.call("callee", ctx.alloc(payload)?).await?;
+        let taken = begun.elapsed();
+        check(reply.body().len())?;
+        if nth >= warm_up {
+            nanos.push(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+    Ok(nanos)
+}
+
+fn check(reply_bytes: usize) -> Result<(), Error> {
+    match reply_bytes {
+        REPLY_BYTES => Ok(()),
+        other => Err(Error::new(500, format!("the reply has {other} bytes"))),
+    }
+}
+
+fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    let pairs = request.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn number(request: &Request, name: &str, default: usize) -> Result<usize, Error> {
+    let Some(text) = parameter(request, name) else { return Ok(default) };
+    text.parse().map_err(|_| Error::new(400, format!("{name} is a number, not {text}")))
+}
+
+fn summary(mut nanos: Vec<u64>) -> String {
+    nanos.sort_unstable();
+    let last = nanos.len().saturating_sub(1);
+    let at = |percent: usize| nanos.get(last * percent / 100).copied().unwrap_or(0);
+    let mean = nanos.iter().sum::<u64>() / nanos.len().max(1) as u64;
+    format!(
+        r#"{{"p50_ns":{},"p95_ns":{},"p99_ns":{},"mean_ns":{mean},"min_ns":{}}}"#,
+        at(50),
+        at(95),
+        at(99),
+        at(0)
+    )
+}
