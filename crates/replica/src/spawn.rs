@@ -34,7 +34,8 @@ pub fn spawn(spec: SpawnSpec) -> Result<Child, SpawnError> {
     start::start(&spec)
 }
 
-/// A running process. Dropping it kills the process, waits for its end and removes its control groups.
+/// A running process. Dropping it kills the process, waits for its end (a few hundred microseconds) and removes its
+/// control groups.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
@@ -70,7 +71,7 @@ impl Child {
         self.pid
     }
 
-    /// Kills the process and everything that it started. Harmless if it has ended.
+    /// Kills the process, and in a sandbox everything that it started. Harmless if it has ended.
     pub fn kill(&self) {
         if self.ended.is_none() {
             // Fails only if the process has ended meanwhile.

@@ -84,11 +84,13 @@ fn a_hundred_processes_leave_nothing_behind() {
 
 /// Plays the node for the next test; as a test of its own it does nothing.
 #[test]
-fn node_to_be_killed() {
-    if std::env::var_os(NODE).is_none() {
+fn plays_node() {
+    let Some(role) = std::env::var_os(NODE) else { return };
+    let Some(program) = c_guest() else { return };
+    if role == "next" {
+        run(program, &["exit", "0"], |_| {});
         return;
     }
-    let Some(program) = c_guest() else { return };
     let mut guest = start(program, &["sleep"], |_| {}).unwrap();
     let mut bare = start(program, &["sleep"], |spec| spec.insecure_no_sandbox = true).unwrap();
     guest.ready();
@@ -97,28 +99,36 @@ fn node_to_be_killed() {
     std::thread::sleep(std::time::Duration::from_secs(60));
 }
 
+/// Runs this test binary again, in the part of a node.
+fn node(role: &str) -> std::process::Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "plays_node", "--nocapture", "--test-threads=1"])
+        .env(NODE, role)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn a_killed_node_leaves_no_orphans() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if c_guest().is_none() {
         return;
     }
-    let mut node = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "node_to_be_killed", "--nocapture", "--test-threads=1"])
-        .env(NODE, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(node.stdout.take().unwrap()).lines();
+    let mut killed = node("killed");
+    let lines = BufReader::new(killed.stdout.take().unwrap()).lines();
     let line = lines.map_while(Result::ok).find(|line| line.starts_with("guests ")).expect("guests start");
     let guests: Vec<String> = line.split(' ').skip(1).map(str::to_owned).collect();
     assert_eq!(guests.len(), 2);
     for guest in &guests {
         assert!(runs(guest), "{guest} runs");
     }
-    node.kill().unwrap();
-    node.wait().unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
     eventually("the guests outlive their node", || !guests.iter().any(|guest| runs(guest)));
+    // Control groups stay until the next node tidies up.
+    assert!(node("next").wait().unwrap().success());
+    assert_eq!(groups_of(killed.id()), Vec::<PathBuf>::new());
 }
 
 /// Whether a process exists and is not merely waiting to be reaped.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 /// Declares [`Step`] with its wire code and its words in one place.
 macro_rules! steps {
     ($($name:ident = $code:literal, $words:literal;)+) => {
-        /// One step of starting a process, in the order in which they happen.
+        /// One step of starting a process.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
         pub enum Step {

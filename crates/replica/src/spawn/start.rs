@@ -14,8 +14,9 @@ use rustix::thread::CpuSet;
 use super::cgroup::Group;
 use super::{Child, SpawnError, Step, filter, walls};
 use crate::sandbox::{NetworkAccess, SpawnSpec};
-use crate::sys::child::{self, Identity, Plan, Report, StringArray, Walls};
+use crate::sys::child::{self, Identity, Plan, StringArray, Walls};
 use crate::sys::clone::{NAMESPACES, clone_child};
+use crate::sys::report::Report;
 
 /// The user and group that the process believes to be.
 const INSIDE_ID: u32 = 1000;

@@ -4,3 +4,4 @@
 pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod machine;
+pub(crate) mod report;
