@@ -86,6 +86,9 @@ struct SuiteArgs {
     /// Interleaved rounds, at least three [default: 5, quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=99))]
     rounds: Option<u32>,
+    /// How long each sample is measured; without it the suite decides
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(5..=600_000))]
+    sample_ms: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -147,17 +150,17 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn options(common: &CommonArgs, quick: bool, rounds: Option<u32>) -> Options {
+fn options(common: &CommonArgs, quick: bool) -> Options {
     let mut setup = Setup::default_here();
     setup.baton = common.baton.clone().unwrap_or(setup.baton);
     setup.grpc = common.grpc.clone().unwrap_or(setup.grpc);
     setup.receipts = common.receipts;
-    let rounds = rounds.unwrap_or(if quick { 3 } else { 5 });
     Options {
         setup,
         isolation: common.isolation.name().into(),
         quick,
-        rounds: usize::try_from(rounds).unwrap_or(3),
+        rounds: if quick { 3 } else { 5 },
+        sample: None,
         app: common.app.clone(),
     }
 }
@@ -166,7 +169,9 @@ fn run_suite(
     args: &SuiteArgs,
     suite: fn(&Options) -> Result<Report, SuiteError>,
 ) -> Result<ExitCode, String> {
-    let options = options(&args.common, args.quick, args.rounds);
+    let mut options = options(&args.common, args.quick);
+    options.rounds = args.rounds.and_then(|rounds| usize::try_from(rounds).ok()).unwrap_or(options.rounds);
+    options.sample = args.sample_ms.map(Duration::from_millis);
     let mut report = suite(&options).map_err(|error| error.to_string())?;
     if options.setup.server_core == options.setup.load_core {
         report.notes.push("there is one core only: the load generator shares it with the servers".into());
@@ -187,8 +192,7 @@ fn run_soak(args: &SoakArgs) -> Result<ExitCode, String> {
         return Ok(ExitCode::from(2));
     }
     let soak = SoakOptions { duration: Duration::from_secs_f64(args.minutes * 60.0), load: args.load };
-    let verdict =
-        suites::soak(&options(&args.common, false, None), soak).map_err(|error| error.to_string())?;
+    let verdict = suites::soak(&options(&args.common, false), soak).map_err(|error| error.to_string())?;
     if let Some(path) = &args.common.json {
         let text = serde_json::to_string_pretty(&verdict).map_err(|error| error.to_string())?;
         std::fs::write(path, text + "\n").map_err(|error| unwritten(path, &error))?;

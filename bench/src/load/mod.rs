@@ -11,6 +11,7 @@ mod client;
 mod connection;
 mod driver;
 mod response;
+mod run;
 pub mod schedule;
 #[cfg(test)]
 mod tests;

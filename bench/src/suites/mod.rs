@@ -12,6 +12,7 @@ mod soak;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::load::{ClientError, LoadError};
 use crate::proc::ProcError;
@@ -33,6 +34,8 @@ pub struct Options {
     pub quick: bool,
     /// Interleaved rounds.
     pub rounds: usize,
+    /// How long a sample is measured, where the suite shall not decide.
+    pub sample: Option<Duration>,
     /// The app, where it is not the suite's own.
     pub app: Option<PathBuf>,
 }

@@ -25,6 +25,9 @@ pub(super) struct Timing {
 impl Timing {
     /// Full samples take two seconds and a half; quick ones share `quick_total` among `samples`.
     pub(super) fn new(options: &Options, samples: usize, quick_total: Duration) -> Self {
+        if let Some(measured) = options.sample {
+            return Self { warm_up: measured / 4, measured, wait_for_quiet: false };
+        }
         if !options.quick {
             let measured = Duration::from_secs(2);
             return Self { warm_up: Duration::from_millis(500), measured, wait_for_quiet: true };

@@ -23,7 +23,8 @@ use super::{Options, SuiteError, say};
 const CONNECTIONS: u32 = 64;
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const SAMPLES_MIN: u32 = 12;
-const CAPACITY_RUN: Duration = Duration::from_secs(5);
+/// The longest look for the capacity.
+const CAPACITY_RUN_MAX: Duration = Duration::from_secs(5);
 const GROWTH_MAX: f64 = 1.1;
 /// How long buffers may take to come back after the last answer.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
@@ -105,7 +106,7 @@ fn app_name(app: &std::path::Path) -> Option<String> {
 
 fn measure(node: &Fleet, app: &str, shop: &Shop, soak: SoakOptions) -> Result<Verdict, SuiteError> {
     let mut load = Load::open(node.address, shop.plans(Case::Mix, CONNECTIONS, 0))?;
-    let full = load.run(Pace::Closed, Until::Elapsed(CAPACITY_RUN));
+    let full = load.run(Pace::Closed, Until::Elapsed(CAPACITY_RUN_MAX.min(soak.duration)));
     let rate = full.rate() * soak.load;
     say(format_args!("capacity {:.0}/s, soaking at {rate:.0}/s", full.rate()));
     let over = AtomicBool::new(false);

@@ -1,0 +1,191 @@
+//! The program as a whole, against stand-ins for Baton and for the gRPC yardstick.
+//!
+//! The stand-ins are this test binary again: shell scripts start the ignored test `stand_in`, which serves until its
+//! standard input closes.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+
+use serde_json::Value;
+
+const TRIPS: &str = r#"{"p50_ns":2000,"p95_ns":3000,"p99_ns":4000,"mean_ns":2500}"#;
+
+/// A directory with an app and the two stand-ins.
+struct Stage(tempfile::TempDir);
+
+impl Stage {
+    fn new() -> Self {
+        let stage = Self(tempfile::tempdir().unwrap());
+        let me = std::env::current_exe().unwrap();
+        let serve = |how: &str| {
+            format!("STAND_IN={how} exec {} stand_in --exact --ignored --nocapture", me.display())
+        };
+        stage.script("baton", &format!("[ \"$1\" = build ] && exit 0\n{}", serve("node")));
+        stage.script(
+            "grpc",
+            &format!("[ \"$1\" = hop-client ] && {{ echo '{TRIPS}'; exit 0; }}\n{}", serve("server")),
+        );
+        fs::write(stage.path().join("baton.toml"), "[app]\nname = \"shop\"\n").unwrap();
+        stage
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn json(&self) -> PathBuf {
+        self.path().join("report.json")
+    }
+
+    fn bench(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_baton-bench"));
+        command.args(args).arg("--app").arg(self.path()).arg("--json").arg(self.json());
+        command.arg("--baton").arg(self.path().join("baton")).arg("--grpc").arg(self.path().join("grpc"));
+        command.output().unwrap()
+    }
+
+    fn report(&self, args: &[&str]) -> Value {
+        let output = self.bench(args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("medians of 3 interleaved rounds"));
+        serde_json::from_slice(&fs::read(self.json()).unwrap()).unwrap()
+    }
+}
+
+/// The cases of a report, each as `system case concurrency`, and a check that every row is sound.
+fn cases(report: &Value) -> Vec<String> {
+    let rows = report["rows"].as_array().unwrap();
+    let case = |row: &Value| {
+        assert_eq!(row["errors"], 0, "{row}");
+        assert_eq!(row["rounds"], 3, "{row}");
+        assert!(row["p50_us"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["min"]["rps"].as_f64() <= row["max"]["rps"].as_f64(), "{row}");
+        format!(
+            "{} {} {}",
+            row["system"].as_str().unwrap(),
+            row["case"].as_str().unwrap(),
+            row["concurrency"]
+        )
+    };
+    rows.iter().map(case).collect()
+}
+
+#[test]
+fn http_interleaves_both_systems() {
+    let report = Stage::new().report(&["http", "--rounds", "3", "--sample-ms", "30"]);
+    let expect =
+        [1, 16, 64].map(|c| [format!("baton-process hello {c}"), format!("hyper hello {c}")]).concat();
+    assert_eq!(cases(&report), expect);
+    assert!(report["ratios"]["rps_baton_over_hyper_at_64"].as_f64().unwrap() > 0.0);
+    assert!(report["ratios"]["p50_us_baton_minus_hyper_at_1"].is_number());
+    assert!(report["rows"][0]["cpu_us_per_req"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn boutique_measures_mix_chains_and_open_loop() {
+    let report = Stage::new().report(&["boutique", "--quick", "--rounds", "3", "--sample-ms", "20"]);
+    let cases = cases(&report);
+    assert_eq!(cases.len(), 2 * 12, "{cases:?}");
+    for case in ["grpc mix 1", "baton-process mix 64", "grpc checkout 16", "baton-process mix-open-same 64"] {
+        assert!(cases.iter().any(|have| have == case), "{case} is missing");
+    }
+    for ratio in
+        ["rps_baton_over_grpc_at_64", "cpu_us_per_req_baton_over_grpc_at_64", "p99_us_baton_over_grpc_at_64"]
+    {
+        assert!(report["ratios"][ratio].as_f64().unwrap() > 0.0, "{ratio}");
+    }
+}
+
+#[test]
+fn hop_runs_all_yardsticks() {
+    let report = Stage::new().report(&["hop", "--quick", "--rounds", "3", "--sample-ms", "20"]);
+    let cases = cases(&report);
+    assert_eq!(cases.len(), 3 * 3 + 1, "{cases:?}");
+    let row = |system: &str, bytes: u64| {
+        let rows = report["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["system"] == system && row["payload_bytes"] == bytes).unwrap().clone()
+    };
+    assert!(row("uds", 1 << 20)["p50_us"].as_f64() > row("uds", 64)["p50_us"].as_f64());
+    assert!(row("futex", 64)["cpu_us_per_req"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["ratios"]["p50_us_baton_1MiB_over_64B"], 1.0);
+    assert_eq!(report["ratios"]["p50_us_grpc_over_baton_64B"], 1.0);
+}
+
+#[test]
+fn soak_keeps_the_books() {
+    let stage = Stage::new();
+    let args = ["soak", "--minutes", "0.02", "--load", "0.3"];
+    let output = stage.bench(&args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let verdict: Value = serde_json::from_slice(&fs::read(stage.json()).unwrap()).unwrap();
+    assert_eq!((verdict["buffers_left"].as_u64(), verdict["errors"]["status"].as_u64()), (Some(0), Some(0)));
+    assert!(verdict["looks"].as_array().unwrap().len() >= 3);
+    // An app of another name: the stand-in does not know its pool.
+    fs::write(stage.path().join("baton.toml"), "[app]\nname = \"leaky\"\n").unwrap();
+    let output = stage.bench(&args);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("7 buffers did not come back"));
+}
+
+#[test]
+fn what_is_not_installed_is_left_out_with_a_note() {
+    let stage = Stage::new();
+    fs::remove_file(stage.path().join("grpc")).unwrap();
+    let report = stage.report(&["http", "--rounds", "3", "--sample-ms", "10"]);
+    assert_eq!(report["rows"].as_array().unwrap().len(), 3);
+    assert!(report["notes"][0].as_str().unwrap().starts_with("hyper is left out"));
+    assert_eq!(report["ratios"].as_object().unwrap().len(), 0);
+}
+
+#[test]
+#[ignore = "is the stand-in for a node or a server; the other tests start it"]
+fn stand_in() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // The test harness has begun a line.
+    match std::env::var("STAND_IN").unwrap_or_default().as_str() {
+        "node" => {
+            println!("\n{{\"gateway\":\"{address}\",\"admin\":\"{address}\",\"token\":\"t\",\"apps\":[]}}")
+        }
+        _ => println!("\nlistening {address}"),
+    }
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            thread::spawn(move || answer(socket));
+        }
+    });
+    while std::io::stdin().read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+}
+
+/// Answers every request; bodies of requests arrive with their heads here.
+fn answer(mut socket: TcpStream) {
+    let mut buffer = [0; 65536];
+    while let Ok(count) = socket.read(&mut buffer)
+        && count > 0
+    {
+        let text = String::from_utf8_lossy(&buffer[..count]);
+        let body = match text.split(' ').nth(1).unwrap() {
+            path if path.starts_with("/?") => TRIPS,
+            "/v1/apps/shop/pool" => r#"{"buffers_in_use":3,"buffers_stashed":3}"#,
+            "/v1/apps/leaky/pool" => r#"{"buffers_in_use":7}"#,
+            _ => r#"<a href="/product/AAA">one</a><a href="/product/BBB">two</a>"#,
+        };
+        let status = if text.starts_with("POST") { "303 See Other" } else { "200 OK" };
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
+        if socket.write_all((head + body).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
