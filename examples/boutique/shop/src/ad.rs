@@ -5,13 +5,13 @@ use crate::wire::{Ad, CATEGORIES, Categories};
 
 /// One advertisement for each category, by bit.
 const ADS: [Ad; CATEGORIES.len()] = [
-    ad("beeswax-candle", "Evenings are longer by candlelight. Two for the price of one smile."),
-    ad("tea-kettle", "A kettle that sings. Tea tastes better with a little music."),
-    ad("fern-pot", "The friend that asks for nothing but a little water."),
+    ad("candle", "Evenings are longer by candlelight. Two for the price of one smile."),
+    ad("kettle", "A kettle that sings. Tea tastes better with a little music."),
+    ad("fern", "The friend that asks for nothing but a little water."),
     ad("notebook", "A thought not written down is a thought lent to the wind."),
-    ad("record-player", "Side A, side B, and nothing in between. Records are back."),
-    ad("wool-scarf", "Winter is coming. Be two metres ahead of it."),
-    ad("linen-tote", "Carry everything. Or just carry it beautifully."),
+    ad("turntable", "Side A, side B, and nothing in between. Records are back."),
+    ad("scarf", "Winter is coming. Be two metres ahead of it."),
+    ad("tote", "Carry everything. Or just carry it beautifully."),
 ];
 
 const fn ad(product: &'static str, text: &'static str) -> Ad {
@@ -40,9 +40,9 @@ mod tests {
             let found: Vec<_> = ads(categories(names), turn).map(|ad| ad.product.as_str()).collect();
             assert_eq!(found, expect);
         };
-        check(&["garden"], 3, &["fern-pot"]);
-        check(&["kitchen", "home", "desk"], 0, &["beeswax-candle", "tea-kettle"]);
-        check(&[], 8, &["tea-kettle"]);
+        check(&["garden"], 3, &["fern"]);
+        check(&["kitchen", "home", "desk"], 0, &["candle", "kettle"]);
+        check(&[], 8, &["kettle"]);
         assert_eq!(ads(Categories(1 << 31), 0).count(), 1);
         assert!(ADS.iter().all(|ad| Catalog::default().get(&ad.product).is_ok()));
     }

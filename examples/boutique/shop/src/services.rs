@@ -10,8 +10,8 @@ use crate::wire::{
 };
 
 /// What a carrier can bring back to be read in place.
-pub trait Layout: FromBytes + IntoBytes + KnownLayout<PointerMetadata: Copy> + Immutable {}
-impl<T: FromBytes + IntoBytes + KnownLayout<PointerMetadata: Copy> + Immutable + ?Sized> Layout for T {}
+pub trait Layout: FromBytes + IntoBytes + KnownLayout + Immutable {}
+impl<T: FromBytes + IntoBytes + KnownLayout + Immutable + ?Sized> Layout for T {}
 
 /// Carries the calls. A function uses only those that its `calls` edges in the manifest allow.
 #[expect(

@@ -15,7 +15,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::failure::Failure;
 use crate::money::{Code, Money};
+use crate::services::Layout;
 use crate::text::Text;
 
 /// List what there is (catalog, currency, recommendation, ad).
@@ -43,7 +45,15 @@ pub const SEND: u16 = 1;
 /// The text of the mail sent last.
 pub const LAST: u16 = 2;
 
-/// Names a product: lower-case words with hyphens.
+/// What travelled, where it lies, as the layout `T`. Nothing is copied; sizes and alignment are checked.
+pub fn read<T: Layout + ?Sized>(bytes: &[u8]) -> Result<&T, Failure> {
+    // No bytes may lie anywhere; an empty slice still has to be aligned.
+    const NOTHING: &[u64] = &[];
+    let bytes = if bytes.is_empty() { NOTHING.as_bytes() } else { bytes };
+    T::ref_from_bytes(bytes).map_err(|_| Failure::layout(core::any::type_name::<T>()))
+}
+
+/// Names a product, in URLs too: letters and digits.
 pub type ProductId = Text<23>;
 /// Names a visitor: the id of the session.
 pub type UserId = Text<39>;
@@ -293,3 +303,19 @@ const _: () = {
     assert!(size_of::<OrderLine>() == 112);
     assert!(size_of::<Ad>() == 96);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_travelled_is_read_in_place_or_refused() {
+        let lines = [Line { quantity: 2, product: Text::literal("mug") }; 3];
+        assert_eq!(read::<[Line]>(lines.as_bytes()).unwrap(), lines);
+        assert!(read::<[Line]>(&[]).unwrap().is_empty());
+        assert_eq!(read::<[Line]>(&lines.as_bytes()[..29]).unwrap_err().status, 400);
+        assert_eq!(read::<[Line]>(&lines.as_bytes()[1..29]).unwrap_err().status, 400);
+        assert!(read::<Money>(&[]).is_err());
+        assert!(read::<Order>(&[0; 64]).is_err());
+    }
+}

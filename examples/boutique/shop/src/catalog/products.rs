@@ -27,19 +27,19 @@ const fn row(
 /// Every product.
 pub(super) const PRODUCTS: [Product; COUNT] = [
     row(
-        ["stoneware-mug", "Stoneware mug", "mug"],
+        ["mug", "Stoneware mug", "mug"],
         (18, 50),
         &["kitchen", "home"],
         "Thrown by hand, glazed in oat and ash, and heavy enough to stay where you put it. Holds a third of a litre and forgives the dishwasher.",
     ),
     row(
-        ["desk-lamp", "Anchor desk lamp", "lamp"],
+        ["lamp", "Anchor desk lamp", "lamp"],
         (89, 0),
         &["desk", "home"],
         "A steel arm that goes where you push it and stays there. Warm light, a real switch, and a base that does not wander.",
     ),
     row(
-        ["field-watch", "Field watch", "watch"],
+        ["watch", "Field watch", "watch"],
         (149, 99),
         &["wear", "travel"],
         "Wound by hand, read at a glance, water kept out down to a hundred metres. The strap is canvas and gets better with rain.",
@@ -51,13 +51,13 @@ pub(super) const PRODUCTS: [Product; COUNT] = [
         "Closed, light and calm. Thirty hours from one charge, and every part can be replaced with a single screwdriver.",
     ),
     row(
-        ["fern-pot", "Fern in a pot", "plant"],
+        ["fern", "Fern in a pot", "fern"],
         (24, 0),
         &["garden", "home"],
         "A sword fern that likes shade and does not hold a missed watering against you. Comes in its clay pot.",
     ),
     row(
-        ["linen-tote", "Linen tote", "tote"],
+        ["tote", "Linen tote", "tote"],
         (32, 75),
         &["travel", "wear"],
         "Two loaves, a book and a bottle, or one small dog. Washed linen, stitched twice wherever it matters.",
@@ -69,7 +69,7 @@ pub(super) const PRODUCTS: [Product; COUNT] = [
         "Acetate frames and lenses that keep the whole of the ultraviolet out. They come with a case that survives a rucksack.",
     ),
     row(
-        ["beeswax-candle", "Beeswax candle", "candle"],
+        ["candle", "Beeswax candle", "candle"],
         (14, 25),
         &["home"],
         "Forty hours of honey light from one hive’s summer. It burns clean and smells of nothing but wax.",
@@ -81,19 +81,19 @@ pub(super) const PRODUCTS: [Product; COUNT] = [
         "A hundred and ninety-two numbered pages that lie flat. The paper takes ink on both sides without showing it.",
     ),
     row(
-        ["tea-kettle", "Whistling kettle", "kettle"],
+        ["kettle", "Whistling kettle", "kettle"],
         (46, 0),
         &["kitchen"],
         "A litre and a half of brushed steel that sings when it is done and never drips.",
     ),
     row(
-        ["wool-scarf", "Lambswool scarf", "scarf"],
+        ["scarf", "Lambswool scarf", "scarf"],
         (54, 40),
         &["wear"],
         "Two metres of undyed wool, woven slowly in a mill that has made nothing else for a century.",
     ),
     row(
-        ["record-player", "Record player", "turntable"],
+        ["turntable", "Record player", "turntable"],
         (219, 0),
         &["sound", "home"],
         "Belt drive, a proper arm, and a lid that closes softly. Plug it into anything with a line input.",

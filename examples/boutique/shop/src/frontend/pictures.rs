@@ -31,7 +31,7 @@ pub(super) fn picture(name: &str) -> &'static str {
             r##"<path d="M18 58V48a30 30 0 0 1 60 0v10" fill="none" stroke="#39424e" stroke-width="7"/>"##
             r##"<rect x="12" y="52" width="20" height="30" rx="9" fill="#4a7c8c"/><rect x="64" y="52" width="20" height="30" rx="9" fill="#4a7c8c"/>"##
         ),
-        "plant" => drawing!(
+        "fern" => drawing!(
             r##"<path d="M48 60C30 56 18 42 16 24c18 2 30 14 32 36 0-24 8-40 24-48 8 20 0 40-24 48z" fill="#4f8f5b"/>"##
             r##"<path d="M48 60c8-12 22-18 36-16-4 12-18 20-36 16z" fill="#76b07a"/><path d="M28 60h40l-5 26H33z" fill="#c0673e"/>"##
         ),

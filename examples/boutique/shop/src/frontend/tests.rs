@@ -120,7 +120,7 @@ fn set_currency_makes_no_call() {
 #[test]
 fn product_makes_7_calls() {
     let browser = Browser::new();
-    let (answer, page) = browser.get("/product/stoneware-mug");
+    let (answer, page) = browser.get("/product/mug");
     assert_eq!(answer.status, 200);
     browser.expect_calls(&[
         ("ad.list", 1),
@@ -138,7 +138,7 @@ fn product_makes_7_calls() {
 #[test]
 fn view_cart_makes_6_calls_and_2_for_each_line() {
     let browser = Browser::new();
-    for lines in [&[][..], &["field-watch", "wool-scarf", "notebook"][..]] {
+    for lines in [&[][..], &["watch", "scarf", "notebook"][..]] {
         browser.fill(lines);
         let (answer, page) = browser.get("/cart");
         assert_eq!(answer.status, 200);
@@ -161,7 +161,7 @@ fn view_cart_makes_6_calls_and_2_for_each_line() {
 #[test]
 fn add_to_cart_makes_2_calls() {
     let browser = Browser::new();
-    let (answer, _) = browser.post("/cart", "product_id=fern-pot&quantity=3");
+    let (answer, _) = browser.post("/cart", "product_id=fern&quantity=3");
     assert_eq!((answer.status, answer.location.as_deref()), (303, Some("/cart")));
     browser.expect_calls(&[("cart.add", 1), ("catalog.get", 1)]);
 }
@@ -169,7 +169,7 @@ fn add_to_cart_makes_2_calls() {
 #[test]
 fn checkout_makes_11_calls_and_2_for_each_line() {
     let browser = Browser::new();
-    browser.fill(&["field-watch", "wool-scarf"]);
+    browser.fill(&["watch", "scarf"]);
     let (answer, page) = browser.post("/checkout", &format!("{PERSON}{CARD}"));
     assert_eq!(answer.status, 200, "{page}");
     browser.expect_calls(&[
@@ -298,7 +298,7 @@ fn every_page_has_a_json_form() {
         (browser.get("/"), "\"products\":["),
         (browser.get("/product/notebook"), "\"product\":{"),
         (browser.get("/cart"), "\"total\":{\"currency\":\"CAD\",\"units\":"),
-        (browser.ask("GET", "/search", Some("q=lamp"), ""), "\"id\":\"desk-lamp\""),
+        (browser.ask("GET", "/search", Some("q=lamp"), ""), "\"id\":\"lamp\""),
         (browser.post("/checkout", &order), "\"order\":\""),
         (browser.get("/nowhere"), "\"status\":404"),
     ];

@@ -12,9 +12,9 @@ use crate::money::{Code, Money};
 use crate::wire::{Ad, Line, Order, OrderLine, Product};
 
 /// Room for the frame of a page: style, header with every currency, footer.
-const FRAME_BYTES: usize = 7 * 1024;
+const FRAME_BYTES: usize = 6 * 1024;
 /// Room for one product on a page.
-const ITEM_BYTES: usize = 1024;
+const ITEM_BYTES: usize = 960;
 /// Room for an error page.
 pub(super) const ERROR_BYTES: usize = FRAME_BYTES;
 
