@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::load::Errors;
 pub use machine::Machine;
 
+/// A load generator that is busier than this share of its core may be what limits a closed loop.
+const LOAD_SHARE_MAX: f64 = 0.95;
+
 /// Figures by name; the unit is part of the name.
 pub type Figures = BTreeMap<String, f64>;
 
@@ -232,6 +235,16 @@ impl Report {
     /// Takes the rows of a series.
     pub fn take_rows(&mut self, series: &Series) {
         self.rows = series.rows();
+        // In an open loop the generator spins on purpose.
+        let closed = self.rows.iter().filter(|row| !row.figures.contains_key("offered_rps"));
+        let limited =
+            closed.filter(|row| row.figures.get("load_share").is_some_and(|&share| share > LOAD_SHARE_MAX));
+        let limited: Vec<String> =
+            limited.map(|row| format!("{} {} {}", row.system, row.case, row.concurrency)).collect();
+        if !limited.is_empty() {
+            self.notes
+                .push(format!("limited by the load generator, not by the server: {}", limited.join(", ")));
+        }
         let errors = series.errors();
         if errors.total() > 0 {
             self.notes.push(format!("there were errors: {errors:?}"));

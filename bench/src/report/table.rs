@@ -4,17 +4,15 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Promise, Report, Row};
 
-/// The columns after the keys, in order; those that no row has are left out.
-const COLUMNS: [(&str, &str); 9] = [
+/// The columns after the keys, in order; those that no row has are left out. The JSON holds more.
+const COLUMNS: [(&str, &str); 7] = [
     ("offered_rps", "offered/s"),
     ("rps", "req/s"),
     ("p50_us", "p50 µs"),
     ("p95_us", "p95 µs"),
     ("p99_us", "p99 µs"),
-    ("p999_us", "p99.9 µs"),
     ("cpu_us_per_req", "CPU µs/req"),
     ("rss_mib", "RSS MiB"),
-    ("cpu_share", "busy"),
 ];
 
 impl Report {
@@ -83,7 +81,7 @@ fn rows_table(rows: &[Row]) -> Table {
 
 fn new_table(header: Vec<String>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     table
 }
 

@@ -103,6 +103,7 @@ fn measure(options: &Options, systems: &[System<'_>], report: &mut Report) -> Re
                 noisy += usize::from(!timing.settle());
                 let (trips, cpu_ns) =
                     system.round_trips(payload, iterations.get(&key).copied().unwrap_or(PROBES))?;
+                iterations.insert(key.clone(), fitting(budget, trips.p50_ns));
                 series.add(key, sample(trips, cpu_ns));
             }
         }

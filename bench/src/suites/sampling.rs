@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::load::{Load, Outcome, Pace, Plan, Until};
 use crate::proc::busy_share;
 use crate::report::{Figures, Sample};
@@ -52,7 +54,9 @@ pub(super) fn take(
     let mut load = Load::open(fleet.address, plans)?;
     let warm = load.run(pace, Until::Elapsed(timing.warm_up));
     let before = fleet.usage()?;
+    let own_before = own_cpu_s();
     let outcome = load.run(pace, Until::Elapsed(timing.measured));
+    let own = own_cpu_s() - own_before;
     let after = fleet.usage()?;
     if outcome.answered == 0 {
         let problem =
@@ -64,12 +68,19 @@ pub(super) fn take(
     let figures = &mut sample.figures;
     figures.insert("cpu_us_per_req".into(), cpu * 1e6 / outcome.answered as f64);
     figures.insert("cpu_share".into(), cpu / outcome.elapsed.as_secs_f64().max(1e-9));
+    figures.insert("load_share".into(), own / outcome.elapsed.as_secs_f64().max(1e-9));
     figures.insert("rss_mib".into(), after.rss_kib as f64 / 1024.0);
     if let Pace::Open(rate) = pace {
         figures.insert("offered_rps".into(), rate);
     }
     sample.errors.add(&warm.errors);
     Ok(sample)
+}
+
+/// Processor time of this thread, which is the load generator's.
+fn own_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The figures that the load generator itself knows.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use baton::{Context, Error, Request, Response};
 
-const HELLO: &[u8] = b"Hello, world!\n";
+const HELLO: &[u8] = b"hello";
 
 fn main() -> ExitCode {
     baton::serve(hello)
