@@ -61,7 +61,11 @@ impl<'a> Frame<'a> {
             }
             put!(out, "</select><button>Set</button></form>");
         }
-        put!(out, r#"<a class="bag" href="/cart">Cart · "#, self.pieces, "</a></header>\n<main id=\"main\">");
+        put!(out, r#"<a class="bag" href="/cart">Cart"#);
+        if !self.currencies.is_empty() {
+            put!(out, " · ", self.pieces);
+        }
+        put!(out, "</a></header>\n<main id=\"main\">");
         Ok(())
     }
 }
