@@ -132,7 +132,7 @@ fn soak_keeps_the_books() {
     let verdict: Value = serde_json::from_slice(&fs::read(stage.json()).unwrap()).unwrap();
     assert_eq!((verdict["buffers_left"].as_u64(), verdict["errors"]["status"].as_u64()), (Some(0), Some(0)));
     assert!(verdict["looks"].as_array().unwrap().len() >= 3);
-    // An app of another name: the stand-in does not know its pool.
+    // Of this app the stand-in says, in its list only, that buffers are out.
     fs::write(stage.path().join("baton.toml"), "[app]\nname = \"leaky\"\n").unwrap();
     let output = stage.bench(&args);
     assert_eq!(output.status.code(), Some(1));
@@ -178,8 +178,9 @@ fn answer(mut socket: TcpStream) {
         let text = String::from_utf8_lossy(&buffer[..count]);
         let body = match text.split(' ').nth(1).unwrap() {
             path if path.starts_with("/?") => TRIPS,
-            "/v1/apps/shop/pool" => r#"{"buffers_in_use":3,"buffers_stashed":3}"#,
-            "/v1/apps/leaky/pool" => r#"{"buffers_in_use":7}"#,
+            "/v1/apps/shop/pool" => r#"{"buffers_out":3,"buffers_in_use":0,"buffers_stashed":3}"#,
+            "/v1/apps/leaky/pool" => r#"{"error":"no such place","hint":""}"#,
+            "/v1/apps" => r#"{"apps":[{"app":"leaky","pool":{"buffers_in_use":6,"orphans":1}}]}"#,
             _ => r#"<a href="/product/AAA">one</a><a href="/product/BBB">two</a>"#,
         };
         let status = if text.starts_with("POST") { "303 See Other" } else { "200 OK" };

@@ -78,7 +78,7 @@ pub struct Verdict {
     pub latency_us: [f64; 3],
     /// The last unexpected status.
     pub last_status: Option<u16>,
-    /// Buffers in use after the load, idle and stashed ones left out.
+    /// Buffers in use after the load; the empty ones in replicas' stashes are not.
     pub buffers_left: Option<u64>,
     /// All looks, in order.
     pub looks: Vec<Look>,
@@ -172,16 +172,23 @@ fn settle(node: &Fleet, app: &str) -> Option<u64> {
 }
 
 fn buffers_held(admin: &Admin, app: &str) -> Option<u64> {
-    let path = format!("/v1/apps/{app}/pool");
-    let answer = get(admin.address, &path, Some(&admin.token), Duration::from_secs(5)).ok()?;
-    held_in(&serde_json::from_slice(&answer.body).ok()?)
+    let ask = |path: &str| -> Option<Value> {
+        let answer = get(admin.address, path, Some(&admin.token), Duration::from_secs(5)).ok()?;
+        serde_json::from_slice(&answer.body).ok()
+    };
+    let direct = ask(&format!("/v1/apps/{app}/pool")).and_then(|pool| held_in(&pool));
+    direct.or_else(|| held_in(pool_in(&ask("/v1/apps")?, app)?))
 }
 
-/// Buffers in use, those left out that replicas keep ready without content.
+/// An app's pool in the list of apps.
+fn pool_in<'a>(list: &'a Value, app: &str) -> Option<&'a Value> {
+    list.get("apps")?.as_array()?.iter().find(|entry| entry["app"] == app)?.get("pool")
+}
+
+/// Buffers that carry something, and those without an owner; the empty ones in replicas' stashes are neither.
 fn held_in(pool: &Value) -> Option<u64> {
     let number = |name: &str| pool.get(name).and_then(Value::as_u64);
-    let ready = number("buffers_stashed").unwrap_or(0) + number("buffers_idle").unwrap_or(0);
-    Some(number("buffers_in_use")?.saturating_sub(ready))
+    Some(number("buffers_in_use")? + number("orphans").unwrap_or(0))
 }
 
 fn judge(
@@ -239,11 +246,15 @@ mod tests {
     }
 
     #[test]
-    fn idle_buffers_are_not_in_use() {
-        let pool = serde_json::json!({"buffers_in_use": 5, "buffers_stashed": 3, "buffers_idle": 1});
-        assert_eq!(held_in(&pool), Some(1));
+    fn stashed_buffers_are_not_in_use_and_orphans_are() {
+        let pool =
+            serde_json::json!({"buffers_out": 9, "buffers_stashed": 3, "buffers_in_use": 5, "orphans": 1});
+        assert_eq!(held_in(&pool), Some(6));
         assert_eq!(held_in(&serde_json::json!({"buffers_in_use": 0})), Some(0));
         assert_eq!(held_in(&serde_json::json!({})), None);
+        let list = serde_json::json!({"apps": [{"app": "other", "pool": {}}, {"app": "shop", "pool": pool}], "failed": []});
+        assert_eq!(pool_in(&list, "shop").and_then(held_in), Some(6));
+        assert_eq!(pool_in(&list, "nobody"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Calls `callee` over and over and times each round trip.
 //!
-//! `lend`: one payload, filled once, lent for each call. `move`: a fresh payload for each call, not filled, that the
-//! callee owns and drops; allocating it is part of the round trip.
+//! `lend`: one payload, filled once, lent for each call. `move`: a fresh payload of zeroes for each call, which the callee
+//! owns and drops; allocating and zeroing it is part of the round trip.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -56,7 +56,7 @@ async fn hand_over(ctx: &Context, payload: usize, warm_up: usize, iterations: us
     let mut nanos = Vec::with_capacity(iterations);
     for nth in 0..warm_up + iterations {
         let begun = Instant::now();
-        let reply = ctx.call("callee", ctx.alloc(payload)?).await?;
+        let reply = ctx.call("callee", ctx.zeroed(payload)?).await?;
         let taken = begun.elapsed();
         check(reply.body().len())?;
         if nth >= warm_up {
