@@ -2,8 +2,8 @@
 
 use baton::{Call, Context, Payload, Reply};
 use boutique_shop::wire::{
-    self, Ad, Address, Card, CartAdd, Categories, Charge, Conversion, Line, MailId, Order, PaymentId, Product,
-    ProductId, Purchase, TrackingId, UserId,
+    self, Ad, Address, Card, CartAdd, Categories, Charge, Conversion, Line, MailId, Order, PaymentId,
+    Product, ProductId, Purchase, TrackingId, UserId,
 };
 use boutique_shop::{Code, Failure, Layout, Money, Services};
 use zerocopy::IntoBytes;
@@ -29,7 +29,12 @@ impl<'a> Edges<'a> {
     }
 
     /// A call with a layout as its payload.
-    async fn send<T: Layout + ?Sized>(&self, function: &str, operation: u16, value: &T) -> Result<Reply, Failure> {
+    async fn send<T: Layout + ?Sized>(
+        &self,
+        function: &str,
+        operation: u16,
+        value: &T,
+    ) -> Result<Reply, Failure> {
         // No lines are no payload.
         if size_of_val(value) == 0 {
             return self.ask(function, operation).await;

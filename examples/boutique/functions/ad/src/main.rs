@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use baton::{Context, Request};
 use boutique_glue::{asked, no_such_operation, reply};
-use boutique_shop::wire::{self, Ad};
 use boutique_shop::ad::ads;
+use boutique_shop::wire::{self, Ad};
 
 fn main() -> ExitCode {
     let turn = Cell::new(0usize);
