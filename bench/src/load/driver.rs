@@ -79,7 +79,7 @@ impl Load {
     pub fn run(&mut self, pace: Pace, until: Until) -> Outcome {
         let mut run = Run::new(pace, until);
         let mut events = Vec::with_capacity(EVENTS_MAX);
-        run.idle = (0..self.connections.len()).rev().collect();
+        run.idle = (0..self.connections.len()).collect();
         let mut housekeeping = run.begun + HOUSEKEEPING;
         loop {
             let now = Instant::now();
@@ -108,7 +108,7 @@ impl Load {
     /// Gives work to the connections that are idle now; one that fails at once has to wait for the next turn.
     fn dispatch(&mut self, run: &mut Run, now: Instant) {
         for _ in 0..run.idle.len() {
-            let Some(&at) = run.idle.last() else { return };
+            let Some(&at) = run.idle.front() else { return };
             let origin = match &mut run.schedule {
                 None if run.stopping => return,
                 None => now,
@@ -118,7 +118,7 @@ impl Load {
                     run.begun + Duration::from_nanos(due)
                 }
             };
-            run.idle.pop();
+            run.idle.pop_front();
             run.in_flight += 1;
             self.send(run, at, origin, now);
         }
@@ -183,7 +183,7 @@ impl Load {
                 run.in_flight += 1;
                 self.send(run, at, now, now);
             } else {
-                run.idle.push(at);
+                run.idle.push_back(at);
             }
         } else {
             // The counted request that this one prepares is as late as it was; only the preparation is taken out.
@@ -196,7 +196,7 @@ impl Load {
         *kind(&mut run.outcome.errors) += 1;
         if self.connections[at].disconnect().is_some() {
             run.in_flight -= 1;
-            run.idle.push(at);
+            run.idle.push_back(at);
         }
     }
 
@@ -209,7 +209,7 @@ impl Load {
                 }
                 None if connection.socket.is_none() && !run.idle.contains(&at) => {
                     if self.connect(at).is_ok() {
-                        run.idle.push(at);
+                        run.idle.push_back(at);
                     } else {
                         run.outcome.errors.connect += 1;
                     }

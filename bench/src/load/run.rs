@@ -1,5 +1,6 @@
 //! The state of one run: when it ends, what is idle, what was measured.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -26,8 +27,8 @@ pub(super) struct Run {
     pub(super) schedule: Option<Schedule>,
     until: Until,
     pub(super) stopping: bool,
-    /// Connections without a request.
-    pub(super) idle: Vec<usize>,
+    /// Connections without a request, the longest idle first: at low load, too, every visitor has his turn.
+    pub(super) idle: VecDeque<usize>,
     /// Requests, and preparations of requests, that wait for an answer.
     pub(super) in_flight: usize,
     pub(super) outcome: Outcome,
@@ -50,7 +51,7 @@ impl Run {
             schedule,
             until,
             stopping: false,
-            idle: Vec::new(),
+            idle: VecDeque::new(),
             in_flight: 0,
             outcome: Outcome {
                 latencies: Histogram::new_with_bounds(100, LATENCY_NS_MAX, 3)

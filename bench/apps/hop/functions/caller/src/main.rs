@@ -52,7 +52,12 @@ async fn lend(ctx: &Context, payload: usize, warm_up: usize, iterations: usize) 
     Ok(nanos)
 }
 
-async fn hand_over(ctx: &Context, payload: usize, warm_up: usize, iterations: usize) -> Result<Vec<u64>, Error> {
+async fn hand_over(
+    ctx: &Context,
+    payload: usize,
+    warm_up: usize,
+    iterations: usize,
+) -> Result<Vec<u64>, Error> {
     let mut nanos = Vec::with_capacity(iterations);
     for nth in 0..warm_up + iterations {
         let begun = Instant::now();

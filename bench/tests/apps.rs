@@ -1,0 +1,28 @@
+//! The manifests of the measured apps are what the node accepts, and say what the suites rely on.
+
+use std::path::Path;
+
+use baton_catalog::Manifest;
+
+fn manifest(app: &str) -> Manifest {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(app).join("baton.toml");
+    let text = std::fs::read_to_string(&file).expect("the manifest is there");
+    Manifest::parse(&text, &file).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn hello_has_one_resident_replica() {
+    let hello = manifest("hello");
+    assert_eq!((hello.functions.len(), hello.routes.len()), (1, 1));
+    assert!(
+        hello.functions.values().all(|function| function.scale.min == 1 && function.scale.concurrency >= 64)
+    );
+}
+
+#[test]
+fn hop_has_one_edge_and_room_for_the_largest_payload() {
+    let hop = manifest("hop");
+    let calls: Vec<usize> = hop.functions.values().map(|function| function.calls.len()).collect();
+    assert_eq!(calls, [0, 1], "callee calls nobody, caller calls it");
+    assert!(hop.functions.values().all(|function| function.scale.min == 1 && function.scale.max == 1));
+}
