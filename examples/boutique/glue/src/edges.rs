@@ -8,8 +8,8 @@ use boutique_shop::wire::{
 use boutique_shop::{Code, Failure, Layout, Money, Services};
 use zerocopy::IntoBytes;
 
+use crate::failure;
 use crate::held::{Draft, Held};
-use crate::{failure, written};
 
 /// Carries calls for one request.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ impl<'a> Edges<'a> {
         if size_of_val(value) == 0 {
             return self.ask(function, operation).await;
         }
-        let payload: Payload<'_> = written(self.context, value).map_err(failure)?.into();
+        let payload: Payload<'_> = self.context.value(value).map_err(failure)?.into();
         self.run(self.context.call(function, payload), operation).await
     }
 

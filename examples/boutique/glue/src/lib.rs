@@ -10,9 +10,8 @@ pub use edges::Edges;
 pub use held::{Draft, Held};
 pub use paper::Pages;
 
-use baton::{Buffer, Context, Error, Request, Response};
+use baton::{Context, Error, Request, Response};
 use boutique_shop::{Failure, Layout};
-use zerocopy::IntoBytes;
 
 /// What a function answers its caller when it fails.
 pub fn error(failure: impl Into<Failure>) -> Error {
@@ -39,18 +38,10 @@ pub fn no_such_operation(request: &Request) -> Error {
     Error::new(404, format!("There is no operation {}.", request.operation()))
 }
 
-/// A layout in a fresh buffer.
-pub fn written<T: Layout + ?Sized>(context: &Context, value: &T) -> Result<Buffer, Error> {
-    let bytes = IntoBytes::as_bytes(value);
-    let mut buffer = context.alloc(bytes.len())?;
-    buffer.extend_from_slice(bytes)?;
-    Ok(buffer)
-}
-
 /// A reply of one layout. No bytes need no buffer.
 pub fn reply<T: Layout + ?Sized>(context: &Context, value: &T) -> Result<Response, Error> {
     if size_of_val(value) == 0 {
         return Ok(Response::empty());
     }
-    Ok(Response::ok(written(context, value)?))
+    Ok(Response::ok(context.value(value)?))
 }

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use baton::{Context, Error, Request, Response, Shared};
-use boutique_glue::{asked, error, no_such_operation, reply, written};
+use boutique_glue::{asked, error, no_such_operation, reply};
 use boutique_shop::catalog::Catalog;
 use boutique_shop::wire::{self, Product, ProductId};
 
@@ -35,7 +35,7 @@ impl Shelf {
         let bytes = match self.bytes.get() {
             Some(bytes) => bytes,
             None => {
-                let frozen = written(context, self.catalog.all())?.freeze();
+                let frozen = context.value(self.catalog.all())?.freeze();
                 self.bytes.get_or_init(|| frozen)
             }
         };

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use baton::{Context, Request, Response, Shared};
-use boutique_glue::{asked, error, no_such_operation, reply, written};
+use boutique_glue::{asked, error, no_such_operation, reply};
 use boutique_shop::{currency, wire};
 
 fn main() -> ExitCode {
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
             let shared = match codes.get() {
                 Some(shared) => shared,
                 None => {
-                    let frozen = written(&context, currency::codes().as_slice())?.freeze();
+                    let frozen = context.value(&currency::codes())?.freeze();
                     codes.get_or_init(|| frozen)
                 }
             };
