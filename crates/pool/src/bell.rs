@@ -20,7 +20,9 @@ pub struct BellLayout {
     control_sent: AtomicU32,
     // Requests in the replica's hands, as it says: for callers to choose the least loaded.
     in_flight: AtomicU32,
-    _rest: [AtomicU32; 13],
+    // Counts turns of the replica's loop: one that stands still while awake is stuck in a handler.
+    turn: AtomicU32,
+    _rest: [AtomicU32; 12],
 }
 
 #[cfg(not(loom))]
@@ -93,6 +95,18 @@ impl Bell {
     #[inline]
     pub fn publish_in_flight(&self, requests: u32) {
         self.layout().in_flight.store(requests, Ordering::Relaxed);
+    }
+
+    /// Replica: says that its loop came round.
+    #[inline]
+    pub fn publish_turn(&self, turn: u32) {
+        self.layout().turn.store(turn, Ordering::Relaxed);
+    }
+
+    /// Node: how often the replica's loop came round, as it says.
+    #[must_use]
+    pub fn turn(&self) -> u32 {
+        self.layout().turn.load(Ordering::Relaxed)
     }
 
     /// Requests in the replica's hands, as it says.

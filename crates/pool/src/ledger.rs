@@ -214,6 +214,16 @@ fn span_for(payload: u64) -> u64 {
     payload.div_ceil(LINE) * LINE + HEADROOM_BYTES + colour
 }
 
+/// The size class whose buffers have exactly `capacity` bytes, headroom included.
+#[must_use]
+pub fn class_of_capacity(capacity: u64) -> Option<u8> {
+    let payload = capacity.checked_sub(HEADROOM_BYTES)?;
+    class_of(payload)
+        .into_iter()
+        .chain(class_of(payload.saturating_sub(LINE)))
+        .find(|&class| span_for(class_bytes(class)) == capacity)
+}
+
 impl Ledger {
     /// A ledger over a pool of `pool_bytes`; its public part goes to `slots`.
     #[must_use]

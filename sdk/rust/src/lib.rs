@@ -1,1 +1,47 @@
 //! Write Baton functions in Rust.
+//!
+//! A function is an ordinary program whose `main` calls [`serve`]. Payloads live in the app's pool: they are read and
+//! written where they lie, and handed on by capability.
+//!
+//! ```no_run
+//! use baton::{Context, Error, Request, Response};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     baton::serve(async |ctx: Context, _req: Request| {
+//!         let mut page = ctx.alloc(64)?;
+//!         page.extend_from_slice(b"hello, world\n")?;
+//!         Ok(Response::ok(page).header("content-type", "text/plain"))
+//!     })
+//! }
+//! ```
+//! One thread runs everything: many requests may be in flight, each a task that yields while it waits for a call.
+//! Ownership is Rust's: a buffer that was moved cannot be touched again, one that was lent comes back.
+
+mod body;
+mod boot;
+mod buffer;
+mod call;
+mod capability;
+mod context;
+mod edge;
+mod error;
+mod executor;
+mod hop;
+mod join;
+mod message;
+mod request;
+mod response;
+mod runtime;
+mod serve;
+mod stash;
+mod wire;
+
+pub use body::{Body, Shared};
+pub use buffer::Buffer;
+pub use call::{Call, Payload, Reply};
+pub use context::{Context, Level};
+pub use error::Error;
+pub use request::Request;
+pub use response::Response;
+pub use serve::serve;
+pub use zerocopy;

@@ -75,6 +75,17 @@ fn only_bytes_that_someone_wrote_count_as_dirty() {
 }
 
 #[test]
+fn a_capacity_tells_its_class() {
+    let mut ledger = ledger();
+    for class in 0..9 {
+        let buffer = ledger.alloc(class_bytes(class)).unwrap();
+        assert_eq!(class_of_capacity(buffer.place.capacity), Some(class));
+    }
+    assert_eq!(class_of_capacity(100), None);
+    assert_eq!(class_of_capacity(70_000), None);
+}
+
+#[test]
 fn neighbours_do_not_start_at_the_same_cache_set() {
     let mut ledger = ledger();
     let sets: std::collections::HashSet<u64> =

@@ -1,0 +1,115 @@
+//! The context of one request: allocation, calls, logs.
+
+use core::fmt::Display;
+use std::io::Write as _;
+use std::rc::Rc;
+
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::buffer::Buffer;
+use crate::call::{Call, CallFuture, Payload, Reply};
+use crate::error::Error;
+use crate::runtime::Runtime;
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something may fail soon.
+    Warn,
+    /// Worth knowing.
+    Info,
+    /// Worth knowing while looking for a fault.
+    Debug,
+}
+
+impl Level {
+    const fn letter(self) -> char {
+        match self {
+            Level::Error => 'E',
+            Level::Warn => 'W',
+            Level::Info => 'I',
+            Level::Debug => 'D',
+        }
+    }
+}
+
+/// What a handler can do beside answering. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    runtime: Rc<Runtime>,
+    invocation: u64,
+    traceparent: Option<Rc<str>>,
+}
+
+impl Context {
+    pub(crate) fn new(runtime: Rc<Runtime>, invocation: u64, traceparent: Option<Rc<str>>) -> Context {
+        Context { runtime, invocation, traceparent }
+    }
+
+    /// An empty payload with room for `capacity` bytes, to be appended to.
+    ///
+    /// # Errors
+    /// [`Error::PoolFull`] when the app's pool has no room now.
+    pub fn alloc(&self, capacity: usize) -> Result<Buffer, Error> {
+        self.runtime.alloc(capacity)
+    }
+
+    /// A payload of `len` zero bytes, to be written in place.
+    ///
+    /// # Errors
+    /// As [`Context::alloc`].
+    pub fn zeroed(&self, len: usize) -> Result<Buffer, Error> {
+        let mut buffer = self.runtime.alloc(len)?;
+        buffer.grow_zeroed(len)?;
+        Ok(buffer)
+    }
+
+    /// A payload that holds `value` as it lies in memory.
+    ///
+    /// # Errors
+    /// As [`Context::alloc`].
+    pub fn value<T: IntoBytes + Immutable + ?Sized>(&self, value: &T) -> Result<Buffer, Error> {
+        let bytes = value.as_bytes();
+        let mut buffer = self.runtime.alloc(bytes.len())?;
+        buffer.extend_from_slice(bytes)?;
+        Ok(buffer)
+    }
+
+    /// A call to `function`, which the manifest's `calls` must name. Nothing happens until it is awaited.
+    pub fn call<'a>(&self, function: &str, payload: impl Into<Payload<'a>>) -> Call<'a> {
+        Call::new(Rc::clone(&self.runtime), function, payload.into())
+    }
+
+    /// Makes all `calls` at once and waits for all answers, in the order of the calls.
+    pub async fn join<'a>(&self, calls: impl IntoIterator<Item = Call<'a>>) -> Vec<Result<Reply, Error>> {
+        let pending: Vec<CallFuture<'a>> = calls.into_iter().map(IntoFuture::into_future).collect();
+        crate::join::JoinAll::new(pending).await
+    }
+
+    /// Writes a line to the node's log, with the invocation that it belongs to.
+    pub fn log(&self, level: Level, message: impl Display) {
+        // One write a line: lines of several replicas do not mix. A log that cannot be written is lost.
+        let line = format!("\u{1}{}{:016x} {message}\n", level.letter(), self.invocation);
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
+    /// The invocation's number, as receipts and logs show it.
+    #[must_use]
+    pub fn invocation(&self) -> u64 {
+        self.invocation
+    }
+
+    /// The W3C trace context of the request that came through the gateway.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+}
+
+impl core::fmt::Debug for Context {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Context").field("invocation", &self.invocation).finish()
+    }
+}

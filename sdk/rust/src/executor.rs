@@ -1,0 +1,208 @@
+//! Tasks: one a request, all on one thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context as PollContext, Poll, Wake, Waker};
+
+use crate::error::Error;
+use crate::hop::Hop;
+use crate::response::Response;
+
+/// What a handler gives in the end.
+pub(crate) type Outcome = Result<Response, Error>;
+/// A handler at work.
+pub(crate) type Job = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// Who waits for a task's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The node.
+    Link,
+    /// The caller at the other end of this edge (index).
+    Edge(usize),
+}
+
+/// A task and whom to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    pub(crate) origin: Origin,
+    pub(crate) tag: u32,
+    pub(crate) invocation: u64,
+    pub(crate) record: bool,
+}
+
+#[derive(Default)]
+struct ReadyQueue {
+    // Wakers may be called from any thread that the handler starts.
+    slots: Mutex<VecDeque<usize>>,
+}
+
+struct SlotWaker {
+    slot: usize,
+    queue: Arc<ReadyQueue>,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Ok(mut slots) = self.queue.slots.lock()
+            && !slots.contains(&self.slot)
+        {
+            slots.push_back(self.slot);
+        }
+    }
+}
+
+struct Slot {
+    job: Option<Job>,
+    ticket: Option<Ticket>,
+    hop: Option<Hop>,
+    waker: Waker,
+}
+
+/// All tasks of this replica.
+#[derive(Default)]
+pub(crate) struct Executor {
+    slots: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<usize>>,
+    queue: Arc<ReadyQueue>,
+    current: Cell<Option<usize>>,
+    live: Cell<u32>,
+}
+
+/// A task that ended.
+pub(crate) struct Finished {
+    pub(crate) ticket: Ticket,
+    pub(crate) outcome: Outcome,
+    pub(crate) hop: Option<Hop>,
+}
+
+impl Executor {
+    /// Tasks that have not ended.
+    #[inline]
+    pub(crate) fn live(&self) -> u32 {
+        self.live.get()
+    }
+
+    /// The invocation that the running task serves; 0 outside of tasks.
+    pub(crate) fn invocation(&self) -> u64 {
+        let current = self.current.get();
+        let slots = self.slots.borrow();
+        let ticket = current.and_then(|slot| slots.get(slot)?.ticket);
+        ticket.map_or(0, |ticket| ticket.invocation)
+    }
+
+    /// Whether the running task's invocation reports its costs.
+    pub(crate) fn is_recording(&self) -> bool {
+        let current = self.current.get();
+        let slots = self.slots.borrow();
+        current.and_then(|slot| slots.get(slot)?.ticket).is_some_and(|ticket| ticket.record)
+    }
+
+    /// Adds to what the running task's hop has cost.
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Hop)) {
+        let Some(current) = self.current.get() else { return };
+        if let Some(hop) = self.slots.borrow_mut().get_mut(current).and_then(|slot| slot.hop.as_mut()) {
+            add(hop);
+        }
+    }
+
+    /// Runs `job` for the first time. Gives its end if that came at once.
+    pub(crate) fn spawn(&self, job: Job, ticket: Ticket, hop: Option<Hop>) -> Option<Finished> {
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| self.add_slot());
+        if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
+            slot.job = Some(job);
+            slot.ticket = Some(ticket);
+            slot.hop = hop;
+        }
+        self.live.set(self.live.get() + 1);
+        self.poll(index)
+    }
+
+    fn add_slot(&self) -> usize {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.len();
+        let waker = Waker::from(Arc::new(SlotWaker { slot, queue: Arc::clone(&self.queue) }));
+        slots.push(Slot { job: None, ticket: None, hop: None, waker });
+        slot
+    }
+
+    /// Polls one task; gives its end if it came to one.
+    fn poll(&self, index: usize) -> Option<Finished> {
+        let (mut job, waker, record) = {
+            let mut slots = self.slots.borrow_mut();
+            let slot = slots.get_mut(index)?;
+            (slot.job.take()?, slot.waker.clone(), slot.hop.is_some())
+        };
+        let before = self.current.replace(Some(index));
+        let cpu_before = if record { crate::wire::cpu_ns() } else { 0 };
+        let mut context = PollContext::from_waker(&waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut context)));
+        if record {
+            self.count(|hop| hop.add_cpu(crate::wire::cpu_ns().saturating_sub(cpu_before)));
+        }
+        let outcome = match polled {
+            Ok(Poll::Pending) => {
+                self.current.set(before);
+                if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
+                    slot.job = Some(job);
+                }
+                return None;
+            }
+            Ok(Poll::Ready(outcome)) => outcome,
+            Err(panic) => Err(Error::new(500, format!("the handler panicked: {}", panic_text(&*panic)))),
+        };
+        // What the handler still held goes back before its answer goes out.
+        drop(job);
+        self.current.set(before);
+        self.retire(index, outcome)
+    }
+
+    fn retire(&self, index: usize, outcome: Outcome) -> Option<Finished> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(index)?;
+        let finished = Finished { ticket: slot.ticket.take()?, outcome, hop: slot.hop.take() };
+        self.free.borrow_mut().push(index);
+        self.live.set(self.live.get().saturating_sub(1));
+        Some(finished)
+    }
+
+    /// The next task that can go on, run as far as it gets. `None` when there is none.
+    pub(crate) fn run_ready(&self) -> Option<Option<Finished>> {
+        let index = self.queue.slots.lock().ok()?.pop_front()?;
+        Some(self.poll(index))
+    }
+
+    /// Whether no task can go on.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.slots.lock().map_or(true, |slots| slots.is_empty())
+    }
+
+    /// Ends the tasks that `matches` picks: nobody waits for them any more.
+    pub(crate) fn cancel(&self, matches: impl Fn(&Ticket) -> bool) -> Vec<Finished> {
+        let picked: Vec<(usize, Option<Job>)> = {
+            let mut slots = self.slots.borrow_mut();
+            let live = slots.iter_mut().enumerate();
+            live.filter(|(_, slot)| slot.ticket.as_ref().is_some_and(&matches))
+                .map(|(index, slot)| (index, slot.job.take()))
+                .collect()
+        };
+        let end = |(index, job): (usize, Option<Job>)| {
+            drop(job);
+            self.retire(index, Err(Error::new(504, "cancelled: the caller does not wait any more")))
+        };
+        picked.into_iter().filter_map(end).collect()
+    }
+}
+
+fn panic_text(panic: &(dyn core::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

@@ -1,0 +1,95 @@
+//! Requests, read where they lie.
+
+use baton_abi::head::Field;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use crate::body::Body;
+use crate::error::Error;
+use crate::message::Accepted;
+
+/// What a function is asked. Method, path and headers are there when the request came through the gateway.
+#[derive(Debug)]
+pub struct Request {
+    operation: u16,
+    message: Accepted,
+}
+
+impl Request {
+    pub(crate) fn new(operation: u16, message: Accepted) -> Request {
+        Request { operation, message }
+    }
+
+    /// The operation that the caller chose; 0 for requests from the gateway.
+    #[must_use]
+    pub fn operation(&self) -> u16 {
+        self.operation
+    }
+
+    /// The HTTP method; empty on calls from functions.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.message.text(Field::Method, "").unwrap_or_default()
+    }
+
+    /// The path as the client sent it, percent-encoded; empty on calls from functions.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.message.text(Field::Path, "").unwrap_or_default()
+    }
+
+    /// The query without its question mark.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.message.text(Field::Query, "")
+    }
+
+    /// The path parameter `name` of the route, percent-encoded.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.message.text(Field::Param, name)
+    }
+
+    /// The first header `name` (lower case), if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.message.text(Field::Header, name)
+    }
+
+    /// All headers, names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.message
+            .records()
+            .filter(|record| record.field == Field::Header)
+            .map(|record| (record.name, record.value))
+    }
+
+    /// The payload, in place; empty if there is none.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.message.body()
+    }
+
+    /// The payload as a value of `T`, in place.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] unless size and alignment fit.
+    pub fn value<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&T, Error> {
+        crate::body::value(self.body())
+    }
+
+    /// The payload as a slice of `T`, in place.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] unless size and alignment fit.
+    pub fn values<T: FromBytes + Immutable>(&self) -> Result<&[T], Error> {
+        crate::body::values(self.body())
+    }
+
+    /// The payload itself, to be kept or handed on. Head and headers end here.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] if the request carries none.
+    pub fn into_body(self) -> Result<Body, Error> {
+        self.message.into_body()
+    }
+}

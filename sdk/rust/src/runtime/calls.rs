@@ -1,0 +1,389 @@
+//! Calls that this replica made and has no answer to yet.
+
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use baton_abi::{Descriptor, Flags, Kind as Message64};
+use baton_pool::capability::{Handle, Hold, State};
+
+use super::Runtime;
+use crate::call::{Payload, Reply};
+use crate::error::Error;
+use crate::message::{Accepted, accept, send};
+
+enum Pending {
+    Free,
+    /// The task to wake, and what it will get.
+    Waiting(Option<Waker>),
+    Done(Result<Reply, Error>),
+    /// Its own time is over; the task does not know yet.
+    Expired,
+    /// Nobody waits; the answer is thrown away when it comes.
+    Abandoned,
+}
+
+struct Slot {
+    generation: u16,
+    road: usize,
+    pending: Pending,
+    lent: Option<Handle>,
+    deadline_ns: u64,
+}
+
+/// The table of pending calls. A tag is an index and a generation: an answer to another call finds nothing.
+#[derive(Default)]
+pub(crate) struct Calls {
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+    /// Calls with a time-out of their own.
+    timed: u32,
+}
+
+/// Most calls that one replica can have on their way.
+const CALLS_MAX: usize = u16::MAX as usize;
+
+fn tag_of(index: u16, generation: u16) -> u32 {
+    u32::from(generation) << 16 | u32::from(index)
+}
+
+impl Calls {
+    fn add(&mut self, road: usize, deadline_ns: u64) -> Option<u32> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.slots.len() < CALLS_MAX => {
+                let pending = Pending::Free;
+                self.slots.push(Slot { generation: 0, road, pending, lent: None, deadline_ns: 0 });
+                u16::try_from(self.slots.len() - 1).ok()?
+            }
+            None => return None,
+        };
+        let slot = self.slots.get_mut(usize::from(index))?;
+        slot.road = road;
+        slot.pending = Pending::Waiting(None);
+        slot.lent = None;
+        slot.deadline_ns = deadline_ns;
+        self.timed += u32::from(deadline_ns != 0);
+        Some(tag_of(index, slot.generation))
+    }
+
+    fn get(&mut self, tag: u32) -> Option<&mut Slot> {
+        let [i0, i1, g0, g1] = tag.to_le_bytes();
+        let slot = self.slots.get_mut(usize::from(u16::from_le_bytes([i0, i1])))?;
+        let fits = slot.generation == u16::from_le_bytes([g0, g1]) && !matches!(slot.pending, Pending::Free);
+        fits.then_some(slot)
+    }
+
+    fn retire(&mut self, tag: u32) {
+        let Some(slot) = self.get(tag) else { return };
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.pending = Pending::Free;
+        let timed = core::mem::take(&mut slot.deadline_ns) != 0;
+        self.timed -= u32::from(timed);
+        let [i0, i1, ..] = tag.to_le_bytes();
+        self.free.push(u16::from_le_bytes([i0, i1]));
+    }
+
+    /// Ends the wait for `tag`; gives the task to wake.
+    fn complete(&mut self, tag: u32, result: Result<Reply, Error>) -> Option<Waker> {
+        let slot = self.get(tag)?;
+        match core::mem::replace(&mut slot.pending, Pending::Done(result)) {
+            Pending::Waiting(waker) => waker,
+            Pending::Expired => None,
+            Pending::Abandoned => {
+                self.retire(tag);
+                None
+            }
+            other => {
+                slot.pending = other;
+                None
+            }
+        }
+    }
+
+    /// The earliest time-out of a single call.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        if self.timed == 0 {
+            return None;
+        }
+        let waiting = self.slots.iter().filter(|slot| matches!(slot.pending, Pending::Waiting(_)));
+        waiting.map(|slot| slot.deadline_ns).filter(|&deadline| deadline != 0).min()
+    }
+}
+
+impl Runtime {
+    /// The least loaded road to `function` with credit; `None` when the caller must wait (its waker is kept).
+    pub(crate) fn choose_road(&self, function: &str, waker: &Waker) -> Result<Option<usize>, Error> {
+        let mut roads = self.outgoing.borrow_mut();
+        let mut known = false;
+        let mut best: Option<(usize, u32)> = None;
+        let mut shortest: Option<(usize, usize)> = None;
+        for (index, road) in roads.iter().enumerate().filter(|(_, road)| &*road.name == function) {
+            known = true;
+            if road.dead {
+                continue;
+            }
+            if road.outstanding < road.credits {
+                let load = road.load();
+                if best.is_none_or(|(_, least)| load < least) {
+                    best = Some((index, load));
+                }
+            }
+            if shortest.is_none_or(|(_, least)| road.waiting.len() < least) {
+                shortest = Some((index, road.waiting.len()));
+            }
+        }
+        let function = || function.to_owned();
+        match (best, shortest) {
+            (Some((index, _)), _) => Ok(Some(index)),
+            (None, Some((index, waiting))) => {
+                if waiting as u64 >= u64::from(self.queue_max) {
+                    return Err(Error::Overloaded { function: function() });
+                }
+                if let Some(road) = roads.get_mut(index) {
+                    road.waiting.push_back(waker.clone());
+                }
+                Ok(None)
+            }
+            (None, None) if known => Err(Error::Unavailable { function: function() }),
+            (None, None) => Err(Error::NoEdge { function: function() }),
+        }
+    }
+
+    /// Sends a call over `road`; gives its tag.
+    pub(crate) fn start_call(
+        self: &Rc<Self>,
+        road: usize,
+        payload: Payload<'_>,
+        operation: u16,
+        timeout: Option<Duration>,
+    ) -> Result<u32, Error> {
+        let id = self.outgoing.borrow().get(road).map_or(0, |road| road.id);
+        let sent = send(self, payload, &[], Hold::new(State::InFlight, id), true)?;
+        let deadline_ns = timeout.map_or(0, |timeout| {
+            let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            crate::wire::now_ns().saturating_add(ns).max(1)
+        });
+        let mut calls = self.calls.borrow_mut();
+        let tag = calls.add(road, deadline_ns).ok_or(Error::Denied { what: "more calls at a time" })?;
+        if let Some(slot) = calls.get(tag) {
+            slot.lent = sent.lent;
+        }
+        let record = if self.executor.is_recording() { Flags::RECORD } else { Flags::MOVE };
+        let descriptor = Descriptor {
+            flags: sent.flags.with(record),
+            code: operation,
+            tag,
+            invocation: self.invocation(),
+            deadline_ns,
+            body: sent.body,
+            head: sent.head,
+            ..Descriptor::new(Message64::Request)
+        };
+        let mut roads = self.outgoing.borrow_mut();
+        let pushed = roads.get_mut(road).map(|road| {
+            road.outstanding += 1;
+            road.push(&descriptor).inspect_err(|_| road.outstanding -= 1)
+        });
+        if !matches!(pushed, Some(Ok(()))) {
+            calls.retire(tag);
+            return Err(Error::Protocol { what: "the callee broke its ring" });
+        }
+        Ok(tag)
+    }
+
+    /// Whether the call has its answer.
+    pub(crate) fn poll_call(&self, tag: u32, waker: &Waker) -> Poll<Result<Reply, Error>> {
+        let mut calls = self.calls.borrow_mut();
+        let Some(slot) = calls.get(tag) else {
+            return Poll::Ready(Err(Error::Protocol { what: "a call that does not exist" }));
+        };
+        match core::mem::replace(&mut slot.pending, Pending::Waiting(None)) {
+            Pending::Done(result) => {
+                calls.retire(tag);
+                Poll::Ready(result)
+            }
+            Pending::Waiting(kept) => {
+                let kept = kept.filter(|kept| kept.will_wake(waker)).unwrap_or_else(|| waker.clone());
+                slot.pending = Pending::Waiting(Some(kept));
+                Poll::Pending
+            }
+            Pending::Expired => {
+                let road = slot.road;
+                drop(calls);
+                self.abandon_call(tag);
+                Poll::Ready(Err(Error::DeadlineExceeded { function: self.road_name(road) }))
+            }
+            other => {
+                slot.pending = other;
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Nobody waits for `tag` any more: what was lent ends now, the callee is told, its answer is thrown away.
+    pub(crate) fn abandon_call(&self, tag: u32) {
+        let mut calls = self.calls.borrow_mut();
+        let Some(slot) = calls.get(tag) else { return };
+        let lent = slot.lent.take();
+        let road = slot.road;
+        if matches!(slot.pending, Pending::Done(_)) {
+            let done = core::mem::replace(&mut slot.pending, Pending::Abandoned);
+            calls.retire(tag);
+            drop(calls);
+            // Dropping an answer gives its buffers back, which may look at the tables again.
+            drop(done);
+        } else {
+            slot.pending = Pending::Abandoned;
+            drop(calls);
+            if let Some(road) = self.outgoing.borrow_mut().get_mut(road).filter(|road| !road.dead) {
+                // Half the ring is kept for these, so there is room; a broken ring is noticed when it is read.
+                let _ = road.push(&Descriptor { tag, ..Descriptor::new(Message64::Cancel) });
+            }
+        }
+        if let Some(lent) = lent {
+            self.take_back(lent);
+        }
+    }
+
+    /// Ends a capability that was lent for a call.
+    fn take_back(&self, lent: Handle) {
+        let table = &self.memory.table;
+        let released = table
+            .look(lent.index)
+            .is_some_and(|found| found.handle == lent && found.hold.state == State::Released);
+        if !released {
+            // The callee did not give it up: it is taken, with whatever was derived from it.
+            table.revoke(lent, self.memory.derived());
+        }
+        self.arena.borrow_mut().put(lent.index);
+    }
+
+    /// Takes all answers that came over the outgoing edge `index`.
+    pub(super) fn poll_replies(self: &Rc<Self>, index: usize) -> bool {
+        let mut busy = false;
+        loop {
+            let popped = {
+                let mut roads = self.outgoing.borrow_mut();
+                let Some(road) = roads.get_mut(index).filter(|road| !road.dead) else { return busy };
+                let closed = road.duplex.flags().is_closed();
+                match road.pop() {
+                    Some(descriptor) => Some((descriptor, road.id)),
+                    None if closed || road.dead => None,
+                    None => return busy,
+                }
+            };
+            busy = true;
+            match popped {
+                Some((descriptor, id)) => self.take_reply(index, id, &descriptor),
+                None => {
+                    self.bury_road(index);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn take_reply(self: &Rc<Self>, index: usize, id: u16, descriptor: &Descriptor) {
+        let from = Hold::new(State::InFlight, id);
+        if Message64::from_u8(descriptor.kind) != Some(Message64::Reply) {
+            return;
+        }
+        let lent = {
+            let mut calls = self.calls.borrow_mut();
+            let Some(slot) = calls.get(descriptor.tag).filter(|slot| slot.road == index) else {
+                drop(calls);
+                // An answer to a call that was never made, or answered before: whatever it carries is given up.
+                self.discard(descriptor, from);
+                return;
+            };
+            slot.lent.take()
+        };
+        let waiter = self.outgoing.borrow_mut().get_mut(index).and_then(|road| {
+            road.outstanding = road.outstanding.saturating_sub(1);
+            road.waiting.pop_front()
+        });
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+        let accepted = accept(self, descriptor.body, descriptor.head, descriptor.flags, from);
+        let result = accepted.and_then(|accepted| self.read_reply(index, descriptor, accepted));
+        if let Some(lent) = lent {
+            self.take_back(lent);
+        }
+        let waker = self.calls.borrow_mut().complete(descriptor.tag, result);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn read_reply(&self, road: usize, descriptor: &Descriptor, accepted: Accepted) -> Result<Reply, Error> {
+        if !descriptor.flags.has(Flags::ERROR) {
+            return Ok(Reply { status: descriptor.code, message: accepted });
+        }
+        let message = String::from_utf8_lossy(accepted.body()).into_owned();
+        Err(Error::Function { function: self.road_name(road), status: descriptor.code, message })
+    }
+
+    fn road_name(&self, road: usize) -> String {
+        self.outgoing.borrow().get(road).map(|road| road.name.to_string()).unwrap_or_default()
+    }
+
+    /// The peer of an outgoing edge is gone: its calls fail.
+    fn bury_road(&self, index: usize) {
+        let waiting = {
+            let mut roads = self.outgoing.borrow_mut();
+            let Some(road) = roads.get_mut(index) else { return };
+            road.dead = true;
+            road.outstanding = 0;
+            road.duplex.flags().mark_drained();
+            core::mem::take(&mut road.waiting)
+        };
+        let function = self.road_name(index);
+        let mut wakers: Vec<Waker> = waiting.into();
+        let mut lent = Vec::new();
+        {
+            let mut calls = self.calls.borrow_mut();
+            let tags: Vec<u32> = (0u16..)
+                .zip(&calls.slots)
+                .filter(|(_, slot)| {
+                    slot.road == index && !matches!(slot.pending, Pending::Free | Pending::Done(_))
+                })
+                .map(|(position, slot)| tag_of(position, slot.generation))
+                .collect();
+            for tag in tags {
+                lent.extend(calls.get(tag).and_then(|slot| slot.lent.take()));
+                let gone = Err(Error::Unavailable { function: function.clone() });
+                wakers.extend(calls.complete(tag, gone));
+            }
+        }
+        for lent in lent {
+            self.take_back(lent);
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Fails the calls whose own time-out is over.
+    pub(super) fn expire_calls(&self) {
+        let now = crate::wire::now_ns();
+        let mut calls = self.calls.borrow_mut();
+        if calls.timed == 0 {
+            return;
+        }
+        let over: Vec<u32> = (0u16..)
+            .zip(&calls.slots)
+            .filter(|(_, slot)| {
+                matches!(slot.pending, Pending::Waiting(_))
+                    && slot.deadline_ns != 0
+                    && slot.deadline_ns <= now
+            })
+            .map(|(index, slot)| tag_of(index, slot.generation))
+            .collect();
+        for tag in over {
+            let Some(slot) = calls.get(tag) else { continue };
+            if let Pending::Waiting(Some(waker)) = core::mem::replace(&mut slot.pending, Pending::Expired) {
+                waker.wake();
+            }
+        }
+    }
+}

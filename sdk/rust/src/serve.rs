@@ -1,0 +1,47 @@
+//! The entry point of a function.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use crate::boot;
+use crate::context::Context;
+use crate::error::Error;
+use crate::executor::Job;
+use crate::request::Request;
+use crate::response::Response;
+use crate::runtime::Runtime;
+
+/// Exit status of a function that was not started by a node.
+const EXIT_USAGE: u8 = 2;
+
+/// Serves requests with `handler` until the node says that it is enough. Call it from `main`, once, and do what the
+/// function needs before it first serves (tables, models, connections) in front of it.
+///
+/// Requests run on this thread. While a handler awaits a call, others go on, as many as `scale.concurrency` allows.
+/// A handler that returns an error, or panics, fails its own request.
+pub fn serve<H>(handler: H) -> ExitCode
+where
+    H: AsyncFn(Context, Request) -> Result<Response, Error> + 'static,
+{
+    let boot = match boot::boot() {
+        Ok(boot) => boot,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let runtime = Runtime::new(boot);
+    let handler = Rc::new(handler);
+    let for_jobs = Rc::clone(&runtime);
+    let handle = move |request: Request, invocation: u64| -> Job {
+        let traceparent = request.header("traceparent").map(Rc::from);
+        let context = Context::new(Rc::clone(&for_jobs), invocation, traceparent);
+        let handler = Rc::clone(&handler);
+        Box::pin(async move { handler(context, request).await })
+    };
+    if let Err(error) = boot::announce_ready(runtime.control()) {
+        eprintln!("{error}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    runtime.run(&handle)
+}
