@@ -1,1 +1,27 @@
 //! Deployments, store and admin API.
+//!
+//! ```text
+//!   CLI ──Unix socket, or TCP with a token──▶ admin ──▶ Deployer ──plan──▶ steps ──▶ Plane (the data-plane thread)
+//!                                               │          ├──▶ Artifacts   $BATON_HOME/artifacts/<blake3>
+//!                                               │          └──▶ Store       $BATON_HOME/state.redb
+//!                                               └──▶ Plane: status, logs, capabilities, receipts, metrics
+//! ```
+//!
+//! Everything here runs on the control thread; what the data plane knows is asked for through [`Plane`]. A
+//! deployment is stored once it runs, so that a restart brings back the last one that worked.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+mod artifacts;
+mod deploy;
+mod home;
+pub mod limits;
+mod plane;
+pub mod protocol;
+mod store;
+
+pub use artifacts::{ArtifactError, ArtifactHash, Artifacts, HashFault, Incoming};
+pub use deploy::{DeployFault, Deployer, Outcome, Restored, Step, plan};
+pub use home::{Home, HomeError, admin_socket};
+pub use plane::{Answer, AppSpec, DeployRefused, Deployed, DirectCall, DirectReply, Plane, PlaneGone};
+pub use store::{Deployment, Store, StoreError, Stored};

@@ -1,0 +1,195 @@
+//! The admin API: JSON over HTTP/1.1, at two doors.
+//!
+//! | door | who may come in |
+//! |---|---|
+//! | `$BATON_HOME/admin.sock` | whoever may open the file: mode 0600 |
+//! | TCP, loopback by default | whoever shows the token; only by a numeric host or `localhost`, and not from a page of another origin |
+
+mod fault;
+mod guard;
+mod invoke;
+mod metrics;
+mod reads;
+mod writes;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get, post, put};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::deploy::Deployer;
+use crate::limits;
+use crate::plane::Plane;
+use crate::protocol::NodeInfo;
+
+/// A counter of the gateway, as the metrics show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Its name, without `_total`.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// How many.
+    pub value: u64,
+}
+
+/// Reads the gateway's counters; called from the control thread.
+pub type GatewayCounts = Arc<dyn Fn() -> Vec<Count> + Send + Sync>;
+
+/// What the node tells about itself.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Where requests go.
+    pub gateway: SocketAddr,
+    /// Where the admin API listens on TCP.
+    pub admin: SocketAddr,
+    /// The state directory.
+    pub home: PathBuf,
+    /// When it started.
+    pub started: Instant,
+}
+
+/// Everything that the admin API needs.
+pub struct Api {
+    /// The data plane.
+    pub plane: Arc<dyn Plane>,
+    /// Deploys and removes.
+    pub deployer: Arc<Deployer>,
+    /// What TCP clients must show.
+    pub token: String,
+    /// What the node tells about itself.
+    pub node: Node,
+    /// Told when a client asks the node to drain and end.
+    pub drain: Arc<Notify>,
+    /// Counters of the gateway, if there is one.
+    pub gateway: Option<GatewayCounts>,
+    /// Bounds what runs at once.
+    pub bounds: Bounds,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    fn info(&self) -> NodeInfo {
+        NodeInfo {
+            version: self.node.version.to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.node.started.elapsed().as_secs(),
+            gateway: self.node.gateway.to_string(),
+            admin: self.node.admin.to_string(),
+            home: self.node.home.display().to_string(),
+        }
+    }
+}
+
+/// Bounds what runs at once.
+#[derive(Debug)]
+pub struct Bounds {
+    uploads: Semaphore,
+    invokes: Semaphore,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { uploads: Semaphore::new(limits::UPLOADS_MAX), invokes: Semaphore::new(limits::INVOKES_MAX) }
+    }
+}
+
+/// By which door requests come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The Unix socket.
+    Unix,
+    /// TCP.
+    Tcp,
+}
+
+/// All endpoints behind a door's checks.
+pub fn router(api: Arc<Api>, door: Door) -> Router {
+    let router = Router::new()
+        .route("/healthz", get(reads::health))
+        .route("/metrics", get(metrics::page))
+        .route("/v1/node", get(reads::node))
+        .route("/v1/apps", get(reads::apps))
+        .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
+        .route("/v1/apps/{app}/pool", get(reads::pool))
+        .route("/v1/artifacts/{hash}", put(writes::upload).head(reads::artifact))
+        .route("/v1/invoke/{app}/{function}", any(invoke::call))
+        .route("/v1/logs", get(reads::logs))
+        .route("/v1/caps", get(reads::capabilities))
+        .route("/v1/receipts", get(reads::receipts))
+        .route("/v1/receipts/{id}", get(reads::receipt))
+        .route("/v1/recording", put(writes::recording))
+        .route("/v1/drain", post(writes::drain))
+        .fallback(fault::unknown_path)
+        .method_not_allowed_fallback(fault::wrong_method)
+        .with_state(Arc::clone(&api));
+    match door {
+        Door::Unix => router,
+        Door::Tcp => router.layer(from_fn_with_state(api, guard::check)),
+    }
+}
+
+/// Answers requests on TCP until the future is dropped.
+pub async fn serve_tcp(listener: TcpListener, api: Arc<Api>) {
+    let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
+    serve(accept, router(api, Door::Tcp)).await;
+}
+
+/// Answers requests on the Unix socket until the future is dropped.
+pub async fn serve_unix(listener: UnixListener, api: Arc<Api>) {
+    let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
+    serve(accept, router(api, Door::Unix)).await;
+}
+
+async fn serve<S, F>(mut accept: impl FnMut() -> F, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = io::Result<S>>,
+{
+    let slots = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        let stream = match accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: some come back as connections end.
+                tracing::warn!(%error, "the admin API cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits::HEAD_TIME_MAX)
+                .max_buf_size(limits::HEAD_BYTES_MAX)
+                .max_headers(limits::HEADERS_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off is no news.
+            let _ = connection.await;
+            drop(slot);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

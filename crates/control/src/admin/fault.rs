@@ -1,0 +1,131 @@
+//! Errors to HTTP: one table for the admin API.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use baton_flow::InvokeError;
+
+use crate::artifacts::ArtifactError;
+use crate::deploy::DeployFault;
+use crate::plane::PlaneGone;
+use crate::protocol::ErrorBody;
+use crate::store::StoreError;
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub(super) struct Fault {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl Fault {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status, body: ErrorBody { error: error.into(), hint: hint.into() } }
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+pub(super) async fn unknown_path() -> Fault {
+    Fault::new(StatusCode::NOT_FOUND, "the admin API has no such path", "see GET /v1/node and /v1/apps")
+}
+
+pub(super) async fn wrong_method() -> Fault {
+    Fault::new(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method", "")
+}
+
+impl From<PlaneGone> for Fault {
+    fn from(gone: PlaneGone) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, gone.to_string(), "start the node again")
+    }
+}
+
+impl From<ArtifactError> for Fault {
+    fn from(error: ArtifactError) -> Self {
+        let status = match error {
+            ArtifactError::Missing { .. } => StatusCode::CONFLICT,
+            ArtifactError::Mismatch { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            ArtifactError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ArtifactError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            ArtifactError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string(), error.hint())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Damaged { .. }
+            | StoreError::Unintelligible { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Io { .. }
+            | StoreError::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string(), error.hint())
+    }
+}
+
+impl From<DeployFault> for Fault {
+    fn from(fault: DeployFault) -> Self {
+        let text = fault.to_string();
+        match fault {
+            DeployFault::NoArtifact { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                text,
+                "name an uploaded artifact for each function",
+            ),
+            DeployFault::StrayArtifact { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                text,
+                "declare the function, or leave its artifact out",
+            ),
+            DeployFault::Artifact { source, .. } => {
+                Self { body: Self::body(text, source.hint()), ..source.into() }
+            }
+            DeployFault::Refused(_) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                text,
+                "`baton logs` may say more; what ran before runs on",
+            ),
+            DeployFault::Gone(gone) => gone.into(),
+            DeployFault::Store(source) => source.into(),
+            DeployFault::Artifacts(source) => source.into(),
+            DeployFault::Unreadable(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, text, "deploy the app again")
+            }
+            DeployFault::Ending => Self::new(StatusCode::SERVICE_UNAVAILABLE, text, ""),
+        }
+    }
+}
+
+impl Fault {
+    fn body(error: String, hint: &str) -> ErrorBody {
+        ErrorBody { error, hint: hint.to_owned() }
+    }
+}
+
+impl From<InvokeError> for Fault {
+    fn from(error: InvokeError) -> Self {
+        let status = match &error {
+            InvokeError::Unknown => StatusCode::NOT_FOUND,
+            InvokeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            InvokeError::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+            InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            InvokeError::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
+            InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => StatusCode::BAD_GATEWAY,
+            InvokeError::Function { status, .. } => {
+                StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            InvokeError::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        };
+        Self::new(status, error.to_string(), "")
+    }
+}

@@ -1,0 +1,307 @@
+//! From what is wanted to what runs.
+//!
+//! ```text
+//!   wanted ─┐
+//!           ├─ plan (pure) ─▶ steps ─ execute ─▶ artifacts checked ─▶ data plane ─▶ store ─▶ sweep
+//!   actual ─┘
+//! ```
+//!
+//! A version is stored once it runs. If storing fails, the version before is brought back, so that what runs and
+//! what a restart would bring are the same.
+
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use baton_catalog::{AppName, FunctionName, Manifest};
+
+pub use self::plan::{Step, plan};
+use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts};
+use crate::plane::{AppSpec, DeployRefused, Deployed, Plane, PlaneGone};
+use crate::protocol::FailedApp;
+use crate::store::{Deployment, Store, StoreError};
+
+/// Why an app was not deployed or removed.
+#[derive(Debug)]
+pub enum DeployFault {
+    /// No artifact is given for a function.
+    NoArtifact {
+        /// The function.
+        function: FunctionName,
+    },
+    /// An artifact is given for a function that the manifest does not know.
+    StrayArtifact {
+        /// The function.
+        function: FunctionName,
+    },
+    /// An artifact is not there or not as it should be.
+    Artifact {
+        /// The function.
+        function: FunctionName,
+        /// What is wrong with it.
+        source: ArtifactError,
+    },
+    /// The data plane did not start it.
+    Refused(DeployRefused),
+    /// The data plane has ended.
+    Gone(PlaneGone),
+    /// It could not be stored; the version before runs again.
+    Store(StoreError),
+    /// The directory of artifacts cannot be used.
+    Artifacts(ArtifactError),
+    /// The row in the store cannot be read.
+    Unreadable(serde_json::Error),
+    /// The node is going down.
+    Ending,
+}
+
+impl fmt::Display for DeployFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoArtifact { function } => write!(f, "function {function} has no artifact"),
+            Self::StrayArtifact { function } => {
+                write!(f, "there is an artifact for {function}, which the manifest does not declare")
+            }
+            Self::Artifact { function, source } => write!(f, "function {function}: {source}"),
+            Self::Refused(source) => write!(f, "{source}"),
+            Self::Gone(source) => write!(f, "{source}"),
+            Self::Store(source) => write!(f, "{source}"),
+            Self::Artifacts(source) => write!(f, "{source}"),
+            Self::Unreadable(source) => write!(f, "the stored deployment cannot be read: {source}"),
+            Self::Ending => f.write_str("the node is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for DeployFault {}
+
+/// What a deployment came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The very same version runs already.
+    Unchanged {
+        /// Its number.
+        version: u64,
+    },
+    /// The new version runs.
+    Running {
+        /// Its number.
+        version: u64,
+        /// Replicas that are ready.
+        replicas: u32,
+    },
+}
+
+/// What became of a stored app at the start of a node.
+#[derive(Debug)]
+pub struct Restored {
+    /// The app.
+    pub app: String,
+    /// The version that runs, or why none does.
+    pub result: Result<u64, DeployFault>,
+}
+
+/// Deploys, removes and restores apps, one at a time.
+pub struct Deployer {
+    plane: Arc<dyn Plane>,
+    files: Arc<Files>,
+    /// What runs. Locked for the whole of a change, so that changes come one after the other.
+    running: tokio::sync::Mutex<BTreeMap<AppName, Deployment>>,
+    /// Stored apps that do not run.
+    failed: Mutex<BTreeMap<String, String>>,
+}
+
+impl fmt::Debug for Deployer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployer").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Files {
+    store: Store,
+    artifacts: Arc<Artifacts>,
+}
+
+impl Deployer {
+    /// A deployer over what is stored; nothing runs yet.
+    #[must_use]
+    pub fn new(plane: Arc<dyn Plane>, store: Store, artifacts: Arc<Artifacts>) -> Self {
+        let files = Arc::new(Files { store, artifacts });
+        Self { plane, files, running: tokio::sync::Mutex::default(), failed: Mutex::default() }
+    }
+
+    /// The uploaded executables.
+    #[must_use]
+    pub fn artifacts(&self) -> &Arc<Artifacts> {
+        &self.files.artifacts
+    }
+
+    /// Stored apps that do not run, and why.
+    #[must_use]
+    pub fn failed(&self) -> Vec<FailedApp> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.iter().map(|(app, error)| FailedApp { app: app.clone(), error: error.clone() }).collect()
+    }
+
+    fn note(&self, app: &str, error: Option<String>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) => failed.insert(app.to_owned(), error),
+            None => failed.remove(app),
+        };
+    }
+
+    /// Makes a version of an app run and remembers it.
+    ///
+    /// # Errors
+    /// Artifacts are missing, the data plane refuses, or the disk does; the version before runs on.
+    pub async fn deploy(
+        &self,
+        manifest: Manifest,
+        artifacts: BTreeMap<FunctionName, ArtifactHash>,
+    ) -> Result<Outcome, DeployFault> {
+        complete(&manifest, &artifacts)?;
+        let mut running = self.running.lock().await;
+        let app = manifest.app.name.clone();
+        let stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
+        let before = running.get(&app).or_else(|| stored.deployments.get(&app));
+        let version = before.map_or(1, |before| before.version + 1);
+        let wanted = BTreeMap::from([(app.clone(), Deployment { manifest, version, artifacts })]);
+        let actual = running.get(&app).map(|now| (app.clone(), now.clone())).into_iter().collect();
+        let Some(Step::Start(next)) = plan(&wanted, &actual).into_iter().next() else {
+            self.sweep(&running).await;
+            return Ok(Outcome::Unchanged { version: version - 1 });
+        };
+        let deployed = self.start(&next).await?;
+        let row = next.clone();
+        if let Err(fault) =
+            self.blocking(move |files| files.store.put(&row).map_err(DeployFault::Store)).await
+        {
+            self.bring_back(running.get(&app), &app).await;
+            return Err(fault);
+        }
+        running.insert(app.clone(), next);
+        self.note(app.as_str(), None);
+        self.sweep(&running).await;
+        Ok(Outcome::Running { version, replicas: deployed.replicas })
+    }
+
+    /// Stops an app and forgets it; says whether it was there.
+    ///
+    /// # Errors
+    /// It cannot be forgotten, or the data plane has ended.
+    pub async fn remove(&self, app: &str) -> Result<bool, DeployFault> {
+        let mut running = self.running.lock().await;
+        let name = app.to_owned();
+        let stored =
+            self.blocking(move |files| files.store.remove(&name).map_err(DeployFault::Store)).await?;
+        let ran = self.plane.remove(app.to_owned()).await.map_err(DeployFault::Gone)?;
+        running.remove(app);
+        self.note(app, None);
+        self.sweep(&running).await;
+        Ok(stored || ran)
+    }
+
+    /// Starts everything that is stored, but for some apps; one that fails does not stop the others.
+    ///
+    /// # Errors
+    /// The store cannot be read at all.
+    pub async fn restore(&self, except: &[AppName]) -> Result<Vec<Restored>, DeployFault> {
+        let mut running = self.running.lock().await;
+        let mut stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
+        stored.deployments.retain(|app, _| !except.contains(app));
+        let mut done = Vec::new();
+        for (app, error) in stored.unreadable {
+            self.note(&app, Some(format!("the stored deployment cannot be read: {error}")));
+            done.push(Restored { app, result: Err(DeployFault::Unreadable(error)) });
+        }
+        for step in plan(&stored.deployments, &running) {
+            // What runs without being stored is another call's business.
+            let Step::Start(next) = step else { continue };
+            let result = self.start(&next).await.map(|deployed| deployed.version);
+            self.note(next.app().as_str(), result.as_ref().err().map(ToString::to_string));
+            done.push(Restored { app: next.app().to_string(), result });
+            if done.last().is_some_and(|restored| restored.result.is_ok()) {
+                running.insert(next.app().clone(), next);
+            }
+        }
+        Ok(done)
+    }
+
+    async fn start(&self, next: &Deployment) -> Result<Deployed, DeployFault> {
+        let hashes = next.artifacts.clone();
+        let check = move |files: &Files| {
+            let mut paths = BTreeMap::new();
+            for (function, hash) in hashes {
+                match files.artifacts.verified(&hash) {
+                    Ok(path) => paths.insert(function, path),
+                    Err(source) => return Err(DeployFault::Artifact { function, source }),
+                };
+            }
+            Ok(paths)
+        };
+        let artifacts = self.blocking(check).await?;
+        let spec = AppSpec { manifest: next.manifest.clone(), version: next.version, artifacts };
+        self.plane.deploy(spec).await.map_err(DeployFault::Gone)?.map_err(DeployFault::Refused)
+    }
+
+    /// After a version that runs could not be stored.
+    async fn bring_back(&self, before: Option<&Deployment>, app: &AppName) {
+        let result = match before {
+            Some(before) => self.start(before).await.map(|_| ()),
+            None => self.plane.remove(app.to_string()).await.map(|_| ()).map_err(DeployFault::Gone),
+        };
+        if let Err(error) = result {
+            tracing::error!(%app, %error, "the version before does not run again");
+        }
+    }
+
+    /// Removes artifacts that nothing names. A failure costs disk space only, so it is logged and no more.
+    async fn sweep(&self, running: &BTreeMap<AppName, Deployment>) {
+        let mut named: BTreeSet<ArtifactHash> =
+            running.values().flat_map(|deployment| deployment.artifacts.values().copied()).collect();
+        let sweep = move |files: &Files| {
+            let stored = files.store.all().map_err(DeployFault::Store)?;
+            if !stored.unreadable.is_empty() {
+                // What those rows name cannot be known.
+                return Ok(0);
+            }
+            named.extend(stored.deployments.values().flat_map(|row| row.artifacts.values().copied()));
+            files.artifacts.sweep(&named).map_err(DeployFault::Artifacts)
+        };
+        if let Err(error) = self.blocking(sweep).await {
+            tracing::warn!(%error, "artifacts that nothing names stay on the disk");
+        }
+    }
+
+    /// Runs file work off the control thread.
+    async fn blocking<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<R, DeployFault> + Send + 'static,
+    ) -> Result<R, DeployFault> {
+        let files = Arc::clone(&self.files);
+        match tokio::task::spawn_blocking(move || work(&files)).await {
+            Ok(result) => result,
+            Err(join) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
+            Err(_) => Err(DeployFault::Ending),
+        }
+    }
+}
+
+fn complete(
+    manifest: &Manifest,
+    artifacts: &BTreeMap<FunctionName, ArtifactHash>,
+) -> Result<(), DeployFault> {
+    let missing = manifest.functions.keys().find(|function| !artifacts.contains_key(*function));
+    if let Some(function) = missing {
+        return Err(DeployFault::NoArtifact { function: function.clone() });
+    }
+    let stray = artifacts.keys().find(|function| !manifest.functions.contains_key(*function));
+    stray.map_or(Ok(()), |function| Err(DeployFault::StrayArtifact { function: function.clone() }))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

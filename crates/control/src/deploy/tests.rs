@@ -1,0 +1,244 @@
+//! Deployments against a stand-in for the data plane.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use baton_flow::InvokeError;
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use tempfile::TempDir;
+
+use super::*;
+use crate::plane::{Answer, DirectCall, DirectReply};
+
+pub(crate) fn manifest(app: &str) -> Manifest {
+    let text = format!(
+        "[app]\nname = \"{app}\"\n[functions.hello]\nartifact = \"hello\"\n[[routes]]\npath = \"/\"\nmethods = [\"GET\"]\nfunction = \"hello\"\n"
+    );
+    Manifest::parse(&text, Path::new("baton.toml")).unwrap()
+}
+
+pub(crate) fn deployment(app: &str, version: u64, artifact: &[u8]) -> Deployment {
+    Deployment { manifest: manifest(app), version, artifacts: hashes(artifact) }
+}
+
+pub(crate) fn hashes(artifact: &[u8]) -> BTreeMap<FunctionName, ArtifactHash> {
+    BTreeMap::from([(FunctionName::new("hello").unwrap(), ArtifactHash::of(artifact))])
+}
+
+/// A data plane that only notes what it is asked to do.
+#[derive(Debug, Default)]
+pub(crate) struct Stub {
+    pub(crate) apps: Mutex<BTreeMap<String, u64>>,
+    pub(crate) refuse: AtomicBool,
+    pub(crate) recording: AtomicBool,
+}
+
+fn ready<T: Send + 'static>(value: T) -> Answer<'static, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+fn pool_status() -> PoolStatus {
+    PoolStatus {
+        pool_bytes: 4096,
+        free_bytes: 1024,
+        buffers_out: 3,
+        buffers_stashed: 1,
+        buffers_in_use: 2,
+        orphans: 0,
+    }
+}
+
+impl Plane for Stub {
+    fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployRefused>> {
+        let app = spec.manifest.app.name.to_string();
+        if self.refuse.load(Ordering::Relaxed) || app == "broken" {
+            return ready(Err("replica died at its start".into()));
+        }
+        assert!(spec.artifacts.values().all(|path| path.is_file()));
+        self.apps.lock().unwrap().insert(app.clone(), spec.version);
+        ready(Ok(Deployed { app, version: spec.version, replicas: 1 }))
+    }
+    fn remove(&self, app: String) -> Answer<'_, bool> {
+        ready(self.apps.lock().unwrap().remove(&app).is_some())
+    }
+    fn status(&self) -> Answer<'_, Vec<AppStatus>> {
+        let apps = self.apps.lock().unwrap();
+        let status = |(app, version): (&String, &u64)| AppStatus {
+            app: app.clone(),
+            version: *version,
+            functions: Vec::new(),
+            pool: pool_status(),
+        };
+        ready(apps.iter().map(status).collect())
+    }
+    fn totals(&self) -> Answer<'_, Totals> {
+        ready(Totals { invocations: 7, failures: 1, ..Totals::default() })
+    }
+    fn pool(&self, app: String) -> Answer<'_, Option<PoolStatus>> {
+        ready(self.apps.lock().unwrap().contains_key(&app).then(pool_status))
+    }
+    fn capabilities(&self, _: Option<String>) -> Answer<'_, Vec<CapabilityRow>> {
+        ready(Vec::new())
+    }
+    fn record(&self, on: bool) -> Answer<'_, ()> {
+        self.recording.store(on, Ordering::Relaxed);
+        ready(())
+    }
+    fn receipt(&self, _: String) -> Answer<'_, Option<Receipt>> {
+        ready(None)
+    }
+    fn receipts(&self) -> Answer<'_, Vec<Receipt>> {
+        ready(Vec::new())
+    }
+    fn invoke(
+        &self,
+        app: String,
+        function: String,
+        call: DirectCall,
+    ) -> Answer<'_, Result<DirectReply, InvokeError>> {
+        if !self.apps.lock().unwrap().contains_key(&app) {
+            return ready(Err(InvokeError::Unknown));
+        }
+        let mut headers = call.headers;
+        headers.push(("x-line".to_owned(), format!("{} {} {function}", call.method, call.path).into_bytes()));
+        ready(Ok(DirectReply { status: 201, headers, body: call.body, invocation: "00ff".to_owned() }))
+    }
+    fn logs_after(&self, number: u64, _: Option<String>, _: Option<String>) -> Answer<'_, Vec<LogLine>> {
+        let line = |number| LogLine {
+            number,
+            time_ms: 0,
+            app: "shop".to_owned(),
+            function: "hello".to_owned(),
+            holder: 1,
+            level: "info".to_owned(),
+            invocation: None,
+            message: "hello".to_owned(),
+        };
+        ready((number + 1..=3).map(line).collect())
+    }
+}
+
+pub(crate) struct Fixture {
+    pub(crate) dir: TempDir,
+    pub(crate) plane: Arc<Stub>,
+    pub(crate) deployer: Arc<Deployer>,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(dir: TempDir) -> Self {
+        let plane = Arc::new(Stub::default());
+        let store = Store::open(&dir.path().join("state.redb")).unwrap();
+        let artifacts = Arc::new(Artifacts::open(&dir.path().join("artifacts")).unwrap());
+        let deployer = Arc::new(Deployer::new(plane.clone(), store, artifacts));
+        Self { dir, plane, deployer }
+    }
+
+    fn restart(self) -> Self {
+        drop(self.deployer);
+        Self::at(self.dir)
+    }
+
+    pub(crate) fn upload(&self, bytes: &[u8]) {
+        let mut incoming = self.deployer.artifacts().receive(ArtifactHash::of(bytes)).unwrap();
+        incoming.write(bytes).unwrap();
+        incoming.finish().unwrap();
+    }
+
+    async fn deploy(&self, app: &str, artifact: &[u8]) -> Result<Outcome, DeployFault> {
+        self.upload(artifact);
+        self.deployer.deploy(manifest(app), hashes(artifact)).await
+    }
+
+    fn running(&self) -> Vec<(String, u64)> {
+        self.plane.apps.lock().unwrap().clone().into_iter().collect()
+    }
+
+    fn artifact_files(&self) -> usize {
+        std::fs::read_dir(self.dir.path().join("artifacts")).unwrap().count()
+    }
+}
+
+fn shop(version: u64) -> Vec<(String, u64)> {
+    vec![("shop".to_owned(), version)]
+}
+
+#[tokio::test]
+async fn versions_count_up_and_the_same_again_is_left_alone() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.deploy("shop", b"a").await.unwrap(), Outcome::Running { version: 1, replicas: 1 });
+    assert_eq!(fixture.deploy("shop", b"a").await.unwrap(), Outcome::Unchanged { version: 1 });
+    assert_eq!(fixture.deploy("shop", b"b").await.unwrap(), Outcome::Running { version: 2, replicas: 1 });
+    assert_eq!(fixture.running(), shop(2));
+    assert_eq!(fixture.artifact_files(), 1, "the first version's artifact is gone");
+}
+
+#[tokio::test]
+async fn a_restart_brings_back_what_ran() {
+    let fixture = Fixture::new();
+    fixture.deploy("shop", b"a").await.unwrap();
+    fixture.deploy("shop", b"b").await.unwrap();
+    let fixture = fixture.restart();
+    let restored = fixture.deployer.restore(&[]).await.unwrap();
+    assert!(matches!(restored.as_slice(), [Restored { result: Ok(2), .. }]));
+    assert_eq!(fixture.running(), shop(2));
+    assert_eq!(fixture.deploy("shop", b"c").await.unwrap(), Outcome::Running { version: 3, replicas: 1 });
+}
+
+#[tokio::test]
+async fn one_app_that_fails_does_not_stop_the_others() {
+    let fixture = Fixture::new();
+    fixture.deploy("shop", b"a").await.unwrap();
+    fixture.deploy("late", b"l").await.unwrap();
+    let files = fixture.deployer.files.clone();
+    files.store.put(&deployment("broken", 1, b"a")).unwrap();
+    files.store.put(&deployment("absent", 1, b"never uploaded")).unwrap();
+    drop(files);
+    let fixture = fixture.restart();
+    let restored = fixture.deployer.restore(&[AppName::new("late").unwrap()]).await.unwrap();
+    let failed: Vec<_> = restored.iter().filter(|r| r.result.is_err()).map(|r| r.app.as_str()).collect();
+    assert_eq!(failed, ["absent", "broken"]);
+    assert_eq!(fixture.running(), shop(1));
+    assert_eq!(fixture.deployer.failed().len(), 2);
+    assert!(fixture.deployer.remove("absent").await.unwrap());
+    assert_eq!(fixture.deployer.failed().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_version_changes_nothing() {
+    let fixture = Fixture::new();
+    fixture.deploy("shop", b"a").await.unwrap();
+    fixture.plane.refuse.store(true, Ordering::Relaxed);
+    assert!(matches!(fixture.deploy("shop", b"b").await, Err(DeployFault::Refused(_))));
+    assert_eq!(fixture.running(), shop(1));
+    let fixture = fixture.restart();
+    fixture.deployer.restore(&[]).await.unwrap();
+    assert_eq!(fixture.running(), shop(1));
+}
+
+#[tokio::test]
+async fn artifacts_must_match_the_manifest() {
+    let fixture = Fixture::new();
+    let result = fixture.deployer.deploy(manifest("shop"), BTreeMap::new()).await;
+    assert!(matches!(result, Err(DeployFault::NoArtifact { .. })));
+    let result = fixture.deployer.deploy(manifest("shop"), hashes(b"nowhere")).await;
+    assert!(matches!(result, Err(DeployFault::Artifact { source: ArtifactError::Missing { .. }, .. })));
+    let mut stray = hashes(b"a");
+    stray.insert(FunctionName::new("stray").unwrap(), ArtifactHash::of(b"a"));
+    let result = fixture.deployer.deploy(manifest("shop"), stray).await;
+    assert!(matches!(result, Err(DeployFault::StrayArtifact { .. })));
+}
+
+#[tokio::test]
+async fn removing_forgets_app_and_artifacts() {
+    let fixture = Fixture::new();
+    fixture.deploy("shop", b"a").await.unwrap();
+    assert!(fixture.deployer.remove("shop").await.unwrap());
+    assert!(!fixture.deployer.remove("shop").await.unwrap());
+    assert_eq!(fixture.artifact_files(), 0);
+    let fixture = fixture.restart();
+    assert!(fixture.deployer.restore(&[]).await.unwrap().is_empty());
+}

@@ -1,0 +1,38 @@
+//! Every maximum of the control plane, by name.
+
+use std::time::Duration;
+
+/// Largest artifact, in bytes.
+pub const ARTIFACT_BYTES_MAX: u64 = 512 << 20;
+/// Uploads at once.
+pub const UPLOADS_MAX: usize = 4;
+/// Largest body of a deployment request: a manifest and a hash per function.
+pub const DEPLOY_BYTES_MAX: usize = 8 << 20;
+/// Largest body of an invocation by the admin API; larger ones go through the gateway.
+pub const INVOKE_BYTES_MAX: usize = 64 << 20;
+/// Invocations by the admin API at once.
+pub const INVOKES_MAX: usize = 16;
+/// Connections to one door of the admin API at once.
+pub const CONNECTIONS_MAX: usize = 64;
+/// Bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Headers of a request.
+pub const HEADERS_MAX: usize = 100;
+/// How long a client may take over a request's head.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a client may pause within a body.
+pub const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Longest wait of a request for log lines.
+pub const LOG_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at the log while a request waits for lines.
+pub const LOG_POLL: Duration = Duration::from_millis(100);
+/// Log lines in one reply.
+pub const LOG_LINES_MAX: usize = 1000;
+/// How long an uploaded artifact is kept for the deployment that will name it.
+pub const UPLOAD_KEPT: Duration = Duration::from_secs(600);
+/// Uploaded artifacts that wait for their deployment at once.
+pub const UPLOADS_WAITING_MAX: usize = 4096;
+/// Memory that the store's page cache may take, in bytes.
+pub const STORE_CACHE_BYTES: usize = 1 << 20;
+/// Longest path of a Unix socket, in bytes: what `sockaddr_un` holds, less the final zero.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;

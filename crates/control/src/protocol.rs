@@ -1,0 +1,119 @@
+//! What the admin API and its clients say to each other, as JSON.
+
+use std::collections::BTreeMap;
+
+use baton_catalog::{FunctionName, Manifest};
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt};
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::ArtifactHash;
+
+/// The header that names the invocation a reply belongs to.
+pub const INVOCATION_HEADER: &str = "x-baton-invocation";
+/// The header by which a client of the invocation endpoint sets the path that the function sees.
+pub const PATH_HEADER: &str = "x-baton-path";
+
+/// `POST /v1/apps/{app}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// What the app declares.
+    pub manifest: Manifest,
+    /// The uploaded artifact of each function.
+    pub artifacts: BTreeMap<FunctionName, ArtifactHash>,
+}
+
+/// The answer to a [`DeployRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployReply {
+    /// The app.
+    pub app: String,
+    /// Its version.
+    pub version: u64,
+    /// Replicas that are ready; absent where nothing had to change.
+    pub replicas: Option<u32>,
+    /// Whether anything had to change.
+    pub changed: bool,
+}
+
+/// `DELETE /v1/apps/{app}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RemoveReply {
+    /// The app that is gone.
+    pub removed: String,
+}
+
+/// `GET /v1/apps`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Apps {
+    /// What runs.
+    pub apps: Vec<AppStatus>,
+    /// What is stored and could not be started.
+    pub failed: Vec<FailedApp>,
+}
+
+/// A stored app that does not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedApp {
+    /// The app.
+    pub app: String,
+    /// Why.
+    pub error: String,
+}
+
+/// `GET /v1/logs`.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogPage {
+    /// Lines, oldest first.
+    pub lines: Vec<LogLine>,
+    /// What to ask for next as `after`.
+    pub next: u64,
+}
+
+/// `GET /v1/caps`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Capabilities {
+    /// Who may access what now.
+    pub capabilities: Vec<CapabilityRow>,
+}
+
+/// `GET /v1/receipts`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Receipts {
+    /// Newest first.
+    pub receipts: Vec<Receipt>,
+}
+
+/// `PUT /v1/recording`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// Whether receipts are written.
+    pub on: bool,
+}
+
+/// `GET /v1/node`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Version of the program.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// Seconds since it was started.
+    pub uptime_s: u64,
+    /// Where requests go.
+    pub gateway: String,
+    /// Where the admin API listens on TCP.
+    pub admin: String,
+    /// The state directory.
+    pub home: String,
+}
+
+/// Any answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What was wrong.
+    pub error: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}

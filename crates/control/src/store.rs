@@ -1,0 +1,287 @@
+//! What is deployed, in a file that survives restarts, `kill -9` and full disks.
+//!
+//! One table, one row an app, one transaction a change: a row is the old one or the new one. After an error of
+//! the file system the database refuses further work; the store drops it then and opens it afresh on the next
+//! call, so that a disk that was full for a while costs only the changes that were refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use baton_catalog::{AppName, FunctionName, Manifest};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::ArtifactHash;
+use crate::limits::STORE_CACHE_BYTES;
+
+const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("deployments");
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+const FORMAT_KEY: &str = "format";
+/// Raised when a row can no longer be read by an older node.
+const FORMAT: u64 = 1;
+
+/// A version of an app that ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// What the app declares.
+    pub manifest: Manifest,
+    /// Counts deployments of this app, from 1.
+    pub version: u64,
+    /// The artifact of each function.
+    pub artifacts: BTreeMap<FunctionName, ArtifactHash>,
+}
+
+impl Deployment {
+    /// The app's name.
+    #[must_use]
+    pub fn app(&self) -> &AppName {
+        &self.manifest.app.name
+    }
+
+    /// Whether both would run the same: all but the version.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.manifest == other.manifest && self.artifacts == other.artifacts
+    }
+}
+
+/// Everything that is stored.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Rows that can be read.
+    pub deployments: BTreeMap<AppName, Deployment>,
+    /// Rows that cannot, and why.
+    pub unreadable: Vec<(String, serde_json::Error)>,
+}
+
+/// Why the store did not do what it was asked to.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The file is damaged.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the database found.
+        source: Box<redb::Error>,
+    },
+    /// The file is so damaged that the database gave up half way.
+    Unintelligible {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer node wrote the file.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
+    },
+    /// There is no room on the disk.
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system refuses.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A deployment cannot be written as JSON: a bug.
+    Encode(serde_json::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { path, source } => write!(f, "{} is damaged: {source}", path.display()),
+            Self::Unintelligible { path } => write!(f, "{} is damaged beyond reading", path.display()),
+            Self::Newer { path, format } => write!(
+                f,
+                "{} was written by a newer node (format {format}, this one knows {FORMAT})",
+                path.display()
+            ),
+            Self::Full { path } => {
+                write!(f, "no room on the disk for {}; nothing was changed", path.display())
+            }
+            Self::Io { path, source } => write!(f, "cannot use {}: {source}", path.display()),
+            Self::Encode(source) => write!(f, "the deployment cannot be stored: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl StoreError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Damaged { .. } | Self::Unintelligible { .. } => {
+                "move the file away and deploy the apps again"
+            }
+            Self::Newer { .. } => "start the newer node, or move the file away and deploy the apps again",
+            Self::Full { .. } => "free some space and try again",
+            Self::Io { .. } => "check the rights of BATON_HOME",
+            Self::Encode(_) => "report this as a bug",
+        }
+    }
+}
+
+type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
+
+/// The embedded store.
+pub struct Store {
+    path: PathBuf,
+    opener: Opener,
+    /// Absent after an error: the next call opens it afresh.
+    database: Mutex<Option<Database>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// The file is damaged, newer than this program, or cannot be written.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = path.to_owned();
+        let opener = move || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(STORE_CACHE_BYTES);
+            builder.create(&file).map_err(redb::Error::from)
+        };
+        Self::open_with(path, Box::new(opener))
+    }
+
+    fn open_with(path: &Path, opener: Opener) -> Result<Self, StoreError> {
+        let store = Self { path: path.to_owned(), opener, database: Mutex::new(None) };
+        match store.with(ensure_tables)? {
+            FORMAT => Ok(store),
+            format => Err(StoreError::Newer { path: path.to_owned(), format }),
+        }
+    }
+
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn all(&self) -> Result<Stored, StoreError> {
+        self.with(read_all)
+    }
+
+    /// Stores a deployment in place of the app's former one. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// The file cannot be written; then the former row is still there.
+    pub fn put(&self, deployment: &Deployment) -> Result<(), StoreError> {
+        let row = serde_json::to_vec(deployment).map_err(StoreError::Encode)?;
+        self.with(|database| {
+            let change = database.begin_write()?;
+            change.open_table(DEPLOYMENTS)?.insert(deployment.app().as_str(), row.as_slice())?;
+            Ok(change.commit()?)
+        })
+    }
+
+    /// Forgets an app; says whether it was there.
+    ///
+    /// # Errors
+    /// The file cannot be written; then the row is still there.
+    pub fn remove(&self, app: &str) -> Result<bool, StoreError> {
+        self.with(|database| {
+            let change = database.begin_write()?;
+            let found = change.open_table(DEPLOYMENTS)?.remove(app)?.is_some();
+            change.commit()?;
+            Ok(found)
+        })
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = slot.take();
+        // The database panics over some kinds of damage. It is dropped then, so nothing half done is seen again.
+        let attempt = AssertUnwindSafe(|| {
+            let database = match taken {
+                Some(database) => database,
+                None => (self.opener)()?,
+            };
+            let result = work(&database)?;
+            Ok((database, result))
+        });
+        match catch_unwind(attempt) {
+            Ok(Ok((database, result))) => {
+                *slot = Some(database);
+                Ok(result)
+            }
+            Ok(Err(error)) => Err(fault(&self.path, error)),
+            Err(_) => Err(StoreError::Unintelligible { path: self.path.clone() }),
+        }
+    }
+}
+
+/// Makes what is missing; returns the format that the file has.
+fn ensure_tables(database: &Database) -> Result<u64, redb::Error> {
+    let change = database.begin_write()?;
+    let found = {
+        let mut about = change.open_table(ABOUT)?;
+        let found = about.get(FORMAT_KEY)?.map(|format| format.value());
+        if found.is_none() {
+            about.insert(FORMAT_KEY, FORMAT)?;
+        }
+        change.open_table(DEPLOYMENTS)?;
+        found
+    };
+    match found {
+        Some(format) => {
+            change.abort()?;
+            Ok(format)
+        }
+        None => {
+            change.commit()?;
+            Ok(FORMAT)
+        }
+    }
+}
+
+fn read_all(database: &Database) -> Result<Stored, redb::Error> {
+    let mut stored = Stored::default();
+    let read = database.begin_read()?;
+    for row in read.open_table(DEPLOYMENTS)?.iter()? {
+        let (app, row) = row?;
+        match serde_json::from_slice::<Deployment>(row.value()) {
+            Ok(deployment) => {
+                stored.deployments.insert(deployment.app().clone(), deployment);
+            }
+            Err(error) => stored.unreadable.push((app.value().to_owned(), error)),
+        }
+    }
+    Ok(stored)
+}
+
+fn fault(path: &Path, error: redb::Error) -> StoreError {
+    use io::ErrorKind as Kind;
+    let path = path.to_owned();
+    match error {
+        redb::Error::Io(source) => match source.kind() {
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => StoreError::Full { path },
+            Kind::InvalidData | Kind::UnexpectedEof => {
+                StoreError::Damaged { path, source: Box::new(redb::Error::Io(source)) }
+            }
+            _ => StoreError::Io { path, source },
+        },
+        error => StoreError::Damaged { path, source: Box::new(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests;
