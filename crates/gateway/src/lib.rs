@@ -1,1 +1,34 @@
-//! HTTP in and out.
+//! HTTP in and out: the part of the node that speaks HTTP to the world, once per request.
+//!
+//! ```text
+//!   socket ─▶ io ─▶ hyper ─▶ service ──begin──▶ Backend
+//!                              │ upload ──write──▶ Upload     body bytes land in the backend's buffer as they come
+//!                              │          ◀─finish─  Reply    the answer is written from the backend's buffer
+//!                              ▼
+//!                            answer
+//! ```
+//!
+//! Everything runs on one thread, on a [`LocalSet`](tokio::task::LocalSet). A request costs no timer, no box and no
+//! lock: one sweep per tick looks after the time-outs of all connections ([`Limits`] names them).
+//!
+//! What the gateway does not do: TLS, compression, WebSockets, trailers.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod conn;
+mod counters;
+mod headers;
+mod io;
+mod limits;
+mod refusal;
+mod seam;
+mod server;
+mod service;
+mod session;
+mod trace;
+mod upload;
+
+pub use counters::{Counters, Snapshot};
+pub use limits::Limits;
+pub use seam::{Backend, Reply, RequestHead, Upload};
+pub use server::{BindError, Drained, Gateway, Handle};

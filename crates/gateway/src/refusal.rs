@@ -1,0 +1,247 @@
+//! Answers that the gateway gives in place of a function: the one table from failures to statuses, and their text.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use baton_flow::InvokeError;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{StatusCode, request};
+
+use crate::limits::RETRY_AFTER_SECONDS;
+
+/// Why a request gets no answer of a function's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) message: Cow<'static, str>,
+    /// The same request may succeed later: `Retry-After` says so.
+    pub(crate) retry: bool,
+    /// The methods that the path answers.
+    pub(crate) allow: Option<HeaderValue>,
+    /// Nothing more can be made of the connection.
+    pub(crate) close: bool,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, message: message.into(), retry: false, allow: None, close: false }
+    }
+
+    /// A request that HTTP forbids: where the next one would begin is anyone's guess.
+    pub(crate) fn malformed(message: &'static str) -> Self {
+        Self { close: true, ..Self::new(StatusCode::BAD_REQUEST, message) }
+    }
+
+    pub(crate) fn no_route() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no route answers this path; `baton ps` lists what is deployed, `[[routes]]` in baton.toml adds one",
+        )
+    }
+
+    pub(crate) fn method_not_allowed(allow: &str) -> Self {
+        let message =
+            format!("this path answers {allow} only; `methods` of its route in baton.toml adds more");
+        let allow = HeaderValue::from_str(allow).ok();
+        Self { allow, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, message) }
+    }
+
+    pub(crate) fn too_large(limit: u64) -> Self {
+        let message = format!(
+            "the body is larger than the {limit} bytes that this app takes; send less, or raise `pool.size`"
+        );
+        Self { close: true, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
+    }
+
+    pub(crate) fn slow_body() -> Self {
+        let message = "the body came too slowly; send it again";
+        Self { close: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, message) }
+    }
+
+    pub(crate) fn bad_reply() -> Self {
+        Self::from(InvokeError::BadReply { what: "its answer is no HTTP" })
+    }
+
+    /// The headers of the answer. The body is [`Refusal::body`]'s.
+    pub(crate) fn write_headers(&self, json: bool, to: &mut HeaderMap) {
+        let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
+        to.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        to.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.retry {
+            to.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if let Some(allow) = &self.allow {
+            to.insert(header::ALLOW, allow.clone());
+        }
+    }
+
+    pub(crate) fn body(&self, json: bool) -> Bytes {
+        let text = &self.message;
+        if json {
+            let mut body = String::with_capacity(text.len() + 16);
+            body.push_str("{\"error\":\"");
+            escape(text, &mut body);
+            body.push_str("\"}\n");
+            return body.into();
+        }
+        format!("{text}\n").into()
+    }
+}
+
+impl From<InvokeError> for Refusal {
+    fn from(error: InvokeError) -> Self {
+        let (code, retry) = status_of(&error);
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // What killed a replica, or what exactly it sent, is the operator's to know, not the client's.
+        let message: Cow<'static, str> = match error {
+            InvokeError::Unknown => return Self::no_route(),
+            InvokeError::TooLarge { limit } => return Self::too_large(limit),
+            InvokeError::PoolFull => "the app's memory is full at the moment; send the request again".into(),
+            InvokeError::QueueFull => "too many requests wait for this function; send it again later".into(),
+            InvokeError::DeadlineExceeded { after } => {
+                format!("the function did not answer within {after:?}; `timeout` in baton.toml gives it more")
+                    .into()
+            }
+            InvokeError::NoReplica { crash_looping: true } => {
+                "the function dies again and again; `baton logs` says why".into()
+            }
+            InvokeError::NoReplica { crash_looping: false } => {
+                "the function is being started; send the request again".into()
+            }
+            InvokeError::ReplicaDied { .. } => {
+                "the function died at this request; `baton logs` says why".into()
+            }
+            InvokeError::BadReply { .. } => "the function answered nonsense; `baton logs` says more".into(),
+            InvokeError::Function { message, .. } => message.into(),
+            InvokeError::HeadTooLarge => {
+                "the request's headers are too large; send fewer or shorter ones".into()
+            }
+            InvokeError::Draining => "the node is shutting down; send the request again".into(),
+        };
+        Self { retry, ..Self::new(status, message) }
+    }
+}
+
+/// The table: each failure's status, and whether the same request may succeed later.
+fn status_of(error: &InvokeError) -> (u16, bool) {
+    match error {
+        InvokeError::Unknown => (404, false),
+        InvokeError::TooLarge { .. } => (413, false),
+        InvokeError::HeadTooLarge => (431, false),
+        InvokeError::QueueFull => (429, true),
+        InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => (502, false),
+        InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::Draining => (503, true),
+        InvokeError::DeadlineExceeded { .. } => (504, false),
+        // A failure that calls itself a success, or no status at all, is the function's mistake.
+        InvokeError::Function { status, .. } => {
+            (if (400..=599).contains(status) { *status } else { 500 }, false)
+        }
+    }
+}
+
+/// Whether the client would rather read JSON than text: the one that `Accept` names first.
+pub(crate) fn wants_json(parts: &request::Parts) -> bool {
+    let Some(accept) = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    match (accept.find("json"), accept.find("text/")) {
+        (Some(json), Some(text)) => json < text,
+        (json, _) => json.is_some(),
+    }
+}
+
+fn escape(text: &str, to: &mut String) {
+    for c in text.chars() {
+        match c {
+            '"' => to.push_str("\\\""),
+            '\\' => to.push_str("\\\\"),
+            '\n' => to.push_str("\\n"),
+            '\r' => to.push_str("\\r"),
+            '\t' => to.push_str("\\t"),
+            c if u32::from(c) < 0x20 => {
+                let _ = write!(to, "\\u{:04x}", u32::from(c));
+            }
+            c => to.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Every variant with what its client sees. The match makes the compiler ask for a row when one is added.
+    fn rows() -> Vec<(InvokeError, u16, bool)> {
+        let function = |status| InvokeError::Function { status, message: "no".into() };
+        let rows = vec![
+            (InvokeError::Unknown, 404, false),
+            (InvokeError::TooLarge { limit: 7 }, 413, false),
+            (InvokeError::PoolFull, 503, true),
+            (InvokeError::QueueFull, 429, true),
+            (InvokeError::DeadlineExceeded { after: Duration::from_secs(2) }, 504, false),
+            (InvokeError::NoReplica { crash_looping: true }, 503, true),
+            (InvokeError::NoReplica { crash_looping: false }, 503, true),
+            (InvokeError::ReplicaDied { how: "signal 11 at /secret".into() }, 502, false),
+            (InvokeError::BadReply { what: "a secret" }, 502, false),
+            (function(404), 404, false),
+            (function(422), 422, false),
+            (function(599), 599, false),
+            (function(200), 500, false),
+            (function(0), 500, false),
+            (function(1000), 500, false),
+            (InvokeError::HeadTooLarge, 431, false),
+            (InvokeError::Draining, 503, true),
+        ];
+        for (error, ..) in &rows {
+            match error {
+                InvokeError::Unknown
+                | InvokeError::TooLarge { .. }
+                | InvokeError::PoolFull
+                | InvokeError::QueueFull
+                | InvokeError::DeadlineExceeded { .. }
+                | InvokeError::NoReplica { .. }
+                | InvokeError::ReplicaDied { .. }
+                | InvokeError::BadReply { .. }
+                | InvokeError::Function { .. }
+                | InvokeError::HeadTooLarge
+                | InvokeError::Draining => {}
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn every_failure_has_its_status() {
+        for (error, status, retry) in rows() {
+            let refusal = Refusal::from(error.clone());
+            assert_eq!((refusal.status.as_u16(), refusal.retry), (status, retry), "{error:?}");
+            let mut headers = HeaderMap::new();
+            refusal.write_headers(false, &mut headers);
+            assert_eq!(headers.contains_key(header::RETRY_AFTER), retry, "{error:?}");
+            assert!(!refusal.message.is_empty() && !refusal.message.contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_text_or_escaped_json() {
+        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "a \"b\"\\\n\u{1}é");
+        assert_eq!(refusal.body(false), "a \"b\"\\\n\u{1}é\n");
+        assert_eq!(refusal.body(true), "{\"error\":\"a \\\"b\\\"\\\\\\n\\u0001é\"}\n");
+    }
+
+    #[test]
+    fn accept_decides_on_json() {
+        let check = |accept: &'static str, expect: bool| {
+            let request = http::Request::get("/").header("accept", accept).body(()).unwrap();
+            assert_eq!(wants_json(&request.into_parts().0), expect, "{accept}");
+        };
+        check("application/json", true);
+        check("application/problem+json, */*", true);
+        check("text/html,application/json;q=0.1", false);
+        check("application/json, text/plain", true);
+        check("*/*", false);
+    }
+}

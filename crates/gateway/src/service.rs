@@ -1,0 +1,230 @@
+//! One request from its head to its answer.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use baton_catalog::Match;
+use bytes::Buf;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version, request};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::answer::{AnswerBody, Piece};
+use crate::conn::{Conn, Flight};
+use crate::headers::{Forwarded, vet};
+use crate::limits::{DISCARD_BYTES_MAX, Limits};
+use crate::refusal::{Refusal, wants_json};
+use crate::seam::{Backend, Reply, RequestHead, Upload};
+use crate::trace::{Traceparent, Tracer};
+use crate::upload::receive;
+
+/// The bytes of a backend's answers.
+pub(crate) type ReplyBody<B> = <<<B as Backend>::Upload as Upload>::Reply as Reply>::Body;
+
+/// What the requests of one connection share.
+pub(crate) struct Session<B> {
+    pub(crate) backend: B,
+    pub(crate) conn: Rc<Conn>,
+    pub(crate) tracer: Rc<Tracer>,
+}
+
+/// What is kept of a request's head until its answer is written.
+struct Asked {
+    /// `HEAD`: the answer has a length and no body.
+    head_only: bool,
+    json: bool,
+}
+
+/// Answers a request; a failure becomes an answer too.
+pub(crate) async fn answer<B: Backend>(
+    session: Rc<Session<B>>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody<ReplyBody<B>>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let flight = session.conn.begin(has_body);
+    let asked = Asked { head_only: parts.method == Method::HEAD, json: wants_json(&parts) };
+    let admitted = admit(&session, &parts, body.size_hint().exact());
+    let expects = parts.headers.contains_key(header::EXPECT);
+    // The request's map becomes the answer's, and hyper makes the next request's of that: no map is ever allocated
+    // but the first.
+    let mut headers = parts.headers;
+    headers.clear();
+    let outcome = match admitted {
+        Ok((upload, limit)) => run(&session, upload, has_body.then_some(body), limit, &flight).await,
+        Err(refusal) => Err(turn_away(&session, has_body.then_some(body), expects, refusal).await),
+    };
+    let written = outcome.and_then(|reply| write_reply(reply, &asked, &mut headers));
+    let (status, piece) = match written {
+        Ok(written) => written,
+        Err(refusal) => write_refusal(&session.conn, &refusal, &asked, &mut headers),
+    };
+    Ok(finish(&session.conn, status, headers, piece, flight))
+}
+
+/// Checks the head, finds the route, asks the backend.
+fn admit<B: Backend>(
+    session: &Session<B>,
+    parts: &request::Parts,
+    body_len: Option<u64>,
+) -> Result<(B::Upload, u64), Refusal> {
+    let limits = &session.conn.desk().limits;
+    check_head(parts, limits)?;
+    let routes = session.backend.routes();
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    let (target, params) = match routes.find(method, path) {
+        Match::Found { target, params, .. } => (target, params),
+        Match::MethodNotAllowed { allow } => return Err(Refusal::method_not_allowed(allow)),
+        Match::NotFound => return Err(Refusal::no_route()),
+    };
+    let limit = session.backend.body_limit(target).min(limits.body_bytes);
+    if body_len.is_some_and(|len| len > limit) {
+        return Err(Refusal::too_large(limit));
+    }
+    let given = traceparent(&parts.headers);
+    let traceparent = given.unwrap_or_else(|| session.tracer.fresh());
+    let head = RequestHead {
+        method,
+        path,
+        query: parts.uri.query(),
+        params: params.as_slice(),
+        traceparent: traceparent.as_str(),
+        forwarded: Forwarded::new(&parts.headers, given.is_some()),
+    };
+    let upload = session.backend.begin(target, &head, body_len)?;
+    Ok((upload, limit))
+}
+
+/// What hyper lets pass and HTTP, or the limits, do not.
+fn check_head(parts: &request::Parts, limits: &Limits) -> Result<(), Refusal> {
+    if parts.version < Version::HTTP_2 {
+        let mut hosts = parts.headers.get_all(header::HOST).iter();
+        let (first, second) = (hosts.next(), hosts.next());
+        if second.is_some() || (first.is_none() && parts.version == Version::HTTP_11) {
+            return Err(Refusal::malformed("a request has exactly one Host header"));
+        }
+        let brings_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+        let measured = parts.headers.contains_key(header::CONTENT_LENGTH);
+        if parts.version < Version::HTTP_11 && brings_body && !measured {
+            let message = "an HTTP/1.0 request with a body says how long it is: send Content-Length";
+            return Err(Refusal { close: true, ..Refusal::new(StatusCode::LENGTH_REQUIRED, message) });
+        }
+    }
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_bytes {
+        let message =
+            format!("the path is longer than {} bytes; send the rest in a body", limits.target_bytes);
+        return Err(Refusal::new(StatusCode::URI_TOO_LONG, message));
+    }
+    if parts.headers.len() > limits.headers {
+        let message = format!("more than {} headers; send fewer", limits.headers);
+        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
+    }
+    Ok(())
+}
+
+fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {
+    let mut values = headers.get_all("traceparent").iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Traceparent::parse(value.as_bytes()),
+        _ => None,
+    }
+}
+
+/// From the first byte of the body to the reply. Dropped midway, it takes the upload with it.
+async fn run<B: Backend>(
+    session: &Session<B>,
+    mut upload: B::Upload,
+    body: Option<Incoming>,
+    limit: u64,
+    flight: &Flight,
+) -> Result<<B::Upload as Upload>::Reply, Refusal> {
+    if let Some(body) = body {
+        let patience = session.conn.desk().limits.body_idle_timeout;
+        // Whatever ends a body early leaves the rest of it unread.
+        receive(body, limit, patience, |bytes| Ok(upload.write(bytes)?))
+            .await
+            .map_err(|refusal| Refusal { close: true, ..refusal })?;
+        flight.await_answer();
+    }
+    Ok(upload.finish().await?)
+}
+
+/// A request is refused before its body is read. A small body is read and thrown away, so that the connection stays
+/// of use; a large one, or one that the client asks about first (`Expect`), ends the connection.
+async fn turn_away<B: Backend>(
+    session: &Session<B>,
+    body: Option<Incoming>,
+    expects: bool,
+    refusal: Refusal,
+) -> Refusal {
+    let Some(body) = body else { return refusal };
+    let small = body.size_hint().exact().is_some_and(|len| len <= DISCARD_BYTES_MAX);
+    if !small || expects || refusal.close {
+        return Refusal { close: true, ..refusal };
+    }
+    let patience = session.conn.desk().limits.body_idle_timeout;
+    let discarded = receive(body, DISCARD_BYTES_MAX, patience, |_| Ok(())).await;
+    Refusal { close: discarded.is_err(), ..refusal }
+}
+
+type Written<B> = (StatusCode, Option<Piece<B>>);
+
+fn write_reply<R: Reply>(reply: R, asked: &Asked, to: &mut HeaderMap) -> Result<Written<R::Body>, Refusal> {
+    // An interim status is no answer.
+    let status = StatusCode::from_u16(reply.status())
+        .ok()
+        .filter(|status| (200..=599).contains(&status.as_u16()))
+        .ok_or_else(Refusal::bad_reply)?;
+    if let Err(bad) = vet(reply.headers(), to) {
+        tracing::debug!(what = bad.0, "a function's answer is refused");
+        return Err(Refusal::bad_reply());
+    }
+    let invocation = reply.invocation();
+    if invocation != 0 {
+        to.insert("x-baton-invocation", HeaderValue::from(invocation));
+    }
+    let body = reply.into_body();
+    if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return Ok((status, None));
+    }
+    if asked.head_only {
+        to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.remaining() as u64));
+        return Ok((status, None));
+    }
+    Ok((status, Some(Piece::Reply(body))))
+}
+
+fn write_refusal<B: Buf>(conn: &Conn, refusal: &Refusal, asked: &Asked, to: &mut HeaderMap) -> Written<B> {
+    to.clear();
+    refusal.write_headers(asked.json, to);
+    if refusal.close && !conn.is_http2() {
+        conn.leave_unread();
+        to.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let body = refusal.body(asked.json);
+    if asked.head_only {
+        to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len() as u64));
+        return (refusal.status, None);
+    }
+    (refusal.status, Some(Piece::Text(body)))
+}
+
+fn finish<B: Buf>(
+    conn: &Conn,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    piece: Option<Piece<B>>,
+    flight: Flight,
+) -> Response<AnswerBody<B>> {
+    let desk = conn.desk();
+    desk.counters.answered(status);
+    if desk.draining.get() && !conn.is_http2() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let mut response = Response::new(AnswerBody::new(piece, flight));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
