@@ -8,14 +8,21 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::conn::Flight;
+use crate::conn::{Flight, Held};
 
 /// The bytes of an answer.
-pub(crate) enum Piece<B> {
+pub(crate) enum Content<B> {
     /// A function's, where it left them.
     Reply(B),
     /// The gateway's own.
     Text(Bytes),
+}
+
+/// The bytes of an answer on their way to the socket.
+pub(crate) struct Piece<B> {
+    content: Content<B>,
+    /// HTTP/2 only: there a client can hold an answer back without ever blocking the socket.
+    held: Option<Held>,
 }
 
 /// An answer's body. It ends its request when it is dropped.
@@ -25,37 +32,42 @@ pub(crate) struct AnswerBody<B> {
 }
 
 impl<B: Buf> AnswerBody<B> {
-    pub(crate) fn new(piece: Option<Piece<B>>, flight: Flight) -> Self {
-        Self { piece: piece.filter(|piece| piece.has_remaining()), _flight: flight }
+    pub(crate) fn new(content: Option<Content<B>>, flight: Flight) -> Self {
+        let piece = content.map(|content| Piece { content, held: None }).filter(Buf::has_remaining);
+        let piece = piece.map(|piece| Piece { held: flight.hold(), ..piece });
+        Self { piece, _flight: flight }
     }
 }
 
 impl<B: Buf> Buf for Piece<B> {
     fn remaining(&self) -> usize {
-        match self {
-            Self::Reply(body) => body.remaining(),
-            Self::Text(body) => body.remaining(),
+        match &self.content {
+            Content::Reply(body) => body.remaining(),
+            Content::Text(body) => body.remaining(),
         }
     }
 
     fn chunk(&self) -> &[u8] {
-        match self {
-            Self::Reply(body) => body.chunk(),
-            Self::Text(body) => body.chunk(),
+        match &self.content {
+            Content::Reply(body) => body.chunk(),
+            Content::Text(body) => body.chunk(),
         }
     }
 
     fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
-        match self {
-            Self::Reply(body) => body.chunks_vectored(to),
-            Self::Text(body) => body.chunks_vectored(to),
+        match &self.content {
+            Content::Reply(body) => body.chunks_vectored(to),
+            Content::Text(body) => body.chunks_vectored(to),
         }
     }
 
     fn advance(&mut self, count: usize) {
-        match self {
-            Self::Reply(body) => body.advance(count),
-            Self::Text(body) => body.advance(count),
+        match &mut self.content {
+            Content::Reply(body) => body.advance(count),
+            Content::Text(body) => body.advance(count),
+        }
+        if let Some(held) = &self.held {
+            held.moved();
         }
     }
 }

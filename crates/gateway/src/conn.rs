@@ -55,6 +55,9 @@ pub(crate) struct Conn {
     since: Cell<u32>,
     /// The tick at which the socket took no more.
     blocked: Cell<Option<u32>>,
+    /// Answers that the client has not taken whole, and the tick at which it last took something (HTTP/2 only).
+    held: Cell<u32>,
+    moved: Cell<u32>,
     /// The client has shut its side, which is kept from hyper until the answer is out.
     shut: Cell<bool>,
     finishing: Cell<bool>,
@@ -90,6 +93,9 @@ pub(crate) struct Seat(Rc<Conn>);
 
 /// A request in flight; dropping it ends it.
 pub(crate) struct Flight(Rc<Conn>);
+
+/// An answer that its client has yet to take.
+pub(crate) struct Held(Rc<Conn>);
 
 impl Desk {
     pub(crate) fn new(limits: Limits) -> Rc<Self> {
@@ -174,6 +180,8 @@ impl Conn {
             early: Cell::new(false),
             in_flight: Cell::new(0),
             blocked: Cell::new(None),
+            held: Cell::new(0),
+            moved: Cell::new(0),
             shut: Cell::new(false),
             finishing: Cell::new(false),
             unread: Cell::new(false),
@@ -251,7 +259,8 @@ impl Conn {
         let now = self.desk.now.get();
         // One tick more than the time: the tick under way when the stage began may have been nearly over.
         let past = |since: u32, limit: u32| now.wrapping_sub(since) > limit;
-        if self.blocked.get().is_some_and(|since| past(since, ticks.write)) {
+        let stalled = self.held.get() > 0 && past(self.moved.get(), ticks.write);
+        if stalled || self.blocked.get().is_some_and(|since| past(since, ticks.write)) {
             return Some(Order::Cut);
         }
         let since = self.since.get();
@@ -321,6 +330,33 @@ impl Flight {
         if !self.0.http2.get() {
             self.0.stage.set(Stage::Answer);
         }
+    }
+
+    /// Watches that the client takes its answer. On HTTP/1 a client that does not blocks the socket, which is watched
+    /// already.
+    pub(crate) fn hold(&self) -> Option<Held> {
+        let conn = &self.0;
+        conn.http2.get().then(|| {
+            if conn.held.get() == 0 {
+                conn.moved.set(conn.desk.now.get());
+            }
+            conn.held.set(conn.held.get() + 1);
+            Held(conn.clone())
+        })
+    }
+}
+
+impl Held {
+    /// The client takes some of it.
+    pub(crate) fn moved(&self) {
+        self.0.moved.set(self.0.desk.now.get());
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.set(self.0.held.get().saturating_sub(1));
+        self.moved();
     }
 }
 

@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::answer::{AnswerBody, Piece};
+use crate::answer::{AnswerBody, Content};
 use crate::conn::{Conn, Flight};
 use crate::headers::{Forwarded, vet};
 use crate::limits::{DISCARD_BYTES_MAX, Limits};
@@ -56,11 +56,11 @@ pub(crate) async fn answer<B: Backend>(
         Err(refusal) => Err(turn_away(&session, has_body.then_some(body), expects, refusal).await),
     };
     let written = outcome.and_then(|reply| write_reply(reply, &asked, &mut headers));
-    let (status, piece) = match written {
+    let (status, content) = match written {
         Ok(written) => written,
         Err(refusal) => write_refusal(&session.conn, &refusal, &asked, &mut headers),
     };
-    Ok(finish(&session.conn, status, headers, piece, flight))
+    Ok(finish(&session.conn, status, headers, content, flight))
 }
 
 /// Checks the head, finds the route, asks the backend.
@@ -107,7 +107,8 @@ fn check_head(parts: &request::Parts, limits: &Limits) -> Result<(), Refusal> {
         let brings_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
         let measured = parts.headers.contains_key(header::CONTENT_LENGTH);
         if parts.version < Version::HTTP_11 && brings_body && !measured {
-            let message = "an HTTP/1.0 request with a body says how long it is: send Content-Length";
+            let message =
+                "how long the body is stays open without Content-Length; send it, or speak HTTP 1.1";
             return Err(Refusal { close: true, ..Refusal::new(StatusCode::LENGTH_REQUIRED, message) });
         }
     }
@@ -169,7 +170,7 @@ async fn turn_away<B: Backend>(
     Refusal { close: discarded.is_err(), ..refusal }
 }
 
-type Written<B> = (StatusCode, Option<Piece<B>>);
+type Written<B> = (StatusCode, Option<Content<B>>);
 
 fn write_reply<R: Reply>(reply: R, asked: &Asked, to: &mut HeaderMap) -> Result<Written<R::Body>, Refusal> {
     // An interim status is no answer.
@@ -193,7 +194,7 @@ fn write_reply<R: Reply>(reply: R, asked: &Asked, to: &mut HeaderMap) -> Result<
         to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.remaining() as u64));
         return Ok((status, None));
     }
-    Ok((status, Some(Piece::Reply(body))))
+    Ok((status, Some(Content::Reply(body))))
 }
 
 fn write_refusal<B: Buf>(conn: &Conn, refusal: &Refusal, asked: &Asked, to: &mut HeaderMap) -> Written<B> {
@@ -208,14 +209,14 @@ fn write_refusal<B: Buf>(conn: &Conn, refusal: &Refusal, asked: &Asked, to: &mut
         to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len() as u64));
         return (refusal.status, None);
     }
-    (refusal.status, Some(Piece::Text(body)))
+    (refusal.status, Some(Content::Text(body)))
 }
 
 fn finish<B: Buf>(
     conn: &Conn,
     status: StatusCode,
     mut headers: HeaderMap,
-    piece: Option<Piece<B>>,
+    content: Option<Content<B>>,
     flight: Flight,
 ) -> Response<AnswerBody<B>> {
     let desk = conn.desk();
@@ -223,7 +224,7 @@ fn finish<B: Buf>(
     if desk.draining.get() && !conn.is_http2() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let mut response = Response::new(AnswerBody::new(piece, flight));
+    let mut response = Response::new(AnswerBody::new(content, flight));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -28,6 +28,10 @@ type Sender = SendRequest<Full<Bytes>>;
 
 async fn connect(server: &Server) -> (Sender, JoinHandle<hyper::Result<()>>) {
     let stream = TcpStream::connect(server.addr).await.unwrap();
+    speak(stream).await
+}
+
+async fn speak(stream: TcpStream) -> (Sender, JoinHandle<hyper::Result<()>>) {
     let (sender, link) = handshake(Local, TokioIo::new(stream)).await.unwrap();
     (sender, tokio::task::spawn_local(link))
 }
@@ -72,13 +76,16 @@ fn many_requests_share_a_connection() {
 #[test]
 fn a_stream_or_a_connection_that_is_gone_cancels_its_requests() {
     with(Limits::default(), async |server| {
-        let (mut sender, link) = connect(server).await;
+        let stream = std::net::TcpStream::connect(server.addr).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let same = stream.try_clone().unwrap();
+        let (mut sender, _link) = speak(TcpStream::from_std(stream).unwrap()).await;
         let first = tokio::task::spawn_local(sender.send_request(request("GET", "/wait", "")));
         let _second = tokio::task::spawn_local(sender.send_request(request("GET", "/wait", "")));
         server.until(|world| world.live.get() == 2).await;
         first.abort();
         server.until(|world| world.live.get() == 1).await;
-        link.abort();
+        same.shutdown(std::net::Shutdown::Both).unwrap();
         server.until(|world| world.live.get() == 0).await;
         server.is_well().await;
     });
@@ -96,6 +103,24 @@ fn idle_connections_live_by_the_idle_time_alone() {
         server.world.go.notify_one();
         assert_eq!(text(waiting.await.unwrap().unwrap()).await, "waited");
         let _ = link.await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_does_not_take_its_answer_is_cut() {
+    with(hasty(60_000, 60_000, 60_000, 200), async |server| {
+        // The whole connection may send this much ahead, the rest only as it is taken.
+        let stream = TcpStream::connect(server.addr).await.unwrap();
+        let mut builder = hyper::client::conn::http2::Builder::new(Local);
+        builder.initial_stream_window_size(1024).initial_connection_window_size(65_535);
+        let (mut sender, link) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::task::spawn_local(link);
+        let response = sender.send_request(request("GET", "/big", "")).await.unwrap();
+        while server.handle.counters().snapshot().connections_open > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(response.into_body().collect().await.is_err());
+        server.is_well().await;
     });
 }
 

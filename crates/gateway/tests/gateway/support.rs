@@ -276,7 +276,7 @@ impl Client {
     pub(crate) async fn rest(&mut self) -> String {
         let mut read = std::mem::take(&mut self.read);
         let reading = async {
-            let mut piece = [0; 65536];
+            let mut piece = vec![0; 65536];
             while let Ok(bytes @ 1..) = self.stream.read(&mut piece).await {
                 read.extend_from_slice(&piece[..bytes]);
             }
@@ -308,7 +308,7 @@ impl Client {
     }
 
     async fn more(&mut self) {
-        let mut piece = [0; 65536];
+        let mut piece = vec![0; 65536];
         let bytes = timeout(Duration::from_secs(10), self.stream.read(&mut piece)).await;
         let bytes = bytes.expect("an answer comes").expect("the connection stands");
         assert!(bytes > 0, "closed after {:?}", String::from_utf8_lossy(&self.read));
