@@ -67,7 +67,9 @@ impl fmt::Display for InvokeError {
             InvokeError::NoReplica { crash_looping: true } => {
                 f.write_str("the function dies again and again; `baton logs` says why")
             }
-            InvokeError::NoReplica { crash_looping: false } => f.write_str("no replica of the function is up"),
+            InvokeError::NoReplica { crash_looping: false } => {
+                f.write_str("no replica of the function is up")
+            }
             InvokeError::ReplicaDied { how } => write!(f, "the function's replica died: {how}"),
             InvokeError::BadReply { what } => write!(f, "the function broke the protocol: {what}"),
             InvokeError::Function { message, .. } => f.write_str(message),

@@ -265,6 +265,14 @@ impl Pool {
         Ok(Received { handle, place })
     }
 
+    /// Where a head lies that shares its buffer with a payload that the node just received.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it does not lie inside that buffer.
+    pub fn head_place(&self, payload: Handle, offset: u64, len: u64) -> Result<Place, Refusal> {
+        self.ledger.check(payload.index, payload.generation, offset, len).map_err(Refusal::Ledger)
+    }
+
     /// Takes back a buffer that `holder` says it does not need any more.
     ///
     /// # Errors

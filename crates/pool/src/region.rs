@@ -152,6 +152,19 @@ impl Mapping {
         true
     }
 
+    /// Copies `len` bytes from one place to another that it does not overlap; `false` if either lies outside.
+    pub fn copy_within(&self, from: u64, to: u64, len: u64) -> bool {
+        let apart = from.saturating_add(len) <= to || to.saturating_add(len) <= from;
+        let (Access::ReadWrite, true) = (self.access, apart) else { return false };
+        let (Some(source), Some(target)) = (self.address(from, len), self.address(to, len)) else {
+            return false;
+        };
+        let Ok(len) = usize::try_from(len) else { return false };
+        // SAFETY: both ranges lie inside the writable mapping and were just found not to overlap.
+        unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), target.as_ptr(), len) };
+        true
+    }
+
     /// Writes zeros over a range; `false` if it does not lie inside a writable mapping.
     pub fn zero(&self, offset: u64, len: u64) -> bool {
         let (Access::ReadWrite, Some(to)) = (self.access, self.address(offset, len)) else { return false };
@@ -173,6 +186,60 @@ impl Mapping {
         let len = usize::try_from(len).ok()?;
         // SAFETY: valid for `len` bytes inside the mapping, which outlives `&self`; the caller vouches for writers.
         Some(unsafe { core::slice::from_raw_parts(from.as_ptr(), len) })
+    }
+}
+
+/// A range of a mapping that is passed on as it is: to a socket, to a copy.
+#[derive(Clone, Debug)]
+pub struct View {
+    mapping: std::sync::Arc<Mapping>,
+    offset: u64,
+    len: u64,
+}
+
+impl View {
+    /// The range `offset..offset + len` of `mapping`; `None` if it does not lie inside.
+    #[must_use]
+    pub fn new(mapping: &std::sync::Arc<Mapping>, offset: u64, len: u64) -> Option<View> {
+        mapping.address(offset, len)?;
+        Some(View { mapping: std::sync::Arc::clone(mapping), offset, len })
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Drops the first `bytes` (at most all of them) from the view.
+    pub fn advance(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.len);
+        self.offset += bytes;
+        self.len -= bytes;
+    }
+
+    /// The bytes, to be passed on and nothing else: a process of the app can still change them, so nothing may be
+    /// decided by what they say.
+    #[must_use]
+    pub fn pass_on(&self) -> &[u8] {
+        // SAFETY: the range was checked when the view was made and only shrinks since. The node has taken the
+        // capability over, so no honest process writes any more; what a lying one writes garbles its own app's
+        // answer, because the bytes are only copied or written to a socket.
+        unsafe { self.mapping.slice(self.offset, self.len) }.unwrap_or_default()
+    }
+
+    /// A private copy of the bytes.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = vec![0; usize::try_from(self.len).unwrap_or(0)];
+        self.mapping.read(self.offset, &mut out);
+        out
     }
 }
 

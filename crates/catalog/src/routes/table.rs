@@ -113,12 +113,18 @@ struct Values<'p> {
 }
 
 impl<T> RouteTable<T> {
+    /// A table without routes.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { nodes: vec![Node::default()], entries: Vec::new() }
+    }
+
     /// Compiles routes, each with what it leads to.
     ///
     /// # Errors
     /// Two routes of one shape answer the same method: `/cart/{a}` and `/cart/{b}` are of one shape.
     pub fn compile(routes: impl IntoIterator<Item = (Route, T)>) -> Result<Self, Box<RouteClash>> {
-        let mut table = Self { nodes: vec![Node::default()], entries: Vec::new() };
+        let mut table = Self::empty();
         for (route, target) in routes {
             table.insert(&route)?;
             table.entries.push((route, target));

@@ -1,0 +1,326 @@
+//! One version of an app: its pool, its functions, their replicas and the edges between them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use baton_abi::descriptor::HopCost;
+use baton_catalog::{Function, FunctionName, Manifest};
+use baton_placement::{Admission, Load, Waiting, admit, choose};
+use baton_pool::capability::Handle;
+use baton_pool::pool::Pool;
+use tokio::sync::{Notify, oneshot};
+
+use crate::edges::Edges;
+use crate::error::InvokeError;
+use crate::node::Node;
+use crate::replica::{Phase, Replica};
+use crate::slots::RawReply;
+
+/// How long a handler may stand still beyond its function's time before its replica is killed.
+const STUCK_GRACE: Duration = Duration::from_millis(500);
+
+/// A function of a running app.
+pub(crate) struct FunctionState {
+    pub(crate) name: FunctionName,
+    pub(crate) spec: Function,
+    pub(crate) artifact: PathBuf,
+    pub(crate) runs_as: &'static str,
+    /// One place for each replica; empty while it is down.
+    pub(crate) replicas: RefCell<Vec<Option<Rc<Replica>>>>,
+    queue: RefCell<VecDeque<oneshot::Sender<Reserved>>>,
+    cursor: Cell<usize>,
+    pub(crate) restarts: Cell<u32>,
+    pub(crate) crash_looping: Cell<bool>,
+    pub(crate) calls: Cell<u64>,
+    pub(crate) errors: Cell<u64>,
+}
+
+/// A place for one call at a replica. The call is counted there once its tag exists.
+pub(crate) struct Reserved {
+    pub(crate) replica: Rc<Replica>,
+    pub(crate) tag: u32,
+}
+
+/// A replica that stood still when a call timed out.
+struct Suspect {
+    holder: u16,
+    turn: u32,
+    since: Instant,
+}
+
+/// One version of an app.
+pub(crate) struct App {
+    pub(crate) node: Rc<Node>,
+    pub(crate) name: String,
+    pub(crate) version: u64,
+    /// Counts apps on this node: where its chain runs.
+    pub(crate) index: usize,
+    pub(crate) pool: RefCell<Pool>,
+    pub(crate) functions: Vec<FunctionState>,
+    pub(crate) edges: RefCell<Edges>,
+    pub(crate) stopping: Cell<bool>,
+    /// Wakes those who wait for replicas to come or go.
+    pub(crate) changed: Notify,
+    pub(crate) pool_full: Cell<u64>,
+    pub(crate) last_holder: Cell<u16>,
+    suspects: RefCell<Vec<Suspect>>,
+}
+
+impl App {
+    pub(crate) fn new(
+        node: &Rc<Node>,
+        manifest: &Manifest,
+        version: u64,
+        index: usize,
+        artifacts: &BTreeMap<FunctionName, PathBuf>,
+        pool: Pool,
+    ) -> Rc<App> {
+        let functions = manifest
+            .functions
+            .iter()
+            .map(|(name, spec)| FunctionState {
+                name: name.clone(),
+                spec: spec.clone(),
+                artifact: artifacts.get(name).cloned().unwrap_or_default(),
+                runs_as: "process",
+                replicas: RefCell::new(vec![None; spec.scale.min.max(1) as usize]),
+                queue: RefCell::default(),
+                cursor: Cell::new(0),
+                restarts: Cell::new(0),
+                crash_looping: Cell::new(false),
+                calls: Cell::new(0),
+                errors: Cell::new(0),
+            })
+            .collect();
+        Rc::new(App {
+            node: Rc::clone(node),
+            name: manifest.app.name.to_string(),
+            version,
+            index,
+            pool: RefCell::new(pool),
+            functions,
+            edges: RefCell::default(),
+            stopping: Cell::new(false),
+            changed: Notify::new(),
+            pool_full: Cell::new(0),
+            last_holder: Cell::new(1),
+            suspects: RefCell::default(),
+        })
+    }
+
+    /// All replicas that are up.
+    pub(crate) fn replicas(&self) -> Vec<Rc<Replica>> {
+        let up = self.functions.iter().flat_map(|function| function.replicas.borrow().clone());
+        up.flatten().filter(|replica| replica.phase.get() != Phase::Dead).collect()
+    }
+
+    pub(crate) fn replica(&self, holder: u16) -> Option<Rc<Replica>> {
+        self.replicas().into_iter().find(|replica| replica.holder == holder)
+    }
+
+    /// `node`, or `FUNCTION#HOLDER`.
+    pub(crate) fn holder_name(&self, holder: u16) -> String {
+        if holder == 0 {
+            return "node".to_owned();
+        }
+        match self.replica(holder) {
+            Some(replica) => format!("{}#{holder}", self.function_name(replica.function)),
+            None => format!("#{holder}"),
+        }
+    }
+
+    pub(crate) fn function_name(&self, index: usize) -> &str {
+        self.functions.get(index).map_or("?", |function| function.name.as_str())
+    }
+
+    /// Calls that the node has out at replicas.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.replicas().iter().map(|replica| replica.in_flight()).sum()
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.functions.iter().map(FunctionState::queued).sum()
+    }
+
+    /// A place for one call of `function`, now or when one is free.
+    pub(crate) async fn reserve(&self, function: usize, deadline: Instant) -> Result<Reserved, InvokeError> {
+        let state = self.functions.get(function).ok_or(InvokeError::Unknown)?;
+        let waiting = Waiting { queued: count(state.queued()), bound: state.spec.scale.queue };
+        match state.admit(waiting) {
+            Admission::Run(place) => state.take_place(place, deadline).ok_or(InvokeError::QueueFull),
+            Admission::Refuse => Err(state.refusal()),
+            Admission::Queue if state.crash_looping.get() => Err(state.refusal()),
+            Admission::Queue => {
+                let (sender, receiver) = oneshot::channel();
+                state.queue.borrow_mut().push_back(sender);
+                match tokio::time::timeout_at(deadline.into(), receiver).await {
+                    Ok(Ok(reserved)) => Ok(reserved),
+                    Ok(Err(_)) => Err(InvokeError::Draining),
+                    Err(_) => {
+                        state.queue.borrow_mut().retain(|waiter| !waiter.is_closed());
+                        Err(InvokeError::DeadlineExceeded { after: state.spec.timeout.duration() })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives room that became free to those who wait.
+    pub(crate) fn serve_queue(&self, function: usize) {
+        let Some(state) = self.functions.get(function) else { return };
+        while !state.queue.borrow().is_empty() {
+            let Some(place) = choose(&state.loads(), state.cursor.get()) else { return };
+            let waiter = state.queue.borrow_mut().pop_front();
+            let Some(waiter) = waiter.filter(|waiter| !waiter.is_closed()) else { continue };
+            let deadline = Instant::now() + state.spec.timeout.duration();
+            let Some(reserved) = state.take_place(place, deadline) else { return };
+            if let Err(reserved) = waiter.send(reserved) {
+                // It left in this very moment: the place is free again.
+                reserved.give_back();
+            }
+        }
+    }
+
+    /// Ends every wait in the queues.
+    pub(crate) fn clear_queues(&self) {
+        for function in &self.functions {
+            function.queue.borrow_mut().clear();
+        }
+    }
+
+    /// Gives the payloads of an answer that nobody takes back to the pool.
+    pub(crate) fn give_up(&self, raw: &RawReply) {
+        let mut pool = self.pool.borrow_mut();
+        if let Some((handle, _)) = raw.body {
+            pool.release(handle);
+        }
+        if let Some((Some(handle), _)) = raw.head {
+            pool.release(handle);
+        }
+    }
+
+    pub(crate) fn release(&self, handle: Handle) {
+        self.pool.borrow_mut().release(handle);
+    }
+
+    pub(crate) fn add_cost(&self, by: &Replica, cost: &HopCost) {
+        let caller = match cost.caller {
+            0 => "gateway".to_owned(),
+            holder => self
+                .replica(holder)
+                .map_or_else(String::new, |caller| self.function_name(caller.function).to_owned()),
+        };
+        let function = self.function_name(by.function).to_owned();
+        self.node.receipts.borrow_mut().add(cost, caller, function);
+    }
+
+    /// Fails overdue calls and finds handlers that stand still. `true` while there is something to watch.
+    pub(crate) fn tick(self: &Rc<Self>) -> bool {
+        let now = Instant::now();
+        let mut out = false;
+        for replica in self.replicas() {
+            let overdue = replica.slots.borrow().overdue(now);
+            let after = self.functions.get(replica.function).map(|state| state.spec.timeout.duration());
+            for tag in overdue {
+                let error = InvokeError::DeadlineExceeded { after: after.unwrap_or_default() };
+                let waker = replica.slots.borrow_mut().fail(tag, error);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                replica.cancel(tag);
+                self.suspect_all(now);
+            }
+            out |= replica.in_flight() > 0;
+        }
+        crate::lifecycle::settle_edges(self);
+        let orphans = self.pool.borrow_mut().sweep() > 0;
+        self.judge_suspects(now) || out || orphans || self.edges.borrow().has_closed()
+    }
+
+    fn suspect_all(&self, now: Instant) {
+        let mut suspects = self.suspects.borrow_mut();
+        for replica in self.replicas() {
+            if !suspects.iter().any(|suspect| suspect.holder == replica.holder) {
+                let turn = replica.process.borrow().bell().turn();
+                suspects.push(Suspect { holder: replica.holder, turn, since: now });
+            }
+        }
+    }
+
+    /// Kills replicas whose loop has not come round, though awake, for longer than their function may take.
+    fn judge_suspects(&self, now: Instant) -> bool {
+        let mut suspects = self.suspects.borrow_mut();
+        suspects.retain(|suspect| {
+            let Some(replica) = self.replica(suspect.holder) else { return false };
+            let process = replica.process.borrow();
+            let moved = process.bell().turn() != suspect.turn || !process.bell().was_woken();
+            drop(process);
+            if moved {
+                return false;
+            }
+            let timeout = self.functions.get(replica.function).map(|state| state.spec.timeout.duration());
+            if now.duration_since(suspect.since) < timeout.unwrap_or_default() + STUCK_GRACE {
+                return true;
+            }
+            replica.condemn("its handler did not return in its time");
+            false
+        });
+        !suspects.is_empty()
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+impl Reserved {
+    /// The call is not made after all.
+    pub(crate) fn give_back(self) {
+        let mut slots = self.replica.slots.borrow_mut();
+        slots.answer(self.tag, Err(InvokeError::Draining));
+        let _ = slots.abandon(self.tag);
+    }
+}
+
+impl FunctionState {
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.borrow().iter().filter(|waiter| !waiter.is_closed()).count()
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        let load = |place: &Option<Rc<Replica>>| match place {
+            Some(replica) => Load {
+                in_flight: replica.in_flight(),
+                concurrency: self.spec.scale.concurrency,
+                ready: replica.phase.get() == Phase::Ready,
+            },
+            None => Load { in_flight: 0, concurrency: 0, ready: false },
+        };
+        self.replicas.borrow().iter().map(load).collect()
+    }
+
+    fn admit(&self, waiting: Waiting) -> Admission {
+        let cursor = self.cursor.get();
+        self.cursor.set(cursor.wrapping_add(1));
+        admit(&self.loads(), cursor, waiting)
+    }
+
+    fn take_place(&self, place: usize, deadline: Instant) -> Option<Reserved> {
+        let replica = self.replicas.borrow().get(place)?.clone()?;
+        let tag = replica.slots.borrow_mut().add(deadline)?;
+        Some(Reserved { replica, tag })
+    }
+
+    fn refusal(&self) -> InvokeError {
+        let replicas = self.replicas.borrow();
+        let any_up = replicas.iter().flatten().any(|replica| replica.phase.get() == Phase::Ready);
+        if any_up {
+            InvokeError::QueueFull
+        } else {
+            InvokeError::NoReplica { crash_looping: self.crash_looping.get() }
+        }
+    }
+}

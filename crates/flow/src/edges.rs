@@ -1,0 +1,128 @@
+//! The direct roads between replicas, as the node knows them: it makes them, and closes them when an end dies.
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use baton_abi::boot::{Edge, Name};
+use baton_pool::link::{self, DuplexFlags, ring_entries_for};
+
+use crate::app::App;
+use crate::replica::{Phase, Replica};
+
+/// Descriptors in each ring of an edge: half of them are calls that may be out.
+const EDGE_ENTRIES: u32 = 512;
+/// How long the living end may take to look at what a dead peer sent.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+
+struct Road {
+    id: u16,
+    caller: u16,
+    callee: u16,
+    flags: DuplexFlags,
+    closed: Option<Instant>,
+}
+
+/// All edges of an app.
+#[derive(Default)]
+pub(crate) struct Edges {
+    roads: Vec<Road>,
+    last_id: u16,
+}
+
+impl Edges {
+    /// Whether the edge is one over which something may still arrive.
+    pub(crate) fn is_live(&self, id: u16) -> bool {
+        self.roads.iter().any(|road| road.id == id)
+    }
+
+    /// `CALLER -> CALLEE` as holders.
+    pub(crate) fn ends(&self, id: u16) -> Option<(u16, u16)> {
+        self.roads.iter().find(|road| road.id == id).map(|road| (road.caller, road.callee))
+    }
+
+    /// Whether edges wait for their last descriptors to be looked at.
+    pub(crate) fn has_closed(&self) -> bool {
+        self.roads.iter().any(|road| road.closed.is_some())
+    }
+
+    fn next_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.is_live(self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
+    /// Closes the edges of a dead replica. Gives the holders at their other ends.
+    pub(crate) fn close(&mut self, dead: u16) -> Vec<u16> {
+        let mut others = Vec::new();
+        for road in self.roads.iter_mut().filter(|road| road.caller == dead || road.callee == dead) {
+            road.flags.close();
+            road.closed.get_or_insert_with(Instant::now);
+            others.push(if road.caller == dead { road.callee } else { road.caller });
+        }
+        others
+    }
+
+    /// Forgets closed edges whose living end has seen everything, or had its time. `true` if any went.
+    pub(crate) fn forget_drained(&mut self, is_up: impl Fn(u16) -> bool) -> bool {
+        let before = self.roads.len();
+        self.roads.retain(|road| match road.closed {
+            None => true,
+            Some(since) => {
+                let both_down = !is_up(road.caller) && !is_up(road.callee);
+                !(both_down || road.flags.is_drained() || since.elapsed() > DRAIN_PATIENCE)
+            }
+        });
+        self.roads.len() != before
+    }
+}
+
+/// Makes the edges between `new` and every replica that is up, both ways, as the manifest's `calls` declare.
+pub(crate) fn connect(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
+    let calls = |caller: &Replica, callee: &Replica| {
+        let (Some(from), Some(to)) = (app.functions.get(caller.function), app.functions.get(callee.function))
+        else {
+            return false;
+        };
+        from.spec.calls.contains(&to.name)
+    };
+    for other in app.replicas() {
+        if other.holder == new.holder || other.phase.get() == Phase::Dead {
+            continue;
+        }
+        if calls(new, &other) {
+            pave(app, new, &other)?;
+        }
+        if calls(&other, new) {
+            pave(app, &other, new)?;
+        }
+    }
+    Ok(())
+}
+
+fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(), String> {
+    let entries = ring_entries_for(EDGE_ENTRIES);
+    let fd = link::create("baton-edge", entries).map_err(|error| error.to_string())?;
+    let flags = link::map_flags(&fd).map_err(|error| error.to_string())?;
+    let mut edges = app.edges.borrow_mut();
+    let id = edges.next_id();
+    let named = |index: usize| Name::new(app.function_name(index)).ok_or("a function's name is too long");
+    let edge = |is_caller: bool, peer: &Replica, name| Edge {
+        id,
+        peer: peer.holder,
+        is_caller,
+        ring_entries: entries,
+        name,
+    };
+    let (to_caller, to_callee) =
+        (edge(true, callee, named(callee.function)?), edge(false, caller, named(caller.function)?));
+    let (caller_process, callee_process) = (caller.process.borrow(), callee.process.borrow());
+    let refused = |errno| format!("a replica does not take its edge: {errno}");
+    callee_process.add_edge(to_callee, fd.as_fd(), &caller_process).map_err(refused)?;
+    caller_process.add_edge(to_caller, fd.as_fd(), &callee_process).map_err(refused)?;
+    edges.roads.push(Road { id, caller: caller.holder, callee: callee.holder, flags, closed: None });
+    Ok(())
+}

@@ -1,0 +1,457 @@
+//! The data plane of a node: the apps that run, and everything that can be asked of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use baton_abi::head::Field;
+use baton_catalog::{Fallback, FunctionName, Isolation, Manifest, RouteTable};
+use baton_pool::pool::Pool;
+use bytes::Buf;
+
+use crate::app::App;
+use crate::error::InvokeError;
+use crate::invoke::{Head, Upload};
+use crate::lifecycle;
+use crate::node::{Node, Options};
+use crate::replica::Phase;
+use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+
+/// How long a new version may take until all its replicas are ready.
+const DEPLOY_WITHIN: Duration = Duration::from_secs(15);
+/// How long the old version may take to finish what it has.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// An app to be started.
+#[derive(Clone, Debug)]
+pub struct AppSpec {
+    /// What it declares.
+    pub manifest: Manifest,
+    /// Counts deployments of this app, from 1.
+    pub version: u64,
+    /// The executable of each function.
+    pub artifacts: BTreeMap<FunctionName, PathBuf>,
+}
+
+/// An app that runs.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// The app.
+    pub app: String,
+    /// Its version.
+    pub version: u64,
+    /// Replicas that are ready.
+    pub replicas: u32,
+}
+
+/// Why an app was not started. What ran before goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeployError {
+    /// The machine or this build lacks what a function's isolation needs, and its `fallback` does not allow another.
+    Isolation {
+        /// The function.
+        function: String,
+        /// What it asks for.
+        wanted: &'static str,
+    },
+    /// A function has no executable.
+    NoArtifact {
+        /// The function.
+        function: String,
+    },
+    /// Routes of this app and of another clash.
+    Routes {
+        /// How.
+        clash: String,
+    },
+    /// The pool could not be made.
+    Pool {
+        /// Why.
+        why: String,
+    },
+    /// A function did not become ready.
+    NotReady {
+        /// The function.
+        function: String,
+        /// Its last words, or what the node knows.
+        why: String,
+    },
+    /// The node is going down.
+    Draining,
+}
+
+impl core::fmt::Display for DeployError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            DeployError::Isolation { function, wanted } => write!(
+                f,
+                "{function}: this node cannot run `isolation = \"{wanted}\"`; set `isolation = \"process\"` or \
+                 `fallback = \"process\"` (`baton doctor` says what is missing)"
+            ),
+            DeployError::NoArtifact { function } => write!(f, "{function}: no executable was given for it"),
+            DeployError::Routes { clash } => write!(f, "routes clash with another app's: {clash}"),
+            DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
+            DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
+            DeployError::Draining => f.write_str("the node is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for DeployError {}
+
+/// Where a route leads.
+#[derive(Clone)]
+pub struct Target {
+    app: Rc<App>,
+    function: usize,
+}
+
+/// A call from the admin API.
+#[derive(Clone, Debug, Default)]
+pub struct DirectCall {
+    /// The method.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// Header names in lower case, and values.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What a function answered to a [`DirectCall`].
+#[derive(Clone, Debug)]
+pub struct DirectReply {
+    /// The status.
+    pub status: u16,
+    /// Headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The invocation, as receipts name it.
+    pub invocation: String,
+}
+
+struct Inner {
+    node: Rc<Node>,
+    apps: RefCell<BTreeMap<String, Rc<App>>>,
+    manifests: RefCell<BTreeMap<String, Manifest>>,
+    routes: RefCell<Rc<RouteTable<Target>>>,
+    next_index: Cell<usize>,
+}
+
+/// The data plane. Lives on one thread, inside a `LocalSet`; clones are the same data plane.
+#[derive(Clone)]
+pub struct Flow {
+    inner: Rc<Inner>,
+}
+
+impl Flow {
+    /// An empty data plane. Call inside a `LocalSet`.
+    #[must_use]
+    pub fn new(options: Options) -> Flow {
+        let node = Node::new(options);
+        let inner = Rc::new(Inner {
+            node: Rc::clone(&node),
+            apps: RefCell::default(),
+            manifests: RefCell::default(),
+            routes: RefCell::new(Rc::new(RouteTable::empty())),
+            next_index: Cell::new(0),
+        });
+        let weak = Rc::downgrade(&inner);
+        let apps = move || {
+            weak.upgrade().map_or_else(Vec::new, |inner| inner.apps.borrow().values().cloned().collect())
+        };
+        tokio::task::spawn_local(Rc::clone(&node).ring_bells());
+        tokio::task::spawn_local(node.keep_time(apps));
+        Flow { inner }
+    }
+
+    /// The routes as they are now.
+    #[must_use]
+    pub fn routes(&self) -> Rc<RouteTable<Target>> {
+        Rc::clone(&self.inner.routes.borrow())
+    }
+
+    /// The largest body that `target` can ever take, bytes.
+    #[must_use]
+    pub fn body_limit(&self, target: &Target) -> u64 {
+        target.app.pool.borrow().bytes()
+    }
+
+    /// Begins an invocation: its head is in the pool, its body can be written.
+    ///
+    /// # Errors
+    /// [`InvokeError::PoolFull`], [`InvokeError::TooLarge`], [`InvokeError::Draining`].
+    pub fn begin(&self, target: &Target, head: &Head, body_len: Option<u64>) -> Result<Upload, InvokeError> {
+        if self.inner.node.draining.get() {
+            return Err(InvokeError::Draining);
+        }
+        Upload::begin(&target.app, target.function, head, body_len)
+    }
+
+    // ---- apps -----------------------------------------------------------------------------------------------
+
+    /// Starts a version of an app, waits until all its replicas are ready, switches the routes to it, and stops the
+    /// version before once that has finished what it had.
+    ///
+    /// # Errors
+    /// [`DeployError`]; what ran before goes on then.
+    pub async fn deploy(&self, spec: AppSpec) -> Result<Deployed, DeployError> {
+        let node = &self.inner.node;
+        if node.draining.get() {
+            return Err(DeployError::Draining);
+        }
+        check(&spec)?;
+        let name = spec.manifest.app.name.to_string();
+        let routes = self.route_table_with(&spec.manifest, None)?;
+        drop(routes);
+        let pool = &spec.manifest.pool;
+        let pool = Pool::create(&name, pool.size.bytes(), pool.huge_pages)
+            .map_err(|error| DeployError::Pool { why: error.to_string() })?;
+        let index = self.inner.next_index.get();
+        self.inner.next_index.set(index + 1);
+        let app = App::new(node, &spec.manifest, spec.version, index, &spec.artifacts, pool);
+        for function in 0..app.functions.len() {
+            let places = app.functions.get(function).map_or(0, |state| state.replicas.borrow().len());
+            for place in 0..places {
+                tokio::task::spawn_local(lifecycle::keep_alive(Rc::clone(&app), function, place));
+            }
+        }
+        if let Err(error) = wait_until_ready(&app).await {
+            lifecycle::stop(&app, Duration::ZERO).await;
+            return Err(error);
+        }
+        let table = match self.route_table_with(&spec.manifest, Some(&app)) {
+            Ok(table) => table,
+            Err(error) => {
+                lifecycle::stop(&app, Duration::ZERO).await;
+                return Err(error);
+            }
+        };
+        *self.inner.routes.borrow_mut() = Rc::new(table);
+        self.inner.manifests.borrow_mut().insert(name.clone(), spec.manifest);
+        let old = self.inner.apps.borrow_mut().insert(name.clone(), Rc::clone(&app));
+        if let Some(old) = old {
+            tokio::task::spawn_local(async move { lifecycle::stop(&old, DRAIN_WITHIN).await });
+        }
+        let replicas = u32::try_from(app.replicas().len()).unwrap_or(u32::MAX);
+        Ok(Deployed { app: name, version: spec.version, replicas })
+    }
+
+    /// The routes of all apps, with `manifest` in the place of its app's. Without `app`, only to see whether they clash.
+    fn route_table_with(
+        &self,
+        manifest: &Manifest,
+        app: Option<&Rc<App>>,
+    ) -> Result<RouteTable<Target>, DeployError> {
+        let manifests = self.inner.manifests.borrow();
+        let apps = self.inner.apps.borrow();
+        let mut rows = Vec::new();
+        let mut add = |manifest: &Manifest, app: &Rc<App>| {
+            for route in &manifest.routes {
+                if let Some(function) = app.functions.iter().position(|f| f.name == route.function) {
+                    rows.push((route.clone(), Target { app: Rc::clone(app), function }));
+                }
+            }
+        };
+        for (name, other) in manifests.iter().filter(|(name, _)| **name != *manifest.app.name.as_str()) {
+            if let Some(app) = apps.get(name) {
+                add(other, app);
+            }
+        }
+        let stand_in = apps.values().next();
+        if let Some(app) = app.or(stand_in) {
+            add(manifest, app);
+        }
+        RouteTable::compile(rows).map_err(|clash| DeployError::Routes { clash: clash.to_string() })
+    }
+
+    /// Stops an app, once it has finished what it had. `false` if there is none of that name.
+    pub async fn remove(&self, app: &str) -> bool {
+        let Some(old) = self.inner.apps.borrow_mut().remove(app) else { return false };
+        self.inner.manifests.borrow_mut().remove(app);
+        let rows: Vec<_> = {
+            let routes = self.inner.manifests.borrow();
+            let apps = self.inner.apps.borrow();
+            let all = routes.iter().flat_map(|(name, manifest)| {
+                let app = apps.get(name).cloned();
+                manifest.routes.iter().filter_map(move |route| {
+                    let app = app.clone()?;
+                    let function = app.functions.iter().position(|f| f.name == route.function)?;
+                    Some((route.clone(), Target { app, function }))
+                })
+            });
+            all.collect()
+        };
+        // A subset of routes that did not clash does not clash.
+        if let Ok(table) = RouteTable::compile(rows) {
+            *self.inner.routes.borrow_mut() = Rc::new(table);
+        }
+        lifecycle::stop(&old, DRAIN_WITHIN).await;
+        true
+    }
+
+    /// Calls a function from the admin API.
+    ///
+    /// # Errors
+    /// Every [`InvokeError`].
+    pub async fn invoke(
+        &self,
+        app: &str,
+        function: &str,
+        call: DirectCall,
+    ) -> Result<DirectReply, InvokeError> {
+        let found = self.inner.apps.borrow().get(app).cloned().ok_or(InvokeError::Unknown)?;
+        let index = found.functions.iter().position(|state| state.name.as_str() == function);
+        let function = index.ok_or(InvokeError::Unknown)?;
+        let mut head = Head::new();
+        head.add(Field::Method, "", call.method.as_bytes())?;
+        head.add(Field::Path, "", call.path.as_bytes())?;
+        for (name, value) in &call.headers {
+            head.add(Field::Header, name, value)?;
+        }
+        let target = Target { app: found, function };
+        let mut upload = self.begin(&target, &head, Some(call.body.len() as u64))?;
+        upload.write(&call.body)?;
+        let reply = upload.finish().await?;
+        let invocation = crate::receipts::name(reply.invocation());
+        let headers = reply.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+        let status = reply.status();
+        let mut body = reply.into_body();
+        let body = body.copy_to_bytes(body.remaining()).to_vec();
+        Ok(DirectReply { status, headers, body, invocation })
+    }
+
+    // ---- what there is to know ------------------------------------------------------------------------------
+
+    /// What runs.
+    #[must_use]
+    pub fn status(&self) -> Vec<AppStatus> {
+        self.inner.apps.borrow().values().map(|app| crate::inspect::app(app)).collect()
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let in_flight = self.inner.apps.borrow().values().map(|app| u64::from(app.in_flight())).sum();
+        Totals { in_flight, ..self.inner.node.totals.borrow().clone() }
+    }
+
+    /// An app's pool.
+    #[must_use]
+    pub fn pool(&self, app: &str) -> Option<PoolStatus> {
+        self.inner.apps.borrow().get(app).map(|app| crate::inspect::pool(app))
+    }
+
+    /// Who can access which range of which buffer now, of one app or of all.
+    #[must_use]
+    pub fn capabilities(&self, app: Option<&str>) -> Vec<CapabilityRow> {
+        let apps = self.inner.apps.borrow();
+        let wanted = apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
+        wanted.flat_map(|(_, app)| crate::inspect::capabilities(app)).collect()
+    }
+
+    /// Turns receipts on or off.
+    pub fn record(&self, on: bool) {
+        self.inner.node.recording.set(on);
+    }
+
+    /// The receipt of one invocation, by its name or as `last`.
+    #[must_use]
+    pub fn receipt(&self, invocation: &str) -> Option<Receipt> {
+        self.inner.node.receipts.borrow().get(invocation)
+    }
+
+    /// The receipts that are kept, newest first.
+    #[must_use]
+    pub fn receipts(&self) -> Vec<Receipt> {
+        self.inner.node.receipts.borrow().all()
+    }
+
+    /// Log lines behind `number`, oldest first.
+    #[must_use]
+    pub fn logs_after(&self, number: u64, app: Option<&str>, function: Option<&str>) -> Vec<LogLine> {
+        self.inner.node.logs.borrow().after(number, app, function)
+    }
+
+    // ---- the end --------------------------------------------------------------------------------------------
+
+    /// Takes no new invocations from here on.
+    pub fn begin_drain(&self) {
+        self.inner.node.draining.set(true);
+    }
+
+    /// Waits until nothing is in flight.
+    pub async fn drained(&self) {
+        while self.totals().in_flight > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends all replicas and waits for their ends.
+    pub async fn stop(&self) {
+        self.begin_drain();
+        let apps: Vec<Rc<App>> = self.inner.apps.borrow().values().cloned().collect();
+        for app in &apps {
+            app.stopping.set(true);
+        }
+        let stops = apps.iter().map(|app| {
+            let app = Rc::clone(app);
+            tokio::task::spawn_local(async move { lifecycle::stop(&app, Duration::from_millis(200)).await })
+        });
+        for stop in stops.collect::<Vec<_>>() {
+            // A stop that panicked has left its replicas to the end of the process, which ends them too.
+            let _ = stop.await;
+        }
+    }
+}
+
+fn check(spec: &AppSpec) -> Result<(), DeployError> {
+    for (name, function) in &spec.manifest.functions {
+        let wanted = match function.isolation {
+            Isolation::Process => None,
+            other => Some(other.as_str()),
+        };
+        if let Some(wanted) = wanted.filter(|_| function.fallback != Fallback::Process) {
+            return Err(DeployError::Isolation { function: name.to_string(), wanted });
+        }
+        if !spec.artifacts.contains_key(name) {
+            return Err(DeployError::NoArtifact { function: name.to_string() });
+        }
+    }
+    Ok(())
+}
+
+async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
+    let deadline = Instant::now() + DEPLOY_WITHIN;
+    loop {
+        let changed = app.changed.notified();
+        let late = app.functions.iter().find(|state| {
+            let replicas = state.replicas.borrow();
+            !replicas.iter().all(|place| place.as_ref().is_some_and(|up| up.phase.get() == Phase::Ready))
+        });
+        let Some(late) = late else { return Ok(()) };
+        // One death is one too many at first: the version is at fault, and whoever deploys it wants to know.
+        let dead = app.functions.iter().find(|state| state.restarts.get() > 0);
+        let function = dead.unwrap_or(late).name.to_string();
+        let why = || last_words(app, &function);
+        if dead.is_some() {
+            return Err(DeployError::NotReady { why: why(), function });
+        }
+        if tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
+            return Err(DeployError::NotReady { why: why(), function });
+        }
+    }
+}
+
+fn last_words(app: &App, function: &str) -> String {
+    let logs = app.node.logs.borrow();
+    let lines = logs.after(0, Some(&app.name), None);
+    let about = |line: &&LogLine| line.function == function || line.message.starts_with(function);
+    let last: Vec<&str> =
+        lines.iter().rev().filter(about).take(3).map(|line| line.message.as_str()).collect();
+    if last.is_empty() { "it gave no sign of life".to_owned() } else { last.join(" | ") }
+}

@@ -1,0 +1,89 @@
+//! What can be seen of an app from outside.
+
+use baton_pool::capability::{Capability, Hold, State};
+
+use crate::app::App;
+use crate::replica::{Phase, Replica};
+use crate::status::{AppStatus, CapabilityRow, FunctionStatus, PoolStatus, ReplicaStatus};
+
+pub(crate) fn app(app: &App) -> AppStatus {
+    let functions = app.functions.iter().map(|state| FunctionStatus {
+        function: state.name.to_string(),
+        isolation: state.spec.isolation.as_str().to_owned(),
+        runs_as: state.runs_as.to_owned(),
+        queued: u32::try_from(state.queued()).unwrap_or(u32::MAX),
+        calls: state.calls.get(),
+        errors: state.errors.get(),
+        replicas: state
+            .replicas
+            .borrow()
+            .iter()
+            .map(|place| match place {
+                Some(up) => replica(up, state.restarts.get()),
+                None => down(state.restarts.get()),
+            })
+            .collect(),
+    });
+    AppStatus { app: app.name.clone(), version: app.version, functions: functions.collect(), pool: pool(app) }
+}
+
+fn replica(up: &Replica, restarts: u32) -> ReplicaStatus {
+    let process = up.process.borrow();
+    ReplicaStatus {
+        holder: up.holder,
+        pid: process.pid(),
+        state: up.phase.get().as_str().to_owned(),
+        in_flight: process.bell().in_flight(),
+        restarts,
+        up_s: up.started.elapsed().as_secs(),
+    }
+}
+
+fn down(restarts: u32) -> ReplicaStatus {
+    let state = Phase::Dead.as_str().to_owned();
+    ReplicaStatus { holder: 0, pid: 0, state, in_flight: 0, restarts, up_s: 0 }
+}
+
+pub(crate) fn pool(app: &App) -> PoolStatus {
+    let usage = app.pool.borrow().usage();
+    PoolStatus {
+        pool_bytes: usage.pool_bytes,
+        free_bytes: usage.free_bytes,
+        buffers_out: usage.buffers_out,
+        buffers_stashed: usage.buffers_stashed,
+        buffers_in_use: usage.buffers_in_use,
+        orphans: usage.orphans,
+    }
+}
+
+pub(crate) fn capabilities(app: &App) -> Vec<CapabilityRow> {
+    let found: Vec<Capability> = app.pool.borrow().capabilities().collect();
+    found.into_iter().map(|found| row(app, &found)).collect()
+}
+
+fn row(app: &App, found: &Capability) -> CapabilityRow {
+    let (state, holder) = match found.hold {
+        Hold { state: State::InFlight, holder } => {
+            let ends = app.edges.borrow().ends(holder);
+            let ends = ends.map(|(a, b)| format!("{} -> {}", app.holder_name(a), app.holder_name(b)));
+            ("in flight", ends.unwrap_or_else(|| format!("edge {holder}")))
+        }
+        Hold { state: State::ToNode, holder } => ("to node", format!("{} -> node", app.holder_name(holder))),
+        Hold { state: State::FromNode, holder } => {
+            ("from node", format!("node -> {}", app.holder_name(holder)))
+        }
+        Hold { holder, .. } => ("held", app.holder_name(holder)),
+    };
+    CapabilityRow {
+        app: app.name.clone(),
+        capability: format!("{}.{}", found.handle.index, found.handle.generation),
+        buffer: found.slot,
+        holder,
+        state: state.to_owned(),
+        rights: found.rights.to_string(),
+        offset: found.range.offset,
+        len: found.range.len,
+        parent: found.parent.map(|parent| format!("{}.{}", parent.index, parent.generation)),
+        invocation: (found.invocation != 0).then(|| crate::receipts::name(found.invocation)),
+    }
+}

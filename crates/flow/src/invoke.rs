@@ -1,0 +1,349 @@
+//! One invocation: its payload into the pool, its call to a replica, its answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use baton_abi::head::{EncodeError, Field, records, write_record};
+use baton_abi::limits::HEAD_MAX_BYTES;
+use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind};
+use baton_pool::capability::{Handle, Range};
+use baton_pool::pool::NodeBuffer;
+use baton_pool::region::View;
+use bytes::Buf;
+
+use crate::app::{App, Reserved};
+use crate::error::InvokeError;
+use crate::replica::Replica;
+use crate::slots::RawReply;
+
+/// Room for a body whose length nobody declared, at first.
+const UNKNOWN_BODY_BYTES: u64 = 16 * 1024 - 1024;
+/// How much such a body's room grows each time, as a factor.
+const GROWTH: u64 = 4;
+/// Alignment of a body behind its head, so that typed values can be read in place.
+const BODY_ALIGN: u64 = 64;
+
+/// Method, path, headers: what stands before the body.
+#[derive(Debug, Default)]
+pub struct Head {
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    /// An empty head.
+    #[must_use]
+    pub fn new() -> Head {
+        Head::default()
+    }
+
+    /// Adds one record. Names of headers are in lower case.
+    ///
+    /// # Errors
+    /// [`InvokeError::HeadTooLarge`].
+    pub fn add(&mut self, field: Field, name: &str, value: &[u8]) -> Result<(), InvokeError> {
+        let at = self.bytes.len();
+        let end = at + baton_abi::head::record_bytes(name, value);
+        if end > HEAD_MAX_BYTES {
+            return Err(InvokeError::HeadTooLarge);
+        }
+        self.bytes.resize(end, 0);
+        let written = write_record(&mut self.bytes, at, field, name, value);
+        if let Err(EncodeError::Full | EncodeError::RecordTooLong) = written {
+            self.bytes.truncate(at);
+            return Err(InvokeError::HeadTooLarge);
+        }
+        Ok(())
+    }
+}
+
+/// A request whose body is on its way into the pool. Dropping it gives everything back.
+pub struct Upload {
+    app: Rc<App>,
+    function: usize,
+    buffer: Option<NodeBuffer>,
+    head_len: u64,
+    body_at: u64,
+    written: u64,
+    started: Instant,
+}
+
+impl Upload {
+    pub(crate) fn begin(
+        app: &Rc<App>,
+        function: usize,
+        head: &Head,
+        body_len: Option<u64>,
+    ) -> Result<Upload, InvokeError> {
+        let head_len = head.bytes.len() as u64;
+        let body_at = head_len.next_multiple_of(BODY_ALIGN);
+        let limit = app.pool.borrow().bytes();
+        let wanted = body_at.saturating_add(body_len.unwrap_or(UNKNOWN_BODY_BYTES));
+        if wanted > limit {
+            return Err(InvokeError::TooLarge { limit });
+        }
+        let buffer = app.pool.borrow_mut().alloc(wanted).map_err(|_| InvokeError::PoolFull)?;
+        let upload = Upload {
+            app: Rc::clone(app),
+            function,
+            buffer: Some(buffer),
+            head_len,
+            body_at,
+            written: 0,
+            started: Instant::now(),
+        };
+        // The buffer was made for the head: there is room.
+        app.pool.borrow().write(&buffer, 0, &head.bytes);
+        Ok(upload)
+    }
+
+    /// Appends to the body.
+    ///
+    /// # Errors
+    /// [`InvokeError::PoolFull`] and [`InvokeError::TooLarge`] when a body of undeclared length outgrows the pool.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), InvokeError> {
+        let at = self.body_at + self.written;
+        let end = at.saturating_add(bytes.len() as u64);
+        if self.buffer.is_none_or(|buffer| end > buffer.place.capacity) {
+            self.grow(end)?;
+        }
+        let Some(buffer) = self.buffer else { return Err(InvokeError::PoolFull) };
+        if !self.app.pool.borrow().write(&buffer, at, bytes) {
+            return Err(InvokeError::PoolFull);
+        }
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn grow(&mut self, needed: u64) -> Result<(), InvokeError> {
+        let Some(old) = self.buffer else { return Err(InvokeError::PoolFull) };
+        let mut pool = self.app.pool.borrow_mut();
+        let limit = pool.bytes();
+        if needed > limit {
+            return Err(InvokeError::TooLarge { limit });
+        }
+        let wanted = old.place.capacity.saturating_mul(GROWTH).max(needed).min(limit);
+        let new = pool.alloc(wanted).or_else(|_| pool.alloc(needed)).map_err(|_| InvokeError::PoolFull)?;
+        pool.mapping().copy_within(old.place.offset, new.place.offset, self.body_at + self.written);
+        pool.release(old.handle);
+        self.buffer = Some(new);
+        Ok(())
+    }
+
+    /// The body is complete: calls the function.
+    ///
+    /// # Errors
+    /// Every [`InvokeError`]. Dropping the future cancels the call.
+    pub async fn finish(self) -> Result<Reply, InvokeError> {
+        let app = Rc::clone(&self.app);
+        let function = self.function;
+        let started = self.started;
+        let invocation = app.node.next_invocation();
+        let record = app.node.recording.get();
+        app.node.totals.borrow_mut().invocations += 1;
+        if record {
+            let name = app.function_name(function).to_owned();
+            app.node.receipts.borrow_mut().begin(invocation, &app.name, &name);
+        }
+        let result = self.call(invocation, record).await;
+        let status = match &result {
+            Ok(reply) => reply.status,
+            Err(InvokeError::Function { status, .. }) => *status,
+            Err(_) => 500,
+        };
+        if let Some(state) = app.functions.get(function) {
+            state.calls.set(state.calls.get() + 1);
+            if result.is_err() {
+                state.errors.set(state.errors.get() + 1);
+                app.node.totals.borrow_mut().failures += 1;
+            }
+        }
+        if record {
+            let wall_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            app.node.receipts.borrow_mut().end(invocation, status, wall_ns);
+        }
+        result
+    }
+
+    async fn call(mut self, invocation: u64, record: bool) -> Result<Reply, InvokeError> {
+        let app = Rc::clone(&self.app);
+        if app.node.draining.get() {
+            return Err(InvokeError::Draining);
+        }
+        let timeout = app.functions.get(self.function).ok_or(InvokeError::Unknown)?.spec.timeout.duration();
+        let reserved = app.reserve(self.function, self.started + timeout).await?;
+        app.node.busy.notify_one();
+        let Some(buffer) = self.buffer.take() else { return Err(InvokeError::PoolFull) };
+        let Reserved { replica, tag } = reserved;
+        // From here on the slot at the replica is this future's to abandon.
+        let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false };
+        let whole = Range { offset: 0, len: self.body_at + self.written };
+        let sent = app.pool.borrow_mut().send(&buffer, whole, replica.holder, invocation);
+        if sent.is_err() {
+            replica.condemn("the app's capability table was overwritten");
+            return Err(InvokeError::BadReply { what: "its app overwrote the capability table" });
+        }
+        let descriptor = self.descriptor(&buffer, tag, invocation, record);
+        if !replica.push(descriptor.to_words()) && app.pool.borrow().unsend(&buffer, replica.holder) {
+            app.release(buffer.handle);
+        }
+        let raw = waiting.await?;
+        Reply::new(app, &raw, invocation)
+    }
+
+    fn descriptor(&self, buffer: &NodeBuffer, tag: u32, invocation: u64, record: bool) -> Descriptor {
+        let Handle { index: handle, generation } = buffer.handle;
+        let body = if self.written == 0 {
+            Extent::EMPTY
+        } else {
+            Extent { handle, generation, offset: self.body_at, len: self.written }
+        };
+        // A head is bounded by HEAD_MAX_BYTES.
+        let len = u32::try_from(self.head_len).unwrap_or(0);
+        let flags = if record { Flags::RECORD } else { Flags::MOVE };
+        let head = HeadExtent { handle, generation, offset: 0, len };
+        Descriptor { flags, tag, invocation, body, head, ..Descriptor::new(Kind::Request) }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.app.release(buffer.handle);
+        }
+    }
+}
+
+/// Waits for the answer to one call. Dropping it tells the replica that nobody waits.
+struct Waiting {
+    app: Rc<App>,
+    replica: Rc<Replica>,
+    tag: u32,
+    done: bool,
+}
+
+impl Future for Waiting {
+    type Output = Result<RawReply, InvokeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.replica.slots.borrow_mut().poll(self.tag, context.waker());
+        self.done = polled.is_ready();
+        polled
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let left = self.replica.slots.borrow_mut().abandon(self.tag);
+        match left {
+            Ok(Some(raw)) => self.app.give_up(&raw),
+            Ok(None) | Err(false) => {}
+            Err(true) => self.replica.cancel(self.tag),
+        }
+    }
+}
+
+/// What a function answered.
+pub struct Reply {
+    status: u16,
+    head: Vec<u8>,
+    body: Body,
+    invocation: u64,
+}
+
+impl Reply {
+    fn new(app: Rc<App>, raw: &RawReply, invocation: u64) -> Result<Reply, InvokeError> {
+        let mapping = app.pool.borrow().mapping().clone();
+        let view = |place: baton_pool::ledger::Place| View::new(&mapping, place.offset, place.capacity);
+        // Headers are decided by: they are read once, into private memory.
+        let head = raw.head.and_then(|(_, place)| view(place)).map_or_else(Vec::new, |view| view.to_vec());
+        if let Some((Some(handle), _)) = raw.head {
+            app.release(handle);
+        }
+        let bytes = match (raw.body, raw.inline) {
+            (Some((_, place)), _) => view(place).map_or(Bytes::Inline([0; 8], 0, 0), Bytes::Pool),
+            (None, Some((bytes, len))) => Bytes::Inline(bytes, 0, len),
+            (None, None) => Bytes::Inline([0; 8], 0, 0),
+        };
+        let body = Body { app, bytes, handle: raw.body.map(|(handle, _)| handle) };
+        if raw.is_error {
+            let message = String::from_utf8_lossy(body.chunk()).into_owned();
+            return Err(InvokeError::Function { status: raw.status, message });
+        }
+        Ok(Reply { status: raw.status, head, body, invocation })
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The headers, as the function gave them.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        records(&self.head)
+            .map_while(Result::ok)
+            .filter(|record| record.field == Field::Header)
+            .map(|record| (record.name, record.value))
+    }
+
+    /// The invocation's number.
+    #[must_use]
+    pub fn invocation(&self) -> u64 {
+        self.invocation
+    }
+
+    /// The body, where it lies.
+    #[must_use]
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+}
+
+enum Bytes {
+    Pool(View),
+    Inline([u8; 8], usize, usize),
+}
+
+/// A body in the pool. Its buffer goes back when this is dropped.
+pub struct Body {
+    app: Rc<App>,
+    bytes: Bytes,
+    handle: Option<Handle>,
+}
+
+impl Buf for Body {
+    fn remaining(&self) -> usize {
+        match &self.bytes {
+            Bytes::Pool(view) => usize::try_from(view.len()).unwrap_or(usize::MAX),
+            Bytes::Inline(_, from, to) => to - from,
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Pool(view) => view.pass_on(),
+            Bytes::Inline(bytes, from, to) => bytes.get(*from..*to).unwrap_or_default(),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match &mut self.bytes {
+            Bytes::Pool(view) => view.advance(count as u64),
+            Bytes::Inline(_, from, to) => *from = (*from + count).min(*to),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.app.release(handle);
+        }
+    }
+}

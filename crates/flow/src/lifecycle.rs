@@ -1,0 +1,367 @@
+//! The life of replicas: start, ready, death, reclaim, back-off, start again.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use baton_abi::ABI_VERSION;
+use baton_abi::boot::{Hello, PoolAccess};
+use baton_abi::limits::REPLICAS_MAX;
+use baton_catalog::PoolRights;
+use baton_placement::{Backoff, home_core};
+use baton_pool::capability::{Hold, State};
+use baton_pool::ledger::NOBODY;
+use baton_pool::link::{duplex_bytes, ring_entries_for};
+use baton_pool::region;
+use baton_replica::{ExitReason, Limits, Mappings, NetworkAccess, Output, SpawnSpec};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::app::App;
+use crate::error::InvokeError;
+use crate::logs::{LINE_BYTES_MAX, Writer};
+use crate::replica::{Phase, Replica};
+
+/// How long a replica may take until it says that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Private memory beside the declared bound that a replica's mappings may need.
+const MAPPINGS_SLACK: u64 = 64 << 20;
+/// Descriptors that a replica may have open: its own few, two for each edge while it maps them.
+const FILES_MAX: u32 = 512;
+/// Threads of one replica.
+const THREADS_MAX: u32 = 64;
+
+/// Keeps one replica of `function` alive until the app stops.
+pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
+    let begun = Instant::now();
+    let mut backoff = Backoff::new();
+    while !app.stopping.get() {
+        backoff.started(begun.elapsed());
+        let end = match start(&app, function, place) {
+            Ok(replica) => live(&app, &replica).await,
+            Err(why) => why,
+        };
+        if app.stopping.get() {
+            return;
+        }
+        let now = begun.elapsed();
+        let delay = backoff.failed(now);
+        if let Some(state) = app.functions.get(function) {
+            state.restarts.set(state.restarts.get().saturating_add(1));
+            state.crash_looping.set(backoff.crash_looping(now));
+        }
+        let name = app.function_name(function);
+        app.node.say(&app.name, "error", &format!("{name}: {end}; starting it again in {delay:?}"));
+        app.node.totals.borrow_mut().replica_deaths += 1;
+        app.changed.notify_waiters();
+        tokio::time::sleep(delay).await;
+    }
+}
+
+fn start(app: &Rc<App>, function: usize, place: usize) -> Result<Rc<Replica>, String> {
+    let state = app.functions.get(function).ok_or("no such function")?;
+    let (holder, arena) = free_numbers(app).ok_or("as many replicas are up as an app may have")?;
+    let program =
+        File::open(&state.artifact).map_err(|error| format!("{}: {error}", state.artifact.display()))?;
+    let node = &app.node;
+    let cores = match node.options.cores.as_slice() {
+        [] => all_cores(),
+        some => some.to_vec(),
+    };
+    let access = match state.spec.pool {
+        PoolRights::Write => PoolAccess::Write,
+        PoolRights::Read => PoolAccess::Read,
+        PoolRights::None => PoolAccess::Absent,
+    };
+    let mut pool = app.pool.borrow_mut();
+    let hello = Hello {
+        abi_version: ABI_VERSION,
+        holder,
+        access,
+        pool_bytes: pool.bytes(),
+        slots: pool.slots(),
+        derived_base: pool.derived_base(arena),
+        ring_entries: ring_entries_for(state.spec.scale.concurrency.saturating_mul(2).saturating_add(128)),
+        concurrency: state.spec.scale.concurrency,
+        queue_max: state.spec.scale.queue,
+    };
+    let core = home_core(app.index, place, &cores);
+    let name = format!("{}-{}", app.name, state.name);
+    let table_bytes = duplex_bytes(hello.ring_entries) + (64 << 20);
+    let limits = Limits {
+        memory_bytes: state.spec.memory.bytes(),
+        mapped_bytes: pool.bytes().saturating_add(table_bytes).saturating_add(MAPPINGS_SLACK),
+        cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli())),
+        processes: THREADS_MAX,
+        files: FILES_MAX,
+    };
+    let text =
+        |value: String| std::ffi::CString::new(value).map_err(|_| "a NUL byte in args or env".to_owned());
+    let mut args = vec![text(state.name.to_string())?];
+    for arg in &state.spec.args {
+        args.push(text(arg.clone())?);
+    }
+    let mut env =
+        vec![text(format!("BATON_APP={}", app.name))?, text(format!("BATON_FUNCTION={}", state.name))?];
+    for (key, value) in &state.spec.env {
+        env.push(text(format!("{key}={value}"))?);
+    }
+    let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
+    let ledger = read_only(pool.ledger_fd())?;
+    let reader = if access == PoolAccess::Read { Some(read_only(pool.fd())?) } else { None };
+    let mappings = Mappings {
+        pool: match access {
+            PoolAccess::Absent => None,
+            PoolAccess::Read => reader.as_ref().map(AsFd::as_fd),
+            PoolAccess::Write => Some(pool.fd()),
+        },
+        ledger: ledger.as_fd(),
+        table: pool.table_fd(),
+    };
+    let insecure_no_sandbox = node.options.insecure_no_sandbox;
+    let spec = |control, stdout, stderr| SpawnSpec {
+        program: program.into(),
+        args,
+        env,
+        control,
+        stdout,
+        stderr,
+        limits,
+        network: NetworkAccess::None,
+        cores: vec![core],
+        name,
+        insecure_no_sandbox,
+    };
+    let (process, output) =
+        baton_replica::process::start(spec, &hello, &mappings).map_err(|error| error.to_string())?;
+    drop(pool);
+    let replica = Rc::new(Replica::new(app, function, holder, arena, process));
+    if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
+        *slot = Some(Rc::clone(&replica));
+    }
+    listen(app, &replica, output);
+    if let Err(why) = crate::edges::connect(app, &replica) {
+        replica.condemn(&why);
+    }
+    Ok(replica)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "thousandths of a core, far below the limit of exactness")]
+fn milli_to_cores(milli: u32) -> f32 {
+    milli as f32 / 1000.0
+}
+
+fn all_cores() -> Vec<usize> {
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (0..count).collect()
+}
+
+/// A holder number and a capability range that nobody has.
+fn free_numbers(app: &App) -> Option<(u16, u32)> {
+    let up = app.replicas();
+    let arena = (0..REPLICAS_MAX).find(|arena| up.iter().all(|replica| replica.arena != *arena))?;
+    let last = app.last_holder.get();
+    let holder = (1..NOBODY)
+        .map(|step| 1 + (last - 1 + step) % (NOBODY - 1))
+        .find(|holder| up.iter().all(|replica| replica.holder != *holder))?;
+    app.last_holder.set(holder);
+    Some((holder, arena))
+}
+
+/// Reads what the replica writes, line by line, until it is gone.
+fn listen(app: &Rc<App>, replica: &Rc<Replica>, output: Output) {
+    for pipe in [output.stdout, output.stderr] {
+        let (app, function, holder) = (Rc::clone(app), replica.function, replica.holder);
+        tokio::task::spawn_local(async move {
+            let Ok(pipe) = watch(pipe) else { return };
+            let mut line = Vec::new();
+            let mut chunk = [0u8; 4096];
+            while let Ok(mut ready) = pipe.readable().await {
+                let read = match rustix::io::read(pipe.get_ref(), &mut chunk) {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(Errno::AGAIN) => {
+                        ready.clear_ready();
+                        continue;
+                    }
+                    Err(_) => break,
+                };
+                let writer = Writer { app: &app.name, function: app.function_name(function), holder };
+                for &byte in chunk.get(..read).unwrap_or_default() {
+                    if byte == b'\n' || line.len() >= LINE_BYTES_MAX {
+                        app.node.logs.borrow_mut().add_raw(writer, &line);
+                        line.clear();
+                    }
+                    if byte != b'\n' {
+                        line.push(byte);
+                    }
+                }
+            }
+            if !line.is_empty() {
+                let writer = Writer { app: &app.name, function: app.function_name(function), holder };
+                app.node.logs.borrow_mut().add_raw(writer, &line);
+            }
+        });
+    }
+}
+
+/// A descriptor whose readiness can be awaited.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; an `OwnedFd` never closes or changes its descriptor early"
+)]
+fn watch(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+/// From the start of its process to its end. Gives the reason of the end.
+async fn live(app: &Rc<App>, replica: &Rc<Replica>) -> String {
+    let fds = {
+        let process = replica.process.borrow();
+        let clone =
+            |fd: BorrowedFd<'_>| -> std::io::Result<AsyncFd<OwnedFd>> { watch(fd.try_clone_to_owned()?) };
+        (clone(process.end_fd()), clone(process.control_fd()), clone(process.event_fd()))
+    };
+    let (Ok(end), Ok(control), Ok(events)) = fds else {
+        replica.condemn("the node has no file descriptors left");
+        return bury(app, replica);
+    };
+    let pump = tokio::task::spawn_local(pump(Rc::clone(replica), events));
+    let ready = tokio::time::timeout(READY_WITHIN, wait_ready(replica, &control, &end)).await;
+    match ready {
+        Ok(true) => {
+            replica.phase.set(Phase::Ready);
+            app.serve_queue(replica.function);
+            app.changed.notify_waiters();
+        }
+        Ok(false) => {}
+        Err(_) => replica.condemn("it did not say that it is ready within 10 s"),
+    }
+    // An error here means that the process cannot be watched: it is taken for ended.
+    let _ = end.readable().await;
+    pump.abort();
+    bury(app, replica)
+}
+
+async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd<OwnedFd>) -> bool {
+    loop {
+        let mut ready = tokio::select! {
+            ready = control.readable() => match ready { Ok(ready) => ready, Err(_) => return false },
+            _ = end.readable() => return false,
+        };
+        match replica.process.borrow().read_ready() {
+            Ok(()) => return true,
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Takes what the replica puts on its link, whenever it rings.
+async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
+    loop {
+        while replica.pump() {
+            tokio::task::yield_now().await;
+        }
+        if !replica.process.borrow_mut().announce_sleep() {
+            continue;
+        }
+        let Ok(mut ready) = events.readable().await else { return };
+        replica.process.borrow().announce_awake();
+        ready.clear_ready();
+    }
+}
+
+/// Settles everything that a dead replica leaves: its answers, calls, edges and buffers.
+fn bury(app: &Rc<App>, replica: &Rc<Replica>) -> String {
+    replica.process.borrow().kill();
+    let reason = loop {
+        if let Some(reason) = replica.process.borrow_mut().try_wait() {
+            break reason;
+        }
+        std::thread::yield_now();
+    };
+    // What it published before it died still counts.
+    while replica.pump() {}
+    replica.phase.set(Phase::Dead);
+    let how = replica.verdict.take().unwrap_or_else(|| describe(reason));
+    let wakers = replica.slots.borrow_mut().fail_all(&InvokeError::ReplicaDied { how: how.clone() });
+    wakers.into_iter().for_each(std::task::Waker::wake);
+    if let Some(state) = app.functions.get(replica.function) {
+        for place in state.replicas.borrow_mut().iter_mut() {
+            if place.as_ref().is_some_and(|up| Rc::ptr_eq(up, replica)) {
+                *place = None;
+            }
+        }
+    }
+    let others = app.edges.borrow_mut().close(replica.holder);
+    for other in others.into_iter().filter_map(|holder| app.replica(holder)) {
+        other.process.borrow().nudge();
+    }
+    reclaim(app, replica.holder);
+    app.node.busy.notify_one();
+    app.changed.notify_waiters();
+    how
+}
+
+/// Gives back what nobody alive stands behind. `dead` is a holder that is known to be gone, or `NOBODY`.
+fn reclaim(app: &App, dead: u16) {
+    let up: Vec<u16> = app.replicas().iter().map(|replica| replica.holder).collect();
+    app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder));
+    let edges = app.edges.borrow();
+    let keeps = |hold: Hold| match hold.state {
+        State::InFlight => edges.is_live(hold.holder),
+        _ => up.contains(&hold.holder),
+    };
+    let reclaimed = app.pool.borrow_mut().reclaim(dead, keeps);
+    if reclaimed.buffers + reclaimed.orphaned > 0 {
+        tracing::debug!(app = app.name, ?reclaimed, "buffers of dead replicas are back");
+    }
+}
+
+/// Looks at closed edges again; to be called now and then while there are any.
+pub(crate) fn settle_edges(app: &App) {
+    let up: Vec<u16> = app.replicas().iter().map(|replica| replica.holder).collect();
+    let forgot = app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder));
+    if forgot {
+        reclaim(app, NOBODY);
+    }
+}
+
+/// Lets the replicas of an app finish what they have, at most `patience`, and ends them.
+pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while (app.in_flight() > 0 || app.queued() > 0) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    app.stopping.set(true);
+    app.clear_queues();
+    for replica in app.replicas() {
+        replica.phase.set(Phase::Draining);
+        // A replica that does not read its link is killed below.
+        let _ = replica.process.borrow_mut().ask_to_stop();
+        replica.flush();
+    }
+    let kill_at = Instant::now() + Duration::from_millis(500).min(patience);
+    while !app.replicas().is_empty() && Instant::now() < kill_at {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for replica in app.replicas() {
+        replica.condemn("its app was stopped");
+    }
+    while !app.replicas().is_empty() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn describe(reason: ExitReason) -> String {
+    match reason {
+        ExitReason::Exited { status } => format!("exited with status {status}"),
+        ExitReason::Signalled { signal: 31 } => "killed: it made a forbidden system call (SIGSYS)".to_owned(),
+        ExitReason::Signalled { signal } => format!("killed by signal {signal}"),
+        ExitReason::OutOfMemory => "needed more memory than its `memory` allows".to_owned(),
+        ExitReason::Unknown => "ended, nobody knows how".to_owned(),
+    }
+}

@@ -1,0 +1,109 @@
+//! What all apps of a node share: options, counters, logs, receipts, and the two background loops of the data plane.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::app::App;
+use crate::logs::{Logs, Writer};
+use crate::receipts::Receipts;
+use crate::replica::Replica;
+use crate::status::Totals;
+
+/// How often deadlines are looked at while calls are out. They are met to this precision.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How a node is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Cores that replicas may run on; empty for all.
+    pub cores: Vec<usize>,
+    /// Starts replicas without their sandbox.
+    pub insecure_no_sandbox: bool,
+}
+
+/// Shared by all apps of a node; lives on the data-plane thread.
+pub(crate) struct Node {
+    pub(crate) options: Options,
+    pub(crate) totals: RefCell<Totals>,
+    pub(crate) logs: RefCell<Logs>,
+    pub(crate) receipts: RefCell<Receipts>,
+    pub(crate) recording: Cell<bool>,
+    pub(crate) draining: Cell<bool>,
+    next_invocation: Cell<u64>,
+    to_ring: RefCell<Vec<Rc<Replica>>>,
+    ring: Notify,
+    /// Wakes the deadline loop when the first call goes out.
+    pub(crate) busy: Notify,
+}
+
+impl Node {
+    pub(crate) fn new(options: Options) -> Rc<Node> {
+        // Numbers of different runs of a node should not meet in someone's notes.
+        let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let first = u64::try_from(start.as_millis()).unwrap_or(0) << 20;
+        Rc::new(Node {
+            options,
+            totals: RefCell::default(),
+            logs: RefCell::default(),
+            receipts: RefCell::default(),
+            recording: Cell::new(false),
+            draining: Cell::new(false),
+            next_invocation: Cell::new(first | 1),
+            to_ring: RefCell::default(),
+            ring: Notify::new(),
+            busy: Notify::new(),
+        })
+    }
+
+    pub(crate) fn next_invocation(&self) -> u64 {
+        let number = self.next_invocation.get();
+        self.next_invocation.set(number.wrapping_add(1).max(1));
+        number
+    }
+
+    /// Rings `replica` once everything that is ready to run now has run: one wake-up for many requests.
+    pub(crate) fn ring_later(&self, replica: Rc<Replica>) {
+        let mut to_ring = self.to_ring.borrow_mut();
+        to_ring.push(replica);
+        if to_ring.len() == 1 {
+            self.ring.notify_one();
+        }
+    }
+
+    /// Rings the bells of [`Node::ring_later`], forever.
+    pub(crate) async fn ring_bells(self: Rc<Node>) {
+        loop {
+            self.ring.notified().await;
+            let replicas = self.to_ring.take();
+            for replica in &replicas {
+                replica.flush();
+            }
+        }
+    }
+
+    /// Says something about an app in its log.
+    pub(crate) fn say(&self, app: &str, level: &str, message: &str) {
+        let writer = Writer { app, function: "node", holder: 0 };
+        self.logs.borrow_mut().add(writer, level, None, message);
+    }
+
+    /// Fails calls whose time is over, forever. Sleeps while no call is out.
+    pub(crate) async fn keep_time(self: Rc<Node>, apps: impl Fn() -> Vec<Rc<App>>) {
+        loop {
+            self.busy.notified().await;
+            loop {
+                tokio::time::sleep(TICK).await;
+                let mut out = false;
+                for app in apps() {
+                    out |= app.tick();
+                }
+                if !out {
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! One replica as the data plane drives it: its link is pumped here, and every descriptor on it is checked.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Instant;
+
+use baton_abi::descriptor::{GRANTS_PER_DESCRIPTOR, HopCost, pack_grants};
+use baton_abi::limits::BAD_DESCRIPTORS_MAX;
+use baton_abi::{Descriptor, Extent, Flags, Kind, NONE};
+use baton_pool::capability::Handle;
+use baton_pool::ledger::class_of;
+use baton_pool::pool::Refusal;
+use baton_replica::ProcessReplica;
+
+use crate::app::App;
+use crate::error::InvokeError;
+use crate::slots::{Met, RawReply, Slots};
+
+/// Descriptors that one pump takes before others get their turn.
+const PUMP_MAX: u32 = 256;
+/// Buffers that one refill may ask for.
+const REFILL_MAX: u16 = 64;
+
+/// Where a replica is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Ready,
+    Draining,
+    Dead,
+}
+
+impl Phase {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Ready => "ready",
+            Phase::Draining => "draining",
+            Phase::Dead => "backoff",
+        }
+    }
+}
+
+/// One replica.
+pub(crate) struct Replica {
+    pub(crate) app: Weak<App>,
+    /// Index of its function in the app.
+    pub(crate) function: usize,
+    pub(crate) holder: u16,
+    /// Index of its range in the capability table.
+    pub(crate) arena: u32,
+    pub(crate) process: RefCell<ProcessReplica>,
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) slots: RefCell<Slots>,
+    pub(crate) started: Instant,
+    /// Why the node killed it, if it did.
+    pub(crate) verdict: RefCell<Option<String>>,
+    bad: Cell<u32>,
+    dirty: Cell<bool>,
+}
+
+impl Replica {
+    pub(crate) fn new(
+        app: &Rc<App>,
+        function: usize,
+        holder: u16,
+        arena: u32,
+        process: ProcessReplica,
+    ) -> Replica {
+        Replica {
+            app: Rc::downgrade(app),
+            function,
+            holder,
+            arena,
+            process: RefCell::new(process),
+            phase: Cell::new(Phase::Starting),
+            slots: RefCell::default(),
+            started: Instant::now(),
+            verdict: RefCell::default(),
+            bad: Cell::new(0),
+            dirty: Cell::new(false),
+        }
+    }
+
+    /// Requests in its hands that the node gave it.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.slots.borrow().owed()
+    }
+
+    /// Puts a descriptor on the link; the bell is rung at the end of the data plane's round.
+    pub(crate) fn push(self: &Rc<Self>, words: [u64; 8]) -> bool {
+        if self.process.borrow_mut().push_words(words).is_err() {
+            self.condemn("it does not read its link");
+            return false;
+        }
+        if !self.dirty.replace(true)
+            && let Some(app) = self.app.upgrade()
+        {
+            app.node.ring_later(Rc::clone(self));
+        }
+        true
+    }
+
+    /// Rings the replica's bell if it sleeps.
+    pub(crate) fn flush(&self) {
+        self.dirty.set(false);
+        self.process.borrow_mut().flush();
+    }
+
+    /// Kills the replica, for a reason that its callers and the log get to see.
+    pub(crate) fn condemn(&self, why: &str) {
+        let mut verdict = self.verdict.borrow_mut();
+        if verdict.is_none() {
+            *verdict = Some(why.to_owned());
+        }
+        self.process.borrow().kill();
+    }
+
+    /// Tells the replica that nobody waits for `tag`.
+    pub(crate) fn cancel(self: &Rc<Self>, tag: u32) {
+        if self.phase.get() != Phase::Dead {
+            self.push(Descriptor { tag, ..Descriptor::new(Kind::Cancel) }.to_words());
+        }
+    }
+
+    /// Takes what is on the link. `true` if there may be more.
+    pub(crate) fn pump(self: &Rc<Self>) -> bool {
+        let Some(app) = self.app.upgrade() else { return false };
+        for _ in 0..PUMP_MAX {
+            let popped = self.process.borrow_mut().pop();
+            match popped {
+                Ok(Some(descriptor)) => {
+                    if self.take(&app, &descriptor) {
+                        self.bad.set(0);
+                    } else {
+                        self.count_bad(&app);
+                    }
+                }
+                Ok(None) => return false,
+                Err(_) => {
+                    self.condemn("it overran its ring");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn count_bad(&self, app: &Rc<App>) {
+        let bad = self.bad.get() + 1;
+        self.bad.set(bad);
+        app.node.totals.borrow_mut().bad_descriptors += 1;
+        if bad >= BAD_DESCRIPTORS_MAX {
+            self.condemn("it sent three bad descriptors in a row");
+        }
+    }
+
+    /// Acts on one allegation. `false` if it does not bear checking.
+    fn take(self: &Rc<Self>, app: &Rc<App>, descriptor: &Descriptor) -> bool {
+        let body = descriptor.body;
+        let handle = Handle { index: body.handle, generation: body.generation };
+        match Kind::from_u8(descriptor.kind) {
+            Some(Kind::Reply) => self.take_reply(app, descriptor),
+            Some(Kind::Free) => app.pool.borrow_mut().free_by(handle, self.holder).is_ok(),
+            Some(Kind::Alloc) => self.grant_one(app, descriptor.tag, body.len),
+            Some(Kind::Refill) => self.refill(app, descriptor.code, body.len),
+            Some(Kind::Receipt) => {
+                app.add_cost(self, &HopCost::from_descriptor(descriptor));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn grant_one(self: &Rc<Self>, app: &Rc<App>, tag: u32, len: u64) -> bool {
+        let granted = app.pool.borrow_mut().grant(len, self.holder);
+        let words = match granted {
+            Ok(handle) => pack_grants(tag, &[(handle.index, handle.generation)]),
+            Err(_) => {
+                app.pool_full.set(app.pool_full.get() + 1);
+                Descriptor { tag, flags: Flags::REFUSED, ..Descriptor::new(Kind::Grant) }.to_words()
+            }
+        };
+        self.push(words)
+    }
+
+    fn refill(self: &Rc<Self>, app: &Rc<App>, count: u16, bytes: u64) -> bool {
+        let Some(class) = class_of(bytes) else { return false };
+        let mut pairs = Vec::with_capacity(usize::from(count.min(REFILL_MAX)));
+        {
+            let mut pool = app.pool.borrow_mut();
+            while pairs.len() < usize::from(count.min(REFILL_MAX)) {
+                let Ok(handle) = pool.grant(bytes, self.holder) else { break };
+                pairs.push((handle.index, handle.generation));
+            }
+        }
+        if pairs.is_empty() {
+            let code = u16::from(class);
+            return self
+                .push(Descriptor { code, flags: Flags::REFUSED, ..Descriptor::new(Kind::Grant) }.to_words());
+        }
+        pairs.chunks(GRANTS_PER_DESCRIPTOR).all(|chunk| self.push(pack_grants(0, chunk)))
+    }
+
+    fn take_reply(self: &Rc<Self>, app: &Rc<App>, descriptor: &Descriptor) -> bool {
+        let tag = descriptor.tag;
+        if !self.slots.borrow_mut().is_owed(tag) {
+            return false;
+        }
+        let received = self.receive(app, descriptor);
+        let is_good = received.is_ok();
+        let result = received
+            .map_err(|_| InvokeError::BadReply { what: "it answered with a payload that it does not hold" });
+        let raw = result.as_ref().ok().copied();
+        let met = self.slots.borrow_mut().answer(tag, result);
+        match met {
+            Some(Met::Waiter(waker)) => {
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            _ => {
+                if let Some(raw) = raw {
+                    app.give_up(&raw);
+                }
+            }
+        }
+        app.serve_queue(self.function);
+        is_good
+    }
+
+    /// Takes the payload and head of an answer over, or leaves everything as it is.
+    fn receive(&self, app: &Rc<App>, descriptor: &Descriptor) -> Result<RawReply, Refusal> {
+        let Descriptor { body, head, flags, code, .. } = *descriptor;
+        let mut pool = app.pool.borrow_mut();
+        let mut reply = RawReply {
+            status: code,
+            is_error: flags.has(Flags::ERROR),
+            body: None,
+            head: None,
+            inline: None,
+        };
+        if flags.has(Flags::INLINE) && body.handle == NONE {
+            let len = usize::try_from(body.len).unwrap_or(8).min(8);
+            reply.inline = Some((body.offset.to_le_bytes(), len));
+        } else if body.handle != NONE {
+            let received = pool.receive(body, self.holder)?;
+            reply.body = Some((received.handle, received.place));
+        }
+        if head.handle == NONE {
+            return Ok(reply);
+        }
+        let (offset, len) = (u64::from(head.offset), u64::from(head.len));
+        let place = match reply.body {
+            Some((handle, _)) if handle.index == head.handle => {
+                pool.head_place(handle, offset, len).map(|place| (None, place))
+            }
+            _ => {
+                let extent = Extent { handle: head.handle, generation: head.generation, offset, len };
+                pool.receive(extent, self.holder).map(|got| (Some(got.handle), got.place))
+            }
+        };
+        match place {
+            Ok(place) => reply.head = Some(place),
+            Err(refusal) => {
+                if let Some((handle, _)) = reply.body {
+                    pool.release(handle);
+                }
+                return Err(refusal);
+            }
+        }
+        Ok(reply)
+    }
+}
