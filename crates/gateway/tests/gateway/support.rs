@@ -190,8 +190,26 @@ pub(crate) struct Server {
     pub(crate) world: Rc<World>,
 }
 
+thread_local! {
+    static PANICS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts the panics of each thread: tokio catches those of the gateway's tasks, and a test would not notice.
+fn count_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.with(|panics| panics.set(panics.get() + 1));
+            before(info);
+        }));
+    });
+    PANICS.with(|panics| panics.set(0));
+}
+
 /// Runs a test against a gateway with these limits.
 pub(crate) fn with(limits: Limits, test: impl AsyncFnOnce(&Server)) {
+    count_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
@@ -201,6 +219,8 @@ pub(crate) fn with(limits: Limits, test: impl AsyncFnOnce(&Server)) {
         tokio::task::spawn_local(gateway.serve(Memory { world, routes: Rc::new(routes()) }));
         timeout(TEST_TIME, test(&server)).await.expect("the test is over in time");
     });
+    drop(local);
+    assert_eq!(PANICS.with(Cell::get), 0, "the gateway panicked");
 }
 
 /// Limits whose time-outs are as short as a test wants them.
