@@ -7,6 +7,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::limits::Limits;
+use crate::trace::Traceparent;
 
 /// Why a function's header is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +23,62 @@ pub(crate) struct Forwarded<'a> {
     tracestate: bool,
 }
 
+/// What the gateway itself wants to know of the client's headers, found out in one pass over them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Facts {
+    /// How many `Host` headers there are.
+    pub(crate) hosts: u32,
+    /// Whether `Content-Length` is there.
+    pub(crate) measured: bool,
+    /// Whether the client asks before it sends its body.
+    pub(crate) expects: bool,
+    /// Whether the client would rather read JSON than text: the one that `Accept` names first.
+    pub(crate) json: bool,
+    /// The client's `traceparent` if there is one only, and that well-formed.
+    pub(crate) trace: Option<Traceparent>,
+    traces: u32,
+    nominated: bool,
+}
+
+impl Facts {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut facts = Self::default();
+        for (name, value) in headers {
+            if *name == header::HOST {
+                facts.hosts += 1;
+            } else if *name == header::ACCEPT {
+                facts.json |= prefers_json(value.as_bytes());
+            } else if *name == header::CONNECTION {
+                facts.nominated |= nominates(value);
+            } else if *name == header::CONTENT_LENGTH {
+                facts.measured = true;
+            } else if *name == header::EXPECT {
+                facts.expects = true;
+            } else if name.as_str() == "traceparent" {
+                facts.traces += 1;
+                facts.trace = Traceparent::parse(value.as_bytes()).filter(|_| facts.traces == 1);
+            }
+        }
+        facts
+    }
+}
+
+fn prefers_json(accept: &[u8]) -> bool {
+    let Ok(accept) = std::str::from_utf8(accept) else { return false };
+    match (accept.find("json"), accept.find("text/")) {
+        (Some(json), Some(text)) => json < text,
+        (json, _) => json.is_some(),
+    }
+}
+
+fn nominates(value: &HeaderValue) -> bool {
+    tokens(value)
+        .any(|token| !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive"))
+}
+
 impl<'a> Forwarded<'a> {
-    pub(crate) fn new(headers: &'a HeaderMap, tracestate: bool) -> Self {
-        let nominated = headers.get_all(header::CONNECTION).iter().any(|value| {
-            tokens(value).any(|token| {
-                !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive")
-            })
-        });
-        Self { headers, nominated, tracestate }
+    pub(crate) fn new(headers: &'a HeaderMap, facts: &Facts) -> Self {
+        Self { headers, nominated: facts.nominated, tracestate: facts.trace.is_some() }
     }
 
     pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
@@ -124,9 +173,32 @@ mod tests {
             ("accept", "a"),
             ("accept", "b"),
         ]);
-        let passed: Vec<_> = Forwarded::new(&headers, false).iter().collect();
+        let facts = Facts::of(&headers);
+        let passed: Vec<_> = Forwarded::new(&headers, &facts).iter().collect();
         assert_eq!(passed, [("host", &b"x"[..]), ("accept", b"a"), ("accept", b"b")]);
-        assert!(Forwarded::new(&headers, true).iter().any(|(name, _)| name == "tracestate"));
+        assert!(facts.expects && facts.hosts == 1 && facts.trace.is_none() && !facts.measured);
+    }
+
+    #[test]
+    fn a_trace_is_taken_along_if_it_is_the_only_one() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let one = map(&[("traceparent", trace), ("tracestate", "a=b")]);
+        let facts = Facts::of(&one);
+        assert_eq!(facts.trace.unwrap().as_str(), trace);
+        assert_eq!(Forwarded::new(&one, &facts).iter().collect::<Vec<_>>(), [("tracestate", &b"a=b"[..])]);
+        assert!(Facts::of(&map(&[("traceparent", trace), ("traceparent", trace)])).trace.is_none());
+    }
+
+    #[test]
+    fn accept_decides_on_json() {
+        let check = |accept: &'static str, expect: bool| {
+            assert_eq!(Facts::of(&map(&[("accept", accept)])).json, expect, "{accept}");
+        };
+        check("application/json", true);
+        check("application/problem+json, */*", true);
+        check("text/html,application/json;q=0.1", false);
+        check("application/json, text/plain", true);
+        check("*/*", false);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use baton_flow::InvokeError;
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{StatusCode, request};
 
 use crate::limits::RETRY_AFTER_SECONDS;
 
@@ -140,17 +140,6 @@ fn status_of(error: &InvokeError) -> (u16, bool) {
     }
 }
 
-/// Whether the client would rather read JSON than text: the one that `Accept` names first.
-pub(crate) fn wants_json(parts: &request::Parts) -> bool {
-    let Some(accept) = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    match (accept.find("json"), accept.find("text/")) {
-        (Some(json), Some(text)) => json < text,
-        (json, _) => json.is_some(),
-    }
-}
-
 fn escape(text: &str, to: &mut String) {
     for c in text.chars() {
         match c {
@@ -230,18 +219,5 @@ mod tests {
         let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "a \"b\"\\\n\u{1}é");
         assert_eq!(refusal.body(false), "a \"b\"\\\n\u{1}é\n");
         assert_eq!(refusal.body(true), "{\"error\":\"a \\\"b\\\"\\\\\\n\\u0001é\"}\n");
-    }
-
-    #[test]
-    fn accept_decides_on_json() {
-        let check = |accept: &'static str, expect: bool| {
-            let request = http::Request::get("/").header("accept", accept).body(()).unwrap();
-            assert_eq!(wants_json(&request.into_parts().0), expect, "{accept}");
-        };
-        check("application/json", true);
-        check("application/problem+json, */*", true);
-        check("text/html,application/json;q=0.1", false);
-        check("application/json, text/plain", true);
-        check("*/*", false);
     }
 }

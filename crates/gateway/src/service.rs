@@ -12,11 +12,11 @@ use hyper::body::Incoming;
 
 use crate::answer::{AnswerBody, Content};
 use crate::conn::{Conn, Flight};
-use crate::headers::{Forwarded, vet};
+use crate::headers::{Facts, Forwarded, vet};
 use crate::limits::{DISCARD_BYTES_MAX, Limits};
-use crate::refusal::{Refusal, wants_json};
+use crate::refusal::Refusal;
 use crate::seam::{Backend, Reply, RequestHead, Upload};
-use crate::trace::{Traceparent, Tracer};
+use crate::trace::Tracer;
 use crate::upload::receive;
 
 /// The bytes of a backend's answers.
@@ -44,16 +44,16 @@ pub(crate) async fn answer<B: Backend>(
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let flight = session.conn.begin(has_body);
-    let asked = Asked { head_only: parts.method == Method::HEAD, json: wants_json(&parts) };
-    let admitted = admit(&session, &parts, body.size_hint().exact());
-    let expects = parts.headers.contains_key(header::EXPECT);
+    let facts = Facts::of(&parts.headers);
+    let asked = Asked { head_only: parts.method == Method::HEAD, json: facts.json };
+    let admitted = admit(&session, &parts, &facts, body.size_hint().exact());
     // The request's map becomes the answer's, and hyper makes the next request's of that: no map is ever allocated
     // but the first.
     let mut headers = parts.headers;
     headers.clear();
     let outcome = match admitted {
         Ok((upload, limit)) => run(&session, upload, has_body.then_some(body), limit, &flight).await,
-        Err(refusal) => Err(turn_away(&session, has_body.then_some(body), expects, refusal).await),
+        Err(refusal) => Err(turn_away(&session, has_body.then_some(body), facts.expects, refusal).await),
     };
     let written = outcome.and_then(|reply| write_reply(reply, &asked, &mut headers));
     let (status, content) = match written {
@@ -67,10 +67,11 @@ pub(crate) async fn answer<B: Backend>(
 fn admit<B: Backend>(
     session: &Session<B>,
     parts: &request::Parts,
+    facts: &Facts,
     body_len: Option<u64>,
 ) -> Result<(B::Upload, u64), Refusal> {
     let limits = &session.conn.desk().limits;
-    check_head(parts, limits)?;
+    check_head(parts, facts, limits)?;
     let routes = session.backend.routes();
     let (method, path) = (parts.method.as_str(), parts.uri.path());
     let (target, params) = match routes.find(method, path) {
@@ -82,31 +83,27 @@ fn admit<B: Backend>(
     if body_len.is_some_and(|len| len > limit) {
         return Err(Refusal::too_large(limit));
     }
-    let given = traceparent(&parts.headers);
-    let traceparent = given.unwrap_or_else(|| session.tracer.fresh());
+    let traceparent = facts.trace.unwrap_or_else(|| session.tracer.fresh());
     let head = RequestHead {
         method,
         path,
         query: parts.uri.query(),
         params: params.as_slice(),
         traceparent: traceparent.as_str(),
-        forwarded: Forwarded::new(&parts.headers, given.is_some()),
+        forwarded: Forwarded::new(&parts.headers, facts),
     };
     let upload = session.backend.begin(target, &head, body_len)?;
     Ok((upload, limit))
 }
 
 /// What hyper lets pass and HTTP, or the limits, do not.
-fn check_head(parts: &request::Parts, limits: &Limits) -> Result<(), Refusal> {
+fn check_head(parts: &request::Parts, facts: &Facts, limits: &Limits) -> Result<(), Refusal> {
     if parts.version < Version::HTTP_2 {
-        let mut hosts = parts.headers.get_all(header::HOST).iter();
-        let (first, second) = (hosts.next(), hosts.next());
-        if second.is_some() || (first.is_none() && parts.version == Version::HTTP_11) {
+        if facts.hosts > 1 || (facts.hosts == 0 && parts.version == Version::HTTP_11) {
             return Err(Refusal::malformed("a request has exactly one Host header"));
         }
         let brings_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
-        let measured = parts.headers.contains_key(header::CONTENT_LENGTH);
-        if parts.version < Version::HTTP_11 && brings_body && !measured {
+        if parts.version < Version::HTTP_11 && brings_body && !facts.measured {
             let message =
                 "how long the body is stays open without Content-Length; send it, or speak HTTP 1.1";
             return Err(Refusal { close: true, ..Refusal::new(StatusCode::LENGTH_REQUIRED, message) });
@@ -123,14 +120,6 @@ fn check_head(parts: &request::Parts, limits: &Limits) -> Result<(), Refusal> {
         return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
     }
     Ok(())
-}
-
-fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {
-    let mut values = headers.get_all("traceparent").iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => Traceparent::parse(value.as_bytes()),
-        _ => None,
-    }
 }
 
 /// From the first byte of the body to the reply. Dropped midway, it takes the upload with it.
