@@ -113,7 +113,7 @@ pub struct Target {
 pub struct DirectCall {
     /// The method.
     pub method: String,
-    /// The path.
+    /// The path, with a query if there is one.
     pub path: String,
     /// Header names in lower case, and values.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -309,7 +309,14 @@ impl Flow {
         let function = index.ok_or(InvokeError::Unknown)?;
         let mut head = Head::new();
         head.add(Field::Method, "", call.method.as_bytes())?;
-        head.add(Field::Path, "", call.path.as_bytes())?;
+        let (path, query) = match call.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (call.path.as_str(), None),
+        };
+        head.add(Field::Path, "", path.as_bytes())?;
+        if let Some(query) = query {
+            head.add(Field::Query, "", query.as_bytes())?;
+        }
         for (name, value) in &call.headers {
             head.add(Field::Header, name, value)?;
         }

@@ -1,12 +1,12 @@
 //! Bells: a peer is woken only when it sleeps.
 //!
 //! The sleeper says so, looks once more, and only then sleeps; the waker publishes, and only then looks whether
-//! anyone sleeps. Each side stores before it loads, with a full fence between, so one of them sees the other
-//! (Dekker's argument): a wake-up cannot be lost. A bell that a hostile peer rings or mutes costs its own app
-//! wake-ups or delays, nothing else.
+//! anyone sleeps. Both do that by an exchange on the same word, so one of the two comes first: if the waker's does, its
+//! publication is seen by the sleeper's last look; if the sleeper's does, the waker finds it asleep. A wake-up cannot be
+//! lost. A bell that a hostile peer rings or mutes costs its own app wake-ups or delays, nothing else.
 
 use crate::placed::{Placed, SharedLayout};
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{AtomicU32, Ordering};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
@@ -55,16 +55,13 @@ impl Bell {
     #[inline]
     #[must_use]
     pub fn must_wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let state = &self.layout().state;
-        state.load(Ordering::Relaxed) == ASLEEP && state.swap(AWAKE, Ordering::AcqRel) == ASLEEP
+        self.layout().state.swap(AWAKE, Ordering::AcqRel) == ASLEEP
     }
 
     /// Sleeper: announces sleep. Look at every ring once more after this.
     #[inline]
     pub fn announce_sleep(&self) {
-        self.layout().state.store(ASLEEP, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.layout().state.swap(ASLEEP, Ordering::AcqRel);
     }
 
     /// Sleeper: awake again, for whatever reason.

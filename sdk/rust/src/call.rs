@@ -174,15 +174,15 @@ impl From<String> for Payload<'_> {
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<'a> {
     runtime: Rc<Runtime>,
-    function: String,
+    function: &'a str,
     payload: Payload<'a>,
     operation: u16,
     timeout: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(runtime: Rc<Runtime>, function: &str, payload: Payload<'a>) -> Call<'a> {
-        Call { runtime, function: function.to_owned(), payload, operation: 0, timeout: None }
+    pub(crate) fn new(runtime: Rc<Runtime>, function: &'a str, payload: Payload<'a>) -> Call<'a> {
+        Call { runtime, function, payload, operation: 0, timeout: None }
     }
 
     /// A number for the callee to tell its operations apart by.
@@ -225,7 +225,7 @@ impl Future for CallFuture<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let State::Fresh(call) = &mut this.state {
-            let function = call.as_ref().map(|call| call.function.as_str()).unwrap_or_default();
+            let function = call.as_ref().map(|call| call.function).unwrap_or_default();
             // Without credit the payload stays here, untouched, until an answer frees some.
             let road = match this.runtime.choose_road(function, context.waker()) {
                 Ok(Some(road)) => road,

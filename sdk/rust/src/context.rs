@@ -78,7 +78,7 @@ impl Context {
     }
 
     /// A call to `function`, which the manifest's `calls` must name. Nothing happens until it is awaited.
-    pub fn call<'a>(&self, function: &str, payload: impl Into<Payload<'a>>) -> Call<'a> {
+    pub fn call<'a>(&self, function: &'a str, payload: impl Into<Payload<'a>>) -> Call<'a> {
         Call::new(Rc::clone(&self.runtime), function, payload.into())
     }
 

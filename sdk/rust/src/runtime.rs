@@ -205,8 +205,8 @@ impl Runtime {
             return;
         }
         let surplus = self.stash.borrow_mut().put(class, handle);
-        if let Some(surplus) = surplus {
-            self.free_at_node(surplus);
+        for handle in surplus {
+            self.free_at_node(handle);
         }
     }
 
@@ -252,13 +252,14 @@ impl Runtime {
 
     fn push_link(&self, descriptor: &Descriptor) {
         self.link_dirty.set(true);
-        let started = crate::wire::now_ns();
+        let mut started = None;
         loop {
             match self.link.borrow_mut().to_peer.push(descriptor) {
                 Ok(()) => return,
                 Err(PushError::Full) => {}
                 Err(PushError::Overrun(_)) => std::process::exit(1),
             }
+            let started = *started.get_or_insert_with(crate::wire::now_ns);
             // The node drains the link whenever it is rung; it cannot be slow for long and live.
             if crate::wire::now_ns().saturating_sub(started) > NODE_PATIENCE_NS {
                 std::process::exit(1);
@@ -270,13 +271,11 @@ impl Runtime {
         }
     }
 
-    fn poll_link(&self) -> bool {
-        let mut busy = false;
+    fn poll_link(&self) {
         loop {
             let popped = self.link.borrow_mut().from_peer.pop();
             let Ok(popped) = popped else { std::process::exit(1) };
-            let Some(descriptor) = popped else { return busy };
-            busy = true;
+            let Some(descriptor) = popped else { return };
             match Message64::from_u8(descriptor.kind) {
                 Some(Message64::Request) => {
                     self.arrived.borrow_mut().push_back(Arrived { origin: Origin::Link, descriptor });

@@ -27,14 +27,17 @@ impl Stash {
         self.classes.get_mut(usize::from(class))?.pop()
     }
 
-    /// Puts a buffer in. Returns one that is too many, for the node.
+    /// Puts a buffer in. When there are too many, gives the colder half back, for the node: seldom and many at a time,
+    /// because each time wakes it.
     #[inline]
-    pub(crate) fn put(&mut self, class: u8, handle: Handle) -> Option<Handle> {
+    pub(crate) fn put(&mut self, class: u8, handle: Handle) -> Vec<Handle> {
         let most = usize::try_from(self.batch(class)).unwrap_or(1) * 4;
-        let list = self.classes.get_mut(usize::from(class))?;
+        let Some(list) = self.classes.get_mut(usize::from(class)) else { return vec![handle] };
         list.push(handle);
-        // The coldest goes first.
-        (list.len() > most).then(|| list.remove(0))
+        if list.len() <= most {
+            return Vec::new();
+        }
+        list.drain(..list.len() / 2).collect()
     }
 
     /// Buffers that one refill of `class` asks for.

@@ -260,25 +260,23 @@ impl Runtime {
     }
 
     /// Takes all answers that came over the outgoing edge `index`.
-    pub(super) fn poll_replies(self: &Rc<Self>, index: usize) -> bool {
-        let mut busy = false;
+    pub(super) fn poll_replies(self: &Rc<Self>, index: usize) {
         loop {
             let popped = {
                 let mut roads = self.outgoing.borrow_mut();
-                let Some(road) = roads.get_mut(index).filter(|road| !road.dead) else { return busy };
+                let Some(road) = roads.get_mut(index).filter(|road| !road.dead) else { return };
                 let closed = road.duplex.flags().is_closed();
                 match road.pop() {
                     Some(descriptor) => Some((descriptor, road.id)),
                     None if closed || road.dead => None,
-                    None => return busy,
+                    None => return,
                 }
             };
-            busy = true;
             match popped {
                 Some((descriptor, id)) => self.take_reply(index, id, &descriptor),
                 None => {
                     self.bury_road(index);
-                    return true;
+                    return;
                 }
             }
         }
@@ -365,11 +363,11 @@ impl Runtime {
 
     /// Fails the calls whose own time-out is over.
     pub(super) fn expire_calls(&self) {
-        let now = crate::wire::now_ns();
         let mut calls = self.calls.borrow_mut();
         if calls.timed == 0 {
             return;
         }
+        let now = crate::wire::now_ns();
         let over: Vec<u32> = (0u16..)
             .zip(&calls.slots)
             .filter(|(_, slot)| {

@@ -22,9 +22,7 @@ impl Runtime {
     /// Works until the node says that it is enough.
     pub(crate) fn run(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) -> ExitCode {
         loop {
-            if self.turn(handle) {
-                continue;
-            }
+            self.turn(handle);
             if self.shutdown.get() && self.executor.live() == 0 {
                 self.flush_bells();
                 return ExitCode::SUCCESS;
@@ -33,30 +31,28 @@ impl Runtime {
         }
     }
 
-    /// Does what there is to do. `false` if there was nothing.
-    fn turn(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) -> bool {
+    /// Does what there is to do.
+    fn turn(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) {
         self.turns.set(self.turns.get().wrapping_add(1));
         self.bell.publish_turn(self.turns.get());
         self.poll_control();
-        let mut busy = self.poll_link();
+        self.poll_link();
         for tag in self.cancelled.take() {
             self.cancel(Origin::Link, tag);
         }
         let outgoing = self.outgoing.borrow().len();
         for index in 0..outgoing {
-            busy |= self.poll_replies(index);
+            self.poll_replies(index);
         }
         self.expire_calls();
-        busy |= self.start_requests(handle);
+        self.start_requests(handle);
         while let Some(finished) = self.executor.run_ready() {
-            busy = true;
             if let Some(finished) = finished {
                 self.finish(finished);
             }
         }
         self.bell.publish_in_flight(self.executor.live());
         self.flush_bells();
-        busy
     }
 
     fn sleep(self: &Rc<Self>) {
@@ -79,13 +75,11 @@ impl Runtime {
             && self.executor.is_quiet()
     }
 
-    fn start_requests(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) -> bool {
-        let mut busy = false;
+    fn start_requests(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) {
         let mut left = STARTS_PER_TURN;
         while left > 0 && self.executor.live() < self.concurrency {
             let Some(arrived) = self.arrived.borrow_mut().pop_front() else { break };
             self.start(arrived, handle);
-            busy = true;
             left -= 1;
         }
         let roads = self.incoming.borrow().len();
@@ -93,7 +87,6 @@ impl Runtime {
             while left > 0 && self.executor.live() < self.concurrency {
                 let popped = self.pop_incoming(index);
                 let Some(descriptor) = popped else { break };
-                busy = true;
                 left -= 1;
                 match Message64::from_u8(descriptor.kind) {
                     Some(Message64::Request) => {
@@ -104,7 +97,6 @@ impl Runtime {
                 }
             }
         }
-        busy
     }
 
     /// The oldest request of an edge. When its caller is gone: what is left is given up.
