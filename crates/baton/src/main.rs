@@ -1,2 +1,29 @@
-//! Placeholder until the parts below it stand.
-fn main() {}
+//! The Baton binary: CLI and node.
+#![forbid(unsafe_code)]
+
+mod app;
+mod build;
+mod cli;
+mod client;
+mod cores;
+mod failure;
+mod node;
+mod output;
+mod scaffold;
+mod verbs;
+mod watch;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match verbs::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            failure.exit_code()
+        }
+    }
+}

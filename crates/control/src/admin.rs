@@ -31,22 +31,24 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::deploy::Deployer;
 use crate::limits;
-use crate::plane::Plane;
+use crate::plane::{Answer, Plane};
 use crate::protocol::NodeInfo;
 
-/// A counter of the gateway, as the metrics show it.
+/// A figure of the gateway, as the metrics show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// Its name, without `_total`.
+pub struct Figure {
+    /// Its name, without prefix and suffix.
     pub name: &'static str,
-    /// What it counts.
+    /// What it says.
     pub help: &'static str,
-    /// How many.
-    pub value: u64,
+    /// Whether it only ever grows.
+    pub counts: bool,
+    /// One value, or one for each class.
+    pub values: Vec<(Option<&'static str>, u64)>,
 }
 
-/// Reads the gateway's counters; called from the control thread.
-pub type GatewayCounts = Arc<dyn Fn() -> Vec<Count> + Send + Sync>;
+/// Asks the gateway, which lives on another thread, for its figures.
+pub type GatewayFigures = Arc<dyn Fn() -> Answer<'static, Vec<Figure>> + Send + Sync>;
 
 /// What the node tells about itself.
 #[derive(Clone, Debug)]
@@ -75,8 +77,8 @@ pub struct Api {
     pub node: Node,
     /// Told when a client asks the node to drain and end.
     pub drain: Arc<Notify>,
-    /// Counters of the gateway, if there is one.
-    pub gateway: Option<GatewayCounts>,
+    /// Figures of the gateway, if there is one.
+    pub gateway: Option<GatewayFigures>,
     /// Bounds what runs at once.
     pub bounds: Bounds,
 }

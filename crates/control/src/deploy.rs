@@ -16,10 +16,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_catalog::{AppName, FunctionName, Manifest};
+use baton_flow::{AppSpec, DeployError, Deployed, PlaneGone};
 
 pub use self::plan::{Step, plan};
 use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts};
-use crate::plane::{AppSpec, DeployRefused, Deployed, Plane, PlaneGone};
+use crate::plane::Plane;
 use crate::protocol::FailedApp;
 use crate::store::{Deployment, Store, StoreError};
 
@@ -44,7 +45,7 @@ pub enum DeployFault {
         source: ArtifactError,
     },
     /// The data plane did not start it.
-    Refused(DeployRefused),
+    Refused(DeployError),
     /// The data plane has ended.
     Gone(PlaneGone),
     /// It could not be stored; the version before runs again.

@@ -23,5 +23,5 @@ mod store;
 pub use artifacts::{ArtifactError, ArtifactHash, Artifacts, HashFault, Incoming};
 pub use deploy::{DeployFault, Deployer, Outcome, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};
-pub use plane::{Answer, AppSpec, DeployRefused, Deployed, DirectCall, DirectReply, Plane, PlaneGone};
+pub use plane::{Answer, Plane};
 pub use store::{Deployment, Store, StoreError, Stored};

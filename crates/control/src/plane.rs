@@ -1,77 +1,12 @@
 //! The data plane as the control plane sees it: the only file that names `baton-flow`'s handle.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 
-use baton_catalog::{FunctionName, Manifest};
-use baton_flow::InvokeError;
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
-
-/// An app to be started.
-#[derive(Clone, Debug)]
-pub struct AppSpec {
-    /// What it declares.
-    pub manifest: Manifest,
-    /// Counts deployments of this app, from 1.
-    pub version: u64,
-    /// The executable of each function.
-    pub artifacts: BTreeMap<FunctionName, PathBuf>,
-}
-
-/// An app that runs.
-#[derive(Clone, Debug)]
-pub struct Deployed {
-    /// The app.
-    pub app: String,
-    /// Its version.
-    pub version: u64,
-    /// Replicas that are ready.
-    pub replicas: u32,
-}
-
-/// An invocation from the admin API.
-#[derive(Clone, Debug, Default)]
-pub struct DirectCall {
-    /// The method.
-    pub method: String,
-    /// The path.
-    pub path: String,
-    /// Header names in lower case, and values.
-    pub headers: Vec<(String, Vec<u8>)>,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-/// What a function answered to a [`DirectCall`].
-#[derive(Clone, Debug)]
-pub struct DirectReply {
-    /// The status.
-    pub status: u16,
-    /// Header names in lower case, and values.
-    pub headers: Vec<(String, Vec<u8>)>,
-    /// The body.
-    pub body: Vec<u8>,
-    /// The invocation's id.
-    pub invocation: String,
-}
-
-/// The data-plane thread has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlaneGone;
-
-impl fmt::Display for PlaneGone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the node's data plane has ended")
-    }
-}
-
-impl std::error::Error for PlaneGone {}
-
-/// The data plane's reason for not starting an app.
-pub type DeployRefused = Box<dyn std::error::Error + Send + Sync>;
+use baton_flow::{
+    AppSpec, DeployError, Deployed, DirectCall, DirectReply, InvokeError, PlaneGone, PlaneHandle,
+};
 
 /// An answer that comes from the data-plane thread.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PlaneGone>> + Send + 'a>>;
@@ -79,7 +14,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PlaneGone>> + Sen
 /// The data plane: the real one on its own thread, or a stand-in of the tests.
 pub trait Plane: Send + Sync + 'static {
     /// Starts a version of an app, switches to it once it is ready, and stops the one before.
-    fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployRefused>>;
+    fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>>;
     /// Stops an app; says whether there was one.
     fn remove(&self, app: String) -> Answer<'_, bool>;
     /// What runs.
@@ -110,4 +45,62 @@ pub trait Plane: Send + Sync + 'static {
         app: Option<String>,
         function: Option<String>,
     ) -> Answer<'_, Vec<LogLine>>;
+}
+
+impl Plane for PlaneHandle {
+    fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
+        Box::pin(self.run(|flow| async move { flow.deploy(spec).await }))
+    }
+
+    fn remove(&self, app: String) -> Answer<'_, bool> {
+        Box::pin(self.run(|flow| async move { flow.remove(&app).await }))
+    }
+
+    fn status(&self) -> Answer<'_, Vec<AppStatus>> {
+        Box::pin(self.run(|flow| async move { flow.status() }))
+    }
+
+    fn totals(&self) -> Answer<'_, Totals> {
+        Box::pin(self.run(|flow| async move { flow.totals() }))
+    }
+
+    fn pool(&self, app: String) -> Answer<'_, Option<PoolStatus>> {
+        Box::pin(self.run(|flow| async move { flow.pool(&app) }))
+    }
+
+    fn capabilities(&self, app: Option<String>) -> Answer<'_, Vec<CapabilityRow>> {
+        Box::pin(self.run(|flow| async move { flow.capabilities(app.as_deref()) }))
+    }
+
+    fn record(&self, on: bool) -> Answer<'_, ()> {
+        Box::pin(self.run(move |flow| async move { flow.record(on) }))
+    }
+
+    fn receipt(&self, invocation: String) -> Answer<'_, Option<Receipt>> {
+        Box::pin(self.run(|flow| async move { flow.receipt(&invocation) }))
+    }
+
+    fn receipts(&self) -> Answer<'_, Vec<Receipt>> {
+        Box::pin(self.run(|flow| async move { flow.receipts() }))
+    }
+
+    fn invoke(
+        &self,
+        app: String,
+        function: String,
+        call: DirectCall,
+    ) -> Answer<'_, Result<DirectReply, InvokeError>> {
+        Box::pin(self.run(|flow| async move { flow.invoke(&app, &function, call).await }))
+    }
+
+    fn logs_after(
+        &self,
+        number: u64,
+        app: Option<String>,
+        function: Option<String>,
+    ) -> Answer<'_, Vec<LogLine>> {
+        Box::pin(
+            self.run(move |flow| async move { flow.logs_after(number, app.as_deref(), function.as_deref()) }),
+        )
+    }
 }

@@ -3,11 +3,10 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use baton_flow::InvokeError;
+use baton_flow::{InvokeError, PlaneGone};
 
 use crate::artifacts::ArtifactError;
 use crate::deploy::DeployFault;
-use crate::plane::PlaneGone;
 use crate::protocol::ErrorBody;
 use crate::store::StoreError;
 

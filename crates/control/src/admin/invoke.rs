@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use baton_flow::{DirectCall, DirectReply};
 
 use super::Api;
 use super::fault::Fault;
 use super::writes::collect;
 use crate::limits;
-use crate::plane::{DirectCall, DirectReply};
 use crate::protocol::{INVOCATION_HEADER, PATH_HEADER};
 
 /// Headers that speak of this connection or of the admin API, not of the function's request.

@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::fault::Fault;
-use super::{Api, Count};
+use super::{Api, Figure};
 
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -28,13 +28,16 @@ type Level = Gauge<u64, AtomicU64>;
 pub(super) async fn page(State(api): State<Arc<Api>>) -> Result<impl IntoResponse, Fault> {
     let apps = api.plane.status().await?;
     let totals = api.plane.totals().await?;
-    let counts = api.gateway.as_ref().map(|read| read()).unwrap_or_default();
+    let figures = match &api.gateway {
+        Some(ask) => ask().await?,
+        None => Vec::new(),
+    };
     let mut registry = Registry::with_prefix("baton");
     node(&mut registry, &totals);
     node_process(&mut registry, api.node.started.elapsed().as_secs());
     functions(&mut registry, &apps);
     pools(&mut registry, &apps);
-    gateway(&mut registry, counts);
+    gateway(&mut registry, figures);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| {
         Fault::new(
@@ -150,8 +153,21 @@ fn pools(registry: &mut Registry, apps: &[AppStatus]) {
     gauges(registry, "pool_buffers", "Buffers that are out", kinds);
 }
 
-fn gateway(registry: &mut Registry, counts: Vec<Count>) {
-    for Count { name, help, value } in counts {
-        counter(registry, &format!("gateway_{name}"), help, value);
+fn gateway(registry: &mut Registry, figures: Vec<Figure>) {
+    for Figure { name, help, counts, values } in figures {
+        let name = format!("gateway_{name}");
+        if let [(None, value)] = values.as_slice() {
+            let register = if counts { counter } else { gauge };
+            register(registry, &name, help, *value);
+            continue;
+        }
+        let rows = values.into_iter().map(|(class, value)| {
+            let labels = class.map(|class| ("class", class.to_owned()));
+            (labels.into_iter().collect(), value)
+        });
+        match counts {
+            true => counters(registry, &name, help, rows),
+            false => gauges(registry, &name, help, rows),
+        }
     }
 }

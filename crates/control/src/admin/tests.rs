@@ -16,6 +16,14 @@ struct Server {
     api: Arc<Api>,
 }
 
+fn figures() -> Vec<Figure> {
+    let answers = vec![(Some("2xx"), 5), (Some("5xx"), 1)];
+    vec![
+        Figure { name: "answers", help: "Answers", counts: true, values: answers },
+        Figure { name: "connections", help: "Connections", counts: false, values: vec![(None, 3)] },
+    ]
+}
+
 const TOKEN: &str = "00112233445566778899aabbccddeeff";
 
 impl Server {
@@ -35,7 +43,7 @@ impl Server {
                 started: Instant::now(),
             },
             drain: Arc::default(),
-            gateway: Some(Arc::new(|| vec![Count { name: "requests", help: "Requests", value: 5 }])),
+            gateway: Some(Arc::new(|| Box::pin(async { Ok(figures()) }))),
             bounds: Bounds::default(),
         });
         tokio::spawn(serve_tcp(listener, Arc::clone(&api)));
@@ -185,7 +193,8 @@ async fn metrics_name_what_is_counted() {
         "baton_failures_total 1",
         "baton_pool_bytes{app=\"shop\"} 4096",
         "baton_pool_buffers{app=\"shop\",kind=\"in_use\"} 2",
-        "baton_gateway_requests_total 5",
+        "baton_gateway_answers_total{class=\"2xx\"} 5",
+        "baton_gateway_connections 3",
         "baton_resident_bytes ",
         "# EOF",
     ] {

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use baton_flow::InvokeError;
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use baton_flow::{DirectCall, DirectReply, InvokeError};
 use tempfile::TempDir;
 
 use super::*;
-use crate::plane::{Answer, DirectCall, DirectReply};
+use crate::plane::Answer;
 
 pub(crate) fn manifest(app: &str) -> Manifest {
     let text = format!(
@@ -49,10 +49,11 @@ fn pool_status() -> PoolStatus {
 }
 
 impl Plane for Stub {
-    fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployRefused>> {
+    fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
         let app = spec.manifest.app.name.to_string();
         if self.refuse.load(Ordering::Relaxed) || app == "broken" {
-            return ready(Err("replica died at its start".into()));
+            let why = "it died at its start".to_owned();
+            return ready(Err(DeployError::NotReady { function: "hello".to_owned(), why }));
         }
         assert!(spec.artifacts.values().all(|path| path.is_file()));
         self.apps.lock().unwrap().insert(app.clone(), spec.version);

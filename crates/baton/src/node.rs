@@ -1,0 +1,214 @@
+//! `baton up` and `baton node`: a node in the foreground, from its start to its end.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+
+use baton_catalog::AppName;
+use baton_control::{Home, Restored};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::App;
+use crate::build::{self, Executables};
+use crate::cli::{NodeArgs, UpArgs};
+use crate::client::Client;
+use crate::cores;
+use crate::failure::Failure;
+use crate::output::{Style, json_out, line_out};
+use crate::verbs::{block_on, deploy_built, described};
+use crate::watch::Sources;
+use crate::wiring::{self, Running, Settings};
+
+/// The variable that says what the node logs.
+const LOG: &str = "BATON_LOG";
+
+/// An app that is deployed at the start.
+struct First {
+    app: App,
+    built: Executables,
+    sources: Option<Sources>,
+}
+
+/// `baton up`.
+pub(crate) fn up(home: &Path, args: &UpArgs) -> Result<ExitCode, Failure> {
+    let app = App::load(&args.dir)?;
+    // Before the build: a second node should know at once.
+    let home = Home::open(home)?;
+    let sources = args.watch.then(|| Sources::of(&app));
+    let built = if args.no_build { build::find(&app) } else { build::build(&app) }?;
+    serve(home, &args.node, Some(First { app, built, sources }))
+}
+
+/// `baton node`.
+pub(crate) fn run(home: &Path, args: &NodeArgs) -> Result<ExitCode, Failure> {
+    serve(Home::open(home)?, args, None)
+}
+
+fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, Failure> {
+    log();
+    if let Some(cores) = &args.cores {
+        cores.keep_to()?;
+    }
+    let except: Vec<AppName> = first.iter().map(|first| first.app.manifest.app.name.clone()).collect();
+    let settings = Settings {
+        listen: args.gateway_address(),
+        admin: args.admin_address(),
+        cores: cores::allowed(),
+        receipts: args.receipts,
+        insecure_no_sandbox: args.insecure_no_sandbox,
+        except,
+    };
+    let running = wiring::start(home, settings)?;
+    block_on(foreground(running, args.json, first))
+}
+
+/// Deploys, says that the node is ready, and stays until it is told to end.
+async fn foreground(mut running: Running, json: bool, first: Option<First>) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::new()?;
+    for Restored { app, result } in &running.restored {
+        if let Err(fault) = result {
+            eprintln!("{} {app} was not restored: {fault}", Style::stderr().yellow("warning:"));
+        }
+    }
+    let client = Client::new(&running.root);
+    let started = async {
+        if let Some(First { app, built, .. }) = &first {
+            let reply = deploy_built(&client, app, built).await?;
+            if !json {
+                line_out(&described(&reply))?;
+            }
+        }
+        ready(&running, &client, json).await
+    };
+    let result = tokio::select! {
+        result = started => result,
+        () = signals.next() => {
+            running.end(signals.next()).await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if let Err(failure) = result {
+        running.end(std::future::ready(())).await;
+        return Err(failure);
+    }
+    if let Some(First { app, sources: Some(sources), .. }) = first {
+        watch(app, sources, client)?;
+    }
+    let drain = std::sync::Arc::clone(&running.drain);
+    tokio::select! {
+        () = signals.next() => eprintln!("finishing what is in flight; once more ends it at once"),
+        () = drain.notified() => {}
+        failure = running.failed() => return Err(failure),
+    }
+    running.end(signals.next()).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one line of `--json`.
+#[derive(Debug, Serialize)]
+struct Ready<'a> {
+    gateway: String,
+    admin: String,
+    token: &'a str,
+    apps: Vec<String>,
+    pid: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Apps {
+    apps: Vec<NamedApp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NamedApp {
+    app: String,
+}
+
+async fn ready(running: &Running, client: &Client, json: bool) -> Result<(), Failure> {
+    let Apps { apps } = client.get("/v1/apps").await?;
+    let apps: Vec<String> = apps.into_iter().map(|named| named.app).collect();
+    let (gateway, admin) = (running.gateway.to_string(), running.admin.to_string());
+    if json {
+        return json_out(&Ready { gateway, admin, token: &running.token, apps, pid: std::process::id() });
+    }
+    let style = Style::stdout();
+    line_out(&format!("{} http://{gateway}/", style.green("ready")))?;
+    line_out(&style.faint(&format!(
+        "admin API and metrics on {admin}, token in {}",
+        running.root.join("token").display()
+    )))?;
+    if apps.is_empty() {
+        return line_out("nothing is deployed yet; `baton deploy DIR` deploys an app");
+    }
+    Ok(())
+}
+
+/// Builds and deploys on every change of a source, on a thread of its own. What runs goes on if that fails.
+fn watch(mut app: App, mut sources: Sources, client: Client) -> Result<(), Failure> {
+    let directory = app.directory.clone();
+    let again = move || loop {
+        sources.settle(&app);
+        sources.changed();
+        let attempt = || {
+            let changed = App::load(&directory)?;
+            let sources = Sources::of(&changed);
+            let built = build::build(&changed)?;
+            let reply = block_on(deploy_built(&client, &changed, &built))?;
+            Ok((changed, sources, reply))
+        };
+        match attempt() {
+            Ok((changed, seen, reply)) => {
+                (app, sources) = (changed, seen);
+                eprintln!("{}", described(&reply));
+            }
+            Err(failure) => {
+                Failure::print(&failure);
+                eprintln!("what ran before runs on");
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("baton-watch".to_owned()).spawn(again);
+    thread.map(|_| ()).map_err(|error| Failure::failed(format_args!("cannot watch the sources: {error}"), ""))
+}
+
+/// The signals that ask a node to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::failed(format_args!("cannot wait for signals: {error}"), ""))
+        };
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// The node's own words go to standard error.
+fn log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(Style::stderr().coloured());
+    // It fails only where another is installed, as in tests.
+    let _ = subscriber.try_init();
+}

@@ -1,0 +1,120 @@
+//! `baton doctor`: what this machine offers, and which isolation settings follow.
+
+use baton_replica::{Capability, Machine, probe};
+use serde_json::{Value, json};
+
+use crate::cli::JsonArgs;
+use crate::failure::Failure;
+use crate::output::{Style, json_out, line_out, print_table, table};
+
+/// An isolation setting on this machine.
+struct Setting {
+    name: &'static str,
+    /// Whether this node can run functions with it.
+    available: bool,
+    /// Why, or what it would need.
+    why: String,
+}
+
+pub(super) fn run(args: &JsonArgs) -> Result<(), Failure> {
+    let machine = probe();
+    let settings = settings(&machine);
+    if args.json {
+        return json_out(&object(&machine, &settings));
+    }
+    let style = Style::stdout();
+    line_out(&format!("Linux {}, {} cores", machine.kernel, machine.cores))?;
+    line_out("")?;
+    let mark = |available: bool| if available { "yes" } else { "no" };
+    let rows = machine.capabilities().map(|c| {
+        vec![mark(c.available).to_owned(), c.name.to_owned(), c.detail.clone(), c.needed_for.to_owned()]
+    });
+    print_table(&table(&["", "WHAT", "FOUND", "NEEDED FOR"], rows))?;
+    line_out("")?;
+    for Setting { name, available, why } in &settings {
+        let word = if *available { style.green("available  ") } else { style.yellow("unavailable") };
+        line_out(&format!("{word}  isolation = \"{name}\": {why}"))?;
+    }
+    let missing: Vec<&Capability> = machine.capabilities().filter(|c| !c.available).collect();
+    if !missing.is_empty() {
+        line_out("")?;
+    }
+    for Capability { name, remedy, .. } in missing {
+        line_out(&format!("{}: {remedy}", style.blue(name)))?;
+    }
+    Ok(())
+}
+
+fn settings(machine: &Machine) -> [Setting; 3] {
+    let process = machine.can_isolate_processes();
+    let needs = [&machine.memory_keys, &machine.syscall_dispatch, &machine.fsgsbase];
+    let missing: Vec<_> = needs.iter().filter(|c| !c.available).map(|c| c.name).collect();
+    [
+        Setting {
+            name: "process",
+            available: process,
+            why: if process {
+                "namespaces, system-call filters and sealed memory work".to_owned()
+            } else {
+                "this machine forbids part of the sandbox; `--insecure-no-sandbox` runs functions without one"
+                    .to_owned()
+            },
+        },
+        Setting {
+            name: "compartment",
+            available: false,
+            why: if missing.is_empty() {
+                "the machine has what it needs, this version of Baton does not run it; use fallback = \"process\""
+                    .to_owned()
+            } else {
+                format!("it needs {}; use fallback = \"process\"", missing.join(", "))
+            },
+        },
+        Setting {
+            name: "wasm",
+            available: false,
+            why: "it needs nothing of the machine, this version of Baton does not run it".to_owned(),
+        },
+    ]
+}
+
+fn object(machine: &Machine, settings: &[Setting]) -> Value {
+    let capabilities: Vec<_> = machine
+        .capabilities()
+        .map(|c| {
+            json!({
+                "name": c.name,
+                "available": c.available,
+                "detail": c.detail,
+                "needed_for": c.needed_for,
+                "remedy": c.remedy,
+            })
+        })
+        .collect();
+    let isolation: Vec<_> = settings
+        .iter()
+        .map(|s| json!({ "isolation": s.name, "available": s.available, "why": s.why }))
+        .collect();
+    json!({
+        "kernel": machine.kernel,
+        "cores": machine.cores,
+        "capabilities": capabilities,
+        "isolation": isolation,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_named_with_a_reason() {
+        let machine = probe();
+        let object = object(&machine, &settings(&machine));
+        let isolation = object["isolation"].as_array().unwrap();
+        let names: Vec<_> = isolation.iter().map(|row| row["isolation"].as_str().unwrap()).collect();
+        assert_eq!(names, ["process", "compartment", "wasm"]);
+        assert!(isolation.iter().all(|row| !row["why"].as_str().unwrap().is_empty()));
+        assert!(object["capabilities"].as_array().unwrap().len() > 10);
+    }
+}

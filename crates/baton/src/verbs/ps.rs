@@ -1,0 +1,189 @@
+//! `baton ps` and `baton caps ls`: what runs, and who holds what.
+
+use std::path::Path;
+
+use baton_control::protocol::FailedApp;
+use bytes::Bytes;
+use hyper::Method;
+use serde::Deserialize;
+
+use super::talk;
+use crate::cli::{CapsArgs, JsonArgs};
+use crate::client::{escaped, parse};
+use crate::failure::Failure;
+use crate::output::{Style, bytes, bytes_out, line_out, print_table, table};
+
+#[derive(Debug, Deserialize)]
+struct Apps {
+    apps: Vec<App>,
+    failed: Vec<FailedApp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct App {
+    app: String,
+    version: u64,
+    functions: Vec<Function>,
+    pool: Pool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Function {
+    function: String,
+    runs_as: String,
+    queued: u32,
+    calls: u64,
+    errors: u64,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Replica {
+    holder: u16,
+    pid: u32,
+    state: String,
+    in_flight: u32,
+    restarts: u32,
+    up_s: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Pool {
+    pool_bytes: u64,
+    free_bytes: u64,
+    buffers_in_use: u32,
+}
+
+pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
+    let answer = talk(home, async |client| client.call(Method::GET, "/v1/apps", Bytes::new()).await)?;
+    if args.json {
+        bytes_out(&answer)?;
+        return line_out("");
+    }
+    let Apps { apps, failed } = parse(&answer)?;
+    if apps.is_empty() && failed.is_empty() {
+        return line_out("nothing is deployed; `baton deploy DIR` deploys an app");
+    }
+    let style = Style::stdout();
+    for app in &apps {
+        let Pool { pool_bytes, free_bytes, buffers_in_use } = &app.pool;
+        line_out(&format!(
+            "{} version {}, pool {} of {} free, {buffers_in_use} buffers in use",
+            style.green(&app.app),
+            app.version,
+            bytes(*free_bytes),
+            bytes(*pool_bytes),
+        ))?;
+    }
+    for FailedApp { app, error } in &failed {
+        line_out(&format!("{} could not be started: {error}", style.red(app)))?;
+    }
+    let rows = apps.iter().flat_map(|app| app.functions.iter().flat_map(|function| rows(&app.app, function)));
+    let head = [
+        "FUNCTION",
+        "RUNS AS",
+        "REPLICA",
+        "PID",
+        "STATE",
+        "IN FLIGHT",
+        "QUEUED",
+        "CALLS",
+        "ERRORS",
+        "RESTARTS",
+        "UP",
+    ];
+    line_out("")?;
+    print_table(&table(&head, rows))
+}
+
+/// A row a replica; a function's own figures stand in its first row.
+fn rows(app: &str, function: &Function) -> Vec<Vec<String>> {
+    let name = format!("{app}/{}", function.function);
+    let figures = |first: bool| match first {
+        true => [function.queued.to_string(), function.calls.to_string(), function.errors.to_string()],
+        false => Default::default(),
+    };
+    if function.replicas.is_empty() {
+        let [queued, calls, errors] = figures(true);
+        let none = String::new;
+        let row = [
+            name,
+            function.runs_as.clone(),
+            none(),
+            none(),
+            "idle".to_owned(),
+            none(),
+            queued,
+            calls,
+            errors,
+        ];
+        return vec![row.to_vec()];
+    }
+    let row = |(number, replica): (usize, &Replica)| {
+        let [queued, calls, errors] = figures(number == 0);
+        vec![
+            name.clone(),
+            function.runs_as.clone(),
+            format!("#{}", replica.holder),
+            replica.pid.to_string(),
+            replica.state.clone(),
+            replica.in_flight.to_string(),
+            queued,
+            calls,
+            errors,
+            replica.restarts.to_string(),
+            format!("{} s", replica.up_s),
+        ]
+    };
+    function.replicas.iter().enumerate().map(row).collect()
+}
+
+#[derive(Debug, Deserialize)]
+struct Capabilities {
+    capabilities: Vec<Capability>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Capability {
+    app: String,
+    capability: String,
+    buffer: u32,
+    holder: String,
+    state: String,
+    rights: String,
+    offset: u64,
+    len: u64,
+    parent: Option<String>,
+    invocation: Option<String>,
+}
+
+pub(super) fn capabilities(home: &Path, args: &CapsArgs) -> Result<(), Failure> {
+    let path = match &args.app {
+        Some(app) => format!("/v1/caps?app={}", escaped(app)),
+        None => "/v1/caps".to_owned(),
+    };
+    let answer = talk(home, async |client| client.call(Method::GET, &path, Bytes::new()).await)?;
+    if args.output.json {
+        bytes_out(&answer)?;
+        return line_out("");
+    }
+    let Capabilities { capabilities } = parse(&answer)?;
+    if capabilities.is_empty() {
+        return line_out("nobody holds a payload");
+    }
+    let rows = capabilities.into_iter().map(|row| {
+        vec![
+            row.app,
+            row.capability,
+            row.buffer.to_string(),
+            row.holder,
+            row.state,
+            row.rights,
+            format!("{}..{}", row.offset, row.offset.saturating_add(row.len)),
+            row.parent.unwrap_or_default(),
+            row.invocation.unwrap_or_default(),
+        ]
+    });
+    let head = ["APP", "CAPABILITY", "BUFFER", "HOLDER", "STATE", "RIGHTS", "RANGE", "FROM", "INVOCATION"];
+    print_table(&table(&head, rows))
+}

@@ -1,0 +1,125 @@
+//! `baton receipt`: what an invocation cost.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::talk;
+use crate::cli::ReceiptArgs;
+use crate::client::{escaped, parse};
+use crate::failure::Failure;
+use crate::output::{Style, bytes, json_out, line_out, nanos, print_table, table};
+
+#[derive(Debug, Deserialize)]
+struct Receipts {
+    receipts: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Receipt {
+    invocation: String,
+    app: String,
+    function: String,
+    status: u16,
+    wall_ns: u64,
+    copies: u64,
+    bytes_copied: u64,
+    bytes_handed: u64,
+    crossings: u64,
+    switches: u64,
+    cpu_ns: u64,
+    hops: Vec<Hop>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hop {
+    caller: String,
+    function: String,
+    operation: u16,
+    status: u16,
+    copies: u16,
+    bytes_copied: u64,
+    bytes_handed: u64,
+    crossings: u32,
+    switches: u32,
+    cpu_ns: u64,
+    wall_ns: u64,
+}
+
+pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
+    let receipt: Value = talk(home, async |client| {
+        if args.id == "last" {
+            let Receipts { receipts } = client.get("/v1/receipts").await?;
+            return receipts.into_iter().next().ok_or_else(|| {
+                Failure::failed(
+                    "there is no receipt yet",
+                    "turn recording on with `baton up --receipts`, then send a request",
+                )
+            });
+        }
+        let path = format!("/v1/receipts/{}", escaped(&args.id));
+        parse(&client.call(Method::GET, &path, Bytes::new()).await?)
+    })?;
+    if args.output.json {
+        return json_out(&receipt);
+    }
+    let receipt: Receipt = parse(receipt.to_string().as_bytes())?;
+    let style = Style::stdout();
+    line_out(&format!(
+        "{} {}/{} status {}: {} in {}",
+        style.green(&receipt.invocation),
+        receipt.app,
+        receipt.function,
+        receipt.status,
+        plural(receipt.hops.len(), "hop"),
+        nanos(receipt.wall_ns),
+    ))?;
+    line_out(&format!(
+        "{} copies of payload between functions ({}), {} handed over by capability, {} crossings, {} context \
+         switches, {} of CPU",
+        receipt.copies,
+        bytes(receipt.bytes_copied),
+        bytes(receipt.bytes_handed),
+        receipt.crossings,
+        receipt.switches,
+        nanos(receipt.cpu_ns),
+    ))?;
+    line_out("")?;
+    let head = [
+        "CALLER",
+        "FUNCTION",
+        "OP",
+        "STATUS",
+        "COPIES",
+        "COPIED",
+        "HANDED",
+        "CROSSINGS",
+        "SWITCHES",
+        "CPU",
+        "WALL",
+    ];
+    print_table(&table(&head, receipt.hops.iter().map(row)))
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}
+
+fn row(hop: &Hop) -> Vec<String> {
+    vec![
+        hop.caller.clone(),
+        hop.function.clone(),
+        hop.operation.to_string(),
+        hop.status.to_string(),
+        hop.copies.to_string(),
+        bytes(hop.bytes_copied),
+        bytes(hop.bytes_handed),
+        hop.crossings.to_string(),
+        hop.switches.to_string(),
+        nanos(hop.cpu_ns),
+        nanos(hop.wall_ns),
+    ]
+}

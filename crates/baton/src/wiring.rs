@@ -1,0 +1,356 @@
+//! Every part of a node, put together: the only file that knows them all.
+//!
+//! ```text
+//!   main thread          signals, watching over the other two
+//!   baton-data           Gateway ─▶ Flow ─▶ replicas            one thread, a LocalSet
+//!   baton-control        admin API ─▶ Deployer ─▶ PlaneHandle ─▶ the data thread's inbox
+//! ```
+//!
+//! A panic in one of the threads, a task's included, brings the node down: what is left would only look alive.
+
+mod backend;
+mod figures;
+mod sockets;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use baton_catalog::AppName;
+use baton_control::admin::{self, Api, Bounds, Node};
+use baton_control::{Artifacts, DeployFault, Deployer, Home, Restored, Store, StoreError};
+use baton_flow::{Flow, Options, PlaneHandle, PlaneInbox, plane_channel};
+use baton_gateway::{BindError, Gateway, Limits};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use self::backend::FlowBackend;
+use crate::failure::Failure;
+
+/// How long what is in flight may take when the node goes down.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+const DATA_THREAD: &str = "baton-data";
+const CONTROL_THREAD: &str = "baton-control";
+/// Opens the store; its panics over damaged files are told as errors.
+const STORE_THREAD: &str = "baton-store";
+
+/// How a node is to be started.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) cores: Vec<usize>,
+    pub(crate) receipts: bool,
+    pub(crate) insecure_no_sandbox: bool,
+    /// Stored apps that are not restored, since another version is about to be deployed.
+    pub(crate) except: Vec<AppName>,
+}
+
+/// A node that runs.
+pub(crate) struct Running {
+    pub(crate) gateway: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) token: String,
+    pub(crate) root: PathBuf,
+    pub(crate) restored: Vec<Restored>,
+    /// Told when a client of the admin API asks the node to drain and end.
+    pub(crate) drain: Arc<Notify>,
+    orders: mpsc::Sender<Order>,
+    data: JoinHandle<()>,
+    data_end: oneshot::Receiver<()>,
+    control: JoinHandle<()>,
+    control_stop: oneshot::Sender<()>,
+    /// Locked until the node has ended.
+    home: Home,
+}
+
+/// What the data-plane thread is told.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// Take no new connections, finish what is in flight, end.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// What went wrong in a thread that nobody joins.
+static PANIC: OnceLock<Arc<Panic>> = OnceLock::new();
+
+#[derive(Default)]
+struct Panic {
+    message: Mutex<Option<String>>,
+    told: Notify,
+}
+
+/// Starts every part and restores what is stored.
+pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> {
+    watch_for_panics();
+    let store = open_store(&home)?;
+    let artifacts =
+        Artifacts::open(&home.artifacts()).map_err(|error| Failure::failed(&error, error.hint()))?;
+    let tcp = sockets::tcp(settings.admin)?;
+    let unix = sockets::unix(&home.socket())?;
+    let admin_address = sockets::address(&tcp)?;
+
+    let (plane, inbox) = plane_channel();
+    let (orders, order_inbox) = mpsc::channel(2);
+    let (bound, binding) = sync_channel(1);
+    let (alive, data_end) = oneshot::channel();
+    let root = home.root().to_owned();
+    let Settings { listen, cores, receipts, insecure_no_sandbox, except, .. } = settings;
+    let options = Options { cores, insecure_no_sandbox };
+    let data = spawn(DATA_THREAD, move || {
+        let _alive: oneshot::Sender<()> = alive;
+        data_plane(DataPlane { listen, options, receipts, inbox, orders: order_inbox, bound });
+    })?;
+    let gateway = match binding.recv() {
+        Ok(Ok(address)) => address,
+        Ok(Err(failure)) => return Err(failure),
+        Err(_) => return Err(ended(DATA_THREAD)),
+    };
+
+    let drain = Arc::new(Notify::new());
+    let node = Node {
+        version: env!("CARGO_PKG_VERSION"),
+        gateway,
+        admin: admin_address,
+        home: root.clone(),
+        started: Instant::now(),
+    };
+    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts));
+    let api = Arc::new(Api {
+        plane: Arc::new(plane.clone()),
+        deployer: Arc::new(deployer),
+        token: home.token().to_owned(),
+        node,
+        drain: Arc::clone(&drain),
+        gateway: Some(figures::of(plane)),
+        bounds: Bounds::default(),
+    });
+    let (control_stop, stop) = oneshot::channel();
+    let (restored, restoring) = sync_channel(1);
+    let control = spawn(CONTROL_THREAD, move || {
+        control_plane(ControlPlane { api, tcp, unix, except, restored, stop });
+    })?;
+    let restored = match restoring.recv() {
+        Ok(Ok(restored)) => restored,
+        Ok(Err(failure)) => return Err(failure),
+        Err(_) => return Err(ended(CONTROL_THREAD)),
+    };
+    let token = home.token().to_owned();
+    Ok(Running {
+        gateway,
+        admin: admin_address,
+        token,
+        root,
+        restored,
+        drain,
+        orders,
+        data,
+        data_end,
+        control,
+        control_stop,
+        home,
+    })
+}
+
+impl Running {
+    /// Waits for a part of the node to fail.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        tokio::select! {
+            _ = &mut self.data_end => ended(DATA_THREAD),
+            failure = panicked() => failure,
+        }
+    }
+
+    /// Finishes what is in flight, unless `at_once` completes before, and ends the node.
+    pub(crate) async fn end(mut self, at_once: impl Future<Output = ()>) {
+        // An error here means that the thread has ended already.
+        let _ = self.orders.send(Order::Drain).await;
+        tokio::select! {
+            _ = &mut self.data_end => {}
+            () = at_once => {
+                let _ = self.orders.send(Order::Stop).await;
+                let _ = timeout(Duration::from_secs(3), &mut self.data_end).await;
+            }
+        }
+        let _ = self.control_stop.send(());
+        // The end of the data thread was waited for; one that hangs is ended with the process.
+        if self.data.is_finished() {
+            let _ = self.data.join();
+        }
+        let _ = self.control.join();
+        let _ = std::fs::remove_file(self.home.socket());
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map_err(|error| {
+        Failure::failed(format_args!("cannot start thread {name}: {error}"), "raise the limit of processes")
+    })
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| {
+        Failure::failed(format_args!("cannot start a runtime: {error}"), "raise the limit of open files")
+    })
+}
+
+/// The store, opened where a panic over a damaged file is nobody's but its own.
+fn open_store(home: &Home) -> Result<Store, Failure> {
+    let path = home.state();
+    let file = path.clone();
+    let (sender, receiver) = sync_channel(1);
+    let thread = spawn(STORE_THREAD, move || {
+        // The receiver waits for it.
+        let _ = sender.send(Store::open(&file).and_then(|store| store.all().map(|_| store)));
+    })?;
+    let opened = receiver.recv();
+    let _ = thread.join();
+    Ok(opened.unwrap_or(Err(StoreError::Unintelligible { path }))?)
+}
+
+struct DataPlane {
+    listen: SocketAddr,
+    options: Options,
+    receipts: bool,
+    inbox: PlaneInbox,
+    orders: mpsc::Receiver<Order>,
+    bound: SyncSender<Result<SocketAddr, Failure>>,
+}
+
+/// The data-plane thread, from start to end.
+fn data_plane(plane: DataPlane) {
+    let DataPlane { listen, options, receipts, inbox, mut orders, bound } = plane;
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            let _ = bound.send(Err(failure));
+            return;
+        }
+    };
+    LocalSet::new().block_on(&runtime, async move {
+        let gateway = match Gateway::bind(listen, Limits::default()) {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                let _ = bound.send(Err(not_bound(&error)));
+                return;
+            }
+        };
+        let flow = Flow::new(options);
+        flow.record(receipts);
+        let handle = gateway.handle();
+        figures::publish(handle.clone());
+        tokio::task::spawn_local(inbox.run(flow.clone()));
+        let address = gateway.local_addr();
+        tokio::task::spawn_local(gateway.serve(FlowBackend::new(flow.clone())));
+        let _ = bound.send(Ok(address));
+        // All senders gone means that the main thread is.
+        if matches!(orders.recv().await, Some(Order::Drain)) {
+            let drain = async {
+                handle.drain(DRAIN_TIME).await;
+                flow.begin_drain();
+                let _ = timeout(DRAIN_TIME, flow.drained()).await;
+            };
+            tokio::select! {
+                () = drain => {}
+                _ = orders.recv() => {}
+            }
+        }
+        flow.stop().await;
+        figures::withdraw();
+    });
+}
+
+fn not_bound(error: &BindError) -> Failure {
+    let text = error.to_string();
+    let (what, hint) = text.split_once(": ").unwrap_or((&text, ""));
+    Failure::failed(what, hint)
+}
+
+struct ControlPlane {
+    api: Arc<Api>,
+    tcp: std::net::TcpListener,
+    unix: std::os::unix::net::UnixListener,
+    except: Vec<AppName>,
+    restored: SyncSender<Result<Vec<Restored>, Failure>>,
+    stop: oneshot::Receiver<()>,
+}
+
+/// The control thread, from start to end.
+fn control_plane(control: ControlPlane) {
+    let ControlPlane { api, tcp, unix, except, restored, stop } = control;
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            let _ = restored.send(Err(failure));
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        let listeners = tokio::net::TcpListener::from_std(tcp)
+            .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
+        let (tcp, unix) = match listeners {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                let failure = Failure::failed(format_args!("cannot serve the admin API: {error}"), "");
+                let _ = restored.send(Err(failure));
+                return;
+            }
+        };
+        tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
+        tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
+        let result = api.deployer.restore(&except).await;
+        let _ = restored.send(result.map_err(|fault: DeployFault| Failure::failed(fault, "")));
+        let _ = stop.await;
+    });
+    // A file that is being written or hashed is not worth waiting for.
+    runtime.shutdown_background();
+}
+
+fn ended(thread: &str) -> Failure {
+    let told =
+        PANIC.get().and_then(|panic| panic.message.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    let message = told.unwrap_or_else(|| format!("the node's thread {thread} has ended"));
+    Failure::failed(message, "this is a bug in Baton: report it with the output above")
+}
+
+async fn panicked() -> Failure {
+    match PANIC.get() {
+        Some(panic) => panic.told.notified().await,
+        None => std::future::pending().await,
+    }
+    ended("?")
+}
+
+/// Notes the first panic of the node's own threads, whichever task it was in.
+fn watch_for_panics() {
+    let panic = Arc::clone(PANIC.get_or_init(Arc::default));
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or_default();
+        if name == STORE_THREAD {
+            return;
+        }
+        default(info);
+        if name == DATA_THREAD || name == CONTROL_THREAD {
+            let mut message = panic.message.lock().unwrap_or_else(PoisonError::into_inner);
+            message.get_or_insert_with(|| format!("the node's thread {name} panicked: {info}"));
+            panic.told.notify_one();
+        }
+    }));
+}
+
+/// The plane's handle is all that other threads have of the data plane.
+const _: fn(&PlaneHandle) = |handle| {
+    fn can_be_sent(_: &(impl Send + Sync)) {}
+    can_be_sent(handle);
+};
