@@ -23,7 +23,7 @@ pub enum Kind {
     Reply = 2,
     /// Node to replica: buffers for the replica's stash, packed as handle and generation pairs.
     Grant = 3,
-    /// Replica to node: the buffer in `body` is not needed any more.
+    /// Replica to node: capabilities that are not needed any more, packed like a grant.
     Free = 4,
     /// Replica to node: one buffer of `body.len` bytes, answered by a [`Kind::Grant`] with the same tag.
     Alloc = 5,
@@ -207,23 +207,23 @@ impl Descriptor {
     }
 }
 
-/// Handle and generation pairs that one [`Kind::Grant`] can carry.
-pub const GRANTS_PER_DESCRIPTOR: usize = 7;
+/// Handle and generation pairs that one [`Kind::Grant`] or [`Kind::Free`] can carry.
+pub const PAIRS_PER_DESCRIPTOR: usize = 7;
 
-/// Packs up to [`GRANTS_PER_DESCRIPTOR`] `(handle, generation)` pairs into the words of a grant; the rest is [`NONE`].
+/// Packs up to [`PAIRS_PER_DESCRIPTOR`] `(handle, generation)` pairs into the words of a descriptor; the rest is [`NONE`].
 #[must_use]
-pub fn pack_grants(tag: u32, pairs: &[(u32, u32)]) -> [u64; DESCRIPTOR_WORDS] {
+pub fn pack_pairs(kind: Kind, tag: u32, pairs: &[(u32, u32)]) -> [u64; DESCRIPTOR_WORDS] {
     let mut words = [u64::from(NONE); DESCRIPTOR_WORDS];
     let [first, rest @ ..] = &mut words;
-    *first = Kind::Grant as u64 | u64::from(tag) << 32;
+    *first = kind as u64 | u64::from(tag) << 32;
     for (word, (handle, generation)) in rest.iter_mut().zip(pairs) {
         *word = u64::from(*handle) | u64::from(*generation) << 32;
     }
     words
 }
 
-/// The `(handle, generation)` pairs of a grant.
-pub fn unpack_grants(descriptor: &Descriptor) -> impl Iterator<Item = (u32, u32)> + use<> {
+/// The `(handle, generation)` pairs of a descriptor that was packed by [`pack_pairs`].
+pub fn unpack_pairs(descriptor: &Descriptor) -> impl Iterator<Item = (u32, u32)> + use<> {
     let [_, rest @ ..] = descriptor.to_words();
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word are taken apart")]
     rest.into_iter().map(|word| (word as u32, (word >> 32) as u32)).filter(|(handle, _)| *handle != NONE)
@@ -323,11 +323,11 @@ mod tests {
     #[test]
     fn grants_carry_seven_pairs() {
         let pairs = [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14)];
-        let descriptor = Descriptor::from_words(pack_grants(42, &pairs));
+        let descriptor = Descriptor::from_words(pack_pairs(Kind::Grant, 42, &pairs));
         assert_eq!((descriptor.kind, descriptor.tag), (Kind::Grant as u8, 42));
-        assert!(unpack_grants(&descriptor).eq(pairs));
-        let few = Descriptor::from_words(pack_grants(0, &pairs[..2]));
-        assert!(unpack_grants(&few).eq(pairs[..2].iter().copied()));
+        assert!(unpack_pairs(&descriptor).eq(pairs));
+        let few = Descriptor::from_words(pack_pairs(Kind::Free, 0, &pairs[..2]));
+        assert!(unpack_pairs(&few).eq(pairs[..2].iter().copied()));
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub mod head;
 pub mod limits;
 pub mod rights;
 
-pub use rights::Rights;
 pub use descriptor::{Descriptor, Extent, Flags, HeadExtent, Kind, NONE};
+pub use rights::Rights;
 
 /// Version of all layouts in this crate. Node and guest refuse each other when it differs.
 pub const ABI_VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use baton_abi::descriptor::{GRANTS_PER_DESCRIPTOR, HopCost, pack_grants};
+use baton_abi::descriptor::{HopCost, PAIRS_PER_DESCRIPTOR, pack_pairs, unpack_pairs};
 use baton_abi::limits::BAD_DESCRIPTORS_MAX;
 use baton_abi::{Descriptor, Extent, Flags, Kind, NONE};
 use baton_pool::capability::Handle;
@@ -19,7 +19,7 @@ use crate::slots::{Met, RawReply, Slots};
 /// Descriptors that one pump takes before others get their turn.
 const PUMP_MAX: u32 = 256;
 /// Buffers that one refill may ask for.
-const REFILL_MAX: u16 = 64;
+const REFILL_MAX: u16 = 128;
 
 /// Where a replica is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,10 +158,14 @@ impl Replica {
     /// Acts on one allegation. `false` if it does not bear checking.
     fn take(self: &Rc<Self>, app: &Rc<App>, descriptor: &Descriptor) -> bool {
         let body = descriptor.body;
-        let handle = Handle { index: body.handle, generation: body.generation };
         match Kind::from_u8(descriptor.kind) {
             Some(Kind::Reply) => self.take_reply(app, descriptor),
-            Some(Kind::Free) => app.pool.borrow_mut().free_by(handle, self.holder).is_ok(),
+            Some(Kind::Free) => {
+                let mut pool = app.pool.borrow_mut();
+                unpack_pairs(descriptor)
+                    .map(|(index, generation)| pool.free_by(Handle { index, generation }, self.holder))
+                    .fold(true, |all_good, freed| all_good & freed.is_ok())
+            }
             Some(Kind::Alloc) => self.grant_one(app, descriptor.tag, body.len),
             Some(Kind::Refill) => self.refill(app, descriptor.code, body.len),
             Some(Kind::Receipt) => {
@@ -175,7 +179,7 @@ impl Replica {
     fn grant_one(self: &Rc<Self>, app: &Rc<App>, tag: u32, len: u64) -> bool {
         let granted = app.pool.borrow_mut().grant(len, self.holder);
         let words = match granted {
-            Ok(handle) => pack_grants(tag, &[(handle.index, handle.generation)]),
+            Ok(handle) => pack_pairs(Kind::Grant, tag, &[(handle.index, handle.generation)]),
             Err(_) => {
                 app.pool_full.set(app.pool_full.get() + 1);
                 Descriptor { tag, flags: Flags::REFUSED, ..Descriptor::new(Kind::Grant) }.to_words()
@@ -199,7 +203,7 @@ impl Replica {
             return self
                 .push(Descriptor { code, flags: Flags::REFUSED, ..Descriptor::new(Kind::Grant) }.to_words());
         }
-        pairs.chunks(GRANTS_PER_DESCRIPTOR).all(|chunk| self.push(pack_grants(0, chunk)))
+        pairs.chunks(PAIRS_PER_DESCRIPTOR).all(|chunk| self.push(pack_pairs(Kind::Grant, 0, chunk)))
     }
 
     fn take_reply(self: &Rc<Self>, app: &Rc<App>, descriptor: &Descriptor) -> bool {

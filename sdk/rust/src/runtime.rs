@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use baton_abi::boot::{Message, PoolAccess};
-use baton_abi::descriptor::unpack_grants;
-use baton_abi::{Descriptor, Extent, Flags, Kind as Message64, Rights};
+use baton_abi::descriptor::{PAIRS_PER_DESCRIPTOR, pack_pairs, unpack_pairs};
+use baton_abi::{Descriptor, Extent, Flags, Kind as Message64, NONE, Rights};
 use baton_pool::bell::Bell;
 use baton_pool::capability::{Handle, Hold, State};
 use baton_pool::ledger::{class_bytes, class_of, class_of_capacity};
@@ -197,7 +197,7 @@ impl Runtime {
         // Frozen buffers may have readers, and large ones are the node's to recycle.
         let class = class_of_capacity(capacity).filter(|_| rights == Rights::ALL);
         let Some(class) = class else {
-            self.free_at_node(handle);
+            self.free_at_node(&[handle]);
             return;
         };
         let moved = self.memory.table.transfer(handle, Hold::held(holder), Hold::new(State::Stashed, holder));
@@ -205,14 +205,17 @@ impl Runtime {
             return;
         }
         let surplus = self.stash.borrow_mut().put(class, handle);
-        for handle in surplus {
-            self.free_at_node(handle);
-        }
+        self.free_at_node(&surplus);
     }
 
-    fn free_at_node(&self, handle: Handle) {
-        let body = Extent { handle: handle.index, generation: handle.generation, ..Extent::EMPTY };
-        self.push_link(&Descriptor { body, ..Descriptor::new(Message64::Free) });
+    fn free_at_node(&self, handles: &[Handle]) {
+        for some in handles.chunks(PAIRS_PER_DESCRIPTOR) {
+            let mut pairs = [(NONE, 0); PAIRS_PER_DESCRIPTOR];
+            for (pair, handle) in pairs.iter_mut().zip(some) {
+                *pair = (handle.index, handle.generation);
+            }
+            self.push_link(&Descriptor::from_words(pack_pairs(Message64::Free, 0, &pairs)));
+        }
     }
 
     /// Gives up a capability that was shared with this replica.
@@ -227,7 +230,7 @@ impl Runtime {
         // Whoever owns the buffer sees that on its own, unless it has no owner any more.
         let root = slot.and_then(|slot| table.look(slot));
         if root.is_some_and(|root| root.hold.state == State::Orphan) {
-            self.free_at_node(handle);
+            self.free_at_node(&[handle]);
         }
     }
 
@@ -299,7 +302,7 @@ impl Runtime {
             }
             return;
         }
-        let mut pairs = unpack_grants(descriptor);
+        let mut pairs = unpack_pairs(descriptor);
         if descriptor.tag != 0 {
             let first = pairs.next().map(|(index, generation)| Handle { index, generation });
             self.granted.set(Some(first));

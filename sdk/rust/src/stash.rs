@@ -5,9 +5,9 @@ use baton_pool::capability::Handle;
 use baton_pool::ledger::class_bytes;
 
 /// Part of the pool that one class of one stash may take, as a divisor.
-const POOL_SHARE: u64 = 1024;
+const POOL_SHARE: u64 = 4096;
 /// Buffers that one refill asks for, at most.
-const BATCH_MAX: u64 = 32;
+const BATCH_MAX: u64 = 128;
 
 /// Empty buffers by size class, last in, first out.
 pub(crate) struct Stash {
