@@ -1,4 +1,7 @@
-//! Executables by content: `$BATON_HOME/artifacts/<blake3>`, mode 0500.
+//! Executables by content: `$BATON_HOME/artifacts/<blake3>`.
+//!
+//! Files are mode 0555 in a directory of mode 0700: a node that runs as root starts functions as nobody, who must be
+//! able to execute the descriptor that the node opens, and cannot get at the file by its name.
 //!
 //! A file gets its name only when it is complete, checked and on the disk. It is checked again before use, since
 //! a disk may change what it holds. Files that no deployment names are swept; those that were uploaded a short
@@ -20,6 +23,8 @@ use crate::limits::{ARTIFACT_BYTES_MAX, UPLOAD_KEPT, UPLOADS_WAITING_MAX};
 
 /// Marks files that are not complete.
 const INCOMING: &str = ".incoming-";
+
+const MODE: u32 = 0o555;
 
 /// The BLAKE3 hash of an artifact; 64 hexadecimal digits as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -311,7 +316,7 @@ impl Incoming {
         }
         let target = self.artifacts.path(&self.hash);
         let io = |source| ArtifactError::io(&target, source);
-        self.file.set_permissions(Permissions::from_mode(0o500)).map_err(io)?;
+        self.file.set_permissions(Permissions::from_mode(MODE)).map_err(io)?;
         self.file.sync_all().map_err(io)?;
         self.artifacts.keep(self.hash);
         fs::rename(&self.path, &target).map_err(io)?;

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -159,7 +161,10 @@ impl Store {
         let opener = move || {
             let mut builder = Database::builder();
             builder.set_cache_size(STORE_CACHE_BYTES);
-            builder.create(&file).map_err(redb::Error::from)
+            let mut options = OpenOptions::new();
+            // Manifests may hold secrets in their environments.
+            let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            builder.create_file(options.open(&file)?).map_err(redb::Error::from)
         };
         Self::open_with(path, Box::new(opener))
     }

@@ -227,7 +227,7 @@ mod tests {
             ("Err(ProgramHeaders)", image(&[])),
             ("Err(ProgramHeaders)", with(54, &[55, 0])),
             ("Err(ProgramHeaders)", with(56, &[0xff, 0xff])),
-            ("Err(ProgramHeaders)", with(32, &[0xff; 8])),
+            ("Err(Truncated)", with(32, &[0xff; 8])),
             ("Err(Truncated)", with(32, &1_000_000_u64.to_le_bytes())),
         ];
         for (expect, bytes) in table {

@@ -23,7 +23,7 @@ fn an_upload_is_there_when_it_is_complete_and_right() {
     let hash = put(&artifacts, b"program");
     assert!(artifacts.contains(&hash));
     let path = artifacts.verified(&hash).unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o500);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
     assert_eq!(put(&artifacts, b"program"), hash, "again");
 
     let other = ArtifactHash::of(b"other");
