@@ -169,12 +169,16 @@ impl Deployer {
         let app = manifest.app.name.clone();
         let stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
         let before = running.get(&app).or_else(|| stored.deployments.get(&app));
-        let version = before.map_or(1, |before| before.version + 1);
-        let wanted = BTreeMap::from([(app.clone(), Deployment { manifest, version, artifacts })]);
+        let mut next = Deployment { manifest, version: 1, artifacts };
+        if let Some(before) = before {
+            next.version = before.version + u64::from(!before.same_as(&next));
+        }
+        let version = next.version;
+        let wanted = BTreeMap::from([(app.clone(), next)]);
         let actual = running.get(&app).map(|now| (app.clone(), now.clone())).into_iter().collect();
         let Some(Step::Start(next)) = plan(&wanted, &actual).into_iter().next() else {
             self.sweep(&running).await;
-            return Ok(Outcome::Unchanged { version: version - 1 });
+            return Ok(Outcome::Unchanged { version });
         };
         let deployed = self.start(&next).await?;
         let row = next.clone();

@@ -186,6 +186,9 @@ async fn a_restart_brings_back_what_ran() {
     let restored = fixture.deployer.restore(&[]).await.unwrap();
     assert!(matches!(restored.as_slice(), [Restored { result: Ok(2), .. }]));
     assert_eq!(fixture.running(), shop(2));
+    // Deployed instead of restored, the same is the same version.
+    let fixture = fixture.restart();
+    assert_eq!(fixture.deploy("shop", b"b").await.unwrap(), Outcome::Running { version: 2, replicas: 1 });
     assert_eq!(fixture.deploy("shop", b"c").await.unwrap(), Outcome::Running { version: 3, replicas: 1 });
 }
 
