@@ -9,27 +9,30 @@
 //! A panic in one of the threads, a task's included, brings the node down: what is left would only look alive.
 
 mod backend;
+mod control;
+mod data;
 mod figures;
+mod panics;
 mod sockets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
-use baton_control::admin::{self, Api, Bounds, Node};
-use baton_control::{Artifacts, DeployFault, Deployer, Home, Restored, Store, StoreError};
-use baton_flow::{Flow, Options, PlaneHandle, PlaneInbox, plane_channel};
-use baton_gateway::{BindError, Gateway, Limits};
+use baton_control::admin::{Api, Bounds, Node};
+use baton_control::{Artifacts, Deployer, Home, Restored, Store, StoreError};
+use baton_flow::{Options, PlaneHandle, plane_channel};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use self::backend::FlowBackend;
+use self::control::{ControlPlane, control_plane};
+use self::data::{DataPlane, data_plane};
+use self::panics::{ended, panicked};
 use crate::failure::Failure;
 
 /// How long what is in flight may take when the node goes down.
@@ -78,18 +81,9 @@ enum Order {
     Stop,
 }
 
-/// What went wrong in a thread that nobody joins.
-static PANIC: OnceLock<Arc<Panic>> = OnceLock::new();
-
-#[derive(Default)]
-struct Panic {
-    message: Mutex<Option<String>>,
-    told: Notify,
-}
-
 /// Starts every part and restores what is stored.
 pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> {
-    watch_for_panics();
+    panics::watch();
     let store = open_store(&home)?;
     let artifacts =
         Artifacts::open(&home.artifacts()).map_err(|error| Failure::failed(&error, error.hint()))?;
@@ -215,138 +209,6 @@ fn open_store(home: &Home) -> Result<Store, Failure> {
     let opened = receiver.recv();
     let _ = thread.join();
     Ok(opened.unwrap_or(Err(StoreError::Unintelligible { path }))?)
-}
-
-struct DataPlane {
-    listen: SocketAddr,
-    options: Options,
-    receipts: bool,
-    inbox: PlaneInbox,
-    orders: mpsc::Receiver<Order>,
-    bound: SyncSender<Result<SocketAddr, Failure>>,
-}
-
-/// The data-plane thread, from start to end.
-fn data_plane(plane: DataPlane) {
-    let DataPlane { listen, options, receipts, inbox, mut orders, bound } = plane;
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(failure) => {
-            let _ = bound.send(Err(failure));
-            return;
-        }
-    };
-    LocalSet::new().block_on(&runtime, async move {
-        let gateway = match Gateway::bind(listen, Limits::default()) {
-            Ok(gateway) => gateway,
-            Err(error) => {
-                let _ = bound.send(Err(not_bound(&error)));
-                return;
-            }
-        };
-        let flow = Flow::new(options);
-        flow.record(receipts);
-        let handle = gateway.handle();
-        figures::publish(handle.clone());
-        tokio::task::spawn_local(inbox.run(flow.clone()));
-        let address = gateway.local_addr();
-        tokio::task::spawn_local(gateway.serve(FlowBackend::new(flow.clone())));
-        let _ = bound.send(Ok(address));
-        // All senders gone means that the main thread is.
-        if matches!(orders.recv().await, Some(Order::Drain)) {
-            let drain = async {
-                handle.drain(DRAIN_TIME).await;
-                flow.begin_drain();
-                let _ = timeout(DRAIN_TIME, flow.drained()).await;
-            };
-            tokio::select! {
-                () = drain => {}
-                _ = orders.recv() => {}
-            }
-        }
-        flow.stop().await;
-        figures::withdraw();
-    });
-}
-
-fn not_bound(error: &BindError) -> Failure {
-    let text = error.to_string();
-    let (what, hint) = text.split_once(": ").unwrap_or((&text, ""));
-    Failure::failed(what, hint)
-}
-
-struct ControlPlane {
-    api: Arc<Api>,
-    tcp: std::net::TcpListener,
-    unix: std::os::unix::net::UnixListener,
-    except: Vec<AppName>,
-    restored: SyncSender<Result<Vec<Restored>, Failure>>,
-    stop: oneshot::Receiver<()>,
-}
-
-/// The control thread, from start to end.
-fn control_plane(control: ControlPlane) {
-    let ControlPlane { api, tcp, unix, except, restored, stop } = control;
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(failure) => {
-            let _ = restored.send(Err(failure));
-            return;
-        }
-    };
-    runtime.block_on(async move {
-        let listeners = tokio::net::TcpListener::from_std(tcp)
-            .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
-        let (tcp, unix) = match listeners {
-            Ok(listeners) => listeners,
-            Err(error) => {
-                let failure = Failure::failed(format_args!("cannot serve the admin API: {error}"), "");
-                let _ = restored.send(Err(failure));
-                return;
-            }
-        };
-        tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
-        tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
-        let result = api.deployer.restore(&except).await;
-        let _ = restored.send(result.map_err(|fault: DeployFault| Failure::failed(fault, "")));
-        let _ = stop.await;
-    });
-    // A file that is being written or hashed is not worth waiting for.
-    runtime.shutdown_background();
-}
-
-fn ended(thread: &str) -> Failure {
-    let told =
-        PANIC.get().and_then(|panic| panic.message.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    let message = told.unwrap_or_else(|| format!("the node's thread {thread} has ended"));
-    Failure::failed(message, "this is a bug in Baton: report it with the output above")
-}
-
-async fn panicked() -> Failure {
-    match PANIC.get() {
-        Some(panic) => panic.told.notified().await,
-        None => std::future::pending().await,
-    }
-    ended("?")
-}
-
-/// Notes the first panic of the node's own threads, whichever task it was in.
-fn watch_for_panics() {
-    let panic = Arc::clone(PANIC.get_or_init(Arc::default));
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let thread = thread::current();
-        let name = thread.name().unwrap_or_default();
-        if name == STORE_THREAD {
-            return;
-        }
-        default(info);
-        if name == DATA_THREAD || name == CONTROL_THREAD {
-            let mut message = panic.message.lock().unwrap_or_else(PoisonError::into_inner);
-            message.get_or_insert_with(|| format!("the node's thread {name} panicked: {info}"));
-            panic.told.notify_one();
-        }
-    }));
 }
 
 /// The plane's handle is all that other threads have of the data plane.

@@ -1,5 +1,7 @@
 //! The binary as a node without apps: start, second node, restart after a kill, graceful end, exit codes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

@@ -1,0 +1,73 @@
+//! The data-plane thread: gateway, flow, and the end of both.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::SyncSender;
+
+use baton_flow::{Flow, Options, PlaneInbox};
+use baton_gateway::{BindError, Gateway, Limits};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use super::backend::FlowBackend;
+use super::{DRAIN_TIME, Order, figures, runtime};
+use crate::failure::Failure;
+
+/// What the thread is given.
+pub(super) struct DataPlane {
+    pub(super) listen: SocketAddr,
+    pub(super) options: Options,
+    pub(super) receipts: bool,
+    pub(super) inbox: PlaneInbox,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) bound: SyncSender<Result<SocketAddr, Failure>>,
+}
+
+/// The data-plane thread, from start to end.
+pub(super) fn data_plane(plane: DataPlane) {
+    let DataPlane { listen, options, receipts, inbox, mut orders, bound } = plane;
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            let _ = bound.send(Err(failure));
+            return;
+        }
+    };
+    LocalSet::new().block_on(&runtime, async move {
+        let gateway = match Gateway::bind(listen, Limits::default()) {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                let _ = bound.send(Err(not_bound(&error)));
+                return;
+            }
+        };
+        let flow = Flow::new(options);
+        flow.record(receipts);
+        let handle = gateway.handle();
+        figures::publish(handle.clone());
+        tokio::task::spawn_local(inbox.run(flow.clone()));
+        let address = gateway.local_addr();
+        tokio::task::spawn_local(gateway.serve(FlowBackend::new(flow.clone())));
+        let _ = bound.send(Ok(address));
+        // All senders gone means that the main thread is.
+        if matches!(orders.recv().await, Some(Order::Drain)) {
+            let drain = async {
+                handle.drain(DRAIN_TIME).await;
+                flow.begin_drain();
+                let _ = timeout(DRAIN_TIME, flow.drained()).await;
+            };
+            tokio::select! {
+                () = drain => {}
+                _ = orders.recv() => {}
+            }
+        }
+        flow.stop().await;
+        figures::withdraw();
+    });
+}
+
+fn not_bound(error: &BindError) -> Failure {
+    let text = error.to_string();
+    let (what, hint) = text.split_once(": ").unwrap_or((&text, ""));
+    Failure::failed(what, hint)
+}
