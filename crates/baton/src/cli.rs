@@ -123,8 +123,8 @@ pub(crate) struct NodeArgs {
     /// The gateway's address [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
-    /// The admin API's address [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDR")]
+    /// The admin API's address, on loopback [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR", value_parser = loopback)]
     pub(crate) admin: Option<SocketAddr>,
     /// Cores for the node and its replicas, such as 0 or 0,2-3
     #[arg(long, value_name = "LIST")]
@@ -143,6 +143,16 @@ pub(crate) struct NodeArgs {
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 const GATEWAY_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 8081;
+
+/// Its token would cross a network unencrypted.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|error| format!("{error}: write IP:PORT"))?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err("the admin API listens on loopback only; reach it from elsewhere through a tunnel such as ssh -L"
+        .to_owned())
+}
 
 impl NodeArgs {
     pub(crate) fn gateway_address(&self) -> SocketAddr {

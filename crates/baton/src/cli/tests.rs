@@ -60,6 +60,8 @@ fn contradictions_and_unknown_words_are_bad_usage() {
     refused("up --port 1 --listen 127.0.0.1:2");
     refused("up --watch --no-build");
     refused("up --cores 1-");
+    refused("up --admin 0.0.0.0:8081");
+    refused("up --admin localhost");
     refused("invoke shop");
     refused("invoke shop/");
     refused("logs a/b/c");

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use baton_flow::{InvokeError, PlaneGone};
+use baton_flow::{DeployError, InvokeError, PlaneGone};
 
 use crate::artifacts::ArtifactError;
 use crate::deploy::DeployFault;
@@ -87,6 +87,12 @@ impl From<DeployFault> for Fault {
             DeployFault::Artifact { source, .. } => {
                 Self { body: Self::body(text, source.hint()), ..source.into() }
             }
+            DeployFault::Refused(DeployError::Routes { .. }) => Self::new(
+                StatusCode::CONFLICT,
+                text,
+                "change the path, remove the other app (`baton rm APP` while a node runs, `baton ps` lists them), or \
+                 keep other apps in another BATON_HOME",
+            ),
             DeployFault::Refused(_) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 text,
