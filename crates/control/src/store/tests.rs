@@ -63,7 +63,11 @@ fn a_killed_process_leaves_a_store_that_opens() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("state.redb");
     let mut last = 0;
-    for round in 0..4 {
+    // On a busy machine a writer may be killed before its first row: then there are more rounds.
+    for round in 0..40 {
+        if round >= 4 && last > 0 {
+            break;
+        }
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::tests::a_killed_process_leaves_a_store_that_opens", "--nocapture"])
             .env(CHILD, &file)
