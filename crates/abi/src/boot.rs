@@ -49,8 +49,6 @@ pub struct Hello {
     pub ring_entries: u32,
     /// Requests that may run at the same time.
     pub concurrency: u32,
-    /// Calls that may wait for credit on each edge.
-    pub queue_max: u32,
 }
 
 /// A direct road to or from another replica. Descriptors, in order: the edge's rings, the peer's bell.
@@ -64,6 +62,8 @@ pub struct Edge {
     pub is_caller: bool,
     /// Descriptors in each ring.
     pub ring_entries: u32,
+    /// Calls that may wait for credit on this edge.
+    pub queue_max: u32,
     /// Name of the callee's function for the caller, of the caller's for the callee.
     pub name: Name,
 }
@@ -156,14 +156,14 @@ impl Message {
                 .u32(hello.slots)
                 .u32(hello.derived_base)
                 .u32(hello.ring_entries)
-                .u32(hello.concurrency)
-                .u32(hello.queue_max),
+                .u32(hello.concurrency),
             Message::Edge(edge) => writer
                 .u32(EDGE)
                 .u32(u32::from(edge.id))
                 .u32(u32::from(edge.peer))
                 .u32(u32::from(edge.is_caller))
                 .u32(edge.ring_entries)
+                .u32(edge.queue_max)
                 .put(&[edge.name.len])
                 .put(&edge.name.bytes),
         }
@@ -189,13 +189,13 @@ impl Message {
                 derived_base: reader.u32()?,
                 ring_entries: reader.u32()?,
                 concurrency: reader.u32()?,
-                queue_max: reader.u32()?,
             })),
             EDGE => Some(Message::Edge(Edge {
                 id: reader.u16()?,
                 peer: reader.u16()?,
                 is_caller: reader.u32()? != 0,
                 ring_entries: reader.u32()?,
+                queue_max: reader.u32()?,
                 name: {
                     let [len] = reader.array()?;
                     Name { len, bytes: reader.array()? }
@@ -221,11 +221,11 @@ mod tests {
             derived_base: 4096,
             ring_entries: 256,
             concurrency: 3,
-            queue_max: 9,
         });
         assert_eq!(Message::decode(&hello.encode()), Some(hello));
         let name = Name::new("checkout").unwrap();
-        let edge = Message::Edge(Edge { id: 3, peer: 4, is_caller: true, ring_entries: 64, name });
+        let edge =
+            Message::Edge(Edge { id: 3, peer: 4, is_caller: true, ring_entries: 64, queue_max: 9, name });
         assert_eq!(Message::decode(&edge.encode()), Some(edge));
         assert_eq!(name.as_str(), "checkout");
     }

@@ -110,11 +110,13 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
     let mut edges = app.edges.borrow_mut();
     let id = edges.next_id();
     let named = |index: usize| Name::new(app.function_name(index)).ok_or("a function's name is too long");
+    let queue_max = app.functions.get(callee.function).map_or(0, |state| state.spec.scale.queue);
     let edge = |is_caller: bool, peer: &Replica, name| Edge {
         id,
         peer: peer.holder,
         is_caller,
         ring_entries: entries,
+        queue_max,
         name,
     };
     let (to_caller, to_callee) =

@@ -85,7 +85,6 @@ fn start(app: &Rc<App>, function: usize, place: usize) -> Result<Rc<Replica>, St
         derived_base: pool.derived_base(arena),
         ring_entries: ring_entries_for(state.spec.scale.concurrency.saturating_mul(2).saturating_add(128)),
         concurrency: state.spec.scale.concurrency,
-        queue_max: state.spec.scale.queue,
     };
     let core = home_core(app.index, place, &cores);
     let name = format!("{}-{}", app.name, state.name);

@@ -173,7 +173,10 @@ fn write_reply<R: Reply>(reply: R, asked: &Asked, to: &mut HeaderMap) -> Result<
     }
     let invocation = reply.invocation();
     if invocation != 0 {
-        to.insert("x-baton-invocation", HeaderValue::from(invocation));
+        // As receipts, logs and the CLI write it.
+        if let Ok(name) = HeaderValue::try_from(format!("{invocation:016x}")) {
+            to.insert("x-baton-invocation", name);
+        }
     }
     let body = reply.into_body();
     if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {

@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
 use crate::capability::Kind;
+use crate::edge::Parked;
 use crate::error::Error;
 use crate::message::Accepted;
 use crate::runtime::Runtime;
@@ -203,7 +204,7 @@ impl<'a> IntoFuture for Call<'a> {
     type IntoFuture = CallFuture<'a>;
 
     fn into_future(self) -> CallFuture<'a> {
-        CallFuture { runtime: Rc::clone(&self.runtime), state: State::Fresh(Some(self)) }
+        CallFuture { runtime: Rc::clone(&self.runtime), state: State::Fresh(Some(self)), parked: None }
     }
 }
 
@@ -217,6 +218,7 @@ enum State<'a> {
 pub struct CallFuture<'a> {
     runtime: Rc<Runtime>,
     state: State<'a>,
+    parked: Option<Parked>,
 }
 
 impl Future for CallFuture<'_> {
@@ -227,7 +229,7 @@ impl Future for CallFuture<'_> {
         if let State::Fresh(call) = &mut this.state {
             let function = call.as_ref().map(|call| call.function).unwrap_or_default();
             // Without credit the payload stays here, untouched, until an answer frees some.
-            let road = match this.runtime.choose_road(function, context.waker()) {
+            let road = match this.runtime.choose_road(function, context.waker(), &mut this.parked) {
                 Ok(Some(road)) => road,
                 Ok(None) => return Poll::Pending,
                 Err(error) => {
@@ -235,6 +237,7 @@ impl Future for CallFuture<'_> {
                     return Poll::Ready(Err(error));
                 }
             };
+            this.parked = None;
             let Some(call) = call.take() else { return Poll::Pending };
             match this.runtime.start_call(road, call.payload, call.operation, call.timeout) {
                 Ok(tag) => this.state = State::Sent(tag),
@@ -255,8 +258,14 @@ impl Future for CallFuture<'_> {
 
 impl Drop for CallFuture<'_> {
     fn drop(&mut self) {
-        if let State::Sent(tag) = self.state {
-            self.runtime.abandon_call(tag);
+        match self.state {
+            State::Sent(tag) => self.runtime.abandon_call(tag),
+            State::Fresh(_) => {
+                if let Some(parked) = self.parked.take() {
+                    self.runtime.unpark(parked);
+                }
+            }
+            State::Done => {}
         }
     }
 }

@@ -25,8 +25,19 @@ pub(crate) struct Road {
     pub(crate) outstanding: u32,
     /// Most of them at a time: half the ring, so that cancellations always fit.
     pub(crate) credits: u32,
+    /// Calls that may wait for credit.
+    pub(crate) queue_max: u32,
     /// Calls that wait for credit.
-    pub(crate) waiting: VecDeque<Waker>,
+    pub(crate) waiting: VecDeque<(u64, Waker)>,
+    /// Numbers those calls.
+    pub(crate) last_parked: u64,
+}
+
+/// A call that waits for credit, so that it waits only once however often it is polled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parked {
+    pub(crate) road: usize,
+    pub(crate) number: u64,
 }
 
 impl Road {
@@ -45,7 +56,9 @@ impl Road {
             dead: false,
             outstanding: 0,
             credits: edge.ring_entries / 2,
+            queue_max: edge.queue_max,
             waiting: VecDeque::new(),
+            last_parked: 0,
         })
     }
 

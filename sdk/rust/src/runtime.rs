@@ -57,7 +57,6 @@ pub(crate) struct Runtime {
     control: OwnedFd,
     control_seen: Cell<u32>,
     concurrency: u32,
-    queue_max: u32,
     /// Edges on which this replica calls.
     outgoing: RefCell<Vec<Road>>,
     /// Edges on which it is called.
@@ -87,7 +86,6 @@ impl Runtime {
             control,
             control_seen: Cell::new(1),
             concurrency: hello.concurrency.max(1),
-            queue_max: hello.queue_max,
             outgoing: RefCell::default(),
             incoming: RefCell::default(),
             arrived: RefCell::default(),

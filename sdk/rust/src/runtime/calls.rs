@@ -9,6 +9,7 @@ use baton_pool::capability::{Handle, Hold, State};
 
 use super::Runtime;
 use crate::call::{Payload, Reply};
+use crate::edge::Parked;
 use crate::error::Error;
 use crate::message::{Accepted, accept, send};
 
@@ -113,7 +114,12 @@ impl Calls {
 
 impl Runtime {
     /// The least loaded road to `function` with credit; `None` when the caller must wait (its waker is kept).
-    pub(crate) fn choose_road(&self, function: &str, waker: &Waker) -> Result<Option<usize>, Error> {
+    pub(crate) fn choose_road(
+        &self,
+        function: &str,
+        waker: &Waker,
+        parked: &mut Option<Parked>,
+    ) -> Result<Option<usize>, Error> {
         let mut roads = self.outgoing.borrow_mut();
         let mut known = false;
         let mut best: Option<(usize, u32)> = None;
@@ -137,16 +143,37 @@ impl Runtime {
         match (best, shortest) {
             (Some((index, _)), _) => Ok(Some(index)),
             (None, Some((index, waiting))) => {
-                if waiting as u64 >= u64::from(self.queue_max) {
+                let waits = |parked: &Parked| {
+                    let road = roads.get(parked.road);
+                    road.is_some_and(|road| road.waiting.iter().any(|(number, _)| *number == parked.number))
+                };
+                if parked.as_ref().is_some_and(waits) {
+                    return Ok(None);
+                }
+                let Some(road) = roads.get_mut(index) else { return Ok(None) };
+                if waiting as u64 >= u64::from(road.queue_max) {
                     return Err(Error::Overloaded { function: function() });
                 }
-                if let Some(road) = roads.get_mut(index) {
-                    road.waiting.push_back(waker.clone());
-                }
+                road.last_parked += 1;
+                *parked = Some(Parked { road: index, number: road.last_parked });
+                road.waiting.push_back((road.last_parked, waker.clone()));
                 Ok(None)
             }
             (None, None) if known => Err(Error::Unavailable { function: function() }),
             (None, None) => Err(Error::NoEdge { function: function() }),
+        }
+    }
+
+    /// A call that waited for credit does not any more; the credit that may have woken it goes to the next one.
+    pub(crate) fn unpark(&self, parked: Parked) {
+        let mut roads = self.outgoing.borrow_mut();
+        let Some(road) = roads.get_mut(parked.road) else { return };
+        let before = road.waiting.len();
+        road.waiting.retain(|(number, _)| *number != parked.number);
+        if before == road.waiting.len()
+            && let Some((_, next)) = road.waiting.pop_front()
+        {
+            next.wake();
         }
     }
 
@@ -301,7 +328,7 @@ impl Runtime {
             road.outstanding = road.outstanding.saturating_sub(1);
             road.waiting.pop_front()
         });
-        if let Some(waiter) = waiter {
+        if let Some((_, waiter)) = waiter {
             waiter.wake();
         }
         let accepted = accept(self, descriptor.body, descriptor.head, descriptor.flags, from);
@@ -338,7 +365,7 @@ impl Runtime {
             core::mem::take(&mut road.waiting)
         };
         let function = self.road_name(index);
-        let mut wakers: Vec<Waker> = waiting.into();
+        let mut wakers: Vec<Waker> = waiting.into_iter().map(|(_, waker)| waker).collect();
         let mut lent = Vec::new();
         {
             let mut calls = self.calls.borrow_mut();
