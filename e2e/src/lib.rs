@@ -1,1 +1,29 @@
-//! End-to-end tests of the real binary.
+//! End-to-end tests of the real binary: what they share.
+//!
+//! A test writes an [`App`] (a manifest beside the guest program of `guests/`), starts a [`Node`] with it, which is a
+//! real `baton up` with a state directory and ports of its own, and talks to it as clients do: raw [`http`] over
+//! sockets, and the command line. Everything is bounded in time, and nothing survives its test: a node that is dropped
+//! is killed by its number, and its replicas die with it.
+#![forbid(unsafe_code)]
+
+mod app;
+pub mod http;
+mod machine;
+mod node;
+pub mod process;
+
+pub use app::App;
+pub use http::{Client, Response};
+pub use machine::{baton, sandboxed, source_root};
+pub use node::{Finished, Node, cli, wait_until};
+
+/// Ends the test loudly where this machine cannot run functions in a sandbox.
+#[macro_export]
+macro_rules! need_sandbox {
+    () => {
+        if !$crate::sandboxed() {
+            eprintln!("SKIP: {}: this machine cannot isolate processes; `baton doctor` says why", module_path!());
+            return;
+        }
+    };
+}

@@ -1,0 +1,125 @@
+//! Functions that call others. `NEXT` in the environment names whom, separated by commas.
+//!
+//! The first step takes what to do from the query, and tells the next ones by the operation.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use baton::{Context, Error, Request, Response, Shared};
+
+const MOVE: u16 = 1;
+const LEND: u16 = 2;
+const SHARE: u16 = 3;
+const FAIL: u16 = 4;
+const LEND_AND_ECHO: u16 = 5;
+const STALL: u16 = 6;
+const LEND_AND_STALL: u16 = 7;
+const DIE: u16 = 8;
+const SPIN: u16 = 9;
+const REFUSE: u16 = 10;
+const UNDECLARED: u16 = 11;
+
+/// How long a stalled step stands still.
+const STALL_TIME: Duration = Duration::from_millis(1500);
+
+fn operation(request: &Request) -> u16 {
+    match request.query() {
+        Some("move") => MOVE,
+        Some("lend") => LEND,
+        Some("share") => SHARE,
+        Some("fail") => FAIL,
+        Some("lend-and-echo") => LEND_AND_ECHO,
+        Some("stall") => STALL,
+        Some("lend-and-stall") => LEND_AND_STALL,
+        Some("die") => DIE,
+        Some("spin") => SPIN,
+        Some("refuse") => REFUSE,
+        Some("undeclared") => UNDECLARED,
+        _ if request.operation() == 0 => MOVE,
+        _ => request.operation(),
+    }
+}
+
+fn next() -> String {
+    std::env::var("NEXT").unwrap_or_default()
+}
+
+/// Hands the payload to the next step and answers with what that answers.
+pub(crate) async fn relay(ctx: Context, request: Request) -> Result<Response, Error> {
+    let (operation, next) = (operation(&request), next());
+    if operation == UNDECLARED {
+        ctx.call("nobody", ()).await?;
+    }
+    if request.body().is_empty() {
+        let reply = ctx.call(&next, ()).operation(operation).await?;
+        return Ok(Response::ok(reply.into_body()?));
+    }
+    let body = request.into_body()?;
+    let reply = match operation {
+        LEND | LEND_AND_ECHO | LEND_AND_STALL => ctx.call(&next, &body).operation(operation).await?,
+        SHARE => ctx.call(&next, body.into_shared()?).operation(operation).await?,
+        _ => ctx.call(&next, body).operation(operation).await?,
+    };
+    let status = reply.status();
+    Ok(Response::ok(reply.into_body()?).status(status))
+}
+
+/// Ends a chain.
+pub(crate) async fn last(ctx: Context, request: Request) -> Result<Response, Error> {
+    match operation(&request) {
+        FAIL => return Err(Error::new(500, "the shelf is empty")),
+        REFUSE => return Err(Error::new(422, "that is no order")),
+        STALL | LEND_AND_STALL => std::thread::sleep(STALL_TIME),
+        DIE => std::process::abort(),
+        SPIN => crate::unruly::spin(),
+        LEND | SHARE => {
+            let mut answer = ctx.alloc(32)?;
+            answer.extend_from_slice(request.body().len().to_string().as_bytes())?;
+            return Ok(Response::ok(answer));
+        }
+        _ => {}
+    }
+    if request.body().is_empty() {
+        return Ok(Response::ok("nothing"));
+    }
+    Ok(Response::ok(request.into_body()?))
+}
+
+/// Shares the payload with every function in `NEXT` at once and joins their answers with `+`.
+pub(crate) async fn fan(ctx: Context, request: Request) -> Result<Response, Error> {
+    let names = next();
+    let shared = request.into_body()?.into_shared()?;
+    let calls = names.split(',').map(|name| ctx.call(name, &shared).operation(SHARE));
+    let mut answer = ctx.alloc(256)?;
+    for (place, reply) in ctx.join(calls.collect::<Vec<_>>()).await.into_iter().enumerate() {
+        if place > 0 {
+            answer.extend_from_slice(b"+")?;
+        }
+        answer.extend_from_slice(reply?.body())?;
+    }
+    Ok(Response::ok(answer))
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Shared>> = const { RefCell::new(None) };
+}
+
+/// Keeps a frozen payload between requests, answers with it, revokes it.
+pub(crate) async fn sharer(_ctx: Context, request: Request) -> Result<Response, Error> {
+    match request.path() {
+        "/keep" => {
+            let shared = request.into_body()?.into_shared()?;
+            KEPT.set(Some(shared));
+            Ok(Response::ok("kept"))
+        }
+        "/read" => match KEPT.with_borrow(Clone::clone) {
+            Some(shared) => Ok(Response::ok(shared)),
+            None => Err(Error::new(404, "nothing is kept")),
+        },
+        "/forget" => {
+            KEPT.set(None);
+            Ok(Response::ok("gone"))
+        }
+        _ => Err(Error::new(404, "keep, read, forget")),
+    }
+}

@@ -1,0 +1,36 @@
+//! One program, many functions: the first argument, from the manifest's `args`, says which one it is.
+
+mod chain;
+mod plain;
+mod sandbox;
+mod unruly;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let behaviour = std::env::args().nth(1).unwrap_or_default();
+    match behaviour.as_str() {
+        "hello" => baton::serve(plain::hello),
+        "echo" => baton::serve(plain::echo),
+        "inspect" => baton::serve(plain::inspect),
+        "version" => baton::serve(plain::version),
+        "inline" => baton::serve(plain::inline),
+        "relay" => baton::serve(chain::relay),
+        "last" => baton::serve(chain::last),
+        "fan" => baton::serve(chain::fan),
+        "sharer" => baton::serve(chain::sharer),
+        "sleeper" => baton::serve(unruly::sleeper),
+        "crasher" => baton::serve(unruly::crasher),
+        "spinner" => baton::serve(unruly::spinner),
+        "hog" => baton::serve(unruly::hog),
+        "sandbox" => baton::serve(sandbox::report),
+        "stillborn" => {
+            eprintln!("stillborn on purpose");
+            ExitCode::from(7)
+        }
+        other => {
+            eprintln!("no such behaviour: {other:?}");
+            ExitCode::from(2)
+        }
+    }
+}

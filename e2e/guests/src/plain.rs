@@ -1,0 +1,57 @@
+//! Well-behaved functions.
+
+use std::fmt::Write as _;
+
+use baton::{Context, Error, Request, Response};
+
+/// Greets.
+pub(crate) async fn hello(ctx: Context, _request: Request) -> Result<Response, Error> {
+    let mut body = ctx.alloc(64)?;
+    body.extend_from_slice(b"hello, world\n")?;
+    Ok(Response::ok(body).header("content-type", "text/plain"))
+}
+
+/// Answers with the payload that came, moved back.
+pub(crate) async fn echo(_ctx: Context, request: Request) -> Result<Response, Error> {
+    if request.body().is_empty() {
+        return Ok(Response::ok(()));
+    }
+    Ok(Response::ok(request.into_body()?))
+}
+
+/// Says what it sees of the request, a line for each thing.
+pub(crate) async fn inspect(ctx: Context, request: Request) -> Result<Response, Error> {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name}={value}");
+    };
+    line("method", request.method());
+    line("path", request.path());
+    line("query", request.query().unwrap_or("-"));
+    line("name", request.param("name").unwrap_or("-"));
+    line("body", &request.body().len().to_string());
+    line("traceparent", ctx.traceparent().unwrap_or("-"));
+    for (name, value) in request.headers() {
+        line(&format!("header:{name}"), &String::from_utf8_lossy(value));
+    }
+    ctx.log(baton::Level::Info, format_args!("inspected {}", request.path()));
+    Ok(Response::ok(text).status(201).header("x-from-guest", "yes"))
+}
+
+/// Says which version it is, from its environment.
+pub(crate) async fn version(_ctx: Context, _request: Request) -> Result<Response, Error> {
+    Ok(Response::ok(std::env::var("VERSION").unwrap_or_default()))
+}
+
+/// Answers inside the descriptor, or tries what needs the pool.
+pub(crate) async fn inline(ctx: Context, request: Request) -> Result<Response, Error> {
+    match request.path() {
+        "/sum" => {
+            let sum: u64 = request.body().iter().map(|&byte| u64::from(byte)).sum();
+            Ok(Response::ok(sum.to_string()))
+        }
+        "/alloc" => Ok(Response::ok(ctx.alloc(64)?)),
+        "/long" => Ok(Response::ok("more than eight bytes")),
+        _ => Ok(Response::ok("inline")),
+    }
+}

@@ -1,0 +1,77 @@
+//! An app's directory: a manifest and the guest program.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::machine;
+
+/// An app that a test made up. Its directory goes with it.
+#[derive(Debug)]
+pub struct App {
+    directory: TempDir,
+    name: String,
+    pool: String,
+    functions: String,
+    routes: String,
+}
+
+impl App {
+    /// An app without functions, with a pool of 64 MiB.
+    pub fn new(name: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("baton-app-").tempdir().expect("a directory");
+        fs::copy(machine::guest(), directory.path().join("guest")).expect("the guest program is there");
+        let (functions, routes) = Default::default();
+        Self { directory, name: name.to_owned(), pool: "64MiB".to_owned(), functions, routes }
+    }
+
+    /// The pool's size.
+    #[must_use]
+    pub fn pool(mut self, size: &str) -> Self {
+        size.clone_into(&mut self.pool);
+        self
+    }
+
+    /// A function `name` with a behaviour of the guest program, and more lines for its table. It answers
+    /// `/{name}` and everything below it.
+    #[must_use]
+    pub fn function(mut self, name: &str, behaviour: &str, more: &str) -> Self {
+        let _ = write!(
+            self.functions,
+            "\n[functions.{name}]\nartifact = \"guest\"\nisolation = \"process\"\nargs = [\"{behaviour}\"]\n{more}\n"
+        );
+        self.route(&format!("/{name}"), name, "").route(&format!("/{name}/{{name}}"), name, "")
+    }
+
+    /// One more route, with more lines for its table.
+    #[must_use]
+    pub fn route(mut self, path: &str, function: &str, more: &str) -> Self {
+        let _ = write!(
+            self.routes,
+            "\n[[routes]]\npath = \"{path}\"\nfunction = \"{function}\"\n{}\n",
+            if more.is_empty() { "methods = [\"GET\", \"POST\", \"PUT\"]" } else { more }
+        );
+        self
+    }
+
+    /// The directory, its manifest written as it is now.
+    pub fn directory(&self) -> &Path {
+        let Self { name, pool, functions, routes, .. } = self;
+        self.manifest(&format!(
+            "[app]\nname = \"{name}\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"
+        ))
+    }
+
+    /// The directory, with another manifest.
+    pub fn manifest(&self, text: &str) -> &Path {
+        fs::write(self.directory.path().join("baton.toml"), text).expect("the manifest can be written");
+        self.directory.path()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}

@@ -1,0 +1,74 @@
+//! Where things are, and what this machine can do.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+/// The clone's root.
+pub fn source_root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        here.parent().expect("the package lies in the clone").to_owned()
+    })
+}
+
+/// The program under test: `BATON_BIN`, or the release build of this clone.
+pub fn baton() -> PathBuf {
+    let built = || source_root().join("target/release/baton");
+    let path = env::var_os("BATON_BIN").map_or_else(built, PathBuf::from);
+    assert!(path.is_file(), "{} is missing: cargo build --release -p baton", path.display());
+    path
+}
+
+/// Whether functions can be isolated here.
+pub fn sandboxed() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
+        let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+        let settings = machine["isolation"].as_array().expect("doctor lists settings");
+        settings.iter().any(|setting| setting["isolation"] == "process" && setting["available"] == true)
+    })
+}
+
+/// What the guest program is made of.
+const GUEST_SOURCES: [&str; 4] = ["e2e/guests/src", "sdk/rust/src", "crates/abi/src", "crates/pool/src"];
+
+/// The guest program, built if it is missing or older than its sources.
+pub(crate) fn guest() -> &'static Path {
+    static GUEST: OnceLock<PathBuf> = OnceLock::new();
+    GUEST.get_or_init(|| {
+        let workspace = source_root().join("e2e/guests");
+        let program = workspace.join("target/x86_64-unknown-linux-gnu/release/guest");
+        let newest = GUEST_SOURCES.iter().map(|source| newest(&source_root().join(source))).max();
+        if changed(&program) < newest.flatten() {
+            let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            build.args(["build", "--release", "--quiet"]).current_dir(&workspace);
+            let built = build.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS").status();
+            assert!(built.is_ok_and(|status| status.success()), "the guests do not build");
+            // Cargo leaves a program alone whose sources changed in nothing that matters.
+            let now = std::fs::File::open(&program).and_then(|file| file.set_modified(SystemTime::now()));
+            now.expect("the guest program is there");
+        }
+        program
+    })
+}
+
+fn changed(file: &Path) -> Option<SystemTime> {
+    file.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+/// When anything below a directory changed last.
+fn newest(directory: &Path) -> Option<SystemTime> {
+    let entries = directory.read_dir().expect("the guests' sources are there").flatten();
+    let times = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => newest(&path),
+        path => changed(&path),
+    });
+    times.max().flatten()
+}
