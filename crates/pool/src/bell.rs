@@ -28,6 +28,7 @@ pub struct BellLayout {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<BellLayout>() == 64);
 
+// UNSAFETY: promises that a bell may lie in memory that other processes write.
 #[expect(unsafe_code, reason = "marks a structure as made of atomics only")]
 // SAFETY: `repr(C)`, atomics only, every bit pattern is valid.
 unsafe impl SharedLayout for BellLayout {}

@@ -22,181 +22,18 @@
 use baton_abi::Rights;
 
 use crate::ledger::{LedgerError, LedgerView, Place};
-use crate::placed::{Placed, SharedLayout};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::placed::Placed;
+use crate::sync::{Ordering, fence};
+
+mod entry;
+
+pub use entry::{Entry, Handle, Hold, Range, State};
+use entry::{NO_PARENT, Word};
 
 /// The holder number of the node.
 pub const NODE: u16 = 0;
-/// The parent of a root.
-const NO_PARENT: u64 = u64::MAX;
 /// Derivations of derivations that are followed; deeper ones are refused.
 pub const DEPTH_MAX: u32 = 16;
-
-/// One capability.
-#[derive(Debug, Default)]
-#[repr(C, align(64))]
-pub struct Entry {
-    // generation (32) | holder (16) | state (8) | rights (8)
-    word: AtomicU64,
-    offset: AtomicU64,
-    len: AtomicU64,
-    expiry_ns: AtomicU64,
-    parent: AtomicU64,
-    slot: AtomicU32,
-    slot_generation: AtomicU32,
-    invocation: AtomicU64,
-    high_water: AtomicU64,
-}
-
-#[cfg(not(loom))]
-const _: () = assert!(size_of::<Entry>() == 64);
-
-#[expect(unsafe_code, reason = "marks a structure as made of atomics only")]
-// SAFETY: `repr(C)`, atomics only, every bit pattern is valid.
-unsafe impl SharedLayout for Entry {}
-
-/// Where a capability is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// Nobody's.
-    Free = 0,
-    /// In a replica's stash: memory to allocate from, no payload in it.
-    Stashed = 1,
-    /// Held; the holder may use it.
-    Held = 2,
-    /// On the way over an edge; the holder field is the edge's number.
-    InFlight = 3,
-    /// On the way from the replica in the holder field to the node.
-    ToNode = 4,
-    /// On the way from the node to the replica in the holder field.
-    FromNode = 5,
-    /// Derived, and given up by its holder; whoever derived it may recycle the entry.
-    Released = 6,
-    /// Taken away. Every further use is refused.
-    Revoked = 7,
-    /// A root whose owner is gone while derived capabilities live.
-    Orphan = 8,
-}
-
-impl State {
-    const fn from_u8(raw: u8) -> Option<State> {
-        Some(match raw {
-            0 => State::Free,
-            1 => State::Stashed,
-            2 => State::Held,
-            3 => State::InFlight,
-            4 => State::ToNode,
-            5 => State::FromNode,
-            6 => State::Released,
-            7 => State::Revoked,
-            8 => State::Orphan,
-            _ => return None,
-        })
-    }
-
-    /// Whether a capability in this state gives, or will give, someone access.
-    #[must_use]
-    pub const fn is_live(self) -> bool {
-        matches!(self, State::Held | State::InFlight | State::ToNode | State::FromNode)
-    }
-}
-
-/// Who has a capability, and in what state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// The state.
-    pub state: State,
-    /// Holder or edge number, as the state says.
-    pub holder: u16,
-}
-
-impl Hold {
-    /// In the hands of `holder`.
-    #[must_use]
-    pub const fn held(holder: u16) -> Hold {
-        Hold { state: State::Held, holder }
-    }
-
-    /// `holder` in `state`.
-    #[must_use]
-    pub const fn new(state: State, holder: u16) -> Hold {
-        Hold { state, holder }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Word {
-    generation: u32,
-    hold: Hold,
-    rights: Rights,
-}
-
-impl Word {
-    #[inline]
-    const fn pack(self) -> u64 {
-        (self.generation as u64) << 32
-            | (self.hold.holder as u64) << 16
-            | (self.hold.state as u64) << 8
-            | self.rights.0 as u64
-    }
-
-    #[inline]
-    fn unpack(raw: u64) -> Option<Word> {
-        let [rights, state, low, high, g0, g1, g2, g3] = raw.to_le_bytes();
-        Some(Word {
-            generation: u32::from_le_bytes([g0, g1, g2, g3]),
-            hold: Hold { state: State::from_u8(state)?, holder: u16::from_le_bytes([low, high]) },
-            rights: Rights(rights),
-        })
-    }
-}
-
-/// An index and a generation: all that anyone passes around.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Handle {
-    /// Index in the table.
-    pub index: u32,
-    /// Generation of that entry.
-    pub generation: u32,
-}
-
-impl Handle {
-    fn pack(self) -> u64 {
-        u64::from(self.index) << 32 | u64::from(self.generation)
-    }
-
-    fn unpack(raw: u64) -> Option<Handle> {
-        if raw == NO_PARENT {
-            return None;
-        }
-        let [g0, g1, g2, g3, i0, i1, i2, i3] = raw.to_le_bytes();
-        Some(Handle {
-            index: u32::from_le_bytes([i0, i1, i2, i3]),
-            generation: u32::from_le_bytes([g0, g1, g2, g3]),
-        })
-    }
-}
-
-/// A range inside a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// First byte, from the start of the buffer.
-    pub offset: u64,
-    /// Bytes.
-    pub len: u64,
-}
-
-impl Range {
-    /// Whether `other` lies inside this range.
-    #[must_use]
-    pub fn contains(self, other: Range) -> bool {
-        match (self.offset.checked_add(self.len), other.offset.checked_add(other.len)) {
-            (Some(end), Some(other_end)) => other.offset >= self.offset && other_end <= end,
-            _ => false,
-        }
-    }
-}
 
 /// A capability as `baton caps ls` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -600,16 +437,6 @@ impl CapabilityTable {
     /// All capabilities in an index range that are not free.
     pub fn scan(&self, range: core::ops::Range<u32>) -> impl Iterator<Item = Capability> + '_ {
         range.filter_map(|index| self.look(index)).filter(|found| found.hold.state != State::Free)
-    }
-}
-
-impl Entry {
-    fn range(&self) -> Range {
-        Range { offset: self.offset.load(Ordering::Relaxed), len: self.len.load(Ordering::Relaxed) }
-    }
-
-    fn parent(&self) -> Option<Handle> {
-        Handle::unpack(self.parent.load(Ordering::Relaxed))
     }
 }
 

@@ -28,6 +28,7 @@ pub struct LedgerSlot {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<LedgerSlot>() == 32);
 
+// UNSAFETY: promises that a slot may lie in memory that other processes read while the node writes.
 #[expect(unsafe_code, reason = "marks a structure as made of atomics only")]
 // SAFETY: `repr(C)`, atomics only, every bit pattern is valid.
 unsafe impl SharedLayout for LedgerSlot {}

@@ -33,6 +33,7 @@ pub struct Header {
     _rest: [AtomicU32; 14],
 }
 
+// UNSAFETY: promises that a header may lie in memory that other processes write.
 #[expect(unsafe_code, reason = "marks a structure as made of atomics only")]
 // SAFETY: `repr(C)`, atomics only, every bit pattern is valid.
 unsafe impl SharedLayout for Header {}

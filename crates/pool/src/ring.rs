@@ -41,6 +41,7 @@ const _: () = {
     assert!(size_of::<RingSlot>() == 64);
 };
 
+// UNSAFETY: promises that positions and slots may lie in memory that other processes write.
 #[expect(unsafe_code, reason = "marks structures as made of atomics only")]
 mod layouts {
     use super::{Positions, RingSlot, SharedLayout};
