@@ -105,7 +105,10 @@ pub fn start(
     let mut fds: Vec<BorrowedFd<'_>> = mappings.pool.into_iter().collect();
     fds.extend([mappings.ledger, mappings.table, link_fd.as_fd(), replica.bell_fd.as_fd()]);
     fds.push(replica.eventfd.as_fd());
-    replica.say(&Message::Hello(*hello), &fds).map_err(StartError::Descriptors)?;
+    // Counted first: a replica that has read its hello takes for granted that it was counted, and would otherwise wait
+    // for a second message that nobody sent.
+    replica.bell.count_control();
+    replica.send(&Message::Hello(*hello), &fds).map_err(StartError::Descriptors)?;
     Ok((replica, Output { stdout, stderr }))
 }
 
@@ -118,8 +121,16 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), StartError> {
 }
 
 impl ProcessReplica {
-    /// Sends one control message. The socket's buffer holds hundreds; a replica that lets it fill up is stuck.
+    /// Sends one control message, then says so: whoever sees the count finds the message.
     fn say(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        self.send(message, fds)?;
+        self.bell.count_control();
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// Puts a message on the control socket. Its buffer holds hundreds; a replica that lets it fill up is stuck.
+    fn send(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -131,10 +142,8 @@ impl ProcessReplica {
             &[IoSlice::new(&bytes)],
             &mut ancillary,
             SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-        )?;
-        self.bell.count_control();
-        self.bell.ring();
-        Ok(())
+        )
+        .map(drop)
     }
 
     /// Gives the replica one more edge.
