@@ -219,6 +219,21 @@ impl CapabilityTable {
         }
     }
 
+    /// As [`CapabilityTable::transfer`], for a root in the caller's own hands (held or stashed by it): nobody else may
+    /// move that, so a look and a plain store do.
+    ///
+    /// # Errors
+    /// As [`CapabilityTable::transfer`].
+    #[inline]
+    pub fn pass(&self, handle: Handle, from: Hold, to: Hold) -> Result<(), CapabilityError> {
+        let (entry, word) = self.word(handle)?;
+        if word.hold != from {
+            return Err(CapabilityError::NotHeld { index: handle.index, by: word.hold });
+        }
+        entry.word.store(Word { hold: to, ..word }.pack(), Ordering::Release);
+        Ok(())
+    }
+
     /// Gives rights up, for good: `rights` and nothing else stays.
     ///
     /// # Errors

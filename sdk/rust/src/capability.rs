@@ -32,13 +32,13 @@ pub(crate) struct Capability {
 }
 
 impl Capability {
-    /// Hands the capability over: this replica's access ends here, before the receiver's begins.
+    /// Hands an owned capability over: this replica's access ends here, before the receiver's begins.
     pub(crate) fn depart(mut self, range: Range, invocation: u64, to: Hold) -> Result<Handle, Error> {
         let memory = &self.runtime.memory;
         memory.table.describe(self.handle, range, invocation);
         memory
             .table
-            .transfer(self.handle, Hold::held(memory.holder), to)
+            .pass(self.handle, Hold::held(memory.holder), to)
             .map_err(|_| Error::Denied { what: "handing on a payload that was revoked" })?;
         self.armed = false;
         Ok(self.handle)

@@ -1,11 +1,11 @@
 //! Tasks: one a request, all on one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as PollContext, Poll, Wake, Waker};
 
 use crate::error::Error;
@@ -35,28 +35,54 @@ pub(crate) struct Ticket {
     pub(crate) record: bool,
 }
 
+/// Tasks that one replica can have at most: its concurrency, of which the manifest allows as much.
+pub(crate) const TASKS_MAX: u32 = 1024;
+const WORD_BITS: usize = 64;
+
+/// The tasks that can go on, a bit each. Wakers may be called from any thread that the handler starts.
 #[derive(Default)]
-struct ReadyQueue {
-    // Wakers may be called from any thread that the handler starts.
-    slots: Mutex<VecDeque<usize>>,
+struct ReadySet {
+    words: [AtomicU64; TASKS_MAX as usize / WORD_BITS],
+}
+
+impl ReadySet {
+    fn add(&self, slot: usize) {
+        if let Some(word) = self.words.get(slot / WORD_BITS) {
+            word.fetch_or(1 << (slot % WORD_BITS), Ordering::Release);
+        }
+    }
+
+    /// Takes all bits at once: a task that wakes itself again waits for the next round.
+    fn take(&self, mut each: impl FnMut(usize)) {
+        for (index, word) in self.words.iter().enumerate() {
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut bits = word.swap(0, Ordering::Acquire);
+            while bits != 0 {
+                each(index * WORD_BITS + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| word.load(Ordering::Acquire) == 0)
+    }
 }
 
 struct SlotWaker {
     slot: usize,
-    queue: Arc<ReadyQueue>,
+    ready: Arc<ReadySet>,
 }
 
 impl Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.ready.add(self.slot);
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Ok(mut slots) = self.queue.slots.lock()
-            && !slots.contains(&self.slot)
-        {
-            slots.push_back(self.slot);
-        }
+        self.ready.add(self.slot);
     }
 }
 
@@ -64,7 +90,8 @@ struct Slot {
     job: Option<Job>,
     ticket: Option<Ticket>,
     hop: Option<Hop>,
-    waker: Waker,
+    /// Taken out while the task is polled.
+    waker: Option<Waker>,
 }
 
 /// All tasks of this replica.
@@ -72,7 +99,7 @@ struct Slot {
 pub(crate) struct Executor {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
-    queue: Arc<ReadyQueue>,
+    ready: Arc<ReadySet>,
     current: Cell<Option<usize>>,
     live: Cell<u32>,
 }
@@ -129,8 +156,8 @@ impl Executor {
     fn add_slot(&self) -> usize {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.len();
-        let waker = Waker::from(Arc::new(SlotWaker { slot, queue: Arc::clone(&self.queue) }));
-        slots.push(Slot { job: None, ticket: None, hop: None, waker });
+        let waker = Waker::from(Arc::new(SlotWaker { slot, ready: Arc::clone(&self.ready) }));
+        slots.push(Slot { job: None, ticket: None, hop: None, waker: Some(waker) });
         slot
     }
 
@@ -139,12 +166,15 @@ impl Executor {
         let (mut job, waker, record) = {
             let mut slots = self.slots.borrow_mut();
             let slot = slots.get_mut(index)?;
-            (slot.job.take()?, slot.waker.clone(), slot.hop.is_some())
+            (slot.job.take()?, slot.waker.take()?, slot.hop.is_some())
         };
         let before = self.current.replace(Some(index));
         let cpu_before = if record { crate::wire::cpu_ns() } else { 0 };
         let mut context = PollContext::from_waker(&waker);
         let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut context)));
+        if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
+            slot.waker = Some(waker);
+        }
         if record {
             self.count(|hop| hop.add_cpu(crate::wire::cpu_ns().saturating_sub(cpu_before)));
         }
@@ -174,15 +204,18 @@ impl Executor {
         Some(finished)
     }
 
-    /// The next task that can go on, run as far as it gets. `None` when there is none.
-    pub(crate) fn run_ready(&self) -> Option<Option<Finished>> {
-        let index = self.queue.slots.lock().ok()?.pop_front()?;
-        Some(self.poll(index))
+    /// Runs every task that can go on, once, as far as it gets.
+    pub(crate) fn run_ready(&self, mut ended: impl FnMut(Finished)) {
+        self.ready.take(|index| {
+            if let Some(finished) = self.poll(index) {
+                ended(finished);
+            }
+        });
     }
 
     /// Whether no task can go on.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.slots.lock().map_or(true, |slots| slots.is_empty())
+        self.ready.is_empty()
     }
 
     /// Ends the tasks that `matches` picks: nobody waits for them any more.

@@ -25,7 +25,7 @@ use crate::buffer::Buffer;
 use crate::capability::{Capability, Kind};
 use crate::edge::Road;
 use crate::error::Error;
-use crate::executor::{Executor, Origin};
+use crate::executor::{Executor, Origin, TASKS_MAX};
 use crate::stash::{Arena, Stash};
 use crate::wire::Memory;
 
@@ -85,7 +85,7 @@ impl Runtime {
             bell,
             control,
             control_seen: Cell::new(1),
-            concurrency: hello.concurrency.max(1),
+            concurrency: hello.concurrency.clamp(1, TASKS_MAX),
             outgoing: RefCell::default(),
             incoming: RefCell::default(),
             arrived: RefCell::default(),
@@ -123,7 +123,7 @@ impl Runtime {
         let holder = self.memory.holder;
         let table = &self.memory.table;
         table
-            .transfer(handle, Hold::new(State::Stashed, holder), Hold::held(holder))
+            .pass(handle, Hold::new(State::Stashed, holder), Hold::held(holder))
             .map_err(|_| Error::Protocol { what: "a granted buffer that is someone else's" })?;
         let place = self
             .memory

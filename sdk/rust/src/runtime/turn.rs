@@ -46,11 +46,7 @@ impl Runtime {
         }
         self.expire_calls();
         self.start_requests(handle);
-        while let Some(finished) = self.executor.run_ready() {
-            if let Some(finished) = finished {
-                self.finish(finished);
-            }
-        }
+        self.executor.run_ready(|finished| self.finish(finished));
         self.bell.publish_in_flight(self.executor.live());
         self.flush_bells();
     }
