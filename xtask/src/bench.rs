@@ -1,4 +1,5 @@
-//! `cargo xtask bench` and `cargo xtask soak`: builds everything in release, then runs the measuring binary.
+//! `cargo xtask bench` and `cargo xtask soak`: builds the binaries in release, then runs the one that measures, which builds the
+//! apps that it deploys.
 
 use std::process::Command;
 use std::time::Duration;
@@ -30,27 +31,21 @@ pub(crate) struct SoakOptions {
     minutes: u64,
 }
 
-/// Builds all, the yardsticks included, and runs `baton bench`.
+/// Builds the binaries, the yardsticks included, and runs `baton bench`.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<(), BuildError> {
-    build_all(project)?;
+    builds::binaries(project, builds::ALL_BINARIES)?;
     let baton = project.release_binary("baton").map_err(BuildError::Metadata)?;
     let mut command = Command::new(baton);
     command.arg("bench").args(&options.args).current_dir(project.root());
     project.runner().run(&mut command, BENCH_LIMIT).map_err(BuildError::Run)
 }
 
-/// Builds all and runs the soak.
+/// Builds the binaries and runs the soak.
 pub(crate) fn soak(project: &Project, options: &SoakOptions) -> Result<(), BuildError> {
-    build_all(project)?;
+    builds::binaries(project, builds::ALL_BINARIES)?;
     let bench = project.release_binary("baton-bench").map_err(BuildError::Metadata)?;
     let mut command = Command::new(bench);
     command.args(["soak", "--minutes", &options.minutes.to_string()]).current_dir(project.root());
     let limit = SOAK_EXTRA + Duration::from_secs(options.minutes * 60);
     project.runner().run(&mut command, limit).map_err(BuildError::Run)
-}
-
-fn build_all(project: &Project) -> Result<(), BuildError> {
-    builds::binaries(project, &["baton", "baton-bench"])?;
-    builds::grpc_yardstick(project)?;
-    builds::guests(project)
 }

@@ -11,8 +11,8 @@ use crate::project::{MetadataError, Project};
 /// How long one build may take.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
-/// The workspace of the yardstick that needs a gRPC stack: none of the product's builds should wait for that.
-const GRPC_YARDSTICK: &str = "bench/grpc";
+/// The packages with binaries: the product, the load generator, and the yardstick that needs a gRPC stack.
+pub(crate) const ALL_BINARIES: &[&str] = &["baton", "baton-bench", "baton-bench-grpc"];
 
 /// Why something could not be built.
 #[derive(Debug)]
@@ -53,16 +53,4 @@ pub(crate) fn guest(project: &Project, directory: &Path) -> Result<(), BuildErro
     println!("{}", project.shown(directory));
     let mut command = project.cargo_in(directory, &["build", "--release"]);
     project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)
-}
-
-/// Builds the gRPC yardstick, so that its binary lies beside the others.
-pub(crate) fn grpc_yardstick(project: &Project) -> Result<(), BuildError> {
-    let directory = project.root().join(GRPC_YARDSTICK);
-    if !directory.join("Cargo.toml").is_file() {
-        println!("SKIP: the gRPC yardstick: there is no {GRPC_YARDSTICK}");
-        return Ok(());
-    }
-    let target = project.target_dir().map_err(BuildError::Metadata)?;
-    let mut command = project.cargo_in(&directory, &["build", "--release", "--bins", "--target-dir"]);
-    project.runner().run(command.arg(target), BUILD_LIMIT).map_err(BuildError::Run)
 }

@@ -44,21 +44,13 @@ impl std::error::Error for InstallError {}
 
 /// Builds, copies, and says whether the place is on `PATH`.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<(), InstallError> {
-    let packages: &[&str] = if options.bench { &["baton", "baton-bench"] } else { &["baton"] };
-    builds::binaries(project, packages).map_err(InstallError::Build)?;
-    let mut names = vec!["baton"];
-    if options.bench {
-        builds::grpc_yardstick(project).map_err(InstallError::Build)?;
-        names.extend(["baton-bench", "baton-bench-grpc"]);
-    }
+    // Each package's binary has the package's name.
+    let names = if options.bench { builds::ALL_BINARIES } else { &["baton"] };
+    builds::binaries(project, names).map_err(InstallError::Build)?;
     for name in names {
         let built = project.release_binary(name).map_err(InstallError::Metadata)?;
-        if built.is_file() {
-            let to = put(&built, &options.to, name)?;
-            println!("installed {}", to.display());
-        } else {
-            println!("SKIP: {name}: not built here");
-        }
+        let to = put(&built, &options.to, name)?;
+        println!("installed {}", to.display());
     }
     let path = env::var_os("PATH").unwrap_or_default();
     if !env::split_paths(&path).any(|directory| directory == options.to) {

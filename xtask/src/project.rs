@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::child::Runner;
 
 /// Directories whose own workspaces are guests: built one by one, with their own flags.
-const GUEST_PLACES: &[&str] = &["examples", "e2e"];
+const GUEST_PLACES: &[&str] = &["bench", "e2e", "examples"];
 /// How deep below such a directory a guest workspace is looked for.
 const GUEST_DEPTH_MAX: usize = 2;
 
@@ -145,7 +145,7 @@ impl Project {
         command
     }
 
-    /// The workspaces of guests: directories below `examples` and `e2e` whose `Cargo.toml` opens a workspace.
+    /// The workspaces of guests: directories below [`GUEST_PLACES`] whose `Cargo.toml` opens a workspace.
     pub(crate) fn guests(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for place in GUEST_PLACES {
@@ -192,8 +192,10 @@ mod tests {
         write("examples/plain/Cargo.toml", "[package]\n");
         write("e2e/Cargo.toml", "[package]\n");
         write("e2e/guests/Cargo.toml", "[workspace]\n");
+        write("bench/grpc/Cargo.toml", "[package]\n");
+        write("bench/apps/hop/Cargo.toml", "[workspace]\n");
         let project = Project::new(root.path().to_owned(), Runner::new());
         let guests: Vec<_> = project.guests().iter().map(|p| project.shown(p).to_string()).collect();
-        assert_eq!(guests, ["e2e/guests", "examples/boutique"]);
+        assert_eq!(guests, ["bench/apps/hop", "e2e/guests", "examples/boutique"]);
     }
 }

@@ -102,7 +102,10 @@ impl Suite<'_> {
     }
 
     fn tools(&self) -> StepResult {
-        tools::install_missing(self.project.runner(), &[&tools::VALGRIND, &tools::CHROMIUM])?;
+        tools::install_missing(
+            self.project.runner(),
+            &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER],
+        )?;
         Ok(Outcome::Done)
     }
 
@@ -188,7 +191,7 @@ impl Suite<'_> {
     }
 
     fn binaries(&self) -> StepResult {
-        builds::binaries(self.project, &["baton", "baton-bench"])?;
+        builds::binaries(self.project, builds::ALL_BINARIES)?;
         Ok(Outcome::Done)
     }
 

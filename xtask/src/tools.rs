@@ -26,6 +26,13 @@ pub(crate) const CHROMIUM: Tool = Tool {
     wanted_for: "the browser check of the shop",
 };
 
+/// Passes the browser check's commands on to Chromium.
+pub(crate) const CHROMEDRIVER: Tool = Tool {
+    package: "chromium-driver",
+    programs: &["chromedriver"],
+    wanted_for: "the browser check of the shop",
+};
+
 /// Looks for memory errors in the pool.
 pub(crate) const VALGRIND: Tool =
     Tool { package: "valgrind", programs: &["valgrind"], wanted_for: "the memory check of the pool" };

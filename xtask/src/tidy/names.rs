@@ -19,6 +19,7 @@ const CRATE_WORDS: &[&str] = &[
     "e2e",
     "flow",
     "gateway",
+    "grpc",
     "placement",
     "pool",
     "replica",
