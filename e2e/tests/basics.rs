@@ -12,6 +12,7 @@ fn app() -> App {
         .function("echo", "echo", "scale = { min = 1, max = 1, concurrency = 16 }\ntimeout = \"20s\"")
         .function("inspect", "inspect", "")
         .function("inline", "inline", "pool = \"none\"")
+        .function("asks", "relay", "calls = [\"inline\"]\nenv = { NEXT = \"inline\" }")
         .function("reader", "inline", "pool = \"read\"")
         .route("/only-get", "hello", "methods = [\"GET\"]")
         .route("/put-or-post", "hello", "methods = [\"POST\", \"PUT\"]")
@@ -159,19 +160,19 @@ fn one_connection_carries_many_requests_and_pipelines() {
 fn functions_without_the_pool_answer_in_eight_bytes() {
     need_sandbox!();
     let node = Node::start(&app());
-    assert_eq!(node.get("/inline").text(), "inline");
+    assert_eq!(node.get("/asks").text(), "inline");
     assert_eq!(node.get("/reader").text(), "inline");
-    let sum = node.http().request("POST", "/reader/x", &[], b"").unwrap();
-    assert_eq!(sum.status, 200);
-    // What such a function may not do is refused in its own words, and it lives on.
-    let pid = node.replica("inline").unwrap();
-    for path in ["/alloc", "/long"] {
-        let refused = node.cli(["invoke", "basics/inline", "--path", path, "--json"]);
-        assert!(!refused.stdout.contains("\"status\":200"), "{path}: {refused:?}");
-        assert_eq!(node.get("/inline").text(), "inline", "{path}");
-    }
-    assert_eq!(node.replica("inline"), Some(pid));
     let read = node.cli(["invoke", "basics/reader", "--path", "/sum", "--data", "abc", "--json"]).json();
     assert_eq!(read["body"], "294");
+    // What such a function may not do is refused, and it lives on.
+    let pid = node.replica("inline").unwrap();
+    for query in ["alloc", "long"] {
+        let refused = node.get(&format!("/asks?{query}"));
+        assert_eq!(refused.status, 502, "{query}: {}", refused.text());
+        assert_eq!(node.get("/asks").text(), "inline", "{query}");
+    }
+    // A request of HTTP's lies in the pool, which such a function does not have.
+    assert_eq!(node.get("/inline").status, 500);
+    assert_eq!(node.replica("inline"), Some(pid));
     node.wait_at_rest(Duration::from_secs(2));
 }

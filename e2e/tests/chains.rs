@@ -148,7 +148,7 @@ fn receipts_count_copies_and_hops() {
         let edges: Vec<_> = hops.iter().map(|hop| (hop["caller"].as_str(), hop["function"].as_str())).collect();
         let expected = [("b", "c"), ("a", "b"), ("gateway", "a")];
         assert_eq!(edges, expected.map(|(caller, callee)| (Some(caller), Some(callee))), "{mode}");
-        assert!(receipt["bytes_handed"].as_u64().unwrap() >= 300_000, "{mode}: {receipt}");
+        assert!(receipt["bytes_handed"].as_u64().unwrap() >= 200_000, "{mode}: {receipt}");
         assert!(receipt["cpu_ns"].as_u64().unwrap() > 0 && receipt["crossings"].as_u64().unwrap() >= 6);
     }
     // What is only lent cannot be moved back: each step that answers with it copies it.
@@ -199,8 +199,10 @@ fn capabilities_of_a_stalled_call_say_who_holds_what() {
         (*found.first().unwrap()).clone()
     };
     let (a, b, c) = (one("a#"), one("b#"), one("c#"));
-    assert!([&a, &b, &c].iter().all(|row| row["len"] == 3000 && row["buffer"] == a["buffer"]), "{rows:?}");
-    assert_eq!(a["rights"], "rwp");
+    assert!([&a, &b, &c].iter().all(|row| row["buffer"] == a["buffer"]), "{rows:?}");
+    // The first step owns the buffer, the request's head included; it lent the body alone.
+    assert_eq!((&a["rights"], &a["offset"]), (&"rwp".into(), &0.into()));
+    assert!([&b, &c].iter().all(|row| row["len"] == 3000), "{rows:?}");
     for row in [&b, &c] {
         let rights = row["rights"].as_str().unwrap();
         assert!(rights.starts_with("r-"), "a lent payload can be written: {row}");

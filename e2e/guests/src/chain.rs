@@ -18,6 +18,9 @@ const DIE: u16 = 8;
 const SPIN: u16 = 9;
 const REFUSE: u16 = 10;
 const UNDECLARED: u16 = 11;
+/// For functions without the pool: try to allocate, try to answer at length.
+pub(crate) const ALLOC: u16 = 12;
+pub(crate) const LONG: u16 = 13;
 
 /// How long a stalled step stands still.
 const STALL_TIME: Duration = Duration::from_millis(1500);
@@ -35,6 +38,8 @@ fn operation(request: &Request) -> u16 {
         Some("spin") => SPIN,
         Some("refuse") => REFUSE,
         Some("undeclared") => UNDECLARED,
+        Some("alloc") => ALLOC,
+        Some("long") => LONG,
         _ if request.operation() == 0 => MOVE,
         _ => request.operation(),
     }
@@ -52,7 +57,7 @@ pub(crate) async fn relay(ctx: Context, request: Request) -> Result<Response, Er
     }
     if request.body().is_empty() {
         let reply = ctx.call(&next, ()).operation(operation).await?;
-        return Ok(Response::ok(reply.into_body()?));
+        return Ok(Response::ok(reply.body().to_vec()));
     }
     let body = request.into_body()?;
     let reply = match operation {

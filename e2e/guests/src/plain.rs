@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use baton::{Context, Error, Request, Response};
 
+use crate::chain;
+
 /// Greets.
 pub(crate) async fn hello(ctx: Context, _request: Request) -> Result<Response, Error> {
     let mut body = ctx.alloc(64)?;
@@ -45,13 +47,13 @@ pub(crate) async fn version(_ctx: Context, _request: Request) -> Result<Response
 
 /// Answers inside the descriptor, or tries what needs the pool.
 pub(crate) async fn inline(ctx: Context, request: Request) -> Result<Response, Error> {
-    match request.path() {
-        "/sum" => {
+    match (request.operation(), request.path()) {
+        (chain::ALLOC, _) => Ok(Response::ok(ctx.alloc(64)?)),
+        (chain::LONG, _) => Ok(Response::ok("more than eight bytes")),
+        (_, "/sum") => {
             let sum: u64 = request.body().iter().map(|&byte| u64::from(byte)).sum();
             Ok(Response::ok(sum.to_string()))
         }
-        "/alloc" => Ok(Response::ok(ctx.alloc(64)?)),
-        "/long" => Ok(Response::ok("more than eight bytes")),
         _ => Ok(Response::ok("inline")),
     }
 }
