@@ -108,9 +108,6 @@ fn take(
     from: Hold,
 ) -> Result<Body, Error> {
     let memory = &runtime.memory;
-    let Some(pool) = &memory.pool else {
-        return Err(Error::Denied { what: "a payload for a function whose manifest says `pool = \"none\"`" });
-    };
     let bad = |_| Error::Protocol { what: "a payload that its sender does not hold" };
     let (kind, slot, slot_generation) = if handle.index < memory.slots {
         (Kind::Owned, handle.index, handle.generation)
@@ -130,9 +127,6 @@ fn take(
     if !(Range { offset: 0, len: place.capacity }).contains(range) {
         return Err(Error::Protocol { what: "a payload outside of its buffer" });
     }
-    let base = pool
-        .address(place.offset, place.capacity)
-        .ok_or(Error::Protocol { what: "a buffer outside of the pool" })?;
     let rights = memory.table.transfer(handle, from, Hold::held(memory.holder)).map_err(bad)?;
     let mut capability = Capability {
         runtime: Rc::clone(runtime),
@@ -145,6 +139,14 @@ fn take(
     if memory.access != PoolAccess::Write {
         capability.rights = rights.intersect(Rights::FROZEN);
     }
+    // Only now: what is refused from here on goes back with the capability, since nobody else would give it back.
+    let pool = memory
+        .pool
+        .as_ref()
+        .ok_or(Error::Denied { what: "a payload for a function whose manifest says `pool = \"none\"`" })?;
+    let base = pool
+        .address(place.offset, place.capacity)
+        .ok_or(Error::Protocol { what: "a buffer outside of the pool" })?;
     // In bounds of the capacity, which fits the address space: it is mapped.
     let start = usize::try_from(range.offset).unwrap_or(0);
     let len = usize::try_from(range.len).unwrap_or(0);

@@ -129,6 +129,8 @@ impl Runtime {
         let finished = match accepted {
             Ok(accepted) => {
                 let request = Request::new(descriptor.code, accepted);
+                // A handler may compute for long before its first await: callers should know before it begins.
+                self.bell.publish_in_flight(self.executor.live() + 1);
                 self.executor.spawn(handle(request, ticket.invocation), ticket, hop)
             }
             Err(error) => Some(Finished { ticket, outcome: Err(error), hop }),
@@ -163,6 +165,16 @@ impl Runtime {
     /// Sends a task's end to whoever waits for it.
     fn finish(self: &Rc<Self>, finished: Finished) {
         let Finished { ticket, outcome, mut hop } = finished;
+        if let Origin::Edge(index) = ticket.origin {
+            let roads = self.incoming.borrow();
+            let gone = roads.get(index).is_none_or(|road| road.dead || road.duplex.flags().is_closed());
+            if gone {
+                // The caller is dead: what the answer carries stays here and goes back.
+                drop(roads);
+                drop(outcome);
+                return;
+            }
+        }
         let (code, flags, sent) = match outcome.and_then(|response| self.prepare(response, &ticket, &mut hop))
         {
             Ok((status, sent)) => (status, sent.flags, Some(sent)),
