@@ -59,9 +59,7 @@ impl App {
     /// The directory, its manifest written as it is now.
     pub fn directory(&self) -> &Path {
         let Self { name, pool, functions, routes, .. } = self;
-        self.manifest(&format!(
-            "[app]\nname = \"{name}\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"
-        ))
+        self.manifest(&format!("[app]\nname = \"{name}\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"))
     }
 
     /// The directory, with another manifest.

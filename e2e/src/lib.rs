@@ -22,7 +22,10 @@ pub use node::{Finished, Node, cli, wait_until};
 macro_rules! need_sandbox {
     () => {
         if !$crate::sandboxed() {
-            eprintln!("SKIP: {}: this machine cannot isolate processes; `baton doctor` says why", module_path!());
+            eprintln!(
+                "SKIP: {}: this machine cannot isolate processes; `baton doctor` says why",
+                module_path!()
+            );
             return;
         }
     };

@@ -288,7 +288,8 @@ impl Node {
     pub fn wait_at_rest(&self, limit: Duration) {
         let until = Instant::now() + limit;
         while self.buffers_in_use() != 0 {
-            let late = || format!("{}\n{}", self.ask("/v1/caps"), self.ask(&format!("/v1/apps/{}/pool", self.app)));
+            let late =
+                || format!("{}\n{}", self.ask("/v1/caps"), self.ask(&format!("/v1/apps/{}/pool", self.app)));
             assert!(Instant::now() < until, "buffers are not back within {limit:?}: {}", late());
             thread::sleep(POLL);
         }

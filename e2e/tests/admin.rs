@@ -15,7 +15,8 @@ fn the_tcp_door_wants_the_token_and_no_strangers() {
     assert_eq!(ask(&node, "/healthz", &[]).status, 200);
     assert_eq!(ask(&node, "/v1/apps", &[authorized]).status, 200);
 
-    for headers in [&[][..], &[("authorization", "Bearer guess")], &[("authorization", node.token.as_str())]] {
+    for headers in [&[][..], &[("authorization", "Bearer guess")], &[("authorization", node.token.as_str())]]
+    {
         for path in ["/v1/apps", "/metrics", "/v1/logs", "/v1/caps"] {
             let refused = ask(&node, path, headers);
             assert_eq!(refused.status, 401, "{path} {headers:?}: {}", refused.text());
@@ -37,9 +38,8 @@ fn the_tcp_door_wants_the_token_and_no_strangers() {
         &node.home().join("admin.sock").metadata().unwrap().permissions(),
     );
     assert_eq!(mode & 0o077, 0, "{mode:o}");
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &node.home().join("token").metadata().unwrap().permissions(),
-    );
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&node.home().join("token").metadata().unwrap().permissions());
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
 
@@ -58,7 +58,10 @@ fn metrics_are_in_the_exposition_format() {
         assert!(value.parse::<f64>().is_ok(), "{line:?}");
         let bare = name.split('{').next().unwrap();
         assert!(bare.starts_with("baton_") && name.contains('{') == name.ends_with('}'), "{line:?}");
-        assert!(text.contains(&format!("# TYPE {}", bare.trim_end_matches("_total"))), "{line:?} has no type");
+        assert!(
+            text.contains(&format!("# TYPE {}", bare.trim_end_matches("_total"))),
+            "{line:?} has no type"
+        );
     }
     assert!(text.trim_end().ends_with("# EOF"), "{text}");
     let calls = text.lines().find(|line| line.contains("calls_total") && line.contains("function=\"hello\""));

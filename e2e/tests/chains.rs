@@ -25,7 +25,12 @@ fn payloads_travel_down_a_chain_and_back() {
         let body = vec![7; length];
         let moved = node.post("/a?move", &body);
         let expected = if length == 0 { b"nothing".to_vec() } else { body.clone() };
-        assert!(moved.status == 200 && moved.body == expected, "{length}: {} {}", moved.status, moved.body.len());
+        assert!(
+            moved.status == 200 && moved.body == expected,
+            "{length}: {} {}",
+            moved.status,
+            moved.body.len()
+        );
         if length > 0 {
             for mode in ["lend", "share"] {
                 let answer = node.post(&format!("/a?{mode}"), &body);
@@ -104,7 +109,8 @@ fn calls_that_are_not_declared_are_refused() {
 fn a_kept_payload_is_read_again_and_given_back() {
     need_sandbox!();
     let node = Node::start(&app());
-    let keep = |path: &str| node.cli(["invoke", "chains/sharer", "--path", path, "--data", "keepsake", "--json"]);
+    let keep =
+        |path: &str| node.cli(["invoke", "chains/sharer", "--path", path, "--data", "keepsake", "--json"]);
     assert_eq!(keep("/keep").json()["body"], "kept");
     for _ in 0..3 {
         assert_eq!(keep("/read").json()["body"], "keepsake");
@@ -142,10 +148,15 @@ fn receipts_count_copies_and_hops() {
     let body = vec![1; 100_000];
     for mode in ["move", "lend", "share"] {
         let receipt = receipt(&node, &format!("/a?{mode}"), &body);
-        assert_eq!((&receipt["copies"], &receipt["bytes_copied"]), (&0.into(), &0.into()), "{mode}: {receipt}");
+        assert_eq!(
+            (&receipt["copies"], &receipt["bytes_copied"]),
+            (&0.into(), &0.into()),
+            "{mode}: {receipt}"
+        );
         assert_eq!((&receipt["app"], &receipt["function"]), (&"chains".into(), &"a".into()));
         let hops = receipt["hops"].as_array().unwrap();
-        let edges: Vec<_> = hops.iter().map(|hop| (hop["caller"].as_str(), hop["function"].as_str())).collect();
+        let edges: Vec<_> =
+            hops.iter().map(|hop| (hop["caller"].as_str(), hop["function"].as_str())).collect();
         let expected = [("b", "c"), ("a", "b"), ("gateway", "a")];
         assert_eq!(edges, expected.map(|(caller, callee)| (Some(caller), Some(callee))), "{mode}");
         assert!(receipt["bytes_handed"].as_u64().unwrap() >= 200_000, "{mode}: {receipt}");
@@ -182,7 +193,11 @@ fn capabilities_of_a_stalled_call_say_who_holds_what() {
     let rows = capabilities(&node);
     assert_eq!(rows.len(), 1, "a moved payload has one holder: {rows:?}");
     let row = rows.first().unwrap();
-    assert_eq!((&row["rights"], &row["len"], &row["state"]), (&"rwp".into(), &3000.into(), &"held".into()), "{row}");
+    assert_eq!(
+        (&row["rights"], &row["len"], &row["state"]),
+        (&"rwp".into(), &3000.into(), &"held".into()),
+        "{row}"
+    );
     assert_eq!((&row["app"], &row["parent"]), (&"chains".into(), &Value::Null), "{row}");
     let answer = moved.join().unwrap();
     assert_eq!(answer.status, 200);

@@ -43,7 +43,8 @@ fn a_body_larger_than_the_pool_is_413() {
 fn a_full_pool_is_503_until_it_drains() {
     need_sandbox!();
     let node = Node::start(&small());
-    let requests: Vec<_> = (0..8).map(|_| node.in_background("/sleeper?ms=200", &vec![1; MIB - 4096])).collect();
+    let requests: Vec<_> =
+        (0..8).map(|_| node.in_background("/sleeper?ms=200", &vec![1; MIB - 4096])).collect();
     let answers: Vec<_> = requests.into_iter().map(|request| request.join().unwrap()).collect();
     let (full, served): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 503);
     assert!(!full.is_empty(), "eight megabytes found room in four");
@@ -67,7 +68,12 @@ fn a_full_queue_is_429() {
     let requests: Vec<_> = (0..6).map(|_| node.in_background("/sleeper?ms=400", b"")).collect();
     let answers: Vec<_> = requests.into_iter().map(|request| request.join().unwrap()).collect();
     let count = |status| answers.iter().filter(|answer| answer.status == status).count();
-    assert_eq!((count(200), count(429)), (2, 4), "{:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>());
+    assert_eq!(
+        (count(200), count(429)),
+        (2, 4),
+        "{:?}",
+        answers.iter().map(|a| a.status).collect::<Vec<_>>()
+    );
     let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(node.get("/sleeper?ms=1").status, 200);
@@ -159,11 +165,17 @@ fn clients_that_leave_cost_nothing() {
     for reset in [true, false] {
         for head in ["content-length: 1000000", "transfer-encoding: chunked"] {
             let mut client = node.http();
-            client.write(format!("POST /echo HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n").as_bytes()).unwrap();
+            client
+                .write(format!("POST /echo HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n").as_bytes())
+                .unwrap();
             client.write(b"186a0\r\n").unwrap();
             client.write(&[b'x'; 50_000]).unwrap();
             wait_until(REST, "the body is on its way", || node.buffers_in_use() > 0);
-            if reset { client.reset() } else { drop(client) }
+            if reset {
+                client.reset()
+            } else {
+                drop(client)
+            }
             node.wait_at_rest(REST);
         }
     }
@@ -172,7 +184,11 @@ fn clients_that_leave_cost_nothing() {
         let mut client = node.http();
         client.send("POST", "/sleeper?ms=300", &[], &[1; 100_000]).unwrap();
         wait_until(REST, "the function has it", || node.function("sleeper")["replicas"][0]["in_flight"] == 1);
-        if reset { client.reset() } else { drop(client) }
+        if reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
         node.wait_at_rest(REST);
         assert_eq!(node.get("/sleeper?ms=1").status, 200);
     }

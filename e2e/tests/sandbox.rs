@@ -7,7 +7,8 @@ use baton_e2e::{App, Node, need_sandbox};
 #[test]
 fn a_function_reaches_nothing_but_its_link() {
     need_sandbox!();
-    let app = App::new("walls").function("probe", "sandbox", "timeout = \"10s\"\nenv = { COLOUR = \"green\" }");
+    let app =
+        App::new("walls").function("probe", "sandbox", "timeout = \"10s\"\nenv = { COLOUR = \"green\" }");
     let node = Node::start(&app);
     // The gateway itself is what it could reach if it had the machine's network.
     let seen = node.get(&format!("/probe?connect={}", node.gateway));
