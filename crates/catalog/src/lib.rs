@@ -1,4 +1,4 @@
-//! The manifest, ids, limits and rights.
+//! The manifest, ids and limits.
 //!
 //! ```text
 //!   baton.toml ──Manifest::parse──▶ Manifest ──serde──▶ store, admin API ──serde──▶ Manifest
@@ -15,7 +15,6 @@ pub mod limits;
 mod manifest;
 mod names;
 mod nearest;
-mod rights;
 mod routes;
 mod units;
 mod words;
@@ -24,7 +23,6 @@ pub use manifest::{
     App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Pool, Scale, Site, Step,
 };
 pub use names::{AppName, FunctionName, NameFault};
-pub use rights::Rights;
 pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
 };

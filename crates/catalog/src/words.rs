@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rights::Rights;
 
 /// A setting with a closed vocabulary.
 pub(crate) trait Word: Sized + Copy {
@@ -89,18 +88,6 @@ words! {
         Read = "read",
         /// Not mapped: the function handles no payloads.
         None = "none",
-    }
-}
-
-impl PoolRights {
-    /// The widest rights that a capability of this function can carry.
-    #[must_use]
-    pub const fn rights(self) -> Rights {
-        match self {
-            Self::Write => Rights::ALL,
-            Self::Read => Rights::READ.and(Rights::PASS),
-            Self::None => Rights::NONE,
-        }
     }
 }
 

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rights::Rights;
 
 const BOUTIQUE: &str = r#"
 [app]
@@ -109,7 +108,7 @@ fn what_is_left_out_has_a_default() {
     let cart = manifest.function("cart").unwrap();
     assert_eq!((cart.isolation, cart.fallback), (Isolation::Process, Fallback::Refuse));
     assert_eq!((cart.timeout.to_string(), cart.memory.to_string()), ("2s".to_owned(), "64MiB".to_owned()));
-    assert_eq!(cart.pool.rights(), Rights::ALL);
+    assert_eq!(cart.pool, PoolRights::Write);
     let scale = Scale { min: 1, max: 1, concurrency: 1, idle: TimeSpan::from_millis(60_000), queue: 128 };
     assert_eq!((cart.scale, cart.cpu), (scale, None));
     assert!(cart.calls.is_empty() && cart.network.is_empty() && cart.env.is_empty() && cart.args.is_empty());
