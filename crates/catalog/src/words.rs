@@ -106,10 +106,4 @@ mod tests {
         }
         assert_eq!(PoolRights::from_word("rw"), None);
     }
-
-    #[test]
-    fn a_function_without_the_pool_has_no_rights() {
-        assert!(PoolRights::None.rights().is_none());
-        assert!(!PoolRights::Read.rights().contains(Rights::WRITE));
-    }
 }

@@ -22,6 +22,10 @@ use crate::slots::RawReply;
 /// How long a handler may stand still beyond its function's time before its replica is killed.
 const STUCK_GRACE: Duration = Duration::from_millis(500);
 
+/// How long a replica may keep a call after its time is over. The SDK gives it up as soon as it hears of it; a handler
+/// that stands still is found sooner or later than this by its function's own time.
+const OWED_GRACE: Duration = Duration::from_secs(5);
+
 /// A function of a running app.
 pub(crate) struct FunctionState {
     pub(crate) name: FunctionName,
@@ -95,7 +99,7 @@ impl App {
                 errors: Cell::new(0),
             })
             .collect();
-        Rc::new(App {
+        let app = Rc::new(App {
             node: Rc::clone(node),
             name: manifest.app.name.to_string(),
             version,
@@ -108,7 +112,9 @@ impl App {
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
             suspects: RefCell::default(),
-        })
+        });
+        node.apps.borrow_mut().push(Rc::downgrade(&app));
+        app
     }
 
     /// All replicas that are up.
@@ -161,7 +167,12 @@ impl App {
                     Ok(Err(_)) => Err(InvokeError::Draining),
                     Err(_) => {
                         state.queue.borrow_mut().retain(|waiter| !waiter.is_closed());
-                        Err(InvokeError::DeadlineExceeded { after: state.spec.timeout.duration() })
+                        match state.refusal() {
+                            InvokeError::QueueFull => {
+                                Err(InvokeError::DeadlineExceeded { after: state.spec.timeout.duration() })
+                            }
+                            no_replica => Err(no_replica),
+                        }
                     }
                 }
             }
@@ -214,7 +225,7 @@ impl App {
                 .map_or_else(String::new, |caller| self.function_name(caller.function).to_owned()),
         };
         let function = self.function_name(by.function).to_owned();
-        self.node.receipts.borrow_mut().add(cost, caller, function);
+        self.node.receipts.borrow_mut().add(&self.name, cost, caller, function);
     }
 
     /// Fails overdue calls and finds handlers that stand still. `true` while there is something to watch.
@@ -232,6 +243,9 @@ impl App {
                 }
                 replica.cancel(tag);
                 self.suspect_all(now);
+            }
+            if replica.slots.borrow().owes_since(now, OWED_GRACE) {
+                replica.condemn("it neither answers nor gives up a call whose time is over");
             }
             out |= replica.in_flight() > 0;
         }

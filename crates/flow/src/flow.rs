@@ -63,6 +63,8 @@ pub enum DeployError {
     },
     /// Routes of this app and of another clash.
     Routes {
+        /// The other app.
+        other: String,
         /// How.
         clash: String,
     },
@@ -91,7 +93,10 @@ impl core::fmt::Display for DeployError {
                  `fallback = \"process\"` (`baton doctor` says what is missing)"
             ),
             DeployError::NoArtifact { function } => write!(f, "{function}: no executable was given for it"),
-            DeployError::Routes { clash } => write!(f, "routes clash with another app's: {clash}"),
+            DeployError::Routes { other, clash } => write!(
+                f,
+                "a route clashes with one of app `{other}`: {clash}; change the path, or `baton rm {other}` first"
+            ),
             DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
             DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
             DeployError::Draining => f.write_str("the node is shutting down"),
@@ -160,12 +165,8 @@ impl Flow {
             routes: RefCell::new(Rc::new(RouteTable::empty())),
             next_index: Cell::new(0),
         });
-        let weak = Rc::downgrade(&inner);
-        let apps = move || {
-            weak.upgrade().map_or_else(Vec::new, |inner| inner.apps.borrow().values().cloned().collect())
-        };
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
-        tokio::task::spawn_local(node.keep_time(apps));
+        tokio::task::spawn_local(node.keep_time());
         Flow { inner }
     }
 
@@ -206,8 +207,7 @@ impl Flow {
         }
         check(&spec)?;
         let name = spec.manifest.app.name.to_string();
-        let routes = self.route_table_with(&spec.manifest, None)?;
-        drop(routes);
+        self.check_routes(&spec.manifest)?;
         let pool = &spec.manifest.pool;
         let pool = Pool::create(&name, pool.size.bytes(), pool.huge_pages)
             .map_err(|error| DeployError::Pool { why: error.to_string() })?;
@@ -224,16 +224,14 @@ impl Flow {
             lifecycle::stop(&app, Duration::ZERO).await;
             return Err(error);
         }
-        let table = match self.route_table_with(&spec.manifest, Some(&app)) {
-            Ok(table) => table,
-            Err(error) => {
-                lifecycle::stop(&app, Duration::ZERO).await;
-                return Err(error);
-            }
-        };
-        *self.inner.routes.borrow_mut() = Rc::new(table);
+        // Another app may have been deployed meanwhile.
+        if let Err(error) = self.check_routes(&spec.manifest) {
+            lifecycle::stop(&app, Duration::ZERO).await;
+            return Err(error);
+        }
         self.inner.manifests.borrow_mut().insert(name.clone(), spec.manifest);
         let old = self.inner.apps.borrow_mut().insert(name.clone(), Rc::clone(&app));
+        self.switch_routes();
         if let Some(old) = old {
             tokio::task::spawn_local(async move { lifecycle::stop(&old, DRAIN_WITHIN).await });
         }
@@ -241,55 +239,40 @@ impl Flow {
         Ok(Deployed { app: name, version: spec.version, replicas })
     }
 
-    /// The routes of all apps, with `manifest` in the place of its app's. Without `app`, only to see whether they clash.
-    fn route_table_with(
-        &self,
-        manifest: &Manifest,
-        app: Option<&Rc<App>>,
-    ) -> Result<RouteTable<Target>, DeployError> {
-        let manifests = self.inner.manifests.borrow();
+    /// Whether `manifest`'s routes can stand beside those of every other app.
+    fn check_routes(&self, manifest: &Manifest) -> Result<(), DeployError> {
+        let own = manifest.app.name.as_str();
+        for (other, theirs) in self.inner.manifests.borrow().iter().filter(|(name, _)| *name != own) {
+            let rows = theirs.routes.iter().chain(&manifest.routes).map(|route| (route.clone(), ()));
+            RouteTable::compile(rows)
+                .map_err(|clash| DeployError::Routes { other: other.clone(), clash: clash.to_string() })?;
+        }
+        Ok(())
+    }
+
+    /// Puts the routes of what runs now in the place of those before.
+    fn switch_routes(&self) {
         let apps = self.inner.apps.borrow();
         let mut rows = Vec::new();
-        let mut add = |manifest: &Manifest, app: &Rc<App>| {
+        for (name, manifest) in self.inner.manifests.borrow().iter() {
+            let Some(app) = apps.get(name) else { continue };
             for route in &manifest.routes {
                 if let Some(function) = app.functions.iter().position(|f| f.name == route.function) {
                     rows.push((route.clone(), Target { app: Rc::clone(app), function }));
                 }
             }
-        };
-        for (name, other) in manifests.iter().filter(|(name, _)| **name != *manifest.app.name.as_str()) {
-            if let Some(app) = apps.get(name) {
-                add(other, app);
-            }
         }
-        let stand_in = apps.values().next();
-        if let Some(app) = app.or(stand_in) {
-            add(manifest, app);
+        // They were checked one by one before.
+        if let Ok(table) = RouteTable::compile(rows) {
+            *self.inner.routes.borrow_mut() = Rc::new(table);
         }
-        RouteTable::compile(rows).map_err(|clash| DeployError::Routes { clash: clash.to_string() })
     }
 
     /// Stops an app, once it has finished what it had. `false` if there is none of that name.
     pub async fn remove(&self, app: &str) -> bool {
         let Some(old) = self.inner.apps.borrow_mut().remove(app) else { return false };
         self.inner.manifests.borrow_mut().remove(app);
-        let rows: Vec<_> = {
-            let routes = self.inner.manifests.borrow();
-            let apps = self.inner.apps.borrow();
-            let all = routes.iter().flat_map(|(name, manifest)| {
-                let app = apps.get(name).cloned();
-                manifest.routes.iter().filter_map(move |route| {
-                    let app = app.clone()?;
-                    let function = app.functions.iter().position(|f| f.name == route.function)?;
-                    Some((route.clone(), Target { app, function }))
-                })
-            });
-            all.collect()
-        };
-        // A subset of routes that did not clash does not clash.
-        if let Ok(table) = RouteTable::compile(rows) {
-            *self.inner.routes.borrow_mut() = Rc::new(table);
-        }
+        self.switch_routes();
         lifecycle::stop(&old, DRAIN_WITHIN).await;
         true
     }

@@ -16,7 +16,7 @@ use bytes::Buf;
 
 use crate::app::{App, Reserved};
 use crate::error::InvokeError;
-use crate::replica::Replica;
+use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 
 /// Room for a body whose length nobody declared, at first.
@@ -25,6 +25,8 @@ const UNKNOWN_BODY_BYTES: u64 = 16 * 1024 - 1024;
 const GROWTH: u64 = 4;
 /// Alignment of a body behind its head, so that typed values can be read in place.
 const BODY_ALIGN: u64 = 64;
+/// Bytes of a function's error message that are kept.
+const MESSAGE_BYTES_MAX: u64 = 8 * 1024;
 
 /// Method, path, headers: what stands before the body.
 #[derive(Debug, Default)]
@@ -173,20 +175,27 @@ impl Upload {
             return Err(InvokeError::Draining);
         }
         let timeout = app.functions.get(self.function).ok_or(InvokeError::Unknown)?.spec.timeout.duration();
-        let reserved = app.reserve(self.function, self.started + timeout).await?;
+        // The function's time starts when its payload is complete: a slow client does not use it up.
+        let reserved = app.reserve(self.function, Instant::now() + timeout).await?;
         app.node.busy.notify_one();
         let Some(buffer) = self.buffer.take() else { return Err(InvokeError::PoolFull) };
         let Reserved { replica, tag } = reserved;
         // From here on the slot at the replica is this future's to abandon.
         let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false };
+        if replica.phase.get() == Phase::Dead {
+            // It died after it gave the place: its buffers were taken back already, this one stays here.
+            app.release(buffer.handle);
+            return waiting.await.and_then(|raw| Reply::new(app, &raw, invocation));
+        }
         let whole = Range { offset: 0, len: self.body_at + self.written };
         let sent = app.pool.borrow_mut().send(&buffer, whole, replica.holder, invocation);
         if sent.is_err() {
+            app.release(buffer.handle);
             replica.condemn("the app's capability table was overwritten");
             return Err(InvokeError::BadReply { what: "its app overwrote the capability table" });
         }
         let descriptor = self.descriptor(&buffer, tag, invocation, record);
-        if !replica.push(descriptor.to_words()) && app.pool.borrow().unsend(&buffer, replica.holder) {
+        if !replica.push(descriptor.to_words()) && app.pool.borrow_mut().unsend(&buffer, replica.holder) {
             app.release(buffer.handle);
         }
         let raw = waiting.await?;
@@ -272,7 +281,7 @@ impl Reply {
         };
         let body = Body { app, bytes, handle: raw.body.map(|(handle, _)| handle) };
         if raw.is_error {
-            let message = String::from_utf8_lossy(body.chunk()).into_owned();
+            let message = body.text();
             return Err(InvokeError::Function { status: raw.status, message });
         }
         Ok(Reply { status: raw.status, head, body, invocation })
@@ -315,6 +324,17 @@ pub struct Body {
     app: Rc<App>,
     bytes: Bytes,
     handle: Option<Handle>,
+}
+
+impl Body {
+    /// The beginning as text, of a private copy: the function could still change what lies in the pool.
+    fn text(&self) -> String {
+        let copy = match &self.bytes {
+            Bytes::Pool(view) => view.first(MESSAGE_BYTES_MAX).to_vec(),
+            Bytes::Inline(..) => self.chunk().to_vec(),
+        };
+        String::from_utf8_lossy(&copy).into_owned()
+    }
 }
 
 impl Buf for Body {

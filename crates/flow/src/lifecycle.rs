@@ -22,7 +22,7 @@ use tokio::io::unix::AsyncFd;
 use crate::app::App;
 use crate::error::InvokeError;
 use crate::logs::{LINE_BYTES_MAX, Writer};
-use crate::replica::{Phase, Replica};
+use crate::replica::{Phase, Pumped, Replica};
 
 /// How long a replica may take until it says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -30,6 +30,10 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 const MAPPINGS_SLACK: u64 = 64 << 20;
 /// Descriptors that a replica may have open: its own few, two for each edge while it maps them.
 const FILES_MAX: u32 = 512;
+/// What is read of one stream of output before the reader rests.
+const LOG_BYTES_PER_REST: usize = 64 * 1024;
+/// How long it rests.
+const LOG_REST: Duration = Duration::from_millis(5);
 /// Threads of one replica.
 const THREADS_MAX: u32 = 64;
 
@@ -177,6 +181,7 @@ fn listen(app: &Rc<App>, replica: &Rc<Replica>, output: Output) {
             let Ok(pipe) = watch(pipe) else { return };
             let mut line = Vec::new();
             let mut chunk = [0u8; 4096];
+            let mut unrested = 0;
             while let Ok(mut ready) = pipe.readable().await {
                 let read = match rustix::io::read(pipe.get_ref(), &mut chunk) {
                     Ok(0) => break,
@@ -187,6 +192,12 @@ fn listen(app: &Rc<App>, replica: &Rc<Replica>, output: Output) {
                     }
                     Err(_) => break,
                 };
+                unrested += read;
+                if unrested >= LOG_BYTES_PER_REST {
+                    // Whoever writes faster than this waits for its pipe; the data plane does not.
+                    unrested = 0;
+                    tokio::time::sleep(LOG_REST).await;
+                }
                 let writer = Writer { app: &app.name, function: app.function_name(function), holder };
                 for &byte in chunk.get(..read).unwrap_or_default() {
                     if byte == b'\n' || line.len() >= LINE_BYTES_MAX {
@@ -232,10 +243,14 @@ async fn live(app: &Rc<App>, replica: &Rc<Replica>) -> String {
     match ready {
         Ok(true) => {
             replica.phase.set(Phase::Ready);
+            if let Some(state) = app.functions.get(replica.function) {
+                state.crash_looping.set(false);
+            }
             app.serve_queue(replica.function);
             app.changed.notify_waiters();
         }
-        Ok(false) => {}
+        // Harmless if it has ended; otherwise it would be neither ready nor replaced.
+        Ok(false) => replica.process.borrow().kill(),
         Err(_) => replica.condemn("it did not say that it is ready within 10 s"),
     }
     // An error here means that the process cannot be watched: it is taken for ended.
@@ -261,8 +276,12 @@ async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd
 /// Takes what the replica puts on its link, whenever it rings.
 async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
     loop {
-        while replica.pump() {
-            tokio::task::yield_now().await;
+        loop {
+            match replica.pump() {
+                Pumped::More => tokio::task::yield_now().await,
+                Pumped::Empty => break,
+                Pumped::Broken => return,
+            }
         }
         if !replica.process.borrow_mut().announce_sleep() {
             continue;
@@ -282,9 +301,10 @@ fn bury(app: &Rc<App>, replica: &Rc<Replica>) -> String {
         }
         std::thread::yield_now();
     };
-    // What it published before it died still counts.
-    while replica.pump() {}
+    // Before the last look: no call may get the place that an answer frees.
     replica.phase.set(Phase::Dead);
+    // What it published before it died still counts.
+    while replica.pump() == Pumped::More {}
     let how = replica.verdict.take().unwrap_or_else(|| describe(reason));
     let wakers = replica.slots.borrow_mut().fail_all(&InvokeError::ReplicaDied { how: how.clone() });
     wakers.into_iter().for_each(std::task::Waker::wake);

@@ -1,11 +1,11 @@
 //! The last lines that functions wrote, and what the node says about them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::status::LogLine;
 
-/// Lines that are kept.
+/// Lines that are kept of each app: one that writes much does not push out what others wrote.
 pub(crate) const LINES_MAX: usize = 10_000;
 /// Bytes of a line that are kept.
 pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -13,7 +13,7 @@ pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
 /// The log of all apps.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
-    lines: VecDeque<LogLine>,
+    apps: BTreeMap<String, VecDeque<LogLine>>,
     last: u64,
 }
 
@@ -52,13 +52,17 @@ impl Logs {
 
     /// Adds a line.
     pub(crate) fn add(&mut self, writer: Writer<'_>, level: &str, invocation: Option<String>, message: &str) {
-        if self.lines.len() == LINES_MAX {
-            self.lines.pop_front();
-        }
         self.last += 1;
+        if !self.apps.contains_key(writer.app) {
+            self.apps.insert(writer.app.to_owned(), VecDeque::new());
+        }
+        let Some(lines) = self.apps.get_mut(writer.app) else { return };
+        if lines.len() == LINES_MAX {
+            lines.pop_front();
+        }
         let end = message.floor_char_boundary(LINE_BYTES_MAX);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.lines.push_back(LogLine {
+        lines.push_back(LogLine {
             number: self.last,
             time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             app: writer.app.to_owned(),
@@ -72,11 +76,16 @@ impl Logs {
 
     /// Lines behind `number`, oldest first.
     pub(crate) fn after(&self, number: u64, app: Option<&str>, function: Option<&str>) -> Vec<LogLine> {
-        let from = self.lines.partition_point(|line| line.number <= number);
-        let wanted = |line: &&LogLine| {
-            app.is_none_or(|app| line.app == app) && function.is_none_or(|name| line.function == name)
-        };
-        self.lines.range(from..).filter(wanted).cloned().collect()
+        let wanted = |line: &&LogLine| function.is_none_or(|name| line.function == name);
+        let apps = self.apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
+        let mut found: Vec<LogLine> = apps
+            .flat_map(|(_, lines)| {
+                let from = lines.partition_point(|line| line.number <= number);
+                lines.range(from..).filter(wanted).cloned()
+            })
+            .collect();
+        found.sort_unstable_by_key(|line| line.number);
+        found
     }
 }
 

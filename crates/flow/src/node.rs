@@ -1,7 +1,7 @@
 //! What all apps of a node share: options, counters, logs, receipts, and the two background loops of the data plane.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) receipts: RefCell<Receipts>,
     pub(crate) recording: Cell<bool>,
     pub(crate) draining: Cell<bool>,
+    /// Every app that lives, versions that are being stopped included.
+    pub(crate) apps: RefCell<Vec<Weak<App>>>,
     next_invocation: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
@@ -51,6 +53,7 @@ impl Node {
             receipts: RefCell::default(),
             recording: Cell::new(false),
             draining: Cell::new(false),
+            apps: RefCell::default(),
             next_invocation: Cell::new(first | 1),
             to_ring: RefCell::default(),
             ring: Notify::new(),
@@ -90,14 +93,20 @@ impl Node {
         self.logs.borrow_mut().add(writer, level, None, message);
     }
 
+    fn live_apps(&self) -> Vec<Rc<App>> {
+        let mut apps = self.apps.borrow_mut();
+        apps.retain(|app| app.strong_count() > 0);
+        apps.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Fails calls whose time is over, forever. Sleeps while no call is out.
-    pub(crate) async fn keep_time(self: Rc<Node>, apps: impl Fn() -> Vec<Rc<App>>) {
+    pub(crate) async fn keep_time(self: Rc<Node>) {
         loop {
             self.busy.notified().await;
             loop {
                 tokio::time::sleep(TICK).await;
                 let mut out = false;
-                for app in apps() {
+                for app in self.live_apps() {
                     out |= app.tick();
                 }
                 if !out {

@@ -60,11 +60,10 @@ impl Receipts {
         }
     }
 
-    /// A replica says what a hop cost.
-    pub(crate) fn add(&mut self, cost: &HopCost, caller: String, function: String) {
-        let Some(receipt) = self.find(cost.invocation).filter(|receipt| receipt.hops.len() < HOPS_MAX) else {
-            return;
-        };
+    /// A replica of `app` says what a hop cost. It can only say so of its own app's invocations.
+    pub(crate) fn add(&mut self, app: &str, cost: &HopCost, caller: String, function: String) {
+        let fits = |receipt: &&mut Receipt| receipt.app == app && receipt.hops.len() < HOPS_MAX;
+        let Some(receipt) = self.find(cost.invocation).filter(fits) else { return };
         receipt.copies += u64::from(cost.copies);
         receipt.bytes_copied = receipt.bytes_copied.saturating_add(cost.bytes_copied);
         receipt.bytes_handed = receipt.bytes_handed.saturating_add(cost.bytes_handed);
@@ -111,9 +110,10 @@ mod tests {
         receipts.begin(7, "shop", "frontend");
         receipts.end(7, 200, 1000);
         let cost = HopCost { invocation: 7, copies: 1, bytes_copied: 64, crossings: 2, ..HopCost::default() };
-        receipts.add(&cost, "gateway".into(), "frontend".into());
-        receipts.add(&cost, "frontend".into(), "cart".into());
-        receipts.add(&HopCost { invocation: 8, ..cost }, "gateway".into(), "frontend".into());
+        receipts.add("shop", &cost, "gateway".into(), "frontend".into());
+        receipts.add("shop", &cost, "frontend".into(), "cart".into());
+        receipts.add("shop", &HopCost { invocation: 8, ..cost }, "gateway".into(), "frontend".into());
+        receipts.add("other", &cost, "gateway".into(), "spy".into());
         let receipt = receipts.get("0000000000000007").unwrap();
         assert_eq!(
             (receipt.copies, receipt.bytes_copied, receipt.crossings, receipt.hops.len()),

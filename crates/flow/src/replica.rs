@@ -5,10 +5,10 @@ use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use baton_abi::descriptor::{HopCost, PAIRS_PER_DESCRIPTOR, pack_pairs, unpack_pairs};
-use baton_abi::limits::BAD_DESCRIPTORS_MAX;
+use baton_abi::limits::{BAD_DESCRIPTORS_MAX, HEAD_MAX_BYTES};
 use baton_abi::{Descriptor, Extent, Flags, Kind, NONE};
 use baton_pool::capability::Handle;
-use baton_pool::ledger::class_of;
+use baton_pool::ledger::{LedgerError, class_of};
 use baton_pool::pool::Refusal;
 use baton_replica::ProcessReplica;
 
@@ -57,6 +57,19 @@ pub(crate) struct Replica {
     pub(crate) verdict: RefCell<Option<String>>,
     bad: Cell<u32>,
     dirty: Cell<bool>,
+    /// Nothing that it puts on its link is looked at any more.
+    silenced: Cell<bool>,
+}
+
+/// What a look at a replica's link came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    /// There may be more; others get their turn first.
+    More,
+    /// Nothing is left.
+    Empty,
+    /// The replica broke the rules for good and is being killed.
+    Broken,
 }
 
 impl Replica {
@@ -79,6 +92,7 @@ impl Replica {
             verdict: RefCell::default(),
             bad: Cell::new(0),
             dirty: Cell::new(false),
+            silenced: Cell::new(false),
         }
     }
 
@@ -91,6 +105,7 @@ impl Replica {
     pub(crate) fn push(self: &Rc<Self>, words: [u64; 8]) -> bool {
         if self.process.borrow_mut().push_words(words).is_err() {
             self.condemn("it does not read its link");
+            self.silenced.set(true);
             return false;
         }
         if !self.dirty.replace(true)
@@ -123,27 +138,36 @@ impl Replica {
         }
     }
 
-    /// Takes what is on the link. `true` if there may be more.
-    pub(crate) fn pump(self: &Rc<Self>) -> bool {
-        let Some(app) = self.app.upgrade() else { return false };
+    /// Takes what is on the link.
+    pub(crate) fn pump(self: &Rc<Self>) -> Pumped {
+        let Some(app) = self.app.upgrade() else { return Pumped::Broken };
+        let pumped = self.pump_some(&app);
+        app.pool.borrow_mut().tidy();
+        pumped
+    }
+
+    fn pump_some(self: &Rc<Self>, app: &Rc<App>) -> Pumped {
         for _ in 0..PUMP_MAX {
+            if self.silenced.get() {
+                return Pumped::Broken;
+            }
             let popped = self.process.borrow_mut().pop();
             match popped {
                 Ok(Some(descriptor)) => {
-                    if self.take(&app, &descriptor) {
+                    if self.take(app, &descriptor) {
                         self.bad.set(0);
                     } else {
-                        self.count_bad(&app);
+                        self.count_bad(app);
                     }
                 }
-                Ok(None) => return false,
+                Ok(None) => return Pumped::Empty,
                 Err(_) => {
                     self.condemn("it overran its ring");
-                    return false;
+                    self.silenced.set(true);
                 }
             }
         }
-        true
+        Pumped::More
     }
 
     fn count_bad(&self, app: &Rc<App>) {
@@ -152,6 +176,7 @@ impl Replica {
         app.node.totals.borrow_mut().bad_descriptors += 1;
         if bad >= BAD_DESCRIPTORS_MAX {
             self.condemn("it sent three bad descriptors in a row");
+            self.silenced.set(true);
         }
     }
 
@@ -256,6 +281,12 @@ impl Replica {
         }
         let (offset, len) = (u64::from(head.offset), u64::from(head.len));
         let place = match reply.body {
+            // The node copies heads: none is larger than what it would send itself.
+            _ if len > HEAD_MAX_BYTES as u64 => Err(Refusal::Ledger(LedgerError::OutOfBounds {
+                slot: head.handle,
+                end: len,
+                capacity: HEAD_MAX_BYTES as u64,
+            })),
             Some((handle, _)) if handle.index == head.handle => {
                 pool.head_place(handle, offset, len).map(|place| (None, place))
             }

@@ -4,7 +4,7 @@
 //! that is how a reply to someone else's call fails.
 
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use baton_pool::capability::Handle;
 use baton_pool::ledger::Place;
@@ -181,6 +181,11 @@ impl Slots {
             .filter(|(_, slot)| late(slot))
             .map(|(index, slot)| u32::from(slot.generation) << 16 | index)
             .collect()
+    }
+
+    /// Whether an answer is still owed `grace` after its time was over.
+    pub(crate) fn owes_since(&self, now: Instant, grace: Duration) -> bool {
+        self.owed > 0 && self.slots.iter().any(|slot| slot.owed && slot.deadline + grace <= now)
     }
 
     /// The replica is dead: every call that it owes fails.
