@@ -44,6 +44,10 @@ const FLAGS: [&str; 11] = [
     "--window-size=1280,900",
 ];
 
+/// Whether the page whose path is the argument has taken the place of the one that was left.
+const ARRIVED: &str =
+    "return !window.left && document.readyState === 'complete' && location.pathname === arguments[0]";
+
 /// The Tab key, as the protocol writes it.
 pub(crate) const TAB: &str = "\u{e004}";
 /// The Enter key.
@@ -104,12 +108,25 @@ impl Browser {
         self.post("url", &json!({ "url": url }));
     }
 
-    /// Waits until the page's path is this one.
+    /// Does something that leads to another page, and waits until that is there.
     #[track_caller]
-    pub(crate) fn wait_for_path(&self, path: &str) {
+    pub(crate) fn lead_to(&self, path: &str, action: impl FnOnce()) {
+        // The mark goes with the page that is left: the next one may have the same path.
+        self.script("window.left = true");
+        action();
+        let there = json!({ "script": ARRIVED, "args": [path] });
+        let command = format!("/session/{}/execute/sync", self.session);
         baton_e2e::wait_until(PAGE_LIMIT, &format!("the page is {path}"), || {
-            self.script("return document.readyState + ' ' + location.pathname") == format!("complete {path}")
+            // Between two pages there is nothing that could answer.
+            let answer = try_exchange(self.address, "POST", &command, &there);
+            answer.is_ok_and(|(status, answer)| status == 200 && answer["value"] == true)
         });
+    }
+
+    /// Clicks what leads to another page.
+    #[track_caller]
+    pub(crate) fn follow(&self, css: &str, path: &str) {
+        self.lead_to(path, || self.click(css));
     }
 
     /// What a function's body returns in the page.

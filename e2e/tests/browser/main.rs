@@ -90,19 +90,16 @@ fn a_visitor_walks_from_the_index_to_an_order() {
 
     let before = browser.text("a[href='/product/lamp'] span");
     browser.script("document.querySelector('select[name=currency_code]').value = 'JPY'");
-    browser.click("form[action='/currency'] button");
-    browser.wait_for_path("/");
+    browser.follow("form[action='/currency'] button", "/");
     let after = browser.text("a[href='/product/lamp'] span");
     assert!(after.starts_with("JPY ") && after != before, "{before} became {after}");
 
-    browser.click("a[href='/product/lamp']");
-    browser.wait_for_path("/product/lamp");
+    browser.follow("a[href='/product/lamp']", "/product/lamp");
     assert!(browser.text("p.price").starts_with("JPY "));
     assert!(browser.count(".few > li") > 0, "nothing is recommended");
     visit.picture("product.png");
     browser.click("select[name=quantity] option:nth-child(3)");
-    browser.click("form[action='/cart'] button");
-    browser.wait_for_path("/cart");
+    browser.follow("form[action='/cart'] button", "/cart");
     assert_eq!(browser.text("a.bag"), "Cart · 3");
     assert_eq!(browser.count(".row .pic"), 1);
     visit.picture("cart.png");
@@ -113,8 +110,7 @@ fn a_visitor_walks_from_the_index_to_an_order() {
     order(&visit);
     visit.picture("order.png");
 
-    browser.click("a.bag");
-    browser.wait_for_path("/cart");
+    browser.follow("a.bag", "/cart");
     assert_eq!(browser.text("a.bag"), "Cart · 0");
     assert!(browser.text("main").contains("nothing in it"), "{}", browser.text("main"));
     visit.picture("empty-cart.png");
@@ -126,8 +122,7 @@ fn order(visit: &Visit) {
     let browser = &visit.browser;
     browser.fill("input[name=email]", "ada@example.org");
     browser.fill("input[name=credit_card_number]", CARD);
-    browser.click("form[action='/checkout'] button");
-    browser.wait_for_path("/checkout");
+    browser.follow("form[action='/checkout'] button", "/checkout");
     assert_eq!(browser.text("h1"), "Thank you!");
     assert!(browser.text("main").contains("ada@example.org"));
     let id = browser.text("#order");
@@ -148,12 +143,10 @@ fn a_visitor_without_a_mouse_fills_the_cart() {
     assert_eq!(first, "skip", "the first stop skips what every page repeats");
     browser.press(ENTER);
     visit.tab_to("a[href='/product/watch']");
-    browser.press(ENTER);
-    browser.wait_for_path("/product/watch");
+    browser.lead_to("/product/watch", || browser.press(ENTER));
     visit.tab_to("form[action='/cart'] button");
     visit.picture("keyboard.png");
-    browser.press(ENTER);
-    browser.wait_for_path("/cart");
+    browser.lead_to("/cart", || browser.press(ENTER));
     assert_eq!(browser.text("a.bag"), "Cart · 1");
     visit.node.wait_at_rest(REST);
 }
@@ -165,19 +158,16 @@ fn a_card_that_cannot_be_is_refused_in_words() {
     let browser = &visit.browser;
 
     browser.open(&visit.url("/product/mug"));
-    browser.click("form[action='/cart'] button");
-    browser.wait_for_path("/cart");
+    browser.follow("form[action='/cart'] button", "/cart");
     browser.fill("input[name=credit_card_number]", "4432801561520455");
-    browser.click("form[action='/checkout'] button");
-    browser.wait_for_path("/checkout");
+    browser.follow("form[action='/checkout'] button", "/checkout");
     assert!(browser.text("main").contains("(422)"), "{}", browser.text("main"));
     // The browser itself notes the status; nothing else is wrong.
     let complaints = browser.complaints();
     assert!(complaints.iter().all(|complaint| complaint.contains("422")), "{complaints:?}");
     browser.prefer_dark(true);
     visit.picture("refused-dark.png");
-    browser.click("main a");
-    browser.wait_for_path("/");
+    browser.follow("main a", "/");
     assert_eq!(browser.text("a.bag"), "Cart · 1");
     visit.node.wait_at_rest(REST);
 }
