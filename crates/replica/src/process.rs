@@ -108,8 +108,16 @@ pub fn start(
     // Counted first: a replica that has read its hello takes for granted that it was counted, and would otherwise wait
     // for a second message that nobody sent.
     replica.bell.count_control();
-    replica.send(&Message::Hello(*hello), &fds).map_err(StartError::Descriptors)?;
+    gone_is_fine(replica.send(&Message::Hello(*hello), &fds)).map_err(StartError::Descriptors)?;
     Ok((replica, Output { stdout, stderr }))
+}
+
+/// A replica that ended before it heard of something has its end told by its process, with its status and last words.
+fn gone_is_fine(said: Result<(), Errno>) -> Result<(), Errno> {
+    match said {
+        Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+        said => said,
+    }
 }
 
 /// A pipe whose reading end does not block.
@@ -149,9 +157,10 @@ impl ProcessReplica {
     /// Gives the replica one more edge.
     ///
     /// # Errors
-    /// What the kernel said: the replica is gone, or does not read its control socket.
+    /// What the kernel said: the replica does not read its control socket. One that is gone is no error: its end is
+    /// told by its process, and must not be taken for a fault of the peer's.
     pub fn add_edge(&self, edge: Edge, rings: BorrowedFd<'_>, peer: &ProcessReplica) -> Result<(), Errno> {
-        self.say(&Message::Edge(edge), &[rings, peer.bell_fd.as_fd()])
+        gone_is_fine(self.say(&Message::Edge(edge), &[rings, peer.bell_fd.as_fd()]))
     }
 
     /// Whether the replica said that its handler can take requests. Call when [`ProcessReplica::control_fd`] is readable.
@@ -224,11 +233,10 @@ impl ProcessReplica {
         quiet
     }
 
-    /// Says that the node is awake, and clears the eventfd.
+    /// Says that the node is awake. The eventfd is never read: the replica has the same open file and could make that
+    /// block. So whoever waits for it waits for edges, as epoll tells them: every write is one.
     pub fn announce_awake(&self) {
         self.link.node_bell.announce_awake();
-        // Nothing to read means that someone else woke the node.
-        let _ = rustix::io::read(&self.eventfd, &mut [0u8; 8]);
     }
 
     /// The replica's bell, for its own statements: how far its loop is, how many requests it has.
