@@ -127,6 +127,12 @@ impl Node {
         Self::launch(home, app.name(), &all)
     }
 
+    /// `baton up` as a person runs it in a project: it builds first.
+    pub fn up(project: &Path, app: &str) -> Self {
+        let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
+        Self::launch(home, app, &["up".into(), project.as_os_str().to_owned()])
+    }
+
     /// `baton node` with the state directory of one that has ended.
     pub fn restart(home: TempDir, app: &str) -> Self {
         Self::launch(home, app, &["node".into()])
@@ -136,6 +142,7 @@ impl Node {
         let log = File::options().append(true).create(true).open(home.path().join("node.log"));
         let mut command = Command::new(baton());
         command.args(args).args(["--port", "0", "--json"]).env("BATON_HOME", home.path());
+        command.env_remove("CARGO_TARGET_DIR");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.expect("a log file"));
         let mut child = command.spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("stdout is a pipe");

@@ -3,7 +3,8 @@
 use baton_e2e::{App, Client, Node, Response, need_sandbox};
 
 fn ask(node: &Node, path: &str, headers: &[(&str, &str)]) -> Response {
-    Client::connect(node.admin).unwrap().request("GET", path, headers, b"").unwrap()
+    let mut client = Client::connect(node.admin).expect("the admin API is there");
+    client.request("GET", path, headers, b"").expect("an answer")
 }
 
 #[test]

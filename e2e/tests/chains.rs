@@ -132,7 +132,7 @@ fn a_kept_payload_is_read_again_and_given_back() {
 fn receipt(node: &Node, path: &str, body: &[u8]) -> Value {
     let answer = node.post(path, body);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let id = answer.header("x-baton-invocation").unwrap().to_owned();
+    let id = answer.header("x-baton-invocation").expect("an invocation").to_owned();
     let mut found = Value::Null;
     wait_until(REST, "every hop's row is in the receipt", || {
         found = node.cli(["receipt", &id, "--json"]).json();
@@ -174,7 +174,7 @@ fn receipts_count_copies_and_hops() {
 fn capabilities(node: &Node) -> Vec<Value> {
     let listed = node.cli(["caps", "ls", "--json"]);
     assert_eq!(listed.code, 0, "{}", listed.stderr);
-    listed.json()["capabilities"].as_array().unwrap().clone()
+    listed.json()["capabilities"].as_array().expect("a list").clone()
 }
 
 fn find<'a>(rows: &'a [Value], holder: &str) -> Vec<&'a Value> {

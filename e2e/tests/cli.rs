@@ -9,11 +9,11 @@ use std::time::Duration;
 use baton_e2e::{App, Client, Finished, Node, cli, need_sandbox, source_root, wait_until};
 
 fn home() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir().expect("a directory")
 }
 
 fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
+    path.to_str().expect("a plain path")
 }
 
 #[test]
@@ -120,6 +120,11 @@ fn a_new_project_builds_runs_and_answers() {
     assert_eq!(built.code, 0, "{}", built.stderr);
     built.json();
 
+    let node = Node::up(&project, "greeter");
+    assert_eq!(node.get("/hello/you").text(), "Hello, you!\n");
+    assert_eq!(node.cli(["invoke", "greeter/hello"]).stdout, "Hello, world!\n");
+
+    // The same on a node that runs another app already.
     let host = Node::start(&App::new("host").function("host", "hello", ""));
     let deployed = host.cli(["deploy", path(&project), "--json"]);
     assert_eq!(deployed.code, 0, "{}", deployed.stderr);
@@ -132,8 +137,7 @@ fn a_new_project_builds_runs_and_answers() {
     assert_eq!((&again["version"], &again["changed"]), (&1.into(), &false.into()), "{again}");
     let answer = host.cli(["invoke", "greeter/hello", "--json"]);
     assert_eq!((answer.code, &answer.json()["body"]), (0, &"Hello, world!\n".into()));
-    assert_eq!(host.get("/hello/you").text(), "Hello, you!\n");
-    assert_eq!(host.cli(["invoke", "greeter/hello"]).stdout, "Hello, world!\n");
+    assert_eq!(host.get("/hello/them").text(), "Hello, them!\n");
 }
 
 #[test]

@@ -96,10 +96,10 @@ impl Load {
             let (gateway, target, stop) = (node.gateway, target.to_owned(), Arc::clone(&stop));
             thread::spawn(move || {
                 let mut statuses = Vec::new();
-                let mut client = Client::connect(gateway).unwrap();
+                let mut client = Client::connect(gateway).expect("the gateway is there");
                 let body = vec![1; 1000 + number * 3000];
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = client.request("POST", &target, &[], &body).unwrap();
+                    let answer = client.request("POST", &target, &[], &body).expect("an answer");
                     assert!(answer.status != 200 || answer.body == body, "someone else's answer");
                     statuses.push(answer.status);
                     if answer.status != 200 {
@@ -115,7 +115,7 @@ impl Load {
 
     fn finish(self) -> Vec<u16> {
         self.stop.store(true, Ordering::Relaxed);
-        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        self.clients.into_iter().flat_map(|client| client.join().expect("a client's count")).collect()
     }
 }
 

@@ -1,5 +1,8 @@
 //! A function that says what it can reach.
 
+// UNSAFETY: descriptors are tried by number.
+#![expect(unsafe_code, reason = "a descriptor that is not known can only be borrowed by number")]
+
 use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -49,7 +52,6 @@ fn open_descriptors() -> String {
 
 fn descriptor_is_open(fd: i32) -> bool {
     // SAFETY: the borrow lasts for one `fcntl`, which fails for a number that is not open.
-    #[expect(unsafe_code, reason = "descriptors are tried by number")]
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     borrowed.try_clone_to_owned().is_ok()
 }
