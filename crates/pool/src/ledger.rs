@@ -162,6 +162,7 @@ pub struct Ledger {
     // Larger buffers with memory, so that a repeated large payload meets warm pages; the newest last.
     large: Vec<u32>,
     spans: Spans,
+    bytes: u64,
     // No byte from here on was ever part of a buffer: they are still the zeros that the kernel gave.
     pristine_from: u64,
     out: u32,
@@ -241,6 +242,7 @@ impl Ledger {
             bare: (0..count).rev().collect(),
             large: Vec::with_capacity(LARGE_KEPT_MAX),
             spans: Spans::new(pool_bytes),
+            bytes: pool_bytes,
             pristine_from: 0,
             out: 0,
             out_bytes: 0,
@@ -278,6 +280,10 @@ impl Ledger {
     /// # Errors
     /// [`Full`] when neither a recycled buffer nor free space is left.
     pub fn alloc(&mut self, len: u64) -> Result<Allocation, Full> {
+        // Lengths are allegations too: none near the end of numbers may reach the arithmetic below.
+        if len > self.bytes {
+            return Err(Full { wanted: len, free: self.bytes_free() });
+        }
         let class = class_of(len);
         let recycled = match class {
             Some(class) => self.by_class.get_mut(usize::from(class)).and_then(Vec::pop),

@@ -3,6 +3,7 @@
 //! Every message of a replica is an allegation here: the ledger decides what exists and where it lies, the table only
 //! says who claims it. A claim that the ledger does not bear out is a [`Refusal`]; nothing changes then.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -39,7 +40,41 @@ pub struct Pool {
     slots: u32,
     // Derived ranges that were ever given to a replica: the part of the table that is worth scanning.
     arenas_used: u32,
-    orphans: Vec<Handle>,
+    // Buffers without an owner that someone may still read: at most one for each slot, however often a liar frees it.
+    orphans: BTreeMap<u32, u32>,
+    sweep_due: bool,
+    // What the node itself holds, whatever the table says.
+    own: OwnHolds,
+}
+
+/// What the node holds, in memory that no replica can write: a table that was overwritten can neither make the node
+/// keep a buffer for good nor take one out of its hands.
+#[derive(Debug)]
+struct OwnHolds {
+    roots: Vec<bool>,
+    /// Index and generation of derived capabilities.
+    derived: BTreeMap<u32, u32>,
+}
+
+impl OwnHolds {
+    fn has(&self, handle: Handle) -> bool {
+        match self.roots.get(handle.index as usize) {
+            Some(held) => *held,
+            None => self.derived.get(&handle.index) == Some(&handle.generation),
+        }
+    }
+
+    fn set(&mut self, handle: Handle, held: bool) {
+        match self.roots.get_mut(handle.index as usize) {
+            Some(root) => *root = held,
+            None if held => {
+                self.derived.insert(handle.index, handle.generation);
+            }
+            None => {
+                self.derived.remove(&handle.index);
+            }
+        }
+    }
 }
 
 /// A buffer in the node's hands.
@@ -105,7 +140,9 @@ impl Pool {
             table,
             slots,
             arenas_used: 0,
-            orphans: Vec::new(),
+            orphans: BTreeMap::new(),
+            sweep_due: false,
+            own: OwnHolds { roots: vec![false; slots as usize], derived: BTreeMap::new() },
         })
     }
 
@@ -163,6 +200,7 @@ impl Pool {
         let buffer = self.ledger.alloc(len)?;
         let handle = Handle { index: buffer.slot, generation: buffer.generation };
         self.table.grant(handle, Range { offset: 0, len: 0 }, Hold::held(NODE));
+        self.own.set(handle, true);
         Ok(NodeBuffer { handle, place: buffer.place })
     }
 
@@ -223,12 +261,17 @@ impl Pool {
         self.table.describe(buffer.handle, range, invocation);
         self.table
             .transfer(buffer.handle, Hold::held(NODE), Hold::new(State::FromNode, holder))
-            .map(|_rights| ())
+            .map(|_rights| self.own.set(buffer.handle, false))
     }
 
     /// Takes back what [`Pool::send`] put on the way, if the replica has not taken it yet.
-    pub fn unsend(&self, buffer: &NodeBuffer, holder: u16) -> bool {
-        self.table.transfer(buffer.handle, Hold::new(State::FromNode, holder), Hold::held(NODE)).is_ok()
+    pub fn unsend(&mut self, buffer: &NodeBuffer, holder: u16) -> bool {
+        let back =
+            self.table.transfer(buffer.handle, Hold::new(State::FromNode, holder), Hold::held(NODE)).is_ok();
+        if back {
+            self.own.set(buffer.handle, true);
+        }
+        back
     }
 
     /// Takes over what `holder` alleges to send.
@@ -253,10 +296,12 @@ impl Pool {
             self.ledger.check(found.slot, found.slot_generation, extent.offset, extent.len)
         }
         .map_err(Refusal::Ledger)?;
+        self.refuse_own(handle)?;
         let rights = self
             .table
             .transfer(handle, Hold::new(State::ToNode, holder), Hold::held(NODE))
             .map_err(Refusal::Capability)?;
+        self.own.set(handle, true);
         if !rights.allows(Rights::READ) {
             self.release(handle);
             let error = CapabilityError::Denied { need: Rights::READ, has: rights };
@@ -273,17 +318,19 @@ impl Pool {
         self.ledger.check(payload.index, payload.generation, offset, len).map_err(Refusal::Ledger)
     }
 
-    /// Takes back a buffer that `holder` says it does not need any more.
+    /// Takes back a buffer that `holder` says it does not need any more. Frozen buffers, and what a derived capability
+    /// pinned, come back with the next [`Pool::tidy`].
     ///
     /// # Errors
     /// [`Refusal`]; nothing changes then.
     pub fn free_by(&mut self, handle: Handle, holder: u16) -> Result<(), Refusal> {
         if handle.index >= self.slots {
             // A derived capability that its holder gave up: the orphan above it may come back now.
-            self.sweep();
+            self.sweep_due = true;
             return Ok(());
         }
         self.ledger.check(handle.index, handle.generation, 0, 0).map_err(Refusal::Ledger)?;
+        self.refuse_own(handle)?;
         let stashed = Hold::new(State::Stashed, holder);
         let orphan = Hold::new(State::Orphan, NODE);
         self.table
@@ -294,35 +341,94 @@ impl Pool {
         Ok(())
     }
 
-    /// An orphan comes back now, or when the last capability derived from it is gone.
+    /// What the node holds, or waits for the readers of, is nobody's to send or free, whatever the table says.
+    fn refuse_own(&self, handle: Handle) -> Result<(), Refusal> {
+        let by = if self.own.has(handle) {
+            Hold::held(NODE)
+        } else if self.orphans.get(&handle.index) == Some(&handle.generation) {
+            Hold::new(State::Orphan, NODE)
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::Capability(CapabilityError::NotHeld { index: handle.index, by }))
+    }
+
+    /// A buffer that has no owner any more comes back: now, or, if it was frozen and may be shared, when the last
+    /// capability derived from it is gone.
     fn bury(&mut self, handle: Handle, dirty_by: u16) -> bool {
-        let Some(found) = self.table.look(handle.index) else { return false };
-        // Frozen buffers are the only ones that can have been shared beyond a call.
-        if found.rights != Rights::ALL && self.table.has_derived(handle, self.derived()) {
-            self.orphans.push(handle);
-            return false;
+        let named = self.table.look(handle.index).filter(|found| found.handle == handle);
+        match named {
+            // Frozen buffers are the only ones that can have been shared beyond a call.
+            Some(found) if found.rights != Rights::ALL => {
+                self.orphans.insert(handle.index, handle.generation);
+                self.sweep_due = true;
+                false
+            }
+            Some(found) => {
+                self.take_back(handle, dirty_by, found.high_water);
+                true
+            }
+            // An entry that does not even name the buffer was overwritten by a liar: the ledger decides.
+            None => {
+                self.take_back(handle, NOBODY, u64::MAX);
+                true
+            }
         }
+    }
+
+    fn take_back(&mut self, handle: Handle, dirty_by: u16, dirty_len: u64) {
         self.table.clear(handle.index);
         // A refusal means that it is back already; there is nothing left to do then.
-        let _ = self.ledger.free(handle.index, handle.generation, dirty_by, found.high_water);
-        true
+        let _ = self.ledger.free(handle.index, handle.generation, dirty_by, dirty_len);
+    }
+
+    /// Sweeps if anything happened since the last time that makes it worth while. Call it now and then, not for every
+    /// message: a sweep looks at every derived capability, once.
+    pub fn tidy(&mut self) {
+        if self.sweep_due {
+            self.sweep();
+        }
     }
 
     /// Takes back every orphan whose derived capabilities are gone. Returns how many are left.
     pub fn sweep(&mut self) -> usize {
-        for handle in core::mem::take(&mut self.orphans) {
-            self.bury(handle, NOBODY);
+        self.sweep_due = false;
+        if self.orphans.is_empty() {
+            return 0;
+        }
+        let mut read = vec![false; self.slots as usize];
+        for found in self.table.scan(self.derived()).filter(|found| self.gives_access(found)) {
+            if self.orphans.get(&found.slot) == Some(&found.slot_generation)
+                && let Some(read) = read.get_mut(found.slot as usize)
+            {
+                *read = true;
+            }
+        }
+        let is_over = |slot: &u32, _: &mut u32| !read.get(*slot as usize).is_some_and(|read| *read);
+        let over: Vec<(u32, u32)> = self.orphans.extract_if(.., is_over).collect();
+        for (index, generation) in over {
+            let handle = Handle { index, generation };
+            let named = self.table.look(index).filter(|found| found.handle == handle);
+            self.take_back(handle, NOBODY, named.map_or(u64::MAX, |found| found.high_water));
         }
         self.orphans.len()
     }
 
+    /// Whether someone stands behind a capability. The node knows best what it holds itself.
+    fn gives_access(&self, found: &Capability) -> bool {
+        found.hold.state.is_live() && (found.hold.holder != NODE || self.own.has(found.handle))
+    }
+
     /// The node does not need a buffer any more, one of its own or one that it received.
     pub fn release(&mut self, handle: Handle) {
-        if handle.index < self.slots {
-            if self.table.transfer(handle, Hold::held(NODE), Hold::new(State::Orphan, NODE)).is_ok() {
-                self.bury(handle, NOBODY);
-            }
-        } else if self.table.transfer(handle, Hold::held(NODE), Hold::new(State::Released, NODE)).is_ok() {
+        if !self.own.has(handle) {
+            return;
+        }
+        self.own.set(handle, false);
+        let state = if handle.index < self.slots { State::Orphan } else { State::Released };
+        // What the table says does not matter: it is the node that held it.
+        let _ = self.table.transfer(handle, Hold::held(NODE), Hold::new(state, NODE));
+        if handle.index >= self.slots || !self.bury(handle, NOBODY) {
             self.sweep();
         }
     }
@@ -332,51 +438,46 @@ impl Pool {
     pub fn reclaim(&mut self, dead: u16, keeps: impl Fn(Hold) -> bool) -> Reclaimed {
         let lost = |hold: Hold| match hold.state {
             State::InFlight => !keeps(hold),
-            State::Orphan => false,
-            State::Free | State::Released | State::Revoked => true,
-            _ => hold.holder == dead || (hold.holder != NODE && !keeps(hold)),
+            // Of the node's own only the node's own book tells; it was asked before.
+            State::Orphan | State::Free | State::Released | State::Revoked => true,
+            _ => hold.holder == NODE || hold.holder == dead || !keeps(hold),
         };
         for found in self.table.scan(self.derived()).filter(|found| found.hold.state.is_live()) {
-            if lost(found.hold) {
+            if !self.own.has(found.handle) && lost(found.hold) {
                 // Someone else may have moved it on meanwhile: then it is not the dead replica's any more.
                 let _ = self.table.transfer(found.handle, found.hold, Hold::new(State::Released, NODE));
             }
         }
         let out: Vec<(u32, u32)> = self.ledger.out().collect();
-        let mut reclaimed = Reclaimed::default();
+        let (mut buried, before) = (0, self.orphans.len());
         for (slot, generation) in out {
             let handle = Handle { index: slot, generation };
+            if self.refuse_own(handle).is_err() {
+                continue;
+            }
             let claimed = self.table.look(slot).filter(|found| found.handle == handle);
-            // An entry that does not even name the buffer was overwritten by a liar: the ledger decides.
             let taken = claimed.is_none_or(|found| {
                 lost(found.hold)
                     && self.table.transfer(handle, found.hold, Hold::new(State::Orphan, NODE)).is_ok()
             });
-            if taken && self.bury_dirty(handle) {
-                reclaimed.buffers += 1;
-            } else if taken {
-                reclaimed.orphaned += 1;
+            if taken {
+                self.soil(handle);
+                self.bury(handle, NOBODY);
+                buried += 1;
             }
         }
-        self.sweep();
-        reclaimed
+        let left = self.sweep();
+        let orphaned = u32::try_from(left.saturating_sub(before)).unwrap_or(u32::MAX);
+        Reclaimed { buffers: buried - orphaned.min(buried), orphaned }
     }
 
-    /// As [`Pool::bury`] for a buffer whose last holder may not have said how much it wrote.
-    fn bury_dirty(&mut self, handle: Handle) -> bool {
-        let whole = self.ledger.view().place(handle.index, handle.generation);
-        if let Ok(place) = whole {
-            let range =
-                self.table.look(handle.index).map_or(Range { offset: 0, len: 0 }, |found| found.range);
+    /// The last holder may not have said how much it wrote: all of it, then.
+    fn soil(&self, handle: Handle) {
+        let Ok(place) = self.ledger.view().place(handle.index, handle.generation) else { return };
+        if let Some(found) = self.table.look(handle.index).filter(|found| found.handle == handle) {
             self.table.describe(handle, Range { offset: 0, len: place.capacity }, 0);
-            self.table.describe(handle, range, 0);
+            self.table.describe(handle, found.range, 0);
         }
-        let named = self.table.look(handle.index).is_some_and(|found| found.handle == handle);
-        if !named {
-            self.table.clear(handle.index);
-            return self.ledger.free(handle.index, handle.generation, NOBODY, u64::MAX).is_ok();
-        }
-        self.bury(handle, NOBODY)
     }
 
     /// Every capability that gives someone access now, the node's own included.

@@ -224,6 +224,12 @@ impl View {
         self.len -= bytes;
     }
 
+    /// At most the first `bytes` of it.
+    #[must_use]
+    pub fn first(&self, bytes: u64) -> View {
+        View { len: self.len.min(bytes), ..self.clone() }
+    }
+
     /// The bytes, to be passed on and nothing else: a process of the app can still change them, so nothing may be
     /// decided by what they say.
     #[must_use]

@@ -155,6 +155,7 @@ fn a_shared_buffer_outlives_its_owner_until_the_last_reader_is_done() {
     assert_eq!(pool.usage().orphans, 1);
     pool.table.transfer(child, Hold::held(B), Hold::new(State::Released, B)).unwrap();
     pool.free_by(child, B).unwrap();
+    pool.tidy();
     assert_eq!(pool.usage().buffers_out, 0);
 }
 
