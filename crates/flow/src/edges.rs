@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use baton_abi::boot::{Edge, Name};
 use baton_pool::link::{self, DuplexFlags, ring_entries_for};
+use rustix::io::Errno;
 
 use crate::app::App;
 use crate::replica::{Phase, Replica};
@@ -122,9 +123,23 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
     let (to_caller, to_callee) =
         (edge(true, callee, named(callee.function)?), edge(false, caller, named(caller.function)?));
     let (caller_process, callee_process) = (caller.process.borrow(), callee.process.borrow());
-    let refused = |errno| format!("a replica does not take its edge: {errno}");
-    callee_process.add_edge(to_callee, fd.as_fd(), &caller_process).map_err(refused)?;
-    caller_process.add_edge(to_caller, fd.as_fd(), &callee_process).map_err(refused)?;
+    if let Err(errno) = callee_process.add_edge(to_callee, fd.as_fd(), &caller_process) {
+        refused(callee, errno);
+        return Ok(());
+    }
+    // The callee has its end: the edge is closed, as any other, when the caller is dead.
+    if let Err(errno) = caller_process.add_edge(to_caller, fd.as_fd(), &callee_process) {
+        refused(caller, errno);
+    }
     edges.roads.push(Road { id, caller: caller.holder, callee: callee.holder, flags, closed: None });
     Ok(())
+}
+
+/// Whoever does not take an edge pays for it, not the replica at the other end.
+fn refused(by: &Replica, errno: Errno) {
+    match errno {
+        // It has closed its control socket, most likely because it has just ended.
+        Errno::PIPE | Errno::CONNRESET => by.kill(),
+        _ => by.condemn(&format!("it does not take its edges: {errno}")),
+    }
 }

@@ -250,7 +250,7 @@ async fn live(app: &Rc<App>, replica: &Rc<Replica>) -> String {
             app.changed.notify_waiters();
         }
         // Harmless if it has ended; otherwise it would be neither ready nor replaced.
-        Ok(false) => replica.process.borrow().kill(),
+        Ok(false) => replica.kill(),
         Err(_) => replica.condemn("it did not say that it is ready within 10 s"),
     }
     // An error here means that the process cannot be watched: it is taken for ended.
@@ -268,6 +268,10 @@ async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd
         match replica.process.borrow().read_ready() {
             Ok(()) => return true,
             Err(Errno::AGAIN) => ready.clear_ready(),
+            Err(Errno::PROTO) => {
+                replica.condemn("it said something else than that it is ready");
+                return false;
+            }
             Err(_) => return false,
         }
     }

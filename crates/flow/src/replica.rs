@@ -131,6 +131,11 @@ impl Replica {
         self.process.borrow().kill();
     }
 
+    /// Kills the replica, if it has not ended by itself: then how it ended is what counts.
+    pub(crate) fn kill(&self) {
+        self.process.borrow().kill();
+    }
+
     /// Tells the replica that nobody waits for `tag`.
     pub(crate) fn cancel(self: &Rc<Self>, tag: u32) {
         if self.phase.get() != Phase::Dead {
