@@ -74,12 +74,12 @@ fn table<T: baton_pool::SharedLayout>(
 }
 
 /// Receives one message and its descriptors.
-pub(crate) fn receive(control: &OwnedFd) -> Result<(Message, Vec<OwnedFd>), BootError> {
+pub(crate) fn receive(control: &OwnedFd, flags: RecvFlags) -> Result<(Message, Vec<OwnedFd>), BootError> {
     let mut bytes = [0u8; MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received =
-        recvmsg(control, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(control, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
             .map_err(|_| BootError::NotUnderNode)?;
     let fds = ancillary
         .drain()
@@ -103,7 +103,7 @@ pub(crate) fn boot() -> Result<Boot, BootError> {
         let _ = std::os::fd::IntoRawFd::into_raw_fd(control);
         return Err(BootError::NotUnderNode);
     }
-    let (message, fds) = receive(&control)?;
+    let (message, fds) = receive(&control, RecvFlags::empty())?;
     let Message::Hello(hello) = message else { return Err(BootError::Malformed("no hello")) };
     if hello.abi_version != ABI_VERSION {
         return Err(BootError::Version { node: hello.abi_version });

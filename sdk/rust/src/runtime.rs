@@ -19,6 +19,7 @@ use baton_pool::capability::{Handle, Hold, State};
 use baton_pool::ledger::{class_bytes, class_of, class_of_capacity};
 use baton_pool::link::Duplex;
 use baton_pool::ring::PushError;
+use rustix::net::RecvFlags;
 
 use crate::boot::Boot;
 use crate::buffer::Buffer;
@@ -333,9 +334,12 @@ impl Runtime {
     // ---- control --------------------------------------------------------------------------------------------
 
     fn poll_control(&self) {
-        while self.bell.control_sent() != self.control_seen.get() {
-            self.control_seen.set(self.control_seen.get().wrapping_add(1));
-            let Ok((Message::Edge(edge), fds)) = crate::boot::receive(&self.control) else { return };
+        let sent = self.bell.control_sent();
+        if sent == self.control_seen.replace(sent) {
+            return;
+        }
+        // Peers can write the count too: it only says that it is worth a look, and the look never waits.
+        while let Ok((Message::Edge(edge), fds)) = crate::boot::receive(&self.control, RecvFlags::DONTWAIT) {
             let Some(road) = Road::new(&edge, fds) else { continue };
             let mut roads =
                 if edge.is_caller { self.outgoing.borrow_mut() } else { self.incoming.borrow_mut() };

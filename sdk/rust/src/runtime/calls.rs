@@ -41,6 +41,9 @@ pub(crate) struct Calls {
     timed: u32,
 }
 
+/// Answers of one edge that one turn takes before it looks at everything else again: a peer that never stops sending
+/// does not stop the others.
+const REPLIES_PER_TURN: u32 = 512;
 /// Most calls that one replica can have on their way.
 const CALLS_MAX: usize = u16::MAX as usize;
 
@@ -288,7 +291,7 @@ impl Runtime {
 
     /// Takes all answers that came over the outgoing edge `index`.
     pub(super) fn poll_replies(self: &Rc<Self>, index: usize) {
-        loop {
+        for _ in 0..REPLIES_PER_TURN {
             let popped = {
                 let mut roads = self.outgoing.borrow_mut();
                 let Some(road) = roads.get_mut(index).filter(|road| !road.dead) else { return };

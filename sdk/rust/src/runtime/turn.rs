@@ -100,7 +100,13 @@ impl Runtime {
         let mut roads = self.incoming.borrow_mut();
         let road = roads.get_mut(index).filter(|road| !road.dead)?;
         if !road.duplex.flags().is_closed() {
-            return road.pop();
+            let popped = road.pop();
+            if road.dead {
+                // It broke its ring: nobody is there to answer, and the road's place may soon be another's.
+                drop(roads);
+                self.executor.cancel(|ticket| ticket.origin == Origin::Edge(index));
+            }
+            return popped;
         }
         let mut left = Vec::new();
         while let Some(descriptor) = road.pop() {
