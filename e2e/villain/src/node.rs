@@ -251,11 +251,7 @@ impl Node {
 
     /// Puts a held buffer on the way to the node.
     pub fn depart(&self, handle: Handle) {
-        let _ = self.table.transfer(
-            handle,
-            Hold::held(self.me()),
-            Hold::new(State::ToNode, self.me()),
-        );
+        let _ = self.table.transfer(handle, Hold::held(self.me()), Hold::new(State::ToNode, self.me()));
     }
 
     /// An answer without a payload.
@@ -268,8 +264,7 @@ impl Node {
     pub fn answer(&mut self, request: &Descriptor, text: &[u8; 8]) {
         let handle = self.accept(request);
         self.free(&[handle]);
-        let body =
-            Extent { handle: NONE, generation: 0, offset: u64::from_le_bytes(*text), len: 8 };
+        let body = Extent { handle: NONE, generation: 0, offset: u64::from_le_bytes(*text), len: 8 };
         self.push(&Descriptor { flags: Flags::INLINE, body, ..Node::reply(request.tag) });
     }
 

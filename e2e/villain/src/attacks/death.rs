@@ -18,9 +18,8 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
     match attack.as_str() {
         "die-with-request" | "die-accepted" | "die-with-buffer" | "die-departed" | "die-published"
         | "die-answered" => each(node, |node, request| on_link(&attack, node, request)),
-        "die-called" | "die-call-accepted" | "die-call-departed" | "die-call-published" | "die-call-answered" => {
-            as_callee(&attack, node)
-        }
+        "die-called" | "die-call-accepted" | "die-call-departed" | "die-call-published"
+        | "die-call-answered" => as_callee(&attack, node),
         "die-calling" | "die-call-sent" | "die-call-rung" | "die-call-lent" => {
             each(node, |node, _| as_caller(&attack, node))
         }
@@ -82,8 +81,10 @@ pub fn called(node: &mut Node) -> (usize, Descriptor) {
 
 /// Takes what came over an edge.
 pub fn take(node: &Node, id: u16, descriptor: &Descriptor) -> baton_pool::capability::Handle {
-    let handle =
-        baton_pool::capability::Handle { index: descriptor.body.handle, generation: descriptor.body.generation };
+    let handle = baton_pool::capability::Handle {
+        index: descriptor.body.handle,
+        generation: descriptor.body.generation,
+    };
     let _ = node.table.transfer(handle, Hold::new(State::InFlight, id), Hold::held(node.me()));
     handle
 }

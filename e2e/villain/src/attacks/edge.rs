@@ -46,7 +46,12 @@ fn to_callee(lie: &str, node: &mut Node) {
             for body in bodies {
                 for flags in [Flags::MOVE, Flags::LEND, Flags::SHARE, Flags(0xff)] {
                     let _ = duplex.to_peer.push(&Descriptor { body, flags, ..request });
-                    let at = baton_abi::HeadExtent { handle: body.handle, generation: 1, offset: 9, len: u32::MAX };
+                    let at = baton_abi::HeadExtent {
+                        handle: body.handle,
+                        generation: 1,
+                        offset: 9,
+                        len: u32::MAX,
+                    };
                     let _ = duplex.to_peer.push(&Descriptor { body, head: at, flags, ..request });
                 }
             }
@@ -115,11 +120,14 @@ fn to_caller(lie: &str, node: &mut Node, index: usize, request: &Descriptor) {
         }
         "head" => {
             let _ = node.table.transfer(handle, Hold::held(me), Hold::new(State::InFlight, id));
-            send(duplex, Descriptor { body: extent(handle, 0, 4), head: head(handle, u32::MAX, u32::MAX), ..reply });
+            send(
+                duplex,
+                Descriptor { body: extent(handle, 0, 4), head: head(handle, u32::MAX, u32::MAX), ..reply },
+            );
         }
         "unknown" => {
-            for tag in 0..50 {
-                send(duplex, Node::reply(tag ^ request.tag ^ 1));
+            for tag in 1..50 {
+                send(duplex, Node::reply(tag ^ request.tag));
             }
         }
         "twice" => {

@@ -51,8 +51,10 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
             node.answer(&request, b"villain!");
         }),
         // Busy, and never back.
-        "spin" => each(node, |_, _| loop {
-            core::hint::spin_loop();
+        "spin" => each(node, |_, _| {
+            loop {
+                core::hint::spin_loop();
+            }
         }),
         // Lively as its bell tells, but its answers never come.
         "busy-liar" => each(node, |node, _| {

@@ -10,8 +10,12 @@ use crate::node::{Node, extent, head};
 pub fn run(attack: &str, node: &mut Node) -> bool {
     let me = node.me();
     match attack {
-        "forged-index" => bare(node, |node| Extent { handle: node.hello.slots - 1, generation: 1, offset: 0, len: 8 }),
-        "index-beyond" => bare(node, |node| Extent { handle: node.hello.slots + 5, generation: 0, offset: 0, len: 8 }),
+        "forged-index" => {
+            bare(node, |node| Extent { handle: node.hello.slots - 1, generation: 1, offset: 0, len: 8 })
+        }
+        "index-beyond" => {
+            bare(node, |node| Extent { handle: node.hello.slots + 5, generation: 0, offset: 0, len: 8 })
+        }
         "index-max" => bare(node, |_| Extent { handle: NONE - 1, generation: 1, offset: 0, len: 8 }),
         "stale" => own(node, |mut body| {
             body.generation = body.generation.wrapping_sub(1);
@@ -25,7 +29,6 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
         "not-sent" => each(node, |node, request| {
             let handle = node.accept(&request);
             node.push(&Descriptor { body: extent(handle, 0, 8), ..Node::reply(request.tag) });
-            node.free(&[handle]);
         }),
         // What the node is still sending.
         "not-taken" => each(node, |node, request| {
@@ -53,26 +56,21 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
             node.push(&Descriptor { flags: Flags::ERROR, code: 555, body, ..Node::reply(request.tag) });
         }),
         "head-of-derived" => each(node, |node, request| {
-            let handle = node.accept(&request);
-            let Some(root) = node.alloc(256) else { return };
-            node.fill(root, &[b'd'; 64]);
+            let root = node.accept(&request);
             let what = Derivation {
-                range: Range { offset: 0, len: 64 },
+                range: Range { offset: 0, len: 8 },
                 rights: Rights::FROZEN,
                 expiry_ns: 0,
                 to: Hold::new(State::ToNode, me),
             };
             let derived = node.table.derive(root, me, node.hello.derived_base, what);
             if let Ok(derived) = derived {
-                let at = head(derived, 0, 64);
-                node.push(&Descriptor { body: extent(derived, 0, 64), head: at, ..Node::reply(request.tag) });
+                let at = head(derived, 0, 8);
+                node.push(&Descriptor { body: extent(derived, 0, 8), head: at, ..Node::reply(request.tag) });
             }
-            node.free(&[handle, root]);
         }),
         // A derived capability that says that it lies elsewhere.
         "derived-elsewhere" => each(node, |node, request| {
-            let handle = node.accept(&request);
-            node.free(&[handle]);
             let index = node.hello.derived_base;
             let forged = Handle { index, generation: 9 };
             let mut words = crate::node::entry(forged, State::ToNode as u8, me, 7);
@@ -117,8 +115,6 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
 
 fn bare(node: &mut Node, body: impl Fn(&Node) -> Extent) -> bool {
     each(node, |node, request| {
-        let handle = node.accept(&request);
-        node.free(&[handle]);
         let body = body(node);
         node.push(&Descriptor { body, ..Node::reply(request.tag) });
     })
@@ -135,9 +131,7 @@ fn own(node: &mut Node, lie: impl Fn(Extent) -> Extent) -> bool {
 
 fn heads(node: &mut Node, lie: impl Fn(Handle) -> baton_abi::HeadExtent) -> bool {
     each(node, |node, request| {
-        let handle = node.accept(&request);
-        node.free(&[handle]);
-        let Some(answer) = node.alloc(256) else { return };
+        let answer = node.accept(&request);
         node.fill(answer, &[0xa5; 128]);
         node.depart(answer);
         let body = extent(answer, 64, 8);

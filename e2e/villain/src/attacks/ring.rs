@@ -118,7 +118,6 @@ fn rewrite(node: &mut Node) -> bool {
     })
 }
 
-
 /// The node's eventfd is one open file for both: it is made blocking, and emptied before the node reads it.
 fn blocking_bell(node: &mut Node) -> bool {
     let _ = rustix::fs::fcntl_setfl(&node.eventfd, rustix::fs::OFlags::empty());
@@ -127,7 +126,8 @@ fn blocking_bell(node: &mut Node) -> bool {
         std::thread::spawn(move || {
             loop {
                 let mut fds = [rustix::event::PollFd::new(&thief, rustix::event::PollFlags::IN)];
-                let _ = rustix::event::poll(&mut fds, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 }));
+                let _ =
+                    rustix::event::poll(&mut fds, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 }));
                 if fds[0].revents().contains(rustix::event::PollFlags::IN) {
                     let _ = rustix::io::read(&thief, &mut [0u8; 8]);
                 }

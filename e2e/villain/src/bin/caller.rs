@@ -23,8 +23,14 @@ async fn handle(ctx: Context, request: Request) -> Result<Response, Error> {
     let mut say = |way: &str, result: Result<Reply, Error>| {
         // The buffer holds all that three short lines can be.
         let _ = match result {
-            Ok(reply) => writeln!(text, "{way} ok {} {}", reply.status(), String::from_utf8_lossy(first(reply.body()))),
-            Err(error) => writeln!(text, "{way} failed {}", String::from_utf8_lossy(first(error.to_string().as_bytes()))),
+            Ok(reply) => {
+                writeln!(text, "{way} ok {} {}", reply.status(), String::from_utf8_lossy(first(reply.body())))
+            }
+            Err(error) => writeln!(
+                text,
+                "{way} failed {}",
+                String::from_utf8_lossy(first(error.to_string().as_bytes()))
+            ),
         };
     };
     let mut moved = ctx.alloc(1000)?;
