@@ -405,9 +405,16 @@ impl CapabilityTable {
     }
 
     fn descends(&self, child: Handle, ancestor: Handle) -> bool {
+        // Every capability names its root, however many between the two were given up and recycled since.
+        let root = self.entry(child.index).ok().map(Entry::root);
+        if root == Some(ancestor) {
+            return true;
+        }
         let mut at = child;
         for _ in 0..=DEPTH_MAX {
-            match self.entry(at.index).ok().and_then(Entry::parent) {
+            // A recycled entry has parents of its own: the way ends there.
+            let Ok((entry, _)) = self.word(at) else { return false };
+            match entry.parent() {
                 Some(parent) if parent == ancestor => return true,
                 Some(parent) => at = parent,
                 None => return false,

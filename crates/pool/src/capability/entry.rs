@@ -183,6 +183,12 @@ impl Entry {
         Range { offset: self.offset.load(Ordering::Relaxed), len: self.len.load(Ordering::Relaxed) }
     }
 
+    /// The buffer that the capability lies in, as a handle of its root.
+    pub(super) fn root(&self) -> Handle {
+        let index = self.slot.load(Ordering::Relaxed);
+        Handle { index, generation: self.slot_generation.load(Ordering::Relaxed) }
+    }
+
     pub(super) fn parent(&self) -> Option<Handle> {
         Handle::unpack(self.parent.load(Ordering::Relaxed))
     }
