@@ -64,6 +64,8 @@ pub struct Edge {
     pub ring_entries: u32,
     /// Calls that may wait for credit on this edge.
     pub queue_max: u32,
+    /// How long a call may take, milliseconds: the callee's `timeout`.
+    pub timeout_ms: u32,
     /// Name of the callee's function for the caller, of the caller's for the callee.
     pub name: Name,
 }
@@ -164,6 +166,7 @@ impl Message {
                 .u32(u32::from(edge.is_caller))
                 .u32(edge.ring_entries)
                 .u32(edge.queue_max)
+                .u32(edge.timeout_ms)
                 .put(&[edge.name.len])
                 .put(&edge.name.bytes),
         }
@@ -196,6 +199,7 @@ impl Message {
                 is_caller: reader.u32()? != 0,
                 ring_entries: reader.u32()?,
                 queue_max: reader.u32()?,
+                timeout_ms: reader.u32()?,
                 name: {
                     let [len] = reader.array()?;
                     Name { len, bytes: reader.array()? }
@@ -224,8 +228,15 @@ mod tests {
         });
         assert_eq!(Message::decode(&hello.encode()), Some(hello));
         let name = Name::new("checkout").unwrap();
-        let edge =
-            Message::Edge(Edge { id: 3, peer: 4, is_caller: true, ring_entries: 64, queue_max: 9, name });
+        let edge = Message::Edge(Edge {
+            id: 3,
+            peer: 4,
+            is_caller: true,
+            ring_entries: 64,
+            queue_max: 9,
+            timeout_ms: 2000,
+            name,
+        });
         assert_eq!(Message::decode(&edge.encode()), Some(edge));
         assert_eq!(name.as_str(), "checkout");
     }

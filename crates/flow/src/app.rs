@@ -26,6 +26,9 @@ const STUCK_GRACE: Duration = Duration::from_millis(500);
 /// that stands still is found sooner or later than this by its function's own time.
 const OWED_GRACE: Duration = Duration::from_secs(5);
 
+/// Deadline checks of the node between two of the replicas'.
+const TICKS_PER_NUDGE: u32 = 5;
+
 /// A function of a running app.
 pub(crate) struct FunctionState {
     pub(crate) name: FunctionName,
@@ -71,6 +74,7 @@ pub(crate) struct App {
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
     suspects: RefCell<Vec<Suspect>>,
+    ticks: Cell<u32>,
 }
 
 impl App {
@@ -112,6 +116,7 @@ impl App {
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
             suspects: RefCell::default(),
+            ticks: Cell::new(0),
         });
         node.apps.borrow_mut().push(Rc::downgrade(&app));
         app
@@ -249,9 +254,25 @@ impl App {
             }
             out |= replica.in_flight() > 0;
         }
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks.is_multiple_of(TICKS_PER_NUDGE) {
+            self.nudge_busy();
+        }
         crate::lifecycle::settle_edges(self);
         let orphans = self.pool.borrow_mut().sweep() > 0;
         self.judge_suspects(now) || out || orphans || self.edges.borrow().has_closed()
+    }
+
+    /// Has every replica with calls in its hands look at its deadlines.
+    fn nudge_busy(&self) {
+        for replica in self.replicas() {
+            let process = replica.process.borrow();
+            if process.bell().in_flight() > 0 {
+                process.bell().tick();
+                process.nudge();
+            }
+        }
     }
 
     fn suspect_all(&self, now: Instant) {

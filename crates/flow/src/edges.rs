@@ -111,6 +111,10 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
     let mut edges = app.edges.borrow_mut();
     let id = edges.next_id();
     let named = |index: usize| Name::new(app.function_name(index)).ok_or("a function's name is too long");
+    let timeout_ms = app
+        .functions
+        .get(callee.function)
+        .map_or(0, |state| u32::try_from(state.spec.timeout.duration().as_millis()).unwrap_or(u32::MAX));
     let queue_max = app.functions.get(callee.function).map_or(0, |state| state.spec.scale.queue);
     let edge = |is_caller: bool, peer: &Replica, name| Edge {
         id,
@@ -118,6 +122,7 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
         is_caller,
         ring_entries: entries,
         queue_max,
+        timeout_ms,
         name,
     };
     let (to_caller, to_callee) =

@@ -56,6 +56,11 @@ pub enum DeployError {
         /// What it asks for.
         wanted: &'static str,
     },
+    /// A function wants outgoing connections, which this node cannot give.
+    Network {
+        /// The function.
+        function: String,
+    },
     /// A function has no executable.
     NoArtifact {
         /// The function.
@@ -91,6 +96,11 @@ impl core::fmt::Display for DeployError {
                 f,
                 "{function}: this node cannot run `isolation = \"{wanted}\"`; set `isolation = \"process\"` or \
                  `fallback = \"process\"` (`baton doctor` says what is missing)"
+            ),
+            DeployError::Network { function } => write!(
+                f,
+                "{function}: this node opens no outgoing connections; leave `network` empty and let another \
+                 service fetch what it needs"
             ),
             DeployError::NoArtifact { function } => write!(f, "{function}: no executable was given for it"),
             DeployError::Routes { other, clash } => write!(
@@ -407,6 +417,9 @@ fn check(spec: &AppSpec) -> Result<(), DeployError> {
         };
         if let Some(wanted) = wanted.filter(|_| function.fallback != Fallback::Process) {
             return Err(DeployError::Isolation { function: name.to_string(), wanted });
+        }
+        if !function.network.is_empty() {
+            return Err(DeployError::Network { function: name.to_string() });
         }
         if !spec.artifacts.contains_key(name) {
             return Err(DeployError::NoArtifact { function: name.to_string() });

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
@@ -97,7 +97,13 @@ impl Upload {
             started: Instant::now(),
         };
         // The buffer was made for the head: there is room.
-        app.pool.borrow().write(&buffer, 0, &head.bytes);
+        let pool = app.pool.borrow();
+        pool.write(&buffer, 0, &head.bytes);
+        // The gap up to the body may hold bytes of an owner before.
+        let gap = [0u8; 64];
+        let gap_len = usize::try_from(body_at - head_len).unwrap_or(0);
+        pool.write(&buffer, head_len, gap.get(..gap_len).unwrap_or_default());
+        drop(pool);
         Ok(upload)
     }
 
@@ -176,6 +182,7 @@ impl Upload {
         }
         let timeout = app.functions.get(self.function).ok_or(InvokeError::Unknown)?.spec.timeout.duration();
         // The function's time starts when its payload is complete: a slow client does not use it up.
+        let deadline_ns = deadline_ns(timeout);
         let reserved = app.reserve(self.function, Instant::now() + timeout).await?;
         app.node.busy.notify_one();
         let Some(buffer) = self.buffer.take() else { return Err(InvokeError::PoolFull) };
@@ -194,7 +201,7 @@ impl Upload {
             replica.condemn("the app's capability table was overwritten");
             return Err(InvokeError::BadReply { what: "its app overwrote the capability table" });
         }
-        let descriptor = self.descriptor(&buffer, tag, invocation, record);
+        let descriptor = Descriptor { deadline_ns, ..self.descriptor(&buffer, tag, invocation, record) };
         if !replica.push(descriptor.to_words()) && app.pool.borrow_mut().unsend(&buffer, replica.holder) {
             app.release(buffer.handle);
         }
@@ -223,6 +230,13 @@ impl Drop for Upload {
             self.app.release(buffer.handle);
         }
     }
+}
+
+/// `CLOCK_MONOTONIC` nanoseconds after `timeout`, as replicas read it.
+fn deadline_ns(timeout: Duration) -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let now = Duration::try_from(now).unwrap_or_default();
+    u64::try_from((now + timeout).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Waits for the answer to one call. Dropping it tells the replica that nobody waits.

@@ -22,7 +22,9 @@ pub struct BellLayout {
     in_flight: AtomicU32,
     // Counts turns of the replica's loop: one that stands still while awake is stuck in a handler.
     turn: AtomicU32,
-    _rest: [AtomicU32; 12],
+    // Counts the node's ticks while calls are out: the replica looks at its deadlines at each.
+    ticks: AtomicU32,
+    _rest: [AtomicU32; 11],
 }
 
 #[cfg(not(loom))]
@@ -105,6 +107,18 @@ impl Bell {
     #[must_use]
     pub fn turn(&self) -> u32 {
         self.layout().turn.load(Ordering::Relaxed)
+    }
+
+    /// Node: time has passed while calls are out.
+    pub fn tick(&self) {
+        self.layout().ticks.fetch_add(1, Ordering::Release);
+    }
+
+    /// Replica: the node's ticks so far.
+    #[inline]
+    #[must_use]
+    pub fn ticks(&self) -> u32 {
+        self.layout().ticks.load(Ordering::Acquire)
     }
 
     /// Requests in the replica's hands, as it says.

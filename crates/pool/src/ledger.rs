@@ -21,7 +21,8 @@ pub struct LedgerSlot {
     offset: AtomicU64,
     capacity: AtomicU64,
     generation: AtomicU32,
-    _reserved: AtomicU32,
+    // In slot 0: entries of the capability table's derived part that were ever given to a replica.
+    derived_used: AtomicU32,
     _reserved_wide: AtomicU64,
 }
 
@@ -86,6 +87,12 @@ impl LedgerView {
     #[must_use]
     pub fn new(slots: Placed<LedgerSlot>) -> LedgerView {
         LedgerView { slots }
+    }
+
+    /// Entries of the capability table's derived part that may hold something: what is worth scanning.
+    #[must_use]
+    pub fn derived_used(&self) -> u32 {
+        self.slots.first().map_or(0, |slot| slot.derived_used.load(Ordering::Acquire))
     }
 
     /// Number of slots.
@@ -246,6 +253,13 @@ impl Ledger {
             pristine_from: 0,
             out: 0,
             out_bytes: 0,
+        }
+    }
+
+    /// Says that derived entries up to `entries` may hold something from now on.
+    pub fn publish_derived_used(&self, entries: u32) {
+        if let Some(slot) = self.view.slots.first() {
+            slot.derived_used.store(entries, Ordering::Release);
         }
     }
 

@@ -185,6 +185,7 @@ impl Pool {
     /// First table entry of the derived range of the replica at `index` (below [`REPLICAS_MAX`]).
     pub fn derived_base(&mut self, index: u32) -> u32 {
         self.arenas_used = self.arenas_used.max(index + 1).min(REPLICAS_MAX);
+        self.ledger.publish_derived_used(self.arenas_used * DERIVED_MAX);
         self.slots + index * DERIVED_MAX
     }
 

@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 use std::rc::Rc;
 
 use baton_abi::Rights;
+use baton_abi::boot::PoolAccess;
 use baton_pool::capability::Range;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -39,6 +40,23 @@ impl Body {
             return Err(self);
         }
         Ok(Buffer::received(self.capability, self.base, self.start, self.len))
+    }
+
+    /// The payload, to be written in place: where this function owns it, or its sender lent it writable (`&mut Buffer`).
+    ///
+    /// # Errors
+    /// [`Error::Denied`] if it may only be read, or was taken back.
+    pub fn bytes_mut(&mut self) -> Result<&mut [u8], Error> {
+        self.capability.check(Rights::WRITE, self.range())?;
+        if self.capability.runtime.memory.access != PoolAccess::Write {
+            return Err(Error::Denied { what: "writing without `pool = \"write\"` in the manifest" });
+        }
+        // SAFETY: `start` lies inside the buffer, checked against the ledger when the body arrived.
+        let from = unsafe { self.base.as_ptr().add(self.start) };
+        // SAFETY: `start + len` lies inside a writable mapping. The table says that this replica holds the capability
+        // with the right to write; a lender that gave it cannot touch its buffer while its `&mut` lasts, and
+        // `&mut self` is the only reference here.
+        Ok(unsafe { core::slice::from_raw_parts_mut(from, self.len) })
     }
 
     /// Whether this function owns the payload and may move it on.

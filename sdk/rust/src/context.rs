@@ -9,6 +9,7 @@ use zerocopy::{Immutable, IntoBytes};
 use crate::buffer::Buffer;
 use crate::call::{Call, CallFuture, Payload, Reply};
 use crate::error::Error;
+use crate::executor::Ticket;
 use crate::runtime::Runtime;
 
 /// How much a log line matters.
@@ -40,12 +41,13 @@ impl Level {
 pub struct Context {
     runtime: Rc<Runtime>,
     invocation: u64,
+    deadline_ns: u64,
     traceparent: Option<Rc<str>>,
 }
 
 impl Context {
-    pub(crate) fn new(runtime: Rc<Runtime>, invocation: u64, traceparent: Option<Rc<str>>) -> Context {
-        Context { runtime, invocation, traceparent }
+    pub(crate) fn new(runtime: Rc<Runtime>, ticket: &Ticket, traceparent: Option<Rc<str>>) -> Context {
+        Context { runtime, invocation: ticket.invocation, deadline_ns: ticket.deadline_ns, traceparent }
     }
 
     /// An empty payload with room for `capacity` bytes, to be appended to.
@@ -99,6 +101,13 @@ impl Context {
     #[must_use]
     pub fn invocation(&self) -> u64 {
         self.invocation
+    }
+
+    /// How long whoever asked still waits; `None` if that is not known. Calls that this function makes end by then.
+    #[must_use]
+    pub fn remaining(&self) -> Option<std::time::Duration> {
+        let left = self.deadline_ns.saturating_sub(crate::wire::now_ns());
+        (self.deadline_ns != 0).then(|| std::time::Duration::from_nanos(left))
     }
 
     /// The W3C trace context of the request that came through the gateway.

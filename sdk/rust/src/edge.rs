@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 use baton_abi::Descriptor;
 use baton_abi::boot::Edge;
@@ -27,6 +28,8 @@ pub(crate) struct Road {
     pub(crate) credits: u32,
     /// Calls that may wait for credit.
     pub(crate) queue_max: u32,
+    /// How long a call may take.
+    pub(crate) timeout: Duration,
     /// Calls that wait for credit.
     pub(crate) waiting: VecDeque<(u64, Waker)>,
     /// Numbers those calls.
@@ -57,6 +60,7 @@ impl Road {
             outstanding: 0,
             credits: edge.ring_entries / 2,
             queue_max: edge.queue_max,
+            timeout: Duration::from_millis(u64::from(edge.timeout_ms)),
             waiting: VecDeque::new(),
             last_parked: 0,
         })

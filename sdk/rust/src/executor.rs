@@ -32,6 +32,8 @@ pub(crate) struct Ticket {
     pub(crate) origin: Origin,
     pub(crate) tag: u32,
     pub(crate) invocation: u64,
+    /// `CLOCK_MONOTONIC` nanoseconds after which nobody waits for it; 0 for never.
+    pub(crate) deadline_ns: u64,
     pub(crate) record: bool,
 }
 
@@ -124,6 +126,14 @@ impl Executor {
         let slots = self.slots.borrow();
         let ticket = current.and_then(|slot| slots.get(slot)?.ticket);
         ticket.map_or(0, |ticket| ticket.invocation)
+    }
+
+    /// When the running task's caller stops waiting; 0 for never.
+    pub(crate) fn deadline_ns(&self) -> u64 {
+        let current = self.current.get();
+        let slots = self.slots.borrow();
+        let ticket = current.and_then(|slot| slots.get(slot)?.ticket);
+        ticket.map_or(0, |ticket| ticket.deadline_ns)
     }
 
     /// Whether the running task's invocation reports its costs.

@@ -72,6 +72,7 @@ pub(crate) struct Runtime {
     calls: RefCell<Calls>,
     shutdown: Cell<bool>,
     turns: Cell<u32>,
+    ticks_seen: Cell<u32>,
 }
 
 impl Runtime {
@@ -97,6 +98,7 @@ impl Runtime {
             calls: RefCell::default(),
             shutdown: Cell::new(false),
             turns: Cell::new(0),
+            ticks_seen: Cell::new(0),
             memory,
         })
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::boot;
 use crate::context::Context;
 use crate::error::Error;
-use crate::executor::Job;
+use crate::executor::{Job, Ticket};
 use crate::request::Request;
 use crate::response::Response;
 use crate::runtime::Runtime;
@@ -33,9 +33,9 @@ where
     let runtime = Runtime::new(boot);
     let handler = Rc::new(handler);
     let for_jobs = Rc::clone(&runtime);
-    let handle = move |request: Request, invocation: u64| -> Job {
+    let handle = move |request: Request, ticket: &Ticket| -> Job {
         let traceparent = request.header("traceparent").map(Rc::from);
-        let context = Context::new(Rc::clone(&for_jobs), invocation, traceparent);
+        let context = Context::new(Rc::clone(&for_jobs), ticket, traceparent);
         let handler = Rc::clone(&handler);
         Box::pin(async move { handler(context, request).await })
     };

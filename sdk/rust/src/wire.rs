@@ -24,13 +24,18 @@ pub(crate) struct Memory {
 impl Memory {
     /// The table entries that may hold derived capabilities.
     pub(crate) fn derived(&self) -> core::ops::Range<u32> {
-        self.slots..u32::try_from(self.table.len()).unwrap_or(u32::MAX)
+        self.slots..self.slots.saturating_add(self.ledger.derived_used())
     }
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
 pub(crate) fn now_ns() -> u64 {
     clock_ns(rustix::time::ClockId::Monotonic)
+}
+
+/// `CLOCK_MONOTONIC` to the precision of a scheduler tick, at a fraction of its price, nanoseconds.
+pub(crate) fn coarse_now_ns() -> u64 {
+    clock_ns(rustix::time::ClockId::MonotonicCoarse)
 }
 
 /// CPU time of this thread, nanoseconds.

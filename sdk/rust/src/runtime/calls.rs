@@ -30,6 +30,8 @@ struct Slot {
     pending: Pending,
     lent: Option<Handle>,
     deadline_ns: u64,
+    /// The caller set a time of its own: it is met to the precision of a timer, others to that of the node's ticks.
+    exact: bool,
 }
 
 /// The table of pending calls. A tag is an index and a generation: an answer to another call finds nothing.
@@ -52,12 +54,19 @@ fn tag_of(index: u16, generation: u16) -> u32 {
 }
 
 impl Calls {
-    fn add(&mut self, road: usize, deadline_ns: u64) -> Option<u32> {
+    fn add(&mut self, road: usize, deadline_ns: u64, exact: bool) -> Option<u32> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.slots.len() < CALLS_MAX => {
                 let pending = Pending::Free;
-                self.slots.push(Slot { generation: 0, road, pending, lent: None, deadline_ns: 0 });
+                self.slots.push(Slot {
+                    generation: 0,
+                    road,
+                    pending,
+                    lent: None,
+                    deadline_ns: 0,
+                    exact: false,
+                });
                 u16::try_from(self.slots.len() - 1).ok()?
             }
             None => return None,
@@ -67,7 +76,8 @@ impl Calls {
         slot.pending = Pending::Waiting(None);
         slot.lent = None;
         slot.deadline_ns = deadline_ns;
-        self.timed += u32::from(deadline_ns != 0);
+        slot.exact = exact;
+        self.timed += u32::from(exact);
         Some(tag_of(index, slot.generation))
     }
 
@@ -82,8 +92,8 @@ impl Calls {
         let Some(slot) = self.get(tag) else { return };
         slot.generation = slot.generation.wrapping_add(1);
         slot.pending = Pending::Free;
-        let timed = core::mem::take(&mut slot.deadline_ns) != 0;
-        self.timed -= u32::from(timed);
+        let exact = core::mem::take(&mut slot.exact);
+        self.timed -= u32::from(exact);
         let [i0, i1, ..] = tag.to_le_bytes();
         self.free.push(u16::from_le_bytes([i0, i1]));
     }
@@ -110,7 +120,8 @@ impl Calls {
         if self.timed == 0 {
             return None;
         }
-        let waiting = self.slots.iter().filter(|slot| matches!(slot.pending, Pending::Waiting(_)));
+        let waiting =
+            self.slots.iter().filter(|slot| slot.exact && matches!(slot.pending, Pending::Waiting(_)));
         waiting.map(|slot| slot.deadline_ns).filter(|&deadline| deadline != 0).min()
     }
 }
@@ -190,12 +201,11 @@ impl Runtime {
     ) -> Result<u32, Error> {
         let id = self.outgoing.borrow().get(road).map_or(0, |road| road.id);
         let sent = send(self, payload, &[], Hold::new(State::InFlight, id), true)?;
-        let deadline_ns = timeout.map_or(0, |timeout| {
-            let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-            crate::wire::now_ns().saturating_add(ns).max(1)
-        });
+        let deadline_ns = self.call_deadline(road, timeout);
         let mut calls = self.calls.borrow_mut();
-        let tag = calls.add(road, deadline_ns).ok_or(Error::Denied { what: "more calls at a time" })?;
+        let tag = calls
+            .add(road, deadline_ns, timeout.is_some())
+            .ok_or(Error::Denied { what: "more calls at a time" })?;
         if let Some(slot) = calls.get(tag) {
             slot.lent = sent.lent;
         }
@@ -220,6 +230,18 @@ impl Runtime {
             return Err(Error::Protocol { what: "the callee broke its ring" });
         }
         Ok(tag)
+    }
+
+    /// The earliest of: the callee's time, the caller's own wish, and when whoever asked the running task stops waiting.
+    fn call_deadline(&self, road: usize, timeout: Option<Duration>) -> u64 {
+        let callee = self.outgoing.borrow().get(road).map(|road| road.timeout).unwrap_or_default();
+        let timeout = timeout.map_or(callee, |timeout| timeout.min(callee));
+        let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let own = crate::wire::coarse_now_ns().saturating_add(ns).max(1);
+        match self.executor.deadline_ns() {
+            0 => own,
+            inherited => own.min(inherited),
+        }
     }
 
     /// Whether the call has its answer.
@@ -391,10 +413,10 @@ impl Runtime {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Fails the calls whose own time-out is over.
-    pub(super) fn expire_calls(&self) {
+    /// Fails the calls whose time is over. Looks only when the node ticked, or a call has a time of its own.
+    pub(super) fn expire_calls(&self, ticked: bool) {
         let mut calls = self.calls.borrow_mut();
-        if calls.timed == 0 {
+        if calls.timed == 0 && !ticked {
             return;
         }
         let now = crate::wire::now_ns();

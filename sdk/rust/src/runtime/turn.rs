@@ -20,7 +20,7 @@ const STARTS_PER_TURN: u32 = 64;
 
 impl Runtime {
     /// Works until the node says that it is enough.
-    pub(crate) fn run(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) -> ExitCode {
+    pub(crate) fn run(self: &Rc<Self>, handle: &dyn Fn(Request, &Ticket) -> Job) -> ExitCode {
         loop {
             self.turn(handle);
             if self.shutdown.get() && self.executor.live() == 0 {
@@ -32,7 +32,7 @@ impl Runtime {
     }
 
     /// Does what there is to do.
-    fn turn(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) {
+    fn turn(self: &Rc<Self>, handle: &dyn Fn(Request, &Ticket) -> Job) {
         self.turns.set(self.turns.get().wrapping_add(1));
         self.bell.publish_turn(self.turns.get());
         self.poll_control();
@@ -44,7 +44,9 @@ impl Runtime {
         for index in 0..outgoing {
             self.poll_replies(index);
         }
-        self.expire_calls();
+        let ticks = self.bell.ticks();
+        let ticked = self.ticks_seen.replace(ticks) != ticks;
+        self.expire_calls(ticked);
         self.start_requests(handle);
         self.executor.run_ready(|finished| self.finish(finished));
         self.bell.publish_in_flight(self.executor.live());
@@ -71,7 +73,7 @@ impl Runtime {
             && self.executor.is_quiet()
     }
 
-    fn start_requests(self: &Rc<Self>, handle: &dyn Fn(Request, u64) -> Job) {
+    fn start_requests(self: &Rc<Self>, handle: &dyn Fn(Request, &Ticket) -> Job) {
         let mut left = STARTS_PER_TURN;
         while left > 0 && self.executor.live() < self.concurrency {
             let Some(arrived) = self.arrived.borrow_mut().pop_front() else { break };
@@ -125,10 +127,16 @@ impl Runtime {
         None
     }
 
-    fn start(self: &Rc<Self>, arrived: Arrived, handle: &dyn Fn(Request, u64) -> Job) {
+    fn start(self: &Rc<Self>, arrived: Arrived, handle: &dyn Fn(Request, &Ticket) -> Job) {
         let Arrived { origin, descriptor } = arrived;
         let record = descriptor.flags.has(Flags::RECORD);
-        let ticket = Ticket { origin, tag: descriptor.tag, invocation: descriptor.invocation, record };
+        let ticket = Ticket {
+            origin,
+            tag: descriptor.tag,
+            invocation: descriptor.invocation,
+            deadline_ns: descriptor.deadline_ns,
+            record,
+        };
         let hop = record.then(|| Hop::start(descriptor.invocation, self.caller(origin), descriptor.code));
         let accepted =
             accept(self, descriptor.body, descriptor.head, descriptor.flags, self.hold_from(origin));
@@ -137,7 +145,7 @@ impl Runtime {
                 let request = Request::new(descriptor.code, accepted);
                 // A handler may compute for long before its first await: callers should know before it begins.
                 self.bell.publish_in_flight(self.executor.live() + 1);
-                self.executor.spawn(handle(request, ticket.invocation), ticket, hop)
+                self.executor.spawn(handle(request, &ticket), ticket, hop)
             }
             Err(error) => Some(Finished { ticket, outcome: Err(error), hop }),
         };
@@ -159,7 +167,8 @@ impl Runtime {
         let waiting = position.and_then(|position| self.arrived.borrow_mut().remove(position));
         if let Some(Arrived { descriptor, .. }) = waiting {
             self.discard(&descriptor, self.hold_from(origin));
-            let ticket = Ticket { origin, tag, invocation: descriptor.invocation, record: false };
+            let invocation = descriptor.invocation;
+            let ticket = Ticket { origin, tag, invocation, deadline_ns: 0, record: false };
             let outcome = Err(Error::new(504, "cancelled before it was started"));
             self.finish(Finished { ticket, outcome, hop: None });
         }
