@@ -155,10 +155,11 @@ fn receipts_count_copies_and_hops() {
         );
         assert_eq!((&receipt["app"], &receipt["function"]), (&"chains".into(), &"a".into()));
         let hops = receipt["hops"].as_array().unwrap();
-        let edges: Vec<_> =
-            hops.iter().map(|hop| (hop["caller"].as_str(), hop["function"].as_str())).collect();
-        let expected = [("b", "c"), ("a", "b"), ("gateway", "a")];
-        assert_eq!(edges, expected.map(|(caller, callee)| (Some(caller), Some(callee))), "{mode}");
+        let edge = |hop: &Value| format!("{} -> {}", hop["caller"], hop["function"]).replace('"', "");
+        let mut edges: Vec<_> = hops.iter().map(edge).collect();
+        // Each step reports over a link of its own: rows may overtake each other.
+        edges.sort();
+        assert_eq!(edges, ["a -> b", "b -> c", "gateway -> a"], "{mode}");
         assert!(receipt["bytes_handed"].as_u64().unwrap() >= 200_000, "{mode}: {receipt}");
         assert!(receipt["cpu_ns"].as_u64().unwrap() > 0 && receipt["crossings"].as_u64().unwrap() >= 6);
     }
