@@ -103,6 +103,7 @@ impl Load {
                     assert!(answer.status != 200 || answer.body == body, "someone else's answer");
                     statuses.push(answer.status);
                     if answer.status != 200 {
+                        assert!([502, 503].contains(&answer.status), "{}: {}", answer.status, answer.text());
                         thread::sleep(Duration::from_millis(5));
                     }
                 }

@@ -193,8 +193,9 @@ fn clients_that_leave_cost_nothing() {
         assert_eq!(node.get("/sleeper?ms=1").status, 200);
     }
     // While the answer is on its way: more of it than the sockets hold.
+    let node = Node::start(&App::new("large").function("echo", "echo", ""));
     let mut client = node.http();
-    client.send("POST", "/echo", &[], &vec![1; 3 * MIB]).unwrap();
+    client.send("POST", "/echo", &[], &vec![1; 24 * MIB]).unwrap();
     thread::sleep(Duration::from_millis(200));
     client.reset();
     node.wait_at_rest(REST);
