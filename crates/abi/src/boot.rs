@@ -9,6 +9,8 @@ use crate::limits::NAME_MAX_BYTES;
 pub const CONTROL_FD: i32 = 3;
 /// What the replica sends when its handler can take requests.
 pub const READY: u8 = b'R';
+/// The environment variable that names, separated by commas, the functions that a replica may call.
+pub const CALLS_ENV: &str = "BATON_CALLS";
 /// Size of every message from the node, bytes.
 pub const MESSAGE_BYTES: usize = 128;
 /// Most file descriptors that come with one message.

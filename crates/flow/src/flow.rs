@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::head::Field;
-use baton_catalog::{Fallback, FunctionName, Isolation, Manifest, RouteTable};
+use baton_catalog::{Fallback, FunctionName, Isolation, Manifest, PoolRights, RouteTable};
 use baton_pool::pool::Pool;
 use bytes::Buf;
 
@@ -56,6 +56,11 @@ pub enum DeployError {
         /// What it asks for.
         wanted: &'static str,
     },
+    /// A route leads to a function that cannot read requests.
+    Unreachable {
+        /// The function.
+        function: String,
+    },
     /// A function wants outgoing connections, which this node cannot give.
     Network {
         /// The function.
@@ -96,6 +101,11 @@ impl core::fmt::Display for DeployError {
                 f,
                 "{function}: this node cannot run `isolation = \"{wanted}\"`; set `isolation = \"process\"` or \
                  `fallback = \"process\"` (`baton doctor` says what is missing)"
+            ),
+            DeployError::Unreachable { function } => write!(
+                f,
+                "{function}: a route leads to it, but with `pool = \"none\"` it cannot read a request; say \
+                 `pool = \"read\"` or \"write\", or take the route away"
             ),
             DeployError::Network { function } => write!(
                 f,
@@ -417,6 +427,10 @@ fn check(spec: &AppSpec) -> Result<(), DeployError> {
         };
         if let Some(wanted) = wanted.filter(|_| function.fallback != Fallback::Process) {
             return Err(DeployError::Isolation { function: name.to_string(), wanted });
+        }
+        let is_routed = spec.manifest.routes.iter().any(|route| route.function == *name);
+        if function.pool == PoolRights::None && is_routed {
+            return Err(DeployError::Unreachable { function: name.to_string() });
         }
         if !function.network.is_empty() {
             return Err(DeployError::Network { function: name.to_string() });

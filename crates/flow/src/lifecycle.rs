@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::ABI_VERSION;
-use baton_abi::boot::{Hello, PoolAccess};
+use baton_abi::boot::{CALLS_ENV, Hello, PoolAccess};
 use baton_abi::limits::REPLICAS_MAX;
 use baton_catalog::PoolRights;
 use baton_placement::{Backoff, home_core};
@@ -108,6 +108,8 @@ fn start(app: &Rc<App>, function: usize, place: usize) -> Result<Rc<Replica>, St
     }
     let mut env =
         vec![text(format!("BATON_APP={}", app.name))?, text(format!("BATON_FUNCTION={}", state.name))?];
+    let calls: Vec<&str> = state.spec.calls.iter().map(baton_catalog::FunctionName::as_str).collect();
+    env.push(text(format!("{CALLS_ENV}={}", calls.join(",")))?);
     for (key, value) in &state.spec.env {
         env.push(text(format!("{key}={value}"))?);
     }

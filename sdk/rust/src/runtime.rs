@@ -10,8 +10,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::Waker;
 
-use baton_abi::boot::{Message, PoolAccess};
+use baton_abi::boot::{CALLS_ENV, Message, PoolAccess};
 use baton_abi::descriptor::{PAIRS_PER_DESCRIPTOR, pack_pairs, unpack_pairs};
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message64, NONE, Rights};
 use baton_pool::bell::Bell;
@@ -39,6 +40,12 @@ pub(crate) use calls::Calls;
 const NODE_PATIENCE_NS: u64 = 5_000_000_000;
 /// One wait within that.
 const NODE_WAIT_NS: u64 = 2_000_000;
+
+/// What the manifest's `calls` names, as the node says it in the environment.
+fn declared_calls() -> Vec<String> {
+    let names = std::env::var(CALLS_ENV).unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
 
 /// A request that waits to be started.
 pub(crate) struct Arrived {
@@ -71,6 +78,10 @@ pub(crate) struct Runtime {
     alloc_tag: Cell<u32>,
     calls: RefCell<Calls>,
     shutdown: Cell<bool>,
+    /// Functions that the manifest's `calls` names.
+    declared: Vec<String>,
+    /// Tasks that wait for an edge to one of them.
+    roadless: RefCell<Vec<Waker>>,
     turns: Cell<u32>,
     ticks_seen: Cell<u32>,
 }
@@ -97,6 +108,8 @@ impl Runtime {
             alloc_tag: Cell::new(1),
             calls: RefCell::default(),
             shutdown: Cell::new(false),
+            declared: declared_calls(),
+            roadless: RefCell::default(),
             turns: Cell::new(0),
             ticks_seen: Cell::new(0),
             memory,
@@ -349,6 +362,9 @@ impl Runtime {
             match roads.iter_mut().find(|old| old.dead && old.outstanding == 0) {
                 Some(old) => *old = road,
                 None => roads.push(road),
+            }
+            if edge.is_caller {
+                self.roadless.take().into_iter().for_each(Waker::wake);
             }
         }
     }

@@ -49,6 +49,9 @@ const REPLIES_PER_TURN: u32 = 512;
 /// Most calls that one replica can have on their way.
 const CALLS_MAX: usize = u16::MAX as usize;
 
+/// Most tasks that wait for a callee's first replica, or its next one.
+const ROADLESS_MAX: usize = 4096;
+
 fn tag_of(index: u16, generation: u16) -> u32 {
     u32::from(generation) << 16 | u32::from(index)
 }
@@ -173,7 +176,17 @@ impl Runtime {
                 road.waiting.push_back((road.last_parked, waker.clone()));
                 Ok(None)
             }
-            (None, None) if known => Err(Error::Unavailable { function: function() }),
+            (None, None) if known || self.declared.iter().any(|name| *name == function()) => {
+                // Its replicas are being started: the next one's edge wakes this call, or its request's time ends it.
+                let mut roadless = self.roadless.borrow_mut();
+                if roadless.len() >= ROADLESS_MAX {
+                    return Err(Error::Unavailable { function: function() });
+                }
+                if !roadless.iter().any(|waiting| waiting.will_wake(waker)) {
+                    roadless.push(waker.clone());
+                }
+                Ok(None)
+            }
             (None, None) => Err(Error::NoEdge { function: function() }),
         }
     }
