@@ -10,7 +10,7 @@
 
 mod backend;
 mod control;
-mod data;
+mod dataplane;
 mod figures;
 mod panics;
 mod sockets;
@@ -31,7 +31,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use self::control::{ControlPlane, control_plane};
-use self::data::{DataPlane, data_plane};
+use self::dataplane::{DataPlane, data_plane};
 use self::panics::{ended, panicked};
 use crate::failure::Failure;
 

@@ -17,6 +17,7 @@ mod plane;
 mod receipts;
 mod replica;
 mod slots;
+mod start;
 pub mod status;
 
 pub use baton_abi::head::Field;

@@ -1,20 +1,13 @@
 //! The life of replicas: start, ready, death, reclaim, back-off, start again.
 
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use baton_abi::ABI_VERSION;
-use baton_abi::boot::{CALLS_ENV, Hello, PoolAccess};
-use baton_abi::limits::REPLICAS_MAX;
-use baton_catalog::PoolRights;
-use baton_placement::{Backoff, home_core};
+use baton_placement::Backoff;
 use baton_pool::capability::{Hold, State};
 use baton_pool::ledger::NOBODY;
-use baton_pool::link::{duplex_bytes, ring_entries_for};
-use baton_pool::region;
-use baton_replica::{ExitReason, Limits, Mappings, NetworkAccess, Output, SpawnSpec};
+use baton_replica::{ExitReason, Output};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -23,19 +16,14 @@ use crate::app::App;
 use crate::error::InvokeError;
 use crate::logs::{LINE_BYTES_MAX, Writer};
 use crate::replica::{Phase, Pumped, Replica};
+use crate::start::start;
 
 /// How long a replica may take until it says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Private memory beside the declared bound that a replica's mappings may need.
-const MAPPINGS_SLACK: u64 = 64 << 20;
-/// Descriptors that a replica may have open: its own few, two for each edge while it maps them.
-const FILES_MAX: u32 = 512;
 /// What is read of one stream of output before the reader rests.
 const LOG_BYTES_PER_REST: usize = 64 * 1024;
 /// How long it rests.
 const LOG_REST: Duration = Duration::from_millis(5);
-/// Threads of one replica.
-const THREADS_MAX: u32 = 64;
 
 /// Keeps one replica of `function` alive until the app stops.
 pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
@@ -44,7 +32,13 @@ pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
     while !app.stopping.get() {
         backoff.started(begun.elapsed());
         let end = match start(&app, function, place) {
-            Ok(replica) => live(&app, &replica).await,
+            Ok((replica, output)) => {
+                listen(&app, &replica, output);
+                if let Err(why) = crate::edges::connect(&app, &replica) {
+                    replica.condemn(&why);
+                }
+                live(&app, &replica).await
+            }
             Err(why) => why,
         };
         if app.stopping.get() {
@@ -62,117 +56,6 @@ pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
         app.changed.notify_waiters();
         tokio::time::sleep(delay).await;
     }
-}
-
-fn start(app: &Rc<App>, function: usize, place: usize) -> Result<Rc<Replica>, String> {
-    let state = app.functions.get(function).ok_or("no such function")?;
-    let (holder, arena) = free_numbers(app).ok_or("as many replicas are up as an app may have")?;
-    let program =
-        File::open(&state.artifact).map_err(|error| format!("{}: {error}", state.artifact.display()))?;
-    let node = &app.node;
-    let cores = match node.options.cores.as_slice() {
-        [] => all_cores(),
-        some => some.to_vec(),
-    };
-    let access = match state.spec.pool {
-        PoolRights::Write => PoolAccess::Write,
-        PoolRights::Read => PoolAccess::Read,
-        PoolRights::None => PoolAccess::Absent,
-    };
-    let mut pool = app.pool.borrow_mut();
-    let hello = Hello {
-        abi_version: ABI_VERSION,
-        holder,
-        access,
-        pool_bytes: pool.bytes(),
-        slots: pool.slots(),
-        derived_base: pool.derived_base(arena),
-        ring_entries: ring_entries_for(state.spec.scale.concurrency.saturating_mul(2).saturating_add(128)),
-        concurrency: state.spec.scale.concurrency,
-    };
-    let core = home_core(app.index, place, &cores);
-    let name = format!("{}-{}", app.name, state.name);
-    let table_bytes = duplex_bytes(hello.ring_entries) + (64 << 20);
-    let limits = Limits {
-        memory_bytes: state.spec.memory.bytes(),
-        mapped_bytes: pool.bytes().saturating_add(table_bytes).saturating_add(MAPPINGS_SLACK),
-        cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli())),
-        processes: THREADS_MAX,
-        files: FILES_MAX,
-    };
-    let text =
-        |value: String| std::ffi::CString::new(value).map_err(|_| "a NUL byte in args or env".to_owned());
-    let mut args = vec![text(state.name.to_string())?];
-    for arg in &state.spec.args {
-        args.push(text(arg.clone())?);
-    }
-    let mut env =
-        vec![text(format!("BATON_APP={}", app.name))?, text(format!("BATON_FUNCTION={}", state.name))?];
-    let calls: Vec<&str> = state.spec.calls.iter().map(baton_catalog::FunctionName::as_str).collect();
-    env.push(text(format!("{CALLS_ENV}={}", calls.join(",")))?);
-    for (key, value) in &state.spec.env {
-        env.push(text(format!("{key}={value}"))?);
-    }
-    let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
-    let ledger = read_only(pool.ledger_fd())?;
-    let reader = if access == PoolAccess::Read { Some(read_only(pool.fd())?) } else { None };
-    let mappings = Mappings {
-        pool: match access {
-            PoolAccess::Absent => None,
-            PoolAccess::Read => reader.as_ref().map(AsFd::as_fd),
-            PoolAccess::Write => Some(pool.fd()),
-        },
-        ledger: ledger.as_fd(),
-        table: pool.table_fd(),
-    };
-    let insecure_no_sandbox = node.options.insecure_no_sandbox;
-    let spec = |control, stdout, stderr| SpawnSpec {
-        program: program.into(),
-        args,
-        env,
-        control,
-        stdout,
-        stderr,
-        limits,
-        network: NetworkAccess::None,
-        cores: vec![core],
-        name,
-        insecure_no_sandbox,
-    };
-    let (process, output) =
-        baton_replica::process::start(spec, &hello, &mappings).map_err(|error| error.to_string())?;
-    drop(pool);
-    let replica = Rc::new(Replica::new(app, function, holder, arena, process));
-    if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
-        *slot = Some(Rc::clone(&replica));
-    }
-    listen(app, &replica, output);
-    if let Err(why) = crate::edges::connect(app, &replica) {
-        replica.condemn(&why);
-    }
-    Ok(replica)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "thousandths of a core, far below the limit of exactness")]
-fn milli_to_cores(milli: u32) -> f32 {
-    milli as f32 / 1000.0
-}
-
-fn all_cores() -> Vec<usize> {
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (0..count).collect()
-}
-
-/// A holder number and a capability range that nobody has.
-fn free_numbers(app: &App) -> Option<(u16, u32)> {
-    let up = app.replicas();
-    let arena = (0..REPLICAS_MAX).find(|arena| up.iter().all(|replica| replica.arena != *arena))?;
-    let last = app.last_holder.get();
-    let holder = (1..NOBODY)
-        .map(|step| 1 + (last - 1 + step) % (NOBODY - 1))
-        .find(|holder| up.iter().all(|replica| replica.holder != *holder))?;
-    app.last_holder.set(holder);
-    Some((holder, arena))
 }
 
 /// Reads what the replica writes, line by line, until it is gone.

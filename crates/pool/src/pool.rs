@@ -14,6 +14,12 @@ use crate::capability::{Capability, CapabilityError, CapabilityTable, Handle, Ho
 use crate::ledger::{Full, Ledger, LedgerError, LedgerSlot, NOBODY, Place};
 use crate::placed::Placed;
 use crate::region::{self, Access, Mapping, RegionError};
+use own::OwnHolds;
+
+pub use usage::Usage;
+
+mod own;
+mod usage;
 
 /// From this many dirty bytes on, whole pages go back to the kernel instead of being overwritten with zeros.
 const PUNCH_FROM: u64 = 1 << 20;
@@ -45,36 +51,6 @@ pub struct Pool {
     sweep_due: bool,
     // What the node itself holds, whatever the table says.
     own: OwnHolds,
-}
-
-/// What the node holds, in memory that no replica can write: a table that was overwritten can neither make the node
-/// keep a buffer for good nor take one out of its hands.
-#[derive(Debug)]
-struct OwnHolds {
-    roots: Vec<bool>,
-    /// Index and generation of derived capabilities.
-    derived: BTreeMap<u32, u32>,
-}
-
-impl OwnHolds {
-    fn has(&self, handle: Handle) -> bool {
-        match self.roots.get(handle.index as usize) {
-            Some(held) => *held,
-            None => self.derived.get(&handle.index) == Some(&handle.generation),
-        }
-    }
-
-    fn set(&mut self, handle: Handle, held: bool) {
-        match self.roots.get_mut(handle.index as usize) {
-            Some(root) => *root = held,
-            None if held => {
-                self.derived.insert(handle.index, handle.generation);
-            }
-            None => {
-                self.derived.remove(&handle.index);
-            }
-        }
-    }
 }
 
 /// A buffer in the node's hands.
@@ -142,7 +118,7 @@ impl Pool {
             arenas_used: 0,
             orphans: BTreeMap::new(),
             sweep_due: false,
-            own: OwnHolds { roots: vec![false; slots as usize], derived: BTreeMap::new() },
+            own: OwnHolds::none(slots),
         })
     }
 
@@ -497,44 +473,6 @@ impl Pool {
             _ => 0,
         }
     }
-
-    /// How much of the pool is in whose hands.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let stashed = self
-            .ledger
-            .out()
-            .filter_map(|(slot, _)| self.table.look(slot))
-            .filter(|found| found.hold.state == State::Stashed)
-            .count();
-        let out = self.ledger.buffers_out();
-        let stashed = u32::try_from(stashed).unwrap_or(u32::MAX);
-        Usage {
-            pool_bytes: self.bytes,
-            free_bytes: self.ledger.bytes_free(),
-            buffers_out: out,
-            buffers_stashed: stashed,
-            buffers_in_use: out.saturating_sub(stashed),
-            orphans: u32::try_from(self.orphans.len()).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-/// How much of a pool is in whose hands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes of the pool.
-    pub pool_bytes: u64,
-    /// Bytes that no buffer has.
-    pub free_bytes: u64,
-    /// Buffers that the ledger has given out.
-    pub buffers_out: u32,
-    /// Of these, empty ones in the stashes of replicas.
-    pub buffers_stashed: u32,
-    /// Of these, ones that carry something.
-    pub buffers_in_use: u32,
-    /// Buffers without an owner that someone still reads.
-    pub orphans: u32,
 }
 
 #[cfg(test)]

@@ -11,37 +11,79 @@ use baton_pool::ledger::{Ledger, LedgerSlot, LedgerView};
 use proptest::prelude::*;
 
 const HOLDERS: u16 = 3;
-const ROOTS: u32 = 4;
-const ARENA: u32 = 6;
+const ROOTS: u32 = 2;
+const ARENA: u32 = 2;
 const BYTES: u64 = 256;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Grant { root: u32, to: u16 },
-    Clear { root: u32 },
-    Transfer { pick: usize, from: u16, to: u16 },
-    Restrict { pick: usize, by: u16, rights: u8 },
-    Derive { pick: usize, by: u16, offset: u64, len: u64, rights: u8, to: u16, into: u32, expires: bool },
-    Release { pick: usize, by: u16 },
-    Revoke { pick: usize },
-    RevokeDerived { pick: usize },
+    Grant {
+        root: u32,
+        to: u16,
+    },
+    Clear {
+        root: u32,
+    },
+    Transfer {
+        pick: usize,
+        from: u16,
+        to: u16,
+    },
+    Restrict {
+        pick: usize,
+        by: u16,
+        rights: u8,
+    },
+    Derive {
+        pick: usize,
+        by: u16,
+        offset: u64,
+        len: u64,
+        rights: u8,
+        to: u16,
+        into: u32,
+        expires: bool,
+    },
+    Release {
+        pick: usize,
+        by: u16,
+    },
+    Revoke {
+        pick: usize,
+    },
+    RevokeDerived {
+        pick: usize,
+    },
+    /// Lends, lends on, gives the first loan up, and lends something else by the same entry.
+    Recycle {
+        pick: usize,
+        other: usize,
+        to: u16,
+        on: u16,
+        into: u32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let holder = 1..=HOLDERS;
+    // Mostly whoever has it (0), so that lives are long; sometimes anybody.
+    let by = prop_oneof![4 => Just(0), 1 => 1..=HOLDERS];
     let pick = any::<usize>();
     prop_oneof![
         1 => (0..ROOTS, holder.clone()).prop_map(|(root, to)| Step::Grant { root, to }),
         1 => (0..ROOTS).prop_map(|root| Step::Clear { root }),
-        4 => (pick.clone(), holder.clone(), holder.clone()).prop_map(|(pick, from, to)| Step::Transfer { pick, from, to }),
-        1 => (pick.clone(), holder.clone(), 0..8u8).prop_map(|(pick, by, rights)| Step::Restrict { pick, by, rights }),
-        8 => (pick.clone(), holder.clone(), 0..=BYTES, 0..=BYTES, prop_oneof![Just(7u8), Just(5), 0..8u8], holder.clone(), 0..ARENA, any::<bool>())
+        4 => (pick.clone(), by.clone(), holder.clone()).prop_map(|(pick, from, to)| Step::Transfer { pick, from, to }),
+        1 => (pick.clone(), by.clone(), prop_oneof![Just(7u8), Just(5), 0..8u8]).prop_map(|(pick, by, rights)| Step::Restrict { pick, by, rights }),
+        8 => (pick.clone(), by.clone(), prop_oneof![Just(0), 0..=BYTES], prop_oneof![Just(BYTES), Just(64), 0..=BYTES], prop_oneof![Just(7u8), Just(5), 0..8u8], holder.clone(), 0..ARENA, any::<bool>())
             .prop_map(|(pick, by, offset, len, rights, to, into, expires)| {
                 Step::Derive { pick, by, offset, len, rights, to, into, expires: expires && len % 4 == 0 }
             }),
-        3 => (pick.clone(), holder).prop_map(|(pick, by)| Step::Release { pick, by }),
+        3 => (pick.clone(), by).prop_map(|(pick, by)| Step::Release { pick, by }),
         2 => pick.clone().prop_map(|pick| Step::Revoke { pick }),
-        1 => pick.prop_map(|pick| Step::RevokeDerived { pick }),
+        1 => pick.clone().prop_map(|pick| Step::RevokeDerived { pick }),
+        3 => (pick.clone(), pick, 1..=HOLDERS, 1..=HOLDERS, 0..ARENA).prop_map(|(pick, other, to, on, into)| {
+            Step::Recycle { pick, other, to, on, into }
+        }),
     ]
 }
 
@@ -96,8 +138,16 @@ impl World {
         ROOTS..ROOTS + ARENA * u32::from(HOLDERS)
     }
 
+    /// Half the time one of the newest.
     fn pick(&self, pick: usize) -> Option<Handle> {
-        (!self.ever.is_empty()).then(|| self.ever[pick % self.ever.len()])
+        let newest = self.ever.len().saturating_sub(6);
+        let from = if pick % 2 == 0 { newest } else { 0 };
+        self.ever.get(from..).filter(|some| !some.is_empty()).map(|some| some[pick / 2 % some.len()])
+    }
+
+    /// Who acts: `by`, or for 0 whoever holds `handle`.
+    fn actor(&self, handle: Handle, by: u16) -> u16 {
+        if by != 0 { by } else { self.known(handle).and_then(|known| known.holder).unwrap_or(1) }
     }
 
     fn known(&self, handle: Handle) -> Option<&Known> {
@@ -178,6 +228,7 @@ impl World {
             }
             Step::Transfer { pick, from, to } => {
                 let Some(handle) = self.pick(pick) else { return };
+                let from = self.actor(handle, from);
                 let may = self.known(handle).is_some_and(|known| known.holder == Some(from));
                 let did = self.table.transfer(handle, Hold::held(from), Hold::held(to));
                 assert_eq!(did.is_ok(), may, "{handle:?} {did:?}");
@@ -187,6 +238,7 @@ impl World {
             }
             Step::Restrict { pick, by, rights } => {
                 let Some(handle) = self.pick(pick) else { return };
+                let by = self.actor(handle, by);
                 let may = self.known(handle).is_some_and(|known| known.holder == Some(by));
                 assert_eq!(self.table.restrict(handle, by, Rights(rights)).is_ok(), may);
                 if may {
@@ -195,6 +247,7 @@ impl World {
             }
             Step::Derive { pick, by, offset, len, rights, to, into, expires } => {
                 let Some(handle) = self.pick(pick) else { return };
+                let by = self.actor(handle, by);
                 let into = ROOTS + u32::from(by - 1) * ARENA + into;
                 // Only entries that nobody has are derived into.
                 if self.model.get(&into).is_some_and(|known| known.holder.is_some()) || into == handle.index {
@@ -234,6 +287,7 @@ impl World {
             }
             Step::Release { pick, by } => {
                 let Some(handle) = self.pick(pick).filter(|handle| handle.index >= ROOTS) else { return };
+                let by = self.actor(handle, by);
                 let may = self.known(handle).is_some_and(|known| known.holder == Some(by));
                 let did = self.table.transfer(handle, Hold::held(by), Hold::new(State::Released, by));
                 assert_eq!(did.is_ok(), may);
@@ -245,6 +299,29 @@ impl World {
                 if let Some(handle) = self.pick(pick) {
                     self.revoke(handle, true);
                 }
+            }
+            Step::Recycle { pick, other, to, on, into } => {
+                let whole = |pick, to| Step::Derive {
+                    pick,
+                    by: 0,
+                    offset: 0,
+                    len: 64,
+                    rights: 7,
+                    to,
+                    into,
+                    expires: false,
+                };
+                let before = self.ever.len();
+                self.take(&whole(pick, to));
+                // Even numbers count from the newest six: ten is the newest once there are that many.
+                let newest = 2 * (self.ever.len().min(6).saturating_sub(1));
+                if self.ever.len() == before {
+                    return;
+                }
+                self.take(&whole(newest, on));
+                let first = if self.ever.len() == before + 2 { newest.saturating_sub(2) } else { newest };
+                self.take(&Step::Release { pick: if self.ever.len() > 6 { first } else { newest }, by: 0 });
+                self.take(&whole(other, on));
             }
             Step::RevokeDerived { pick } => {
                 if let Some(handle) = self.pick(pick) {
@@ -292,7 +369,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn access_is_what_the_model_says(steps in prop::collection::vec(step(), 1..60)) {

@@ -75,9 +75,20 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn lie() -> impl Strategy<Value = Step> {
-    (0..24u32, 0..10u8, 0..=HOLDERS, 0..8u8, any::<bool>()).prop_map(
-        |(index, state, holder, rights, stale)| Step::Scribble { index, state, holder, rights, stale },
+    (
+        0..24u32,
+        prop_oneof![Just(2u8), 0..10u8],
+        0..=HOLDERS,
+        prop_oneof![Just(7u8), 0..8u8],
+        prop::bool::weighted(0.2),
     )
+        .prop_map(|(index, state, holder, rights, stale)| Step::Scribble {
+            index,
+            state,
+            holder,
+            rights,
+            stale,
+        })
 }
 
 /// Who has a buffer, as far as the model knows.
@@ -191,6 +202,9 @@ impl World {
                 assert!(before >= self.out.len());
             }
             Step::Scribble { index, state, holder, rights, stale } => {
+                // Mostly something that is out, if need be something that is the node's.
+                let at = self.picked(index as usize, |owner| holder > 1 || owner == Owner::Node);
+                let index = at.filter(|_| index < 16).map_or(index, |at| self.out[at].0.index);
                 let Some(found) = self.table.look(index) else { return };
                 let generation =
                     if stale { found.handle.generation.wrapping_add(1) } else { found.handle.generation };

@@ -1,0 +1,150 @@
+//! Starting one replica: its numbers, its words, its mappings, its process.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use baton_abi::ABI_VERSION;
+use baton_abi::boot::{CALLS_ENV, Hello, PoolAccess};
+use baton_abi::limits::REPLICAS_MAX;
+use baton_catalog::{FunctionName, PoolRights};
+use baton_placement::home_core;
+use baton_pool::ledger::NOBODY;
+use baton_pool::link::{duplex_bytes, ring_entries_for};
+use baton_pool::pool::Pool;
+use baton_pool::region;
+use baton_replica::{Limits, Mappings, NetworkAccess, Output, ProcessReplica, SpawnSpec};
+
+use crate::app::{App, FunctionState};
+use crate::replica::Replica;
+
+/// Address space for the tables and edges that a replica maps beside pool and link.
+const TABLES_BYTES: u64 = 64 << 20;
+/// Private memory beside the declared bound that a replica's mappings may need.
+const MAPPINGS_SLACK: u64 = 64 << 20;
+/// Descriptors that a replica may have open: its own few, two for each edge while it maps them.
+const FILES_MAX: u32 = 512;
+/// Threads of one replica.
+const THREADS_MAX: u32 = 64;
+
+/// Starts the replica at `place` of `function`: its process runs, has its mappings and its edges.
+pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<Replica>, Output), String> {
+    let state = app.functions.get(function).ok_or("no such function")?;
+    let (holder, arena) = free_numbers(app).ok_or("as many replicas are up as an app may have")?;
+    let (process, output) = {
+        let mut pool = app.pool.borrow_mut();
+        let hello = hello(state, &mut pool, holder, arena);
+        launch(app, state, place, &pool, &hello)?
+    };
+    let replica = Rc::new(Replica::new(app, function, holder, arena, process));
+    if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
+        *slot = Some(Rc::clone(&replica));
+    }
+    Ok((replica, output))
+}
+
+fn hello(state: &FunctionState, pool: &mut Pool, holder: u16, arena: u32) -> Hello {
+    let scale = &state.spec.scale;
+    Hello {
+        abi_version: ABI_VERSION,
+        holder,
+        access: match state.spec.pool {
+            PoolRights::Write => PoolAccess::Write,
+            PoolRights::Read => PoolAccess::Read,
+            PoolRights::None => PoolAccess::Absent,
+        },
+        pool_bytes: pool.bytes(),
+        slots: pool.slots(),
+        derived_base: pool.derived_base(arena),
+        ring_entries: ring_entries_for(scale.concurrency.saturating_mul(2).saturating_add(128)),
+        concurrency: scale.concurrency,
+    }
+}
+
+fn launch(
+    app: &App,
+    state: &FunctionState,
+    place: usize,
+    pool: &Pool,
+    hello: &Hello,
+) -> Result<(ProcessReplica, Output), String> {
+    let program =
+        File::open(&state.artifact).map_err(|error| format!("{}: {error}", state.artifact.display()))?;
+    let options = &app.node.options;
+    let cores = match options.cores.as_slice() {
+        [] => all_cores(),
+        some => some.to_vec(),
+    };
+    let tables = duplex_bytes(hello.ring_entries) + TABLES_BYTES;
+    let limits = Limits {
+        memory_bytes: state.spec.memory.bytes(),
+        mapped_bytes: pool.bytes().saturating_add(tables).saturating_add(MAPPINGS_SLACK),
+        cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli())),
+        processes: THREADS_MAX,
+        files: FILES_MAX,
+    };
+    let (args, env) = words(app, state)?;
+    let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
+    let ledger = read_only(pool.ledger_fd())?;
+    let reader = if hello.access == PoolAccess::Read { Some(read_only(pool.fd())?) } else { None };
+    let mappings = Mappings {
+        pool: match hello.access {
+            PoolAccess::Absent => None,
+            PoolAccess::Read => reader.as_ref().map(AsFd::as_fd),
+            PoolAccess::Write => Some(pool.fd()),
+        },
+        ledger: ledger.as_fd(),
+        table: pool.table_fd(),
+    };
+    let spec = |control, stdout, stderr| SpawnSpec {
+        program: program.into(),
+        args,
+        env,
+        control,
+        stdout,
+        stderr,
+        limits,
+        network: NetworkAccess::None,
+        cores: vec![home_core(app.index, place, &cores)],
+        name: format!("{}-{}", app.name, state.name),
+        insecure_no_sandbox: options.insecure_no_sandbox,
+    };
+    baton_replica::process::start(spec, hello, &mappings).map_err(|error| error.to_string())
+}
+
+/// The replica's arguments and environment.
+fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, Vec<CString>), String> {
+    let text = |value: String| CString::new(value).map_err(|_| "a NUL byte in args or env".to_owned());
+    let args = std::iter::once(state.name.to_string()).chain(state.spec.args.iter().cloned());
+    let calls: Vec<&str> = state.spec.calls.iter().map(FunctionName::as_str).collect();
+    let own = [
+        format!("BATON_APP={}", app.name),
+        format!("BATON_FUNCTION={}", state.name),
+        format!("{CALLS_ENV}={}", calls.join(",")),
+    ];
+    let env = own.into_iter().chain(state.spec.env.iter().map(|(key, value)| format!("{key}={value}")));
+    Ok((args.map(text).collect::<Result<_, _>>()?, env.map(text).collect::<Result<_, _>>()?))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "thousandths of a core, far below the limit of exactness")]
+fn milli_to_cores(milli: u32) -> f32 {
+    milli as f32 / 1000.0
+}
+
+fn all_cores() -> Vec<usize> {
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (0..count).collect()
+}
+
+/// A holder number and a capability range that nobody has.
+fn free_numbers(app: &App) -> Option<(u16, u32)> {
+    let up = app.replicas();
+    let arena = (0..REPLICAS_MAX).find(|arena| up.iter().all(|replica| replica.arena != *arena))?;
+    let last = app.last_holder.get();
+    let holder = (1..NOBODY)
+        .map(|step| 1 + (last - 1 + step) % (NOBODY - 1))
+        .find(|holder| up.iter().all(|replica| replica.holder != *holder))?;
+    app.last_holder.set(holder);
+    Some((holder, arena))
+}
