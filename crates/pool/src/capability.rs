@@ -355,7 +355,8 @@ impl CapabilityTable {
             if depth > DEPTH_MAX {
                 break;
             }
-            at = self.entry(handle.index).ok().and_then(Entry::parent);
+            // A recycled entry has parents of its own: the way ends there.
+            at = self.word(handle).ok().and_then(|(entry, _)| entry.parent());
         }
         depth
     }

@@ -16,6 +16,10 @@ const HOLDERS: u16 = 3;
 
 #[derive(Clone, Debug)]
 enum Step {
+    /// The node takes a buffer and keeps it.
+    Keep {
+        len: u64,
+    },
     /// The node takes a buffer, writes and sends it.
     Send {
         len: u64,
@@ -65,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (len.clone(), holder.clone()).prop_map(|(len, to)| Step::Send { len, to }),
         1 => len.clone().prop_map(|len| Step::Waste { len }),
+        2 => len.clone().prop_map(|len| Step::Keep { len }),
         3 => (len, holder.clone()).prop_map(|(len, to)| Step::Grant { len, to }),
         5 => pick.clone().prop_map(|pick| Step::Use { pick }),
         4 => (pick.clone(), 0..6u8).prop_map(|(pick, lie)| Step::Answer { pick, lie }),
@@ -155,6 +160,11 @@ impl World {
             Step::Waste { len } => {
                 if let Ok(buffer) = self.pool.alloc(len) {
                     self.pool.release(buffer.handle);
+                }
+            }
+            Step::Keep { len } => {
+                if let Ok(buffer) = self.pool.alloc(len) {
+                    self.gain(buffer.handle, Owner::Node, buffer.place.offset, buffer.place.capacity, 0);
                 }
             }
             Step::Grant { len, to } => {
