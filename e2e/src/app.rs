@@ -35,13 +35,16 @@ impl App {
     }
 
     /// A function `name` with a behaviour of the guest program, and more lines for its table. It answers
-    /// `/{name}` and everything below it.
+    /// `/{name}` and what is one step below it, unless it has no pool to read requests from.
     #[must_use]
     pub fn function(mut self, name: &str, behaviour: &str, more: &str) -> Self {
         let _ = write!(
             self.functions,
             "\n[functions.{name}]\nartifact = \"guest\"\nisolation = \"process\"\nargs = [\"{behaviour}\"]\n{more}\n"
         );
+        if more.contains("pool = \"none\"") {
+            return self;
+        }
         self.route(&format!("/{name}"), name, "").route(&format!("/{name}/{{name}}"), name, "")
     }
 

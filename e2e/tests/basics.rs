@@ -171,8 +171,11 @@ fn functions_without_the_pool_answer_in_eight_bytes() {
         assert_eq!(refused.status, 502, "{query}: {}", refused.text());
         assert_eq!(node.get("/asks").text(), "inline", "{query}");
     }
-    // A request of HTTP's lies in the pool, which such a function does not have.
-    assert_eq!(node.get("/inline").status, 500);
+    // A request of HTTP's lies in the pool, which such a function does not have: no route may lead to it.
+    let routed = App::new("routed").function("inline", "inline", "pool = \"none\"").route("/", "inline", "");
+    let refused = node.cli(["deploy", &routed.directory().to_string_lossy()]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("a route leads to it"), "{}", refused.stderr);
     assert_eq!(node.replica("inline"), Some(pid));
     node.wait_at_rest(Duration::from_secs(2));
 }
