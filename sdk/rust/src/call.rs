@@ -204,7 +204,12 @@ impl<'a> IntoFuture for Call<'a> {
     type IntoFuture = CallFuture<'a>;
 
     fn into_future(self) -> CallFuture<'a> {
-        CallFuture { runtime: Rc::clone(&self.runtime), state: State::Fresh(Some(self)), parked: None }
+        CallFuture {
+            runtime: Rc::clone(&self.runtime),
+            state: State::Fresh(Some(self)),
+            parked: None,
+            since_ns: None,
+        }
     }
 }
 
@@ -219,6 +224,8 @@ pub struct CallFuture<'a> {
     runtime: Rc<Runtime>,
     state: State<'a>,
     parked: Option<Parked>,
+    /// When it was first polled.
+    since_ns: Option<u64>,
 }
 
 impl Future for CallFuture<'_> {
@@ -228,9 +235,18 @@ impl Future for CallFuture<'_> {
         let this = &mut *self;
         if let State::Fresh(call) = &mut this.state {
             let function = call.as_ref().map(|call| call.function).unwrap_or_default();
+            let timeout = call.as_ref().and_then(|call| call.timeout);
+            let since_ns = *this.since_ns.get_or_insert_with(crate::wire::now_ns);
             // Without credit the payload stays here, untouched, until an answer frees some.
             let road = match this.runtime.choose_road(function, context.waker(), &mut this.parked) {
                 Ok(Some(road)) => road,
+                // Its time runs while it waits for a road, too.
+                Ok(None) if timeout.is_some_and(|timeout| crate::wire::is_over(since_ns, timeout)) => {
+                    let function = function.to_owned();
+                    this.unpark();
+                    this.state = State::Done;
+                    return Poll::Ready(Err(Error::DeadlineExceeded { function }));
+                }
                 Ok(None) => return Poll::Pending,
                 Err(error) => {
                     this.state = State::Done;
@@ -256,15 +272,19 @@ impl Future for CallFuture<'_> {
     }
 }
 
+impl CallFuture<'_> {
+    fn unpark(&mut self) {
+        if let Some(parked) = self.parked.take() {
+            self.runtime.unpark(parked);
+        }
+    }
+}
+
 impl Drop for CallFuture<'_> {
     fn drop(&mut self) {
         match self.state {
             State::Sent(tag) => self.runtime.abandon_call(tag),
-            State::Fresh(_) => {
-                if let Some(parked) = self.parked.take() {
-                    self.runtime.unpark(parked);
-                }
-            }
+            State::Fresh(_) => self.unpark(),
             State::Done => {}
         }
     }

@@ -38,6 +38,11 @@ pub(crate) fn coarse_now_ns() -> u64 {
     clock_ns(rustix::time::ClockId::MonotonicCoarse)
 }
 
+/// Whether `timeout` has passed since `since_ns`.
+pub(crate) fn is_over(since_ns: u64, timeout: core::time::Duration) -> bool {
+    u128::from(now_ns().saturating_sub(since_ns)) >= timeout.as_nanos()
+}
+
 /// CPU time of this thread, nanoseconds.
 pub(crate) fn cpu_ns() -> u64 {
     clock_ns(rustix::time::ClockId::ThreadCPUTime)

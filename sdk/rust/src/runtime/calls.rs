@@ -177,7 +177,7 @@ impl Runtime {
                 Ok(None)
             }
             (None, None) if known || self.declared.iter().any(|name| *name == function()) => {
-                // Its replicas are being started: the next one's edge wakes this call, or its request's time ends it.
+                // Its replicas are being started: the next one's edge wakes this call, or its time ends it.
                 let mut roadless = self.roadless.borrow_mut();
                 if roadless.len() >= ROADLESS_MAX {
                     return Err(Error::Unavailable { function: function() });
@@ -428,6 +428,10 @@ impl Runtime {
 
     /// Fails the calls whose time is over. Looks only when the node ticked, or a call has a time of its own.
     pub(super) fn expire_calls(&self, ticked: bool) {
+        if ticked {
+            // They look at the time by themselves.
+            self.roadless.take().into_iter().for_each(Waker::wake);
+        }
         let mut calls = self.calls.borrow_mut();
         if calls.timed == 0 && !ticked {
             return;
