@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-
 /// A setting with a closed vocabulary.
 pub(crate) trait Word: Sized + Copy {
     /// Every word, in the order in which messages name them.
