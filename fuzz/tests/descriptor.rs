@@ -108,7 +108,11 @@ impl World {
             // The liar writes a word of an entry, near what there is.
             2 | 3 => {
                 let index = u64::from(source.byte()) % 64;
-                let index = if source.byte() % 4 == 0 { u64::from(self.pool.slots()) + index } else { index };
+                let index = if source.byte().is_multiple_of(4) {
+                    u64::from(self.pool.slots()) + index
+                } else {
+                    index
+                };
                 let field = u64::from(source.byte() % 8);
                 self.raw.write(index * 64 + field * 8, &source.word().to_le_bytes());
             }
@@ -137,7 +141,7 @@ impl World {
             7 | 8 => {
                 let words = core::array::from_fn(|_| source.word());
                 let _ = self.far.to_peer.push_words(words);
-                if source.byte() % 8 == 0 {
+                if source.byte().is_multiple_of(8) {
                     self.ring.write(u64::from(source.byte() % 64) * 8, &source.word().to_le_bytes());
                 }
                 for _ in 0..RING {
@@ -149,7 +153,7 @@ impl World {
             _ => {
                 let mut words: [u64; 8] = core::array::from_fn(|_| source.word());
                 words[0] = words[0] & !0xff | u64::from(1 + source.byte() % 9);
-                if source.byte() % 2 == 0 {
+                if source.byte().is_multiple_of(2) {
                     words[3] &= 0x0000_0003_0000_003f;
                 }
                 self.take(&Descriptor::from_words(words));

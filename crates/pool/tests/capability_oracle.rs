@@ -72,16 +72,16 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (0..ROOTS, holder.clone()).prop_map(|(root, to)| Step::Grant { root, to }),
         1 => (0..ROOTS).prop_map(|root| Step::Clear { root }),
-        4 => (pick.clone(), by.clone(), holder.clone()).prop_map(|(pick, from, to)| Step::Transfer { pick, from, to }),
-        1 => (pick.clone(), by.clone(), prop_oneof![Just(7u8), Just(5), 0..8u8]).prop_map(|(pick, by, rights)| Step::Restrict { pick, by, rights }),
-        8 => (pick.clone(), by.clone(), prop_oneof![Just(0), 0..=BYTES], prop_oneof![Just(BYTES), Just(64), 0..=BYTES], prop_oneof![Just(7u8), Just(5), 0..8u8], holder.clone(), 0..ARENA, any::<bool>())
+        4 => (pick, by.clone(), holder.clone()).prop_map(|(pick, from, to)| Step::Transfer { pick, from, to }),
+        1 => (pick, by.clone(), prop_oneof![Just(7u8), Just(5), 0..8u8]).prop_map(|(pick, by, rights)| Step::Restrict { pick, by, rights }),
+        8 => (pick, by.clone(), prop_oneof![Just(0), 0..=BYTES], prop_oneof![Just(BYTES), Just(64), 0..=BYTES], prop_oneof![Just(7u8), Just(5), 0..8u8], holder.clone(), 0..ARENA, any::<bool>())
             .prop_map(|(pick, by, offset, len, rights, to, into, expires)| {
                 Step::Derive { pick, by, offset, len, rights, to, into, expires: expires && len % 4 == 0 }
             }),
-        3 => (pick.clone(), by).prop_map(|(pick, by)| Step::Release { pick, by }),
-        2 => pick.clone().prop_map(|pick| Step::Revoke { pick }),
-        1 => pick.clone().prop_map(|pick| Step::RevokeDerived { pick }),
-        3 => (pick.clone(), pick, 1..=HOLDERS, 1..=HOLDERS, 0..ARENA).prop_map(|(pick, other, to, on, into)| {
+        3 => (pick, by).prop_map(|(pick, by)| Step::Release { pick, by }),
+        2 => pick.prop_map(|pick| Step::Revoke { pick }),
+        1 => pick.prop_map(|pick| Step::RevokeDerived { pick }),
+        3 => (pick, pick, 1..=HOLDERS, 1..=HOLDERS, 0..ARENA).prop_map(|(pick, other, to, on, into)| {
             Step::Recycle { pick, other, to, on, into }
         }),
     ]
@@ -141,7 +141,7 @@ impl World {
     /// Half the time one of the newest.
     fn pick(&self, pick: usize) -> Option<Handle> {
         let newest = self.ever.len().saturating_sub(6);
-        let from = if pick % 2 == 0 { newest } else { 0 };
+        let from = if pick.is_multiple_of(2) { newest } else { 0 };
         self.ever.get(from..).filter(|some| !some.is_empty()).map(|some| some[pick / 2 % some.len()])
     }
 

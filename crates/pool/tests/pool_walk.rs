@@ -71,9 +71,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => len.clone().prop_map(|len| Step::Waste { len }),
         2 => len.clone().prop_map(|len| Step::Keep { len }),
         3 => (len, holder.clone()).prop_map(|(len, to)| Step::Grant { len, to }),
-        5 => pick.clone().prop_map(|pick| Step::Use { pick }),
-        4 => (pick.clone(), 0..6u8).prop_map(|(pick, lie)| Step::Answer { pick, lie }),
-        3 => (pick.clone(), holder.clone()).prop_map(|(pick, by)| Step::Free { pick, by }),
+        5 => pick.prop_map(|pick| Step::Use { pick }),
+        4 => (pick, 0..6u8).prop_map(|(pick, lie)| Step::Answer { pick, lie }),
+        3 => (pick, holder.clone()).prop_map(|(pick, by)| Step::Free { pick, by }),
         3 => pick.prop_map(|pick| Step::Release { pick }),
         1 => holder.prop_map(|who| Step::Die { who }),
     ]

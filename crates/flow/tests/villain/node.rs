@@ -69,7 +69,8 @@ fn receipts_of_other_apps_are_out_of_reach() {
         stage.flow.record(true);
         stage.flow.deploy(spec(&alone("receipts"))).await.unwrap();
         for _ in 0..5 {
-            assert!(stage.call("villain", "/").await.is_ok());
+            let reply = stage.call("villain", "/").await;
+            assert!(reply.is_ok(), "{reply:?}");
             let call = DirectCall { method: "GET".into(), path: "/".into(), ..DirectCall::default() };
             stage.flow.invoke("neighbour", "echo", call).await.unwrap();
         }

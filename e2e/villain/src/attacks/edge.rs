@@ -72,7 +72,7 @@ fn to_callee(lie: &str, node: &mut Node) {
             let mut numbers = Numbers(0xabcd_ef01_2345_6789);
             for _ in 0..400 {
                 let mut words = core::array::from_fn(|_| numbers.draw());
-                words[0] = words[0] & !0xff | 1 + numbers.draw() % 9;
+                words[0] = words[0] & !0xff | (1 + numbers.draw() % 9);
                 let _ = duplex.to_peer.push(&Descriptor::from_words(words));
             }
         }
@@ -139,7 +139,7 @@ fn to_caller(lie: &str, node: &mut Node, index: usize, request: &Descriptor) {
             let mut numbers = Numbers(request.invocation | 1);
             for _ in 0..200 {
                 let mut words = core::array::from_fn(|_| numbers.draw());
-                words[0] = words[0] & !0xff | 1 + numbers.draw() % 9;
+                words[0] = words[0] & !0xff | (1 + numbers.draw() % 9);
                 send(duplex, Descriptor::from_words(words));
             }
             send(duplex, reply);

@@ -70,8 +70,8 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
             let until = Instant::now() + FLOOD;
             while Instant::now() < until {
                 let mut words = core::array::from_fn(|_| numbers.draw());
-                words[0] = words[0] & !0xff | 1 + numbers.draw() % 9;
-                words[3] = words[3] & 0xffff_ffff_0000_03ff;
+                words[0] = words[0] & !0xff | (1 + numbers.draw() % 9);
+                words[3] &= 0xffff_ffff_0000_03ff;
                 node.push(&Descriptor::from_words(words));
                 let empty = baton_abi::descriptor::pack_pairs(Kind::Free, 0, &[]);
                 node.push(&Descriptor::from_words(empty));
@@ -79,7 +79,7 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
             }
             node.answer(&request, b"villain!");
         }),
-        _ => return false,
+        _ => false,
     }
 }
 

@@ -76,7 +76,7 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
             node.link_raw.write(64, &0u32.to_le_bytes());
             node.publish(&Node::reply(request.tag));
         }),
-        _ => return false,
+        _ => false,
     }
 }
 

@@ -52,7 +52,7 @@ pub fn run(attack: &str, node: &mut Node) -> bool {
         }),
         "cycles" => cycles(node),
         "orphans" => orphans(node),
-        _ => return false,
+        _ => false,
     }
 }
 
