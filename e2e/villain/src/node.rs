@@ -1,6 +1,8 @@
 //! The guest's side of the start protocol and of the link, without any of the SDK's manners: every position, slot and
 //! table entry can be written as bytes.
 
+// UNSAFETY: takes ownership of the inherited control descriptor.
+
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
