@@ -49,6 +49,7 @@ pub struct Pool {
     // Buffers without an owner that someone may still read: at most one for each slot, however often a liar frees it.
     orphans: BTreeMap<u32, u32>,
     sweep_due: bool,
+    punch_from: u64,
     // What the node itself holds, whatever the table says.
     own: OwnHolds,
 }
@@ -118,6 +119,8 @@ impl Pool {
             arenas_used: 0,
             orphans: BTreeMap::new(),
             sweep_due: false,
+            // A huge page that is given back may not be had again: then its next touch kills.
+            punch_from: if huge_pages { u64::MAX } else { PUNCH_FROM },
             own: OwnHolds::none(slots),
         })
     }
@@ -198,7 +201,7 @@ impl Pool {
 
     fn zero(&self, offset: u64, len: u64) {
         let pages = offset.next_multiple_of(4096)..(offset + len) / 4096 * 4096;
-        if len < PUNCH_FROM
+        if len < self.punch_from
             || pages.end <= pages.start
             || !region::punch(self.fd.as_fd(), pages.start, pages.end - pages.start)
         {
