@@ -1,6 +1,6 @@
 //! Write Baton functions in Rust.
 //!
-//! A function is an ordinary program whose `main` calls [`serve`]. Payloads live in the app's pool: they are read and
+//! A function is an ordinary program whose `main` calls [`serve()`]. Payloads live in the app's pool: they are read and
 //! written where they lie, and handed on by capability.
 //!
 //! ```no_run
