@@ -3,7 +3,7 @@
 //! Reading goes in two passes. [`parse`](Manifest::parse) turns text into values and knows the place of each;
 //! `check` looks at the finished values only, names the place by its [`Site`], and so serves JSON as well, where
 //! no line exists. Whatever holds a [`Manifest`] made by either road may rely on every limit of
-//! [`limits`](crate::limits), on call edges and routes that lead to functions of the same app, and on routes that
+//! [`limits`], on call edges and routes that lead to functions of the same app, and on routes that
 //! do not clash.
 
 mod check;

@@ -1,6 +1,6 @@
 //! Starts a program as a sandboxed process.
 //!
-//! Everything that can be prepared is prepared here; [`crate::sys`] creates the process, which walls itself in and
+//! Everything that can be prepared is prepared here; `crate::sys` creates the process, which walls itself in and
 //! executes the program. See there for the sequence.
 //!
 //! **The spawning thread matters.** The process is killed when the *thread* that spawned it ends, so that a node that is
