@@ -210,14 +210,18 @@ impl Suite<'_> {
 
     /// All tests; the end-to-end ones find the release binaries by these two variables.
     fn tests(&self) -> StepResult {
-        let mut command = if has_nextest() { self.nextest(&[]) } else { self.cargo_test(&[]) };
+        let mut command = if has_nextest() {
+            self.nextest(&["--no-fail-fast"])
+        } else {
+            self.cargo_test(&["--no-fail-fast"])
+        };
         command.env("BATON_BIN", self.project.release_binary("baton")?);
         command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
         self.check(&mut command, TESTS_LIMIT)
     }
 
     fn nextest(&self, more: &[&str]) -> Command {
-        let mut command = self.project.cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
+        let mut command = self.project.cargo(&["nextest", "run", "--workspace"]);
         command.args(["--config-file", NEXTEST_CONFIG, "--profile", "ci"]);
         if self.quick {
             command.args(["--filterset", "not package(baton-e2e)"]);
@@ -228,7 +232,7 @@ impl Suite<'_> {
 
     fn cargo_test(&self, more: &[&str]) -> Command {
         println!("cargo-nextest is not installed: cargo test takes its place");
-        let mut command = self.project.cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+        let mut command = self.project.cargo(&["test", "--workspace", "--all-targets"]);
         if self.quick {
             command.args(["--exclude", "baton-e2e"]);
         }
