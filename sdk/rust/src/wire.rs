@@ -1,5 +1,8 @@
 //! What the runtime has mapped, and the clock: the ground that everything else of the SDK stands on.
 
+// UNSAFETY: reads clocks by libc.
+#![expect(unsafe_code, reason = "libc's clock_gettime, the one that reaches the vDSO in a static binary")]
+
 use std::sync::Arc;
 
 use baton_abi::boot::PoolAccess;
@@ -30,12 +33,12 @@ impl Memory {
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
 pub(crate) fn now_ns() -> u64 {
-    clock_ns(rustix::time::ClockId::Monotonic)
+    clock_ns(libc::CLOCK_MONOTONIC)
 }
 
 /// `CLOCK_MONOTONIC` to the precision of a scheduler tick, at a fraction of its price, nanoseconds.
 pub(crate) fn coarse_now_ns() -> u64 {
-    clock_ns(rustix::time::ClockId::MonotonicCoarse)
+    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
 }
 
 /// Whether `timeout` has passed since `since_ns`.
@@ -45,11 +48,14 @@ pub(crate) fn is_over(since_ns: u64, timeout: core::time::Duration) -> bool {
 
 /// CPU time of this thread, nanoseconds.
 pub(crate) fn cpu_ns() -> u64 {
-    clock_ns(rustix::time::ClockId::ThreadCPUTime)
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-fn clock_ns(clock: rustix::time::ClockId) -> u64 {
-    let now = rustix::time::clock_gettime(clock);
+/// By libc, which asks the vDSO: inside the sandbox nothing else finds it, and a system call costs twenty times as much.
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid for writing one `timespec`. A clock that does not exist leaves the zeros in it.
+    let _ = unsafe { libc::clock_gettime(clock, &raw mut now) };
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
