@@ -194,6 +194,25 @@ impl CapabilityTable {
         }
     }
 
+    /// As [`CapabilityTable::describe`], by a holder that knows how far it wrote.
+    #[inline]
+    pub fn describe_written(&self, handle: Handle, range: Range, written: u64, invocation: u64) {
+        let Ok(entry) = self.entry(handle.index) else { return };
+        entry.offset.store(range.offset, Ordering::Relaxed);
+        entry.len.store(range.len, Ordering::Relaxed);
+        entry.invocation.store(invocation, Ordering::Relaxed);
+        if written > entry.high_water.load(Ordering::Relaxed) {
+            entry.high_water.store(written, Ordering::Relaxed);
+        }
+    }
+
+    /// Who has the capability, and in what state, if it still has this generation.
+    #[inline]
+    #[must_use]
+    pub fn hold(&self, handle: Handle) -> Option<Hold> {
+        self.word(handle).ok().map(|(_, word)| word.hold)
+    }
+
     /// Moves a capability from one hold to another, once: of two that try, one is refused.
     ///
     /// # Errors

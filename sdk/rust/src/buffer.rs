@@ -149,8 +149,8 @@ impl Buffer {
         if let Some(capability) = &self.capability {
             let table = &capability.runtime.memory.table;
             let high_water = self.high_water.max(self.start + self.len);
-            table.describe(capability.handle, Range { offset: 0, len: high_water as u64 }, 0);
-            table.describe(capability.handle, self.range(), capability.runtime.invocation());
+            let invocation = capability.runtime.invocation();
+            table.describe_written(capability.handle, self.range(), high_water as u64, invocation);
         }
     }
 }

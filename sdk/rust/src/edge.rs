@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
 
 use baton_abi::Descriptor;
 use baton_abi::boot::Edge;
@@ -29,7 +28,7 @@ pub(crate) struct Road {
     /// Calls that may wait for credit.
     pub(crate) queue_max: u32,
     /// How long a call may take.
-    pub(crate) timeout: Duration,
+    pub(crate) timeout_ns: u64,
     /// Calls that wait for credit.
     pub(crate) waiting: VecDeque<(u64, Waker)>,
     /// Numbers those calls.
@@ -60,7 +59,7 @@ impl Road {
             outstanding: 0,
             credits: edge.ring_entries / 2,
             queue_max: edge.queue_max,
-            timeout: Duration::from_millis(u64::from(edge.timeout_ms)),
+            timeout_ns: u64::from(edge.timeout_ms) * 1_000_000,
             waiting: VecDeque::new(),
             last_parked: 0,
         })

@@ -122,25 +122,13 @@ impl Executor {
 
     /// The invocation that the running task serves; 0 outside of tasks.
     pub(crate) fn invocation(&self) -> u64 {
-        let current = self.current.get();
-        let slots = self.slots.borrow();
-        let ticket = current.and_then(|slot| slots.get(slot)?.ticket);
-        ticket.map_or(0, |ticket| ticket.invocation)
+        self.ticket().map_or(0, |ticket| ticket.invocation)
     }
 
-    /// When the running task's caller stops waiting; 0 for never.
-    pub(crate) fn deadline_ns(&self) -> u64 {
-        let current = self.current.get();
-        let slots = self.slots.borrow();
-        let ticket = current.and_then(|slot| slots.get(slot)?.ticket);
-        ticket.map_or(0, |ticket| ticket.deadline_ns)
-    }
-
-    /// Whether the running task's invocation reports its costs.
-    pub(crate) fn is_recording(&self) -> bool {
-        let current = self.current.get();
-        let slots = self.slots.borrow();
-        current.and_then(|slot| slots.get(slot)?.ticket).is_some_and(|ticket| ticket.record)
+    /// The running task, and for whom it runs.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        let current = self.current.get()?;
+        self.slots.borrow().get(current)?.ticket
     }
 
     /// Adds to what the running task's hop has cost.

@@ -129,6 +129,14 @@ impl Calls {
     }
 }
 
+/// The earliest of: the callee's time, the caller's own wish, and when whoever asked the running task stops waiting.
+fn call_deadline(callee_ns: u64, timeout: Option<Duration>, inherited_ns: u64) -> u64 {
+    let own_ns = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+    let ns = own_ns.map_or(callee_ns, |own_ns| own_ns.min(callee_ns));
+    let own = crate::wire::coarse_now_ns().saturating_add(ns).max(1);
+    if inherited_ns == 0 { own } else { own.min(inherited_ns) }
+}
+
 impl Runtime {
     /// The least loaded road to `function` with credit; `None` when the caller must wait (its waker is kept).
     pub(crate) fn choose_road(
@@ -212,9 +220,11 @@ impl Runtime {
         operation: u16,
         timeout: Option<Duration>,
     ) -> Result<u32, Error> {
-        let id = self.outgoing.borrow().get(road).map_or(0, |road| road.id);
+        let (id, callee_ns) =
+            self.outgoing.borrow().get(road).map_or((0, 0), |road| (road.id, road.timeout_ns));
         let sent = send(self, payload, &[], Hold::new(State::InFlight, id), true)?;
-        let deadline_ns = self.call_deadline(road, timeout);
+        let ticket = self.executor.ticket();
+        let deadline_ns = call_deadline(callee_ns, timeout, ticket.map_or(0, |ticket| ticket.deadline_ns));
         let mut calls = self.calls.borrow_mut();
         let tag = calls
             .add(road, deadline_ns, timeout.is_some())
@@ -222,12 +232,13 @@ impl Runtime {
         if let Some(slot) = calls.get(tag) {
             slot.lent = sent.lent;
         }
-        let record = if self.executor.is_recording() { Flags::RECORD } else { Flags::MOVE };
+        let is_recording = ticket.is_some_and(|ticket| ticket.record);
+        let record = if is_recording { Flags::RECORD } else { Flags::MOVE };
         let descriptor = Descriptor {
             flags: sent.flags.with(record),
             code: operation,
             tag,
-            invocation: self.invocation(),
+            invocation: ticket.map_or(0, |ticket| ticket.invocation),
             deadline_ns,
             body: sent.body,
             head: sent.head,
@@ -243,18 +254,6 @@ impl Runtime {
             return Err(Error::Protocol { what: "the callee broke its ring" });
         }
         Ok(tag)
-    }
-
-    /// The earliest of: the callee's time, the caller's own wish, and when whoever asked the running task stops waiting.
-    fn call_deadline(&self, road: usize, timeout: Option<Duration>) -> u64 {
-        let callee = self.outgoing.borrow().get(road).map(|road| road.timeout).unwrap_or_default();
-        let timeout = timeout.map_or(callee, |timeout| timeout.min(callee));
-        let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        let own = crate::wire::coarse_now_ns().saturating_add(ns).max(1);
-        match self.executor.deadline_ns() {
-            0 => own,
-            inherited => own.min(inherited),
-        }
     }
 
     /// Whether the call has its answer.
@@ -314,9 +313,7 @@ impl Runtime {
     /// Ends a capability that was lent for a call.
     fn take_back(&self, lent: Handle) {
         let table = &self.memory.table;
-        let released = table
-            .look(lent.index)
-            .is_some_and(|found| found.handle == lent && found.hold.state == State::Released);
+        let released = table.hold(lent).is_some_and(|hold| hold.state == State::Released);
         if !released {
             // The callee did not give it up: it is taken, with whatever was derived from it.
             table.revoke(lent, self.memory.derived());
