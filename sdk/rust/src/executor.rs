@@ -55,8 +55,8 @@ impl ReadySet {
     }
 
     /// Takes all bits at once: a task that wakes itself again waits for the next round.
-    fn take(&self, mut each: impl FnMut(usize)) {
-        for (index, word) in self.words.iter().enumerate() {
+    fn take(&self, slots: usize, mut each: impl FnMut(usize)) {
+        for (index, word) in self.words.iter().enumerate().take(slots.div_ceil(WORD_BITS)) {
             if word.load(Ordering::Relaxed) == 0 {
                 continue;
             }
@@ -68,8 +68,8 @@ impl ReadySet {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.words.iter().all(|word| word.load(Ordering::Acquire) == 0)
+    fn is_empty(&self, slots: usize) -> bool {
+        self.words.iter().take(slots.div_ceil(WORD_BITS)).all(|word| word.load(Ordering::Acquire) == 0)
     }
 }
 
@@ -204,7 +204,8 @@ impl Executor {
 
     /// Runs every task that can go on, once, as far as it gets.
     pub(crate) fn run_ready(&self, mut ended: impl FnMut(Finished)) {
-        self.ready.take(|index| {
+        let slots = self.slots.borrow().len();
+        self.ready.take(slots, |index| {
             if let Some(finished) = self.poll(index) {
                 ended(finished);
             }
@@ -213,7 +214,7 @@ impl Executor {
 
     /// Whether no task can go on.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.ready.is_empty()
+        self.ready.is_empty(self.slots.borrow().len())
     }
 
     /// Ends the tasks that `matches` picks: nobody waits for them any more.
