@@ -184,14 +184,7 @@ impl CapabilityTable {
     /// The holder: says which range it used, for whom, and how far bytes were ever written.
     #[inline]
     pub fn describe(&self, handle: Handle, range: Range, invocation: u64) {
-        let Ok(entry) = self.entry(handle.index) else { return };
-        entry.offset.store(range.offset, Ordering::Relaxed);
-        entry.len.store(range.len, Ordering::Relaxed);
-        entry.invocation.store(invocation, Ordering::Relaxed);
-        let end = range.offset.saturating_add(range.len);
-        if end > entry.high_water.load(Ordering::Relaxed) {
-            entry.high_water.store(end, Ordering::Relaxed);
-        }
+        self.describe_written(handle, range, range.offset.saturating_add(range.len), invocation);
     }
 
     /// As [`CapabilityTable::describe`], by a holder that knows how far it wrote.

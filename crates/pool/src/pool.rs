@@ -455,8 +455,7 @@ impl Pool {
     fn soil(&self, handle: Handle) {
         let Ok(place) = self.ledger.view().place(handle.index, handle.generation) else { return };
         if let Some(found) = self.table.look(handle.index).filter(|found| found.handle == handle) {
-            self.table.describe(handle, Range { offset: 0, len: place.capacity }, 0);
-            self.table.describe(handle, found.range, 0);
+            self.table.describe_written(handle, found.range, place.capacity, 0);
         }
     }
 
