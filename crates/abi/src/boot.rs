@@ -60,6 +60,8 @@ pub struct Edge {
     pub id: u16,
     /// The peer as a holder.
     pub peer: u16,
+    /// The receiver of this message as a holder: a cell has several.
+    pub own: u16,
     /// Whether the receiver of this message is the one that calls.
     pub is_caller: bool,
     /// Descriptors in each ring.
@@ -165,6 +167,7 @@ impl Message {
                 .u32(EDGE)
                 .u32(u32::from(edge.id))
                 .u32(u32::from(edge.peer))
+                .u32(u32::from(edge.own))
                 .u32(u32::from(edge.is_caller))
                 .u32(edge.ring_entries)
                 .u32(edge.queue_max)
@@ -198,6 +201,7 @@ impl Message {
             EDGE => Some(Message::Edge(Edge {
                 id: reader.u16()?,
                 peer: reader.u16()?,
+                own: reader.u16()?,
                 is_caller: reader.u32()? != 0,
                 ring_entries: reader.u32()?,
                 queue_max: reader.u32()?,
@@ -233,6 +237,7 @@ mod tests {
         let edge = Message::Edge(Edge {
             id: 3,
             peer: 4,
+            own: 5,
             is_caller: true,
             ring_entries: 64,
             queue_max: 9,

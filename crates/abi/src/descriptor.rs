@@ -75,6 +75,10 @@ impl Flags {
     pub const INLINE: Flags = Flags(16);
     /// The grant could not be met: the pool is full.
     pub const REFUSED: Flags = Flags(32);
+    /// Through a gate: `body.offset` is the address of `body.len` bytes of the guest's own memory, to be copied.
+    pub const BYTES: Flags = Flags(64);
+    /// Through a gate: one of several calls at once; it may run in another cell meanwhile.
+    pub const PARALLEL: Flags = Flags(128);
 
     /// Whether all bits of `other` are set.
     #[must_use]

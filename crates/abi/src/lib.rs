@@ -7,13 +7,16 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod boot;
+pub mod cell;
 pub mod descriptor;
+pub mod gate;
 pub mod head;
 pub mod limits;
+pub mod plan;
 pub mod rights;
 
 pub use descriptor::{Descriptor, Extent, Flags, HeadExtent, Kind, NONE};
 pub use rights::Rights;
 
 /// Version of all layouts in this crate. Node and guest refuse each other when it differs.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

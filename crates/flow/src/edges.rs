@@ -116,17 +116,20 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
         .get(callee.function)
         .map_or(0, |state| u32::try_from(state.spec.timeout.duration().as_millis()).unwrap_or(u32::MAX));
     let queue_max = app.functions.get(callee.function).map_or(0, |state| state.spec.scale.queue);
-    let edge = |is_caller: bool, peer: &Replica, name| Edge {
+    let edge = |is_caller: bool, own: &Replica, peer: &Replica, name| Edge {
         id,
         peer: peer.holder,
+        own: own.holder,
         is_caller,
         ring_entries: entries,
         queue_max,
         timeout_ms,
         name,
     };
-    let (to_caller, to_callee) =
-        (edge(true, callee, named(callee.function)?), edge(false, caller, named(caller.function)?));
+    let (to_caller, to_callee) = (
+        edge(true, caller, callee, named(callee.function)?),
+        edge(false, callee, caller, named(caller.function)?),
+    );
     let (caller_process, callee_process) = (caller.process.borrow(), callee.process.borrow());
     if let Err(errno) = callee_process.add_edge(to_callee, fd.as_fd(), &caller_process) {
         refused(callee, errno);

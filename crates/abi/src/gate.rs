@@ -1,0 +1,152 @@
+//! Gates: how a guest in a compartment asks the runtime of its cell for something.
+//!
+//! The auxiliary vector's [`AT_BATON`] entry holds the address of a [`GatePage`], which the guest can read and not write.
+//! Its table holds one address a gate; a gate is an ordinary function of the C calling convention,
+//!
+//! ```text
+//! int64_t gate(uint64_t a, uint64_t b, uint64_t c);     // negative: an errno
+//! ```
+//!
+//! | gate | arguments | result |
+//! |---|---|---|
+//! | [`RECV`] | address of a [`Parcel`] to reply with first, or 0; address of a [`Parcel`] to fill | 1 |
+//! | [`REPLY`] | address of a [`Parcel`] | 0 |
+//! | [`CALL`] | index in the function's `calls`; address of a [`Parcel`], replaced by the answer | 0 answered, [`PENDING`] with the parcel's tag set |
+//! | [`ALLOC`] | bytes of each; how many; address of as many [`Grant`]s | how many there are, possibly fewer |
+//! | [`FREE`] | address of [`Pair`]s; how many | 0 |
+//! | [`FREEZE`], [`REVOKE`] | address of a [`Pair`] | 0; how many capabilities ended |
+//! | [`NARROW`] | address of a [`Pair`]; first byte, counted from the start of the buffer; bytes | 0 |
+//! | [`CANCEL`] | tag of a pending call | 0 |
+//! | [`WAIT`] | tag of a pending call; address of a [`Parcel`] to fill | 0 |
+//! | [`LOG`] | level's letter; address; bytes | 0 |
+//! | [`CLOCK`] | clock id; address of a `timespec` | 0 |
+//! | [`RANDOM`] | address; bytes | bytes |
+//!
+//! Addresses must lie in the guest's own writable memory; they are checked, and what they point to is copied once.
+
+use crate::descriptor::DESCRIPTOR_WORDS;
+
+/// Type of the auxiliary vector's entry that holds the address of the [`GatePage`].
+pub const AT_BATON: u64 = 0x4254_4e00;
+/// What the [`GatePage`] begins with.
+pub const GATE_MAGIC: u32 = 0x4254_4e67;
+
+/// Replies if asked to, then waits for the next event.
+pub const RECV: usize = 0;
+/// Replies to a request.
+pub const REPLY: usize = 1;
+/// Calls another function of the app.
+pub const CALL: usize = 2;
+/// Takes buffers for payloads.
+pub const ALLOC: usize = 3;
+/// Gives capabilities back.
+pub const FREE: usize = 4;
+/// Makes an owned buffer read-only, for good.
+pub const FREEZE: usize = 5;
+/// Takes away what was derived from a capability.
+pub const REVOKE: usize = 6;
+/// Narrows an own capability to a range, for good.
+pub const NARROW: usize = 7;
+/// Gives a pending call up.
+pub const CANCEL: usize = 8;
+/// Waits for the answer of one pending call.
+pub const WAIT: usize = 9;
+/// Writes a line to the function's log.
+pub const LOG: usize = 10;
+/// Reads a clock.
+pub const CLOCK: usize = 11;
+/// Gets random bytes.
+pub const RANDOM: usize = 12;
+/// Number of gates.
+pub const GATES: usize = 13;
+/// Places of the table; those behind [`GATES`] are empty.
+pub const GATES_MAX: usize = 32;
+
+/// [`CALL`]: the answer comes later, as an event with the parcel's tag.
+pub const PENDING: i64 = 1;
+
+/// What every guest of a cell can read.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct GatePage {
+    /// [`GATE_MAGIC`].
+    pub magic: u32,
+    /// Must equal [`crate::ABI_VERSION`].
+    pub abi_version: u32,
+    /// Addresses of the gates. They differ between cells: read them anew for each call, do not keep them.
+    pub gates: [u64; GATES_MAX],
+    /// Changes whenever a guest may find itself in a copy: after every fork and every restore from a snapshot. A guest
+    /// that keeps random state compares it and draws anew.
+    pub incarnation: u64,
+}
+
+/// A message through a gate: a descriptor, and where its buffers are mapped.
+///
+/// Towards the runtime only the descriptor counts. Its body names a buffer by handle; or, with [`crate::Flags::BYTES`],
+/// plain bytes of the guest's own memory, `body.offset` being their address, which the runtime copies.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Parcel {
+    /// A [`crate::Descriptor`] as words.
+    pub words: [u64; DESCRIPTOR_WORDS],
+    /// Address of byte 0 of the body's buffer; the payload begins at the descriptor's offset from there.
+    pub body_base: u64,
+    /// Bytes of that buffer.
+    pub body_capacity: u64,
+    /// Address of byte 0 of the head's buffer (the body's, if both have one handle).
+    pub head_base: u64,
+    /// Bytes of that buffer.
+    pub head_capacity: u64,
+    /// The guest's rights to the body, as [`crate::Rights`].
+    pub rights: u32,
+    /// The caller as a holder; 0 for the node.
+    pub from: u32,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+/// A capability as guests name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pair {
+    /// Index.
+    pub handle: u32,
+    /// Generation.
+    pub generation: u32,
+}
+
+/// A buffer that [`ALLOC`] gave.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Grant {
+    /// Index of its capability.
+    pub handle: u32,
+    /// Generation of its capability.
+    pub generation: u32,
+    /// Address of its first byte.
+    pub base: u64,
+    /// Its bytes.
+    pub capacity: u64,
+}
+
+const _: () = {
+    assert!(size_of::<GatePage>() == 8 + GATES_MAX * 8 + 8);
+    assert!(size_of::<Parcel>() == 128 && align_of::<Parcel>() == 64);
+    assert!(core::mem::offset_of!(Parcel, body_base) == 64 && core::mem::offset_of!(Parcel, rights) == 96);
+    assert!(size_of::<Pair>() == 8 && size_of::<Grant>() == 24);
+    assert!(core::mem::offset_of!(GatePage, gates) == 8);
+};
+
+impl Parcel {
+    /// Nothing.
+    pub const EMPTY: Parcel = Parcel {
+        words: [0; DESCRIPTOR_WORDS],
+        body_base: 0,
+        body_capacity: 0,
+        head_base: 0,
+        head_capacity: 0,
+        rights: 0,
+        from: 0,
+        reserved: [0; 3],
+    };
+}

@@ -1,0 +1,1 @@
+//! The scan of executable bytes for instructions that no guest may have.
