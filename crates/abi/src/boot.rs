@@ -18,6 +18,7 @@ pub const MESSAGE_FDS_MAX: usize = 6;
 
 const HELLO: u32 = 0x4254_4e01;
 const EDGE: u32 = 0x4254_4e02;
+const PAGE_MAP: u32 = 0x4254_4e03;
 
 /// How much of the app's pool a replica may map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,9 @@ pub enum Message {
     Hello(Hello),
     /// One more edge.
     Edge(Edge),
+    /// To a cell, once, soon after its start. Descriptor: its own `/proc/PID/pagemap`, which it cannot open itself. A cell
+    /// that has none yet, or never gets it, finds out in another way which pages it has written.
+    PageMap,
 }
 
 struct Writer {
@@ -174,6 +178,7 @@ impl Message {
                 .u32(edge.timeout_ms)
                 .put(&[edge.name.len])
                 .put(&edge.name.bytes),
+            Message::PageMap => writer.u32(PAGE_MAP),
         }
         .out
     }
@@ -211,6 +216,7 @@ impl Message {
                     Name { len, bytes: reader.array()? }
                 },
             })),
+            PAGE_MAP => Some(Message::PageMap),
             _ => None,
         }
     }
@@ -245,6 +251,7 @@ mod tests {
             name,
         });
         assert_eq!(Message::decode(&edge.encode()), Some(edge));
+        assert_eq!(Message::decode(&Message::PageMap.encode()), Some(Message::PageMap));
         assert_eq!(name.as_str(), "checkout");
     }
 

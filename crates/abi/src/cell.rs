@@ -9,7 +9,7 @@
 //! template → node   Loaded or Failed for each, in order (fd: the new snapshot, if there was none)
 //! node → template   Fork (fds: control, bell, then link and eventfd of each seat)
 //! template → node   Forked (fd: the cell's pidfd), later Ended
-//! cell → node       Ready, Log, Fault                node → cell   crate::boot::Message::Edge with `own`
+//! cell → node       Ready, Log, Fault                node → cell   crate::boot::Message::Edge with `own`, PageMap
 //! ```
 
 use crate::boot::PoolAccess;
