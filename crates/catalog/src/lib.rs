@@ -22,7 +22,7 @@ mod words;
 pub use manifest::{
     App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Pool, Scale, Site, Step,
 };
-pub use names::{AppName, FunctionName, NameFault};
+pub use names::{AppName, FunctionName, KeyName, NameFault};
 pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
 };

@@ -56,6 +56,8 @@ pub const HUGE_PAGE: ByteSize = ByteSize::from_mib(2);
 pub const MEMORY_MIN: ByteSize = ByteSize::from_mib(1);
 /// Largest memory bound of a replica.
 pub const MEMORY_MAX: ByteSize = ByteSize::from_mib(1 << 20);
+/// Largest memory bound of a compartment: what its part of a cell's address space has room for.
+pub const COMPARTMENT_MEMORY_MAX: ByteSize = ByteSize::from_mib(32 << 10);
 /// Memory bound of a function that declares none.
 pub const MEMORY_DEFAULT: ByteSize = ByteSize::from_mib(64);
 

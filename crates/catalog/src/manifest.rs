@@ -22,7 +22,7 @@ pub use self::error::{Location, ManifestError};
 pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
-use crate::names::{AppName, FunctionName};
+use crate::names::{AppName, FunctionName, KeyName};
 use crate::routes::{Route, RouteTable};
 use crate::units::{ByteSize, Cores, TimeSpan};
 use crate::words::{Fallback, Isolation, PoolRights, Trust};
@@ -96,6 +96,12 @@ pub struct Function {
     pub env: BTreeMap<String, String>,
     /// Its arguments.
     pub args: Vec<String>,
+    /// Whether its compartment goes back to its snapshot after each request.
+    #[serde(default)]
+    pub reset: bool,
+    /// The memory key that it shares with the app's other functions of the same word; its own if absent.
+    #[serde(default)]
+    pub share_key: Option<KeyName>,
 }
 
 /// Where a function's artifact comes from. Paths are relative to the manifest's directory.

@@ -1,4 +1,4 @@
-//! Names of apps and functions: short, lower-case, fit for a file name, a metric label and a URL alike.
+//! Names of apps, functions and memory keys: short, lower-case, fit for a file name, a metric label and a URL alike.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -142,6 +142,11 @@ name! {
 name! {
     /// The name of a function within its app.
     FunctionName
+}
+
+name! {
+    /// The name of a memory key that functions of one app share.
+    KeyName
 }
 
 #[cfg(test)]

@@ -103,6 +103,7 @@ fn contradictions(function: &Function, site: &Site) -> Result<(), Misplaced> {
     if function.isolation == Isolation::Wasm && function.fallback == Fallback::Process {
         return fail(site.then("fallback"), ManifestFault::WasmAsProcess);
     }
+    compartment(function, site)?;
     let (place, artifact) = match &function.build {
         Build::Artifact { path } => (site.then("artifact"), path),
         Build::Command { output, .. } => (site.then("build").then("output"), output),
@@ -111,6 +112,29 @@ fn contradictions(function: &Function, site: &Site) -> Result<(), Misplaced> {
     let is_wasm = artifact.extension().is_some_and(|extension| extension == "wasm");
     if is_wasm != (function.isolation == Isolation::Wasm) {
         return fail(place, ManifestFault::ArtifactKind { isolation: function.isolation.as_str() });
+    }
+    Ok(())
+}
+
+/// Settings of compartments: refused where they could not be kept, rather than left out.
+fn compartment(function: &Function, site: &Site) -> Result<(), Misplaced> {
+    if function.isolation != Isolation::Compartment {
+        return match (function.reset, &function.share_key) {
+            (true, _) => fail(site.then("reset"), ManifestFault::NeedsCompartment { key: "reset" }),
+            (_, Some(_)) => {
+                fail(site.then("share_key"), ManifestFault::NeedsCompartment { key: "share_key" })
+            }
+            _ => Ok(()),
+        };
+    }
+    let bounds = (limits::MEMORY_MIN, limits::COMPARTMENT_MEMORY_MAX);
+    within(&site.then("memory"), "memory of a compartment", function.memory, bounds)?;
+    if function.reset && function.fallback == Fallback::Process {
+        return fail(site.then("reset"), ManifestFault::ResetAsProcess);
+    }
+    let concurrency = function.scale.concurrency;
+    if function.reset && concurrency > 1 {
+        return fail(site.then("reset"), ManifestFault::ResetUnderOthers { concurrency });
     }
     Ok(())
 }

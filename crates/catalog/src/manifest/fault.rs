@@ -220,6 +220,18 @@ pub enum ManifestFault {
     },
     /// A Wasm function that is to run as a process where Wasm is lacking.
     WasmAsProcess,
+    /// A setting that means something in a compartment only, elsewhere.
+    NeedsCompartment {
+        /// The key.
+        key: &'static str,
+    },
+    /// A reset after each request for a function that may run where there is none.
+    ResetAsProcess,
+    /// A reset after each request for a function that has several at once.
+    ResetUnderOthers {
+        /// `scale.concurrency`.
+        concurrency: u32,
+    },
     /// A Wasm artifact for a function that does not run Wasm, or the reverse.
     ArtifactKind {
         /// The isolation setting.

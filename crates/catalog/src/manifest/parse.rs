@@ -11,7 +11,7 @@ use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, text, wrong_type};
 use super::{App, Build, Function, Manifest, Pool, Scale, Site};
 use crate::limits;
-use crate::names::{AppName, FunctionName, NameFault};
+use crate::names::{AppName, FunctionName, KeyName, NameFault};
 use crate::routes::{Method, Route};
 use crate::units::Cores;
 
@@ -32,6 +32,8 @@ const FUNCTION_KEYS: &[&str] = &[
     "network",
     "env",
     "args",
+    "reset",
+    "share_key",
 ];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
@@ -113,6 +115,8 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         network: table.texts("network")?.unwrap_or_default().into_iter().map(owned).collect(),
         env: env(table)?,
         args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
+        reset: table.bool("reset")?.unwrap_or_default(),
+        share_key: table.text("share_key")?.map(|key| named(key, KeyName::new)).transpose()?,
     })
 }
 

@@ -26,6 +26,7 @@ scale     = { min = 0, max = 8, concurrency = 4, idle = "30s", queue = 16 }
 network   = ["api.example.com:443"]
 env       = { LOG = "info" }
 args      = ["--fast"]
+share_key = "carts"
 
 [functions.catalog]
 artifact = "catalog.bin"
@@ -90,6 +91,8 @@ fn every_setting_is_read() {
         network: vec!["api.example.com:443".to_owned()],
         env: [("LOG".to_owned(), "info".to_owned())].into(),
         args: vec!["--fast".to_owned()],
+        reset: false,
+        share_key: Some(KeyName::new("carts").unwrap()),
     };
     assert_eq!(cart, &expect);
     let filter = &manifest.function("filter").unwrap().build;
@@ -111,6 +114,7 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(cart.pool, PoolRights::Write);
     let scale = Scale { min: 1, max: 1, concurrency: 1, idle: TimeSpan::from_millis(60_000), queue: 128 };
     assert_eq!((cart.scale, cart.cpu), (scale, None));
+    assert_eq!((cart.reset, &cart.share_key), (false, &None));
     assert!(cart.calls.is_empty() && cart.network.is_empty() && cart.env.is_empty() && cart.args.is_empty());
 }
 
@@ -325,6 +329,48 @@ fn settings_that_cannot_both_be_meant_are_refused() {
         "9:8: a pool of 3MiB does not consist of whole huge pages; choose a size that is a multiple of 2MiB, or \
          remove huge_pages",
     );
+}
+
+#[test]
+fn settings_of_compartments_are_refused_where_they_would_not_hold() {
+    let compartment = "isolation = \"compartment\"";
+    let remedy = "remove it, or choose isolation = \"compartment\"";
+    check_cart(
+        "reset = true",
+        &format!("7:9: reset means something for isolation = \"compartment\" only; {remedy}"),
+    );
+    check_cart(
+        "share_key = \"one\"",
+        &format!("7:13: share_key means something for isolation = \"compartment\" only; {remedy}"),
+    );
+    check_cart(
+        &format!("reset = true\nfallback = \"process\"\n{compartment}"),
+        "7:9: a process is not reset after each request; remove fallback, or remove reset",
+    );
+    check_cart(
+        &format!("reset = true\nscale = {{ concurrency = 4 }}\n{compartment}"),
+        "7:9: a reset after each request would end 4 requests at once; set scale.concurrency to 1, or remove reset",
+    );
+    check_cart(
+        &format!("memory = \"33GiB\"\n{compartment}"),
+        "7:10: memory of a compartment is 33GiB, outside 1MiB to 32GiB; choose a value from 1MiB to 32GiB",
+    );
+    check_cart(
+        "share_key = \"ONE\"",
+        "7:13: bad name \"ONE\": the name starts with 'O', not with a lower-case letter; use at most 48 \
+         lower-case letters, digits and -, a letter first",
+    );
+    let manifest = parse(&with(&format!("{compartment}\nreset = true\nshare_key = \"one\""), "")).unwrap();
+    assert!(manifest.function("cart").unwrap().reset);
+}
+
+#[test]
+fn a_stored_manifest_without_settings_of_compartments_is_read() {
+    let mut json = serde_json::to_value(parse(BOUTIQUE).unwrap()).unwrap();
+    let cart = json.pointer_mut("/functions/cart").unwrap().as_object_mut().unwrap();
+    assert!(cart.remove("reset").is_some() && cart.remove("share_key").is_some());
+    let manifest: Manifest = serde_json::from_value(json).unwrap();
+    assert_eq!(manifest.function("cart").unwrap().share_key, None);
 }
 
 #[test]

@@ -44,6 +44,13 @@ impl fmt::Display for ManifestFault {
                 write!(f, "a pool of {size} does not consist of whole huge pages")
             }
             Self::WasmAsProcess => f.write_str("a Wasm module cannot run as a process"),
+            Self::NeedsCompartment { key } => {
+                write!(f, "{key} means something for isolation = \"compartment\" only")
+            }
+            Self::ResetAsProcess => f.write_str("a process is not reset after each request"),
+            Self::ResetUnderOthers { concurrency } => {
+                write!(f, "a reset after each request would end {concurrency} requests at once")
+            }
             Self::ArtifactKind { isolation } => {
                 write!(f, "the artifact is not what isolation = {isolation:?} runs")
             }
@@ -124,6 +131,9 @@ impl ManifestFault {
                 "choose a size that is a multiple of 2MiB, or remove huge_pages".to_owned()
             }
             Self::WasmAsProcess => "remove fallback, or choose isolation = \"process\"".to_owned(),
+            Self::NeedsCompartment { .. } => "remove it, or choose isolation = \"compartment\"".to_owned(),
+            Self::ResetAsProcess => "remove fallback, or remove reset".to_owned(),
+            Self::ResetUnderOthers { .. } => "set scale.concurrency to 1, or remove reset".to_owned(),
             Self::ArtifactKind { .. } => {
                 "use a .wasm artifact with isolation = \"wasm\", and no other artifact with it".to_owned()
             }
