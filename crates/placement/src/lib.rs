@@ -14,6 +14,7 @@ mod admission;
 mod affinity;
 mod backoff;
 mod choice;
+mod groups;
 
 pub use admission::{Admission, Waiting, admit};
 pub use affinity::home_core;
@@ -21,3 +22,4 @@ pub use backoff::{
     Backoff, DELAY_MAX, DELAY_MIN, HEALTHY_AFTER, RAPID_FAILURES_MAX, RAPID_FAILURES_OF_A_LOOP,
 };
 pub use choice::{Load, choose};
+pub use groups::{KeyTooCrowded, Room, Tenant, group};
