@@ -14,7 +14,7 @@ use baton_pool::ledger::NOBODY;
 use baton_pool::link::{duplex_bytes, ring_entries_for};
 use baton_pool::pool::Pool;
 use baton_pool::region;
-use baton_replica::{Limits, Mappings, NetworkAccess, Output, ProcessReplica, SpawnSpec};
+use baton_replica::{Limits, Mappings, NetworkAccess, Output, ProcessReplica, Role, SpawnSpec};
 
 use crate::app::{App, FunctionState};
 use crate::replica::Replica;
@@ -100,6 +100,7 @@ fn launch(
     let spec = |control, stdout, stderr| SpawnSpec {
         program: program.into(),
         args,
+        role: Role::Replica,
         env,
         control,
         stdout,

@@ -8,5 +8,5 @@ mod sys;
 
 pub use probe::{Capability, Machine, probe};
 pub use process::{Mappings, Output, ProcessReplica, StartError};
-pub use sandbox::{Limits, NetworkAccess, SpawnSpec};
+pub use sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 pub use spawn::{Child, ExitReason, SpawnError, Step, spawn};

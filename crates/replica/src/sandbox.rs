@@ -13,6 +13,8 @@ pub struct SpawnSpec {
     pub program: OwnedFd,
     /// The argument vector, with the program's name first.
     pub args: Vec<CString>,
+    /// What it is for: which system calls it needs, and how its memory is bounded.
+    pub role: Role,
     /// The environment, as `KEY=value`. Nothing of the caller's own environment is added.
     pub env: Vec<CString>,
     /// Becomes descriptor 3 of the process: its control socket.
@@ -34,6 +36,17 @@ pub struct SpawnSpec {
     pub insecure_no_sandbox: bool,
 }
 
+/// What a sandboxed process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// One replica of a function: an ordinary program.
+    #[default]
+    Replica,
+    /// The template of a cell: trusted code that forks cells and walls itself and them in further. Each of these
+    /// processes has [`Limits::memory_bytes`] of its own, and reserves far more address space than it uses.
+    Template,
+}
+
 /// Upper bounds of what one process may use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
@@ -43,7 +56,7 @@ pub struct Limits {
     pub mapped_bytes: u64,
     /// Processor time in cores, e.g. `0.5`. `None` means unbounded. Held only where a control group is available.
     pub cpu: Option<f32>,
-    /// How many threads the process may have at once, the first one included.
+    /// How many threads the process may have at once, the first one included; for a template, how many processes.
     pub processes: u32,
     /// How many descriptors the process may have open, the four that it starts with included.
     pub files: u32,

@@ -10,26 +10,47 @@
 
 mod assembler;
 mod calls;
+mod template;
 
 use std::os::fd::RawFd;
 
-use assembler::{Assembler, Verdict};
+use assembler::{Assembler, Condition, Verdict};
+use libc::c_long;
 
-/// The filter of a process whose program is executed from the descriptor `exec_number`.
+/// What one kind of process may do.
+struct Rules {
+    /// Unconditional verdicts.
+    lists: &'static [(&'static [c_long], Verdict)],
+    /// What has to hold of the arguments, and the verdict for when it does not.
+    conditional: &'static [(c_long, &'static [Condition], Verdict)],
+    /// Calls that are allowed for some values of one argument: call, argument, values, verdict for all others.
+    among: &'static [(c_long, u32, &'static [u32], Verdict)],
+}
+
+/// The filter of a replica whose program is executed from the descriptor `exec_number`.
 pub(crate) fn replica(exec_number: RawFd) -> Vec<libc::sock_filter> {
+    assemble(&calls::RULES, exec_number)
+}
+
+/// The filter of a template and its cells, until they install one of their own on top.
+pub(crate) fn template(exec_number: RawFd) -> Vec<libc::sock_filter> {
+    assemble(&template::RULES, exec_number)
+}
+
+fn assemble(rules: &Rules, exec_number: RawFd) -> Vec<libc::sock_filter> {
     let mut program = Assembler::new();
-    for (numbers, verdict) in calls::LISTS {
+    for (numbers, verdict) in rules.lists {
         for &number in *numbers {
             program.call(number, *verdict);
         }
     }
     let refused = Verdict::Errno(libc::EPERM);
     program.call_if(libc::SYS_execveat, &calls::own_program(exec_number), refused);
-    for (number, conditions, otherwise) in calls::CONDITIONAL {
+    for (number, conditions, otherwise) in rules.conditional {
         program.call_if(*number, conditions, *otherwise);
     }
-    for (number, argument, values) in calls::AMONG {
-        program.call_among(*number, *argument, values, refused);
+    for (number, argument, values, otherwise) in rules.among {
+        program.call_among(*number, *argument, values, *otherwise);
     }
     program.finish(refused)
 }

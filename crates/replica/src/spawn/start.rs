@@ -13,7 +13,7 @@ use rustix::thread::CpuSet;
 
 use super::cgroup::Group;
 use super::{Child, SpawnError, Step, filter, walls};
-use crate::sandbox::{NetworkAccess, SpawnSpec};
+use crate::sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 use crate::sys::child::{self, Identity, Plan, StringArray, Walls};
 use crate::sys::clone::{NAMESPACES, clone_child};
 use crate::sys::report::Report;
@@ -45,11 +45,14 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
     let exec_number = RawFd::try_from(spec.limits.files.max(FILES_MIN))
         .map_err(|_| SpawnError::at(Step::Descriptors, Errno::INVAL))?;
     let privileged = geteuid().is_root();
-    let filter = filter::replica(exec_number);
+    let filter = match spec.role {
+        Role::Replica => filter::replica(exec_number),
+        Role::Template => filter::template(exec_number),
+    };
     let landlock = if sandboxed { walls::landlock(spec.program.as_fd())? } else { None };
     let host_name = host_name(&spec.name);
     let limits = resource_limits(spec);
-    let mut group = Group::create(&spec.name, &spec.limits);
+    let mut group = Group::create(&spec.name, &group_limits(spec));
     let tasks = group.tasks();
     let plan = Plan {
         program: spec.program.as_fd(),
@@ -179,19 +182,32 @@ fn identity(sandboxed: bool, privileged: bool) -> Identity {
     Identity { id, drop_groups: privileged }
 }
 
+/// The bounds of the control group: a template and its cells live in one.
+fn group_limits(spec: &SpawnSpec) -> Limits {
+    let limits = spec.limits;
+    let processes = match spec.role {
+        Role::Replica => 1,
+        Role::Template => u64::from(limits.processes.max(1)),
+    };
+    Limits { memory_bytes: limits.memory_bytes.saturating_mul(processes), ..limits }
+}
+
 fn resource_limits(spec: &SpawnSpec) -> Vec<(Resource, u64)> {
     let limits = &spec.limits;
     let address_space =
         limits.memory_bytes.saturating_add(limits.mapped_bytes).saturating_add(ADDRESS_SPACE_SLACK);
-    let mut bounds = vec![
-        (Resource::As, address_space),
+    let mut bounds = match spec.role {
+        Role::Replica => vec![(Resource::As, address_space), (Resource::Fsize, 0)],
+        // Its only files are memory files, for snapshots.
+        Role::Template => vec![(Resource::Fsize, limits.memory_bytes)],
+    };
+    bounds.extend([
         (Resource::Data, limits.memory_bytes),
         (Resource::Nofile, u64::from(limits.files.max(FILES_MIN))),
         (Resource::Core, 0),
-        (Resource::Fsize, 0),
         (Resource::Memlock, 0),
         (Resource::Msgqueue, 0),
-    ];
+    ]);
     // Counted per user: inside a user namespace that is this process alone, outside it is everybody's business.
     if !spec.insecure_no_sandbox {
         bounds.push((Resource::Nproc, u64::from(limits.processes.max(1))));

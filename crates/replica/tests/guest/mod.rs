@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use baton_replica::{Child, ExitReason, Limits, NetworkAccess, SpawnError, SpawnSpec, spawn};
+use baton_replica::{Child, ExitReason, Limits, NetworkAccess, Role, SpawnError, SpawnSpec, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -74,6 +74,7 @@ pub(crate) fn spec(program: &Path, args: &[&str]) -> (SpawnSpec, OwnedFd, File) 
             .chain(args.iter().copied())
             .map(|s| CString::new(s).unwrap())
             .collect(),
+        role: Role::Replica,
         env: vec![c"GREETING=hello".to_owned()],
         control,
         stdout: writer.into(),

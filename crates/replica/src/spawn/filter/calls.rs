@@ -4,10 +4,16 @@ use std::os::fd::RawFd;
 
 use libc::c_long;
 
+use super::Rules;
 use super::assembler::{Condition, Verdict};
 
+/// The rules of a replica.
+pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: CONDITIONAL, among: AMONG };
+
+const REFUSED: Verdict = Verdict::Errno(libc::EPERM);
+
 /// Unconditional verdicts, the busiest calls first.
-pub(super) const LISTS: &[(&[c_long], Verdict)] = &[
+const LISTS: &[(&[c_long], Verdict)] = &[
     (ALWAYS, Verdict::Allow),
     (ABSENT_FILES, Verdict::Errno(libc::ENOENT)),
     (DENIED_FILES, Verdict::Errno(libc::EACCES)),
@@ -16,9 +22,10 @@ pub(super) const LISTS: &[(&[c_long], Verdict)] = &[
     // clone3 passes its flags in memory, where a filter cannot see them. libc falls back to clone.
     (UNKNOWN, Verdict::Errno(libc::ENOSYS)),
     (HOSTILE, Verdict::Kill),
+    (&[libc::SYS_seccomp], Verdict::Kill),
 ];
 
-const ALWAYS: &[c_long] = &[
+pub(super) const ALWAYS: &[c_long] = &[
     libc::SYS_futex,
     libc::SYS_read,
     libc::SYS_write,
@@ -111,7 +118,7 @@ const ALWAYS: &[c_long] = &[
 ];
 
 /// Questions about files whose usual answer, on a machine without files, is that there is none.
-const ABSENT_FILES: &[c_long] = &[
+pub(super) const ABSENT_FILES: &[c_long] = &[
     libc::SYS_readlink,
     libc::SYS_readlinkat,
     libc::SYS_access,
@@ -124,7 +131,7 @@ const ABSENT_FILES: &[c_long] = &[
     libc::SYS_getcwd,
 ];
 
-const DENIED_FILES: &[c_long] = &[
+pub(super) const DENIED_FILES: &[c_long] = &[
     libc::SYS_open,
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -138,7 +145,7 @@ const DENIED_FILES: &[c_long] = &[
     libc::SYS_chdir,
 ];
 
-const NO_SOCKETS: &[c_long] = &[
+pub(super) const NO_SOCKETS: &[c_long] = &[
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_bind,
@@ -149,10 +156,10 @@ const NO_SOCKETS: &[c_long] = &[
 
 const NOT_A_TERMINAL: &[c_long] = &[libc::SYS_ioctl];
 
-const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
+pub(super) const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
 
 /// No honest program without privileges makes these calls.
-const HOSTILE: &[c_long] = &[
+pub(super) const HOSTILE: &[c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -194,16 +201,15 @@ const HOSTILE: &[c_long] = &[
     libc::SYS_setns,
     libc::SYS_personality,
     libc::SYS_modify_ldt,
-    libc::SYS_seccomp,
 ];
 
 /// What has to hold of the arguments; the verdict is for when it does not.
-pub(super) const CONDITIONAL: &[(c_long, &[Condition], Verdict)] = &[
-    (libc::SYS_clone, THREAD, Verdict::Errno(libc::EPERM)),
-    (libc::SYS_prlimit64, NO_NEW_LIMIT, Verdict::Errno(libc::EPERM)),
+const CONDITIONAL: &[(c_long, &[Condition], Verdict)] = &[
+    (libc::SYS_clone, THREAD, REFUSED),
+    (libc::SYS_prlimit64, NO_NEW_LIMIT, REFUSED),
     (libc::SYS_newfstatat, DESCRIPTOR_ITSELF, Verdict::Errno(libc::ENOENT)),
-    (libc::SYS_tgkill, TO_ITSELF, Verdict::Errno(libc::EPERM)),
-    (libc::SYS_kill, TO_ITSELF, Verdict::Errno(libc::EPERM)),
+    (libc::SYS_tgkill, TO_ITSELF, REFUSED),
+    (libc::SYS_kill, TO_ITSELF, REFUSED),
     (
         libc::SYS_socketpair,
         &[Condition::equal(0, libc::AF_UNIX.unsigned_abs())],
@@ -211,9 +217,9 @@ pub(super) const CONDITIONAL: &[(c_long, &[Condition], Verdict)] = &[
     ),
 ];
 
-/// Calls that are allowed for some values of one argument and `EPERM` for all others: call, argument, values.
-pub(super) const AMONG: &[(c_long, u32, &[u32])] =
-    &[(libc::SYS_fcntl, 1, DESCRIPTOR_COMMANDS), (libc::SYS_prctl, 0, NAMING)];
+/// Calls that are allowed for some values of one argument and `EPERM` for all others.
+const AMONG: &[(c_long, u32, &[u32], Verdict)] =
+    &[(libc::SYS_fcntl, 1, DESCRIPTOR_COMMANDS, REFUSED), (libc::SYS_prctl, 0, NAMING, REFUSED)];
 
 /// The program's start: this descriptor and no path. The number lies beyond the process's limit on descriptors, so that
 /// nothing can be executed once the program runs.
@@ -223,7 +229,7 @@ pub(super) fn own_program(exec_number: RawFd) -> [Condition; 2] {
 
 const THREAD_FLAGS: u32 = (libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND).unsigned_abs();
 
-const NEW_NAMESPACE: u32 = (libc::CLONE_NEWUSER
+pub(super) const NEW_NAMESPACE: u32 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
@@ -243,7 +249,7 @@ const NO_NEW_LIMIT: &[Condition] =
     &[Condition::equal(2, 0), Condition { half: Condition::low(2) + 1, mask: u32::MAX, value: 0 }];
 
 /// What libc makes of `fstat`: a descriptor without a path.
-const DESCRIPTOR_ITSELF: &[Condition] = &[Condition {
+pub(super) const DESCRIPTOR_ITSELF: &[Condition] = &[Condition {
     half: Condition::low(3),
     mask: libc::AT_EMPTY_PATH.unsigned_abs(),
     value: libc::AT_EMPTY_PATH.unsigned_abs(),

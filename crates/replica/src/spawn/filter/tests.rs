@@ -1,20 +1,23 @@
 //! The filter against a small interpreter of classic BPF, so that verdicts are checked without risking the test itself.
 
 use super::assembler::Verdict;
-use super::replica;
+use super::{replica, template};
 
 const EXEC_NUMBER: i32 = 64;
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
 
-/// Runs the filter on one call.
+/// Runs the replica's filter on one call.
 fn decide(architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+    run(&replica(EXEC_NUMBER), architecture, number, arguments)
+}
+
+fn run(program: &[libc::sock_filter], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
     let mut data = vec![number, architecture, 0, 0];
     for argument in arguments {
         data.push(u32::try_from(argument & 0xffff_ffff).unwrap());
         data.push(u32::try_from(argument >> 32).unwrap());
     }
-    let program = replica(EXEC_NUMBER);
     let (mut at, mut accumulator) = (0, 0);
     loop {
         let instruction = program[at];
@@ -33,6 +36,11 @@ fn decide(architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
 
 #[track_caller]
 fn check(number: libc::c_long, arguments: &[u64], expect: Verdict) {
+    check_with(&replica(EXEC_NUMBER), number, arguments, expect);
+}
+
+#[track_caller]
+fn check_with(program: &[libc::sock_filter], number: libc::c_long, arguments: &[u64], expect: Verdict) {
     let mut all = [0; 6];
     all[..arguments.len()].copy_from_slice(arguments);
     let word = match expect {
@@ -40,7 +48,8 @@ fn check(number: libc::c_long, arguments: &[u64], expect: Verdict) {
         Verdict::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno.unsigned_abs(),
         Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
     };
-    assert_eq!(decide(X86_64, u32::try_from(number).unwrap(), all), word, "call {number} {arguments:?}");
+    let decided = run(program, X86_64, u32::try_from(number).unwrap(), all);
+    assert_eq!(decided, word, "call {number} {arguments:?}");
 }
 
 const REFUSED: Verdict = Verdict::Errno(libc::EPERM);
@@ -88,6 +97,37 @@ fn nothing_but_the_own_program_is_executed() {
     check(libc::SYS_execveat, &[number, 0, 0, 0, empty_path], Verdict::Allow);
     check(libc::SYS_execveat, &[4, 0, 0, 0, empty_path], REFUSED);
     check(libc::SYS_execveat, &[number, 0, 0, 0, 0], REFUSED);
+}
+
+#[test]
+fn a_template_may_set_cells_up_and_attack_nobody() {
+    let template = template(EXEC_NUMBER);
+    let pagemap_scan = 0xc060_6610;
+    for (number, arguments) in [
+        (libc::SYS_pkey_alloc, &[][..]),
+        (libc::SYS_pkey_mprotect, &[]),
+        (libc::SYS_memfd_create, &[]),
+        (libc::SYS_seccomp, &[]),
+        (libc::SYS_pidfd_open, &[]),
+        (libc::SYS_clone, &[libc::SIGCHLD as u64]),
+        (libc::SYS_prctl, &[59]),
+        (libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64]),
+        (libc::SYS_fcntl, &[3, libc::F_ADD_SEALS as u64]),
+        (libc::SYS_fcntl, &[3, libc::F_GETFL as u64]),
+        (libc::SYS_ioctl, &[3, pagemap_scan]),
+    ] {
+        check_with(&template, number, arguments, Verdict::Allow);
+    }
+    check_with(&template, libc::SYS_clone, &[libc::CLONE_NEWUSER as u64], REFUSED);
+    check_with(&template, libc::SYS_clone3, &[], Verdict::Errno(libc::ENOSYS));
+    check_with(&template, libc::SYS_execve, &[], REFUSED);
+    check_with(&template, libc::SYS_ioctl, &[3, 0x5401], Verdict::Errno(libc::ENOTTY));
+    check_with(&template, libc::SYS_prctl, &[libc::PR_CAPBSET_DROP as u64], REFUSED);
+    for number in
+        [libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_userfaultfd, libc::SYS_io_uring_setup]
+    {
+        check_with(&template, number, &[], Verdict::Kill);
+    }
 }
 
 #[test]
