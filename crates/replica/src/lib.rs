@@ -1,12 +1,26 @@
-//! Node side of process replicas: start, sandbox, supervise, call.
+//! Node side of replicas, whatever holds them: start, sandbox, supervise, call.
+//!
+//! ```text
+//!   process::start ─────────────────────▶ Peer { link, Body::Process }
+//!   template::start ─▶ Template::fork ──▶ Cell, Peer { link, Body::Compartment } of each seat
+//! ```
 
+pub mod cell;
+mod line;
+pub mod peer;
 pub mod probe;
 pub mod process;
 pub mod sandbox;
 pub mod spawn;
+mod start_error;
 mod sys;
+pub mod template;
 
+pub use cell::{Cell, Heard};
+pub use peer::{Body, Peer};
 pub use probe::{Capability, Machine, probe};
-pub use process::{Mappings, Output, ProcessReplica, StartError};
+pub use process::{Mappings, Output, ProcessReplica};
 pub use sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 pub use spawn::{Child, ExitReason, SpawnError, Step, spawn};
+pub use start_error::StartError;
+pub use template::Template;
