@@ -166,7 +166,8 @@ pub enum FromCell {
         /// 1 for standard output, 2 for standard error and the log gate.
         stream: u32,
     },
-    /// `seat` was reset after a fault; the text says what happened.
+    /// `seat` was reset after a fault. The first line of the text says what happened; each further line is the return address
+    /// of one more frame of the guest's stack, innermost first: `0x`, hexadecimal digits, counted as `at` is.
     Fault {
         /// Whose.
         seat: u32,
