@@ -54,6 +54,10 @@ pub struct Machine {
     pub syscall_dispatch: Capability,
     /// Instructions that set the thread pointer without a system call.
     pub fsgsbase: Capability,
+    /// Signal frames where the interrupted code has no access.
+    pub keyed_signal_frames: Capability,
+    /// Asking the kernel which pages were written.
+    pub page_scan: Capability,
     /// Programs in the kernel.
     pub ebpf: Capability,
     /// Shared memory whose size nobody can change.
@@ -80,9 +84,18 @@ impl Machine {
             &self.memory_keys,
             &self.syscall_dispatch,
             &self.fsgsbase,
+            &self.keyed_signal_frames,
+            &self.page_scan,
             &self.ebpf,
         ]
         .into_iter()
+    }
+
+    /// What compartments need of the machine and do not get.
+    pub fn missing_for_cells(&self) -> impl Iterator<Item = &Capability> {
+        [&self.memory_keys, &self.syscall_dispatch, &self.fsgsbase, &self.keyed_signal_frames]
+            .into_iter()
+            .filter(|capability| !capability.available)
     }
 
     /// Whether sandboxed processes can be started here.
@@ -119,10 +132,26 @@ pub fn probe() -> Machine {
         memory_keys: memory_keys(),
         syscall_dispatch: syscall_dispatch(),
         fsgsbase: fsgsbase(),
+        keyed_signal_frames: keyed_signal_frames(),
+        page_scan: page_scan(),
         ebpf: ebpf(),
         sealed_memory: sealed_memory(),
         huge_pages: huge_pages(),
     }
+}
+
+/// What compartments need of the machine and do not get: a small part of [`probe`], which takes some microseconds.
+#[must_use]
+pub fn missing_for_cells() -> Vec<Capability> {
+    let needed = [memory_keys(), syscall_dispatch(), fsgsbase(), keyed_signal_frames()];
+    needed.into_iter().filter(|capability| !capability.available).collect()
+}
+
+/// What distinguishes this machine's processor for a program's memory image: what `cpuid` says of features, and which
+/// of them the kernel has switched on. A program decides by these once and remembers.
+#[must_use]
+pub fn processor() -> Vec<u8> {
+    machine::processor_features().into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
 /// Sandboxes consist of these.
@@ -202,7 +231,7 @@ fn memory_keys() -> Capability {
         (false, _) => (false, "the processor or the hypervisor does not offer them".to_owned()),
     };
     Capability {
-        name: "memory protection keys",
+        name: "memory keys",
         available,
         detail,
         needed_for: "compartment isolation",
@@ -231,6 +260,38 @@ fn fsgsbase() -> Capability {
         detail: if available { "enabled" } else { "not enabled" }.to_owned(),
         needed_for: "compartment isolation",
         remedy: "use Linux 5.9 or newer, not booted with nofsgsbase",
+    }
+}
+
+/// Since 6.12 the kernel writes a signal's frame whatever the interrupted code's keys are. There is no way to try this
+/// that does not risk a crash, so this one goes by the version.
+fn keyed_signal_frames() -> Capability {
+    const SINCE: (u32, u32) = (6, 12);
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let available = version_of(&release).is_some_and(|version| version >= SINCE);
+    Capability {
+        name: "signal frames on keyed stacks",
+        available,
+        detail: format!("Linux {release}"),
+        needed_for: "compartment isolation",
+        remedy: "use Linux 6.12 or newer",
+    }
+}
+
+/// The first two numbers of a kernel's release.
+fn version_of(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn page_scan() -> Capability {
+    let (available, detail) = tried(machine::try_page_scan());
+    Capability {
+        name: "page-map scans",
+        available,
+        detail,
+        needed_for: "quick resets of compartments (without it: slower ones)",
+        remedy: "use Linux 6.7 or newer",
     }
 }
 
@@ -295,6 +356,25 @@ mod tests {
             println!("{capability:?}");
             assert!(!capability.detail.is_empty() && !capability.remedy.is_empty(), "{capability:?}");
         }
+    }
+
+    #[test]
+    fn versions_are_read_from_releases() {
+        for (release, expect) in [
+            ("6.18.44-fc-v657", Some((6, 18))),
+            ("5.4.0-1103-aws", Some((5, 4))),
+            ("6.12", Some((6, 12))),
+            ("6", None),
+            ("", None),
+        ] {
+            assert_eq!(version_of(release), expect, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_processor_looks_the_same_twice() {
+        assert_eq!(processor(), processor());
+        assert!(processor().iter().any(|byte| *byte != 0));
     }
 
     #[test]

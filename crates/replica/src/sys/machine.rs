@@ -3,7 +3,7 @@
 // UNSAFETY: each probe is one system call that has no safe wrapper.
 #![expect(unsafe_code, reason = "pkey_alloc, bpf, prctl and seccomp probes")]
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -59,6 +59,74 @@ pub(crate) fn try_syscall_dispatch() -> Result<(), Errno> {
     // SAFETY: "off" takes no memory and changes nothing for a thread that never switched it on.
     let result = unsafe { libc::prctl(PR_SET_SYSCALL_USER_DISPATCH, 0u64, 0u64, 0u64, 0u64) };
     if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Asks the kernel which pages of this process lie in memory, of a range of one page.
+pub(crate) fn try_page_scan() -> Result<(), Errno> {
+    /// `struct pm_scan_arg`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct ScanArguments {
+        size: u64,
+        flags: u64,
+        start: u64,
+        end: u64,
+        walk_end: u64,
+        vec: u64,
+        vec_len: u64,
+        max_pages: u64,
+        category_inverted: u64,
+        category_mask: u64,
+        category_anyof_mask: u64,
+        return_mask: u64,
+    }
+    /// `_IOWR('f', 16, struct pm_scan_arg)`.
+    const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+    const PAGE_IS_PRESENT: u64 = 1 << 3;
+    const PAGE: u64 = 4096;
+    const _: () = assert!(size_of::<ScanArguments>() == 96);
+
+    let page_map = std::fs::File::open("/proc/self/pagemap")
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mut regions = [[0u64; 3]; 1];
+    let here = std::ptr::from_mut(&mut regions) as u64 / PAGE * PAGE;
+    let mut arguments = ScanArguments {
+        size: size_of::<ScanArguments>() as u64,
+        start: here,
+        end: here + PAGE,
+        vec: regions.as_mut_ptr() as u64,
+        vec_len: regions.len() as u64,
+        category_mask: PAGE_IS_PRESENT,
+        return_mask: PAGE_IS_PRESENT,
+        ..ScanArguments::default()
+    };
+    // SAFETY: the arguments have the layout and the size that they state; the kernel writes at most one region to `vec`,
+    // which has room for it, and both outlive the call.
+    let found = unsafe { libc::ioctl(page_map.as_raw_fd(), PAGEMAP_SCAN, &raw mut arguments) };
+    if found < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Features as the processor states them, and the register states that the kernel has switched on.
+pub(crate) fn processor_features() -> Vec<u32> {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    /// Bit 27 of leaf 1, register C: the kernel uses `xsave`, so `xgetbv` exists.
+    const OSXSAVE: u32 = 1 << 27;
+    let (basic, extended) = (__cpuid(1), __cpuid_count(7, 0));
+    // Register B of leaf 1 holds the number of the core that was asked.
+    let mut features = vec![basic.eax, basic.ecx, basic.edx];
+    features.extend([extended.eax, extended.ebx, extended.ecx, extended.edx]);
+    if basic.ecx & OSXSAVE != 0 {
+        #[target_feature(enable = "xsave")]
+        fn enabled_states() -> u64 {
+            // SAFETY: register 0 exists wherever the instruction does.
+            unsafe { _xgetbv(0) }
+        }
+        // SAFETY: the processor was just asked: it has the instruction, and the kernel lets it run.
+        let states = unsafe { enabled_states() };
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word are taken apart")]
+        features.extend([states as u32, (states >> 32) as u32]);
+    }
+    features
 }
 
 /// Asks whether the kernel knows an action of system-call filters.
