@@ -15,6 +15,7 @@
 //! What an accepted image keeps to:
 //! - Segments ascend and do not overlap; those that share a page have the same access; none is writable and executable.
 //! - Each lies within the file, within the image, and is congruent with its place in the file, so that it can be mapped.
+//! - The segments together have no more bytes than the file: what is mapped is bounded by what was uploaded.
 //! - Executable bytes all come from the file: what a scan of the file has seen is what runs.
 //! - The entry lies in code, the program headers lie in a segment (`AT_PHDR` can be given).
 //! - Relocations that the loader has to apply lie in writable segments: none changes code.
@@ -132,6 +133,7 @@ impl Image {
     pub fn parse(file: &[u8]) -> Result<Image, ElfError> {
         let header = headers::FileHeader::read(file)?;
         let (table, layout) = headers::Layout::read(file, &header)?;
+        layout.check_bytes(file.len() as u64)?;
         let mut image = Image {
             segments: layout.segments,
             count: layout.count,

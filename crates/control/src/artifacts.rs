@@ -7,6 +7,8 @@
 //! a disk may change what it holds. Files that no deployment names are swept; those that were uploaded a short
 //! while ago are kept for the deployment that is about to name them.
 
+mod vet;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -19,6 +21,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::vet::{Context, Objection, Place, VetError, Vetted, Within, vet};
 use crate::limits::{ARTIFACT_BYTES_MAX, UPLOAD_KEPT, UPLOADS_WAITING_MAX};
 
 /// Marks files that are not complete.

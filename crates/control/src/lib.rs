@@ -20,7 +20,10 @@ mod plane;
 pub mod protocol;
 mod store;
 
-pub use artifacts::{ArtifactError, ArtifactHash, Artifacts, HashFault, Incoming};
+pub use artifacts::{
+    ArtifactError, ArtifactHash, Artifacts, Context, HashFault, Incoming, Objection, Place, VetError, Vetted,
+    Within, vet,
+};
 pub use deploy::{DeployFault, Deployer, Outcome, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};
 pub use plane::{Answer, Plane};

@@ -241,6 +241,13 @@ pub enum ElfError {
         /// Index of the program header that is one too many.
         header: u16,
     },
+    /// Its segments together have more bytes than it has itself.
+    RepeatsItself {
+        /// Bytes of all segments in the file.
+        total: u64,
+        /// Length of the file.
+        have: u64,
+    },
     /// A segment is not as it should be.
     Segment {
         /// Index of its program header.
@@ -371,6 +378,9 @@ impl ElfError {
             }
             Self::TooManySegments { header } => {
                 write!(f, "program header {header} is one segment more than the {SEGMENTS_MAX} there may be")
+            }
+            Self::RepeatsItself { total, have } => {
+                write!(f, "its segments take {total:#x} bytes from a file of {have:#x}")
             }
             Self::Segment { header, fault } => write!(f, "the segment of program header {header} {fault}"),
             Self::Twice { header, kind } => {

@@ -114,6 +114,12 @@ impl Layout {
         Ok((table, layout))
     }
 
+    /// A file that laid the same bytes into memory over and over would cost many times what it weighs.
+    pub(super) fn check_bytes(&self, have: u64) -> Result<(), ElfError> {
+        let total = self.segments.iter().map(|segment| segment.file_bytes).fold(0, u64::saturating_add);
+        if total <= have { Ok(()) } else { Err(ElfError::RepeatsItself { total, have }) }
+    }
+
     fn take(&mut self, index: u16, raw: &Raw, file_bytes: u64) -> Result<(), ElfError> {
         match raw.kind {
             PT_LOAD if raw.memory_bytes == 0 && raw.file_bytes == 0 => Ok(()),
