@@ -29,15 +29,38 @@
 //! call is bounded in time and memory.
 #![forbid(unsafe_code)]
 
+mod call;
+mod clock;
 mod config;
+mod descriptors;
+mod events;
+mod files;
 mod host;
+mod identity;
+mod io;
+mod memory;
 mod outcome;
+mod paths;
+mod refusal;
+mod signals;
+mod space;
+mod tasks;
+mod threads;
 
 pub use config::{Access, Config, ConfigError, File, Segment};
 pub use host::{Errno, Fault, Host, Prot, Stream};
 pub use outcome::{Ending, NewThread, Outcome, Resume, ThreadId};
 
 use core::ops::Range;
+
+use call::{Answer, Call, Step};
+use clock::Timeout;
+use descriptors::Descriptors;
+use events::Watch;
+use files::Files;
+use signals::Signals;
+use space::{Backing, Region, Space, Span};
+use threads::{Retry, Threads};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -49,7 +72,14 @@ pub const IO_BYTES_MAX: usize = 64 * 1024;
 /// The system calls of one seat. It is part of the seat's snapshot.
 #[derive(Clone, Debug)]
 pub struct Os {
-    config: Config,
+    space: Space,
+    files: Files,
+    descriptors: Descriptors,
+    watches: Vec<Watch>,
+    signals: Signals,
+    threads: Threads,
+    /// Whether the guest was told that nothing can be made executable.
+    told_jit: bool,
 }
 
 impl Os {
@@ -57,68 +87,179 @@ impl Os {
     ///
     /// # Errors
     /// If `config` contradicts itself.
-    pub fn new(config: Config) -> Result<Os, ConfigError> {
-        Ok(Os { config })
+    pub fn new(config: &Config) -> Result<Os, ConfigError> {
+        Ok(Os {
+            space: Space::new(config)?,
+            files: Files::new(&config.files)?,
+            descriptors: Descriptors::new(),
+            watches: Vec::new(),
+            signals: Signals::new(),
+            threads: Threads::new(),
+            told_jit: false,
+        })
     }
 
     /// Goes back to what `snapshot` was: a clone of this `Os`, taken earlier. The guest's memory is the caller's to
     /// restore ([`Os::pages`] of both say what differs).
     pub fn restore(&mut self, snapshot: &Os) {
-        self.clone_from(snapshot);
+        self.space.restore(&snapshot.space);
+        self.descriptors.restore(&snapshot.descriptors);
+        self.watches.clone_from(&snapshot.watches);
+        self.signals.clone_from(&snapshot.signals);
+        self.threads.restore(&snapshot.threads);
+        self.told_jit = snapshot.told_jit;
     }
 
     /// Serves a system call of the current thread.
     pub fn call<H: Host>(&mut self, host: &mut H, number: u64, args: [u64; 6]) -> Outcome {
-        let _ = (host, number, args, &self.config);
-        Outcome::Return(-38)
+        if self.threads.current().is_none() {
+            // Nobody runs who could make a call: whoever is next is what the caller wants to know.
+            return self.next(host);
+        }
+        let mut call = Call { host, number, args, again: None };
+        let answer = self.serve(&mut call);
+        self.conclude(&mut call, answer)
+    }
+
+    fn serve<H: Host>(&mut self, call: &mut Call<'_, H>) -> Answer {
+        let served = (self.memory_call(call))
+            .or_else(|| self.io_call(call))
+            .or_else(|| self.task_call(call))
+            .or_else(|| self.clock_call(call))
+            .or_else(|| self.identity_call(call))
+            .or_else(|| self.signal_call(call))
+            .or_else(|| self.path_call(call))
+            .or_else(|| self.event_call(call));
+        served.unwrap_or_else(|| Err(call.refuse(refusal::errno(call.number))))
+    }
+
+    /// What an answer means for the current thread.
+    fn conclude<H: Host>(&mut self, call: &mut Call<'_, H>, answer: Answer) -> Outcome {
+        match answer {
+            Ok(Step::Done(value)) => return Outcome::Return(value.cast_signed()),
+            Err(error) => return Outcome::Return(-i64::from(error.raw_os_error())),
+            Ok(Step::Spawned(thread, tid)) => return Outcome::Spawned(thread, tid.cast_signed()),
+            Ok(Step::End(ending)) => return Outcome::End(ending),
+            Ok(Step::Yield) => {
+                self.wake_late(call);
+                if !self.threads.any_ready() {
+                    return Outcome::Return(0);
+                }
+                self.threads.suspend(Some(0), true);
+            }
+            Ok(Step::Wait(wait, until)) => self.threads.wait(wait, until),
+            Ok(Step::ThreadEnd(status)) => {
+                if self.threads.live() <= 1 {
+                    return Outcome::End(Ending::Exit(status & 0xff));
+                }
+                self.farewell(call);
+                self.threads.end();
+            }
+        }
+        self.schedule(call.host)
+    }
+
+    /// Wakes those whose time is up.
+    fn wake_late<H: Host>(&mut self, call: &mut Call<'_, H>) {
+        if self.threads.first_deadline().is_some() {
+            let now = call.monotonic();
+            self.threads.expire(now);
+        }
+    }
+
+    /// Chooses who runs; nobody does at the moment.
+    fn schedule<H: Host>(&mut self, host: &mut H) -> Outcome {
+        let mut call = Call { host, number: 0, args: [0; 6], again: None };
+        self.wake_late(&mut call);
+        // Each round without an outcome leaves one more thread waiting.
+        while let Some((thread, retry)) = self.threads.pick() {
+            let Some(Retry { number, args, until }) = retry else {
+                return Outcome::Switch(self.threads.resume(thread, None));
+            };
+            (call.number, call.args, call.again) = (number, args, Some(until));
+            let result = match self.serve(&mut call) {
+                Ok(Step::Wait(wait, until)) => {
+                    self.threads.wait(wait, until);
+                    continue;
+                }
+                Ok(Step::End(ending)) => return Outcome::End(ending),
+                // No call that waits to be tried again ends in another way.
+                Ok(Step::Yield | Step::ThreadEnd(_) | Step::Spawned(..)) => 0,
+                Ok(Step::Done(value)) => value.cast_signed(),
+                Err(error) => -i64::from(error.raw_os_error()),
+            };
+            return Outcome::Switch(self.threads.resume(thread, Some(result)));
+        }
+        let until_ns = self.threads.first_deadline();
+        if until_ns.is_none() && !self.threads.any_parked() {
+            return Outcome::End(Ending::Deadlock);
+        }
+        Outcome::Idle { until_ns }
     }
 
     /// The current thread waits in a gate, until [`Os::unpark`].
     pub fn park<H: Host>(&mut self, host: &mut H) -> Outcome {
-        self.next(host)
+        if self.threads.current().is_some() {
+            self.threads.park();
+        }
+        self.schedule(host)
     }
 
     /// What `thread` waited for in a gate is there: it runs before all others that are ready, when [`Os::next`] is
     /// asked. `false` if it was not parked.
     pub fn unpark(&mut self, thread: ThreadId) -> bool {
-        let _ = thread;
-        false
+        self.threads.unpark(thread)
     }
 
-    /// Who runs, when the seat is entered from outside. Wakes those whose time is up.
+    /// Who runs, when the seat is entered from outside. Wakes those whose time is up. A thread that was chosen before,
+    /// and whose registers were saved again, is chosen before others that are ready, but after those of [`Os::unpark`].
     pub fn next<H: Host>(&mut self, host: &mut H) -> Outcome {
-        let _ = host;
-        Outcome::Idle { until_ns: None }
+        if self.threads.current().is_some() {
+            self.threads.suspend(None, false);
+        }
+        self.schedule(host)
     }
 
     /// The current thread was interrupted outside of any call: the next one that is ready runs.
     pub fn preempt<H: Host>(&mut self, host: &mut H) -> Outcome {
-        self.next(host)
+        if self.threads.current().is_some() {
+            self.threads.suspend(None, true);
+        }
+        self.schedule(host)
     }
 
     /// The thread that runs; `None` while all wait.
     #[must_use]
     pub fn current(&self) -> Option<ThreadId> {
-        None
+        self.threads.current()
     }
 
     /// Whether all of a range is in pages of the guest's own (image, heap, mappings, stack) that it may read, or write:
     /// the check of a gate's arguments.
     #[must_use]
     pub fn owns(&self, at: u64, len: u64, write: bool) -> bool {
-        let _ = (at, len, write);
-        false
+        Span::new(at, len).is_some_and(|span| self.space.owns(span, write))
     }
 
     /// The pages that the guest has, in ascending order: what `map`, `protect` and the like have led to. `None` for
     /// parts of the image that can be executed.
     pub fn pages(&self) -> impl Iterator<Item = (Range<u64>, Option<Prot>)> {
-        core::iter::empty()
+        self.space.regions().iter().filter_map(|Region { span, backing }| match backing {
+            Backing::Reserved => None,
+            Backing::Code => Some((span.start..span.end, None)),
+            Backing::Pages(prot) => Some((span.start..span.end, Some(*prot))),
+        })
     }
 
     /// Changes whenever [`Os::pages`] does: equal numbers in an `Os` and its snapshot mean equal pages.
     #[must_use]
     pub fn layout(&self) -> u64 {
-        0
+        self.space.version()
+    }
+
+    /// Bytes with pages behind them, which are what the memory limit counts.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.space.used()
     }
 }

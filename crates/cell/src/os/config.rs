@@ -53,7 +53,7 @@ pub struct Config {
     pub stack: Range<u64>,
     /// Most bytes with pages behind them, the image and the stack included.
     pub memory_limit: u64,
-    /// The files of the function.
+    /// The files of the function, in ascending order of their paths' bytes.
     pub files: Arc<[File]>,
 }
 
@@ -87,6 +87,11 @@ pub enum ConfigError {
     Overlap {
         /// First byte of the second.
         at: u64,
+    },
+    /// A file has a path that is not as it should be, or is out of order.
+    File {
+        /// Its place.
+        index: usize,
     },
     /// The image and the stack alone are over the memory limit.
     Memory {

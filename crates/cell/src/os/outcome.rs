@@ -3,7 +3,7 @@
 /// A thread of the guest: a slot below [`super::THREADS_MAX`], so that the trap layer can keep registers in a table. The slot
 /// of a thread that has ended is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ThreadId(u8);
+pub struct ThreadId(pub(super) u8);
 
 impl ThreadId {
     /// The thread that a guest begins with.
