@@ -1,20 +1,23 @@
 //! One version of an app: its pool, its functions, their replicas and the edges between them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
-use baton_catalog::{Function, FunctionName, Manifest};
+use baton_catalog::{Function, FunctionName, Trust};
 use baton_placement::{Admission, Load, Waiting, admit, choose};
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
 use tokio::sync::{Notify, oneshot};
 
+use crate::cells::Group;
+use crate::deploy::AppSpec;
 use crate::edges::Edges;
 use crate::error::InvokeError;
+use crate::hosting::Hosting;
 use crate::node::Node;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
@@ -34,7 +37,9 @@ pub(crate) struct FunctionState {
     pub(crate) name: FunctionName,
     pub(crate) spec: Function,
     pub(crate) artifact: PathBuf,
-    pub(crate) runs_as: &'static str,
+    pub(crate) hosting: Hosting,
+    /// Places of instructions in the executable that a compartment must not reach.
+    pub(crate) disarm: Vec<u64>,
     /// One place for each replica; empty while it is down.
     pub(crate) replicas: RefCell<Vec<Option<Rc<Replica>>>>,
     queue: RefCell<VecDeque<oneshot::Sender<Reserved>>>,
@@ -43,6 +48,10 @@ pub(crate) struct FunctionState {
     pub(crate) crash_looping: Cell<bool>,
     pub(crate) calls: Cell<u64>,
     pub(crate) errors: Cell<u64>,
+    /// Times that a compartment of it was reset after a fault.
+    pub(crate) faults: Cell<u64>,
+    /// Groups of cells, by number, that may sleep when a request comes that may lead to them.
+    sleepers: Vec<usize>,
 }
 
 /// A place for one call at a replica. The call is counted there once its tag exists.
@@ -66,7 +75,10 @@ pub(crate) struct App {
     /// Counts apps on this node: where its chain runs.
     pub(crate) index: usize,
     pub(crate) pool: RefCell<Pool>,
+    pub(crate) trust: Trust,
     pub(crate) functions: Vec<FunctionState>,
+    /// Groups of its functions that share cells.
+    pub(crate) groups: Vec<Rc<Group>>,
     pub(crate) edges: RefCell<Edges>,
     pub(crate) stopping: Cell<bool>,
     /// Wakes those who wait for replicas to come or go.
@@ -77,39 +89,51 @@ pub(crate) struct App {
     ticks: Cell<u32>,
 }
 
+/// What an app consists of beside what was declared.
+pub(crate) struct Parts {
+    pub(crate) pool: Pool,
+    /// How each function runs, in the order of their names.
+    pub(crate) hosting: Vec<Hosting>,
+    pub(crate) groups: Vec<Rc<Group>>,
+}
+
 impl App {
-    pub(crate) fn new(
-        node: &Rc<Node>,
-        manifest: &Manifest,
-        version: u64,
-        index: usize,
-        artifacts: &BTreeMap<FunctionName, PathBuf>,
-        pool: Pool,
-    ) -> Rc<App> {
-        let functions = manifest
-            .functions
-            .iter()
-            .map(|(name, spec)| FunctionState {
-                name: name.clone(),
-                spec: spec.clone(),
-                artifact: artifacts.get(name).cloned().unwrap_or_default(),
-                runs_as: "process",
-                replicas: RefCell::new(vec![None; spec.scale.min.max(1) as usize]),
-                queue: RefCell::default(),
-                cursor: Cell::new(0),
-                restarts: Cell::new(0),
-                crash_looping: Cell::new(false),
-                calls: Cell::new(0),
-                errors: Cell::new(0),
+    pub(crate) fn new(node: &Rc<Node>, spec: &AppSpec, index: usize, parts: Parts) -> Rc<App> {
+        let Parts { pool, hosting, groups } = parts;
+        let functions = spec.manifest.functions.iter().zip(hosting).enumerate();
+        let functions = functions
+            .map(|(number, ((name, function), hosting))| {
+                let group = groups.iter().find(|group| group.seats.contains(&number));
+                let own_places = function.scale.min.max(1) as usize;
+                let places = group.map_or(own_places, |group| group.places());
+                let may_sleep = |group: &&Rc<Group>| group.floor == 0 && group.is_behind(number);
+                FunctionState {
+                    name: name.clone(),
+                    spec: function.clone(),
+                    artifact: spec.artifacts.get(name).cloned().unwrap_or_default(),
+                    hosting,
+                    disarm: spec.disarm.get(name).cloned().unwrap_or_default(),
+                    replicas: RefCell::new(vec![None; places]),
+                    queue: RefCell::default(),
+                    cursor: Cell::new(0),
+                    restarts: Cell::new(0),
+                    crash_looping: Cell::new(false),
+                    calls: Cell::new(0),
+                    errors: Cell::new(0),
+                    faults: Cell::new(0),
+                    sleepers: groups.iter().filter(may_sleep).map(|group| group.number).collect(),
+                }
             })
             .collect();
         let app = Rc::new(App {
             node: Rc::clone(node),
-            name: manifest.app.name.to_string(),
-            version,
+            name: spec.manifest.app.name.to_string(),
+            version: spec.version,
             index,
             pool: RefCell::new(pool),
+            trust: spec.manifest.app.trust,
             functions,
+            groups,
             edges: RefCell::default(),
             stopping: Cell::new(false),
             changed: Notify::new(),
@@ -159,7 +183,12 @@ impl App {
     /// A place for one call of `function`, now or when one is free.
     pub(crate) async fn reserve(&self, function: usize, deadline: Instant) -> Result<Reserved, InvokeError> {
         let state = self.functions.get(function).ok_or(InvokeError::Unknown)?;
-        let waiting = Waiting { queued: count(state.queued()), bound: state.spec.scale.queue };
+        self.wake_cells(state);
+        let mut waiting = Waiting { queued: count(state.queued()), bound: state.spec.scale.queue };
+        if self.is_asleep(function) {
+            // Whoever wakes a cell waits for it, even where nobody else may wait.
+            waiting.bound = waiting.bound.max(1);
+        }
         match state.admit(waiting) {
             Admission::Run(place) => state.take_place(place, deadline).ok_or(InvokeError::QueueFull),
             Admission::Refuse => Err(state.refusal()),
@@ -267,10 +296,10 @@ impl App {
     /// Has every replica with calls in its hands look at its deadlines.
     fn nudge_busy(&self) {
         for replica in self.replicas() {
-            let process = replica.process.borrow();
-            if process.bell().in_flight() > 0 {
-                process.bell().tick();
-                process.nudge();
+            let peer = replica.peer.borrow();
+            if peer.bell().in_flight() > 0 {
+                peer.bell().tick();
+                peer.nudge();
             }
         }
     }
@@ -279,7 +308,7 @@ impl App {
         let mut suspects = self.suspects.borrow_mut();
         for replica in self.replicas() {
             if !suspects.iter().any(|suspect| suspect.holder == replica.holder) {
-                let turn = replica.process.borrow().bell().turn();
+                let turn = replica.peer.borrow().bell().turn();
                 suspects.push(Suspect { holder: replica.holder, turn, since: now });
             }
         }
@@ -290,20 +319,83 @@ impl App {
         let mut suspects = self.suspects.borrow_mut();
         suspects.retain(|suspect| {
             let Some(replica) = self.replica(suspect.holder) else { return false };
-            let process = replica.process.borrow();
-            let moved = process.bell().turn() != suspect.turn || !process.bell().was_woken();
-            drop(process);
+            let peer = replica.peer.borrow();
+            let moved = peer.bell().turn() != suspect.turn || !peer.bell().was_woken();
+            drop(peer);
             if moved {
                 return false;
             }
-            let timeout = self.functions.get(replica.function).map(|state| state.spec.timeout.duration());
-            if now.duration_since(suspect.since) < timeout.unwrap_or_default() + STUCK_GRACE {
+            if now.duration_since(suspect.since) < self.patience(replica.function) + STUCK_GRACE {
                 return true;
             }
             replica.condemn("its handler did not return in its time");
             false
         });
         !suspects.is_empty()
+    }
+}
+
+/// What concerns cells.
+impl App {
+    fn group_of(&self, function: usize) -> Option<&Rc<Group>> {
+        self.groups.iter().find(|group| group.seats.contains(&function))
+    }
+
+    /// The functions of a group, by seat.
+    pub(crate) fn of_group<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a FunctionState> {
+        group.seats.iter().filter_map(|&function| self.functions.get(function))
+    }
+
+    /// The functions of a group, for a person to read.
+    pub(crate) fn names_of(&self, group: &Group) -> String {
+        let names: Vec<&str> = self.of_group(group).map(|state| state.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// Whether two replicas belong to one group: such have no edges.
+    pub(crate) fn are_kin(&self, one: &Replica, other: &Replica) -> bool {
+        self.group_of(one.function).is_some_and(|group| group.seats.contains(&other.function))
+    }
+
+    /// Whether there is no cell for a function, and none is on its way.
+    pub(crate) fn is_asleep(&self, function: usize) -> bool {
+        self.group_of(function).is_some_and(|group| group.is_asleep())
+    }
+
+    /// How long a replica may stand still: in a cell, that is the others' work too.
+    fn patience(&self, function: usize) -> Duration {
+        let own = self.functions.get(function).map(|state| state.spec.timeout.duration());
+        self.group_of(function).map_or(own.unwrap_or_default(), |group| group.patience)
+    }
+
+    /// Wakes every cell to which a request of this function may lead: an edge can be waited for, and nobody hears that
+    /// someone waits for one.
+    fn wake_cells(&self, state: &FunctionState) {
+        for &number in &state.sleepers {
+            if let Some(group) = self.groups.get(number) {
+                group.wake();
+            }
+        }
+    }
+
+    /// Whether a request is waiting or under way that may lead to this group.
+    pub(crate) fn is_wanted(&self, group: &Group) -> bool {
+        let wants = |(number, state): (usize, &FunctionState)| {
+            let is_busy = |place: &Option<Rc<Replica>>| place.as_ref().is_some_and(|up| up.in_flight() > 0);
+            group.is_behind(number) && (state.queued() > 0 || state.replicas.borrow().iter().any(is_busy))
+        };
+        self.functions.iter().enumerate().any(wants)
+    }
+
+    /// Sleeps for a while, or until the app stops.
+    pub(crate) async fn pause(&self, delay: Duration) {
+        let until = Instant::now() + delay;
+        loop {
+            let changed = self.changed.notified();
+            if self.stopping.get() || tokio::time::timeout_at(until.into(), changed).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

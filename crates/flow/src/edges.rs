@@ -81,7 +81,8 @@ impl Edges {
     }
 }
 
-/// Makes the edges between `new` and every replica that is up, both ways, as the manifest's `calls` declare.
+/// Makes the edges between `new` and every replica that is up, both ways, as the manifest's `calls` declare. Replicas of
+/// the same group have none: inside a cell a call is a gate, and a cell calls into no other cell of its own kind.
 pub(crate) fn connect(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
     let calls = |caller: &Replica, callee: &Replica| {
         let (Some(from), Some(to)) = (app.functions.get(caller.function), app.functions.get(callee.function))
@@ -91,7 +92,7 @@ pub(crate) fn connect(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
         from.spec.calls.contains(&to.name)
     };
     for other in app.replicas() {
-        if other.holder == new.holder || other.phase.get() == Phase::Dead {
+        if other.holder == new.holder || other.phase.get() == Phase::Dead || app.are_kin(new, &other) {
             continue;
         }
         if calls(new, &other) {
@@ -130,13 +131,13 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
         edge(true, caller, callee, named(callee.function)?),
         edge(false, callee, caller, named(caller.function)?),
     );
-    let (caller_process, callee_process) = (caller.process.borrow(), callee.process.borrow());
-    if let Err(errno) = callee_process.add_edge(to_callee, fd.as_fd(), &caller_process) {
+    let (caller_peer, callee_peer) = (caller.peer.borrow(), callee.peer.borrow());
+    if let Err(errno) = callee_peer.add_edge(to_callee, fd.as_fd(), &caller_peer) {
         refused(callee, errno);
         return Ok(());
     }
     // The callee has its end: the edge is closed, as any other, when the caller is dead.
-    if let Err(errno) = caller_process.add_edge(to_caller, fd.as_fd(), &callee_process) {
+    if let Err(errno) = caller_peer.add_edge(to_caller, fd.as_fd(), &callee_peer) {
         refused(caller, errno);
     }
     edges.roads.push(Road { id, caller: caller.holder, callee: callee.holder, flags, closed: None });

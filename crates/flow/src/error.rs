@@ -1,4 +1,4 @@
-//! Why an invocation failed, split by what its caller does about it.
+//! Why an invocation failed, or an app was not started, split by what the caller does about it.
 
 use core::fmt;
 use std::time::Duration;
@@ -80,3 +80,98 @@ impl fmt::Display for InvokeError {
 }
 
 impl std::error::Error for InvokeError {}
+
+/// Why an app was not started. What ran before goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeployError {
+    /// The machine or this build lacks what a function's isolation needs, and its `fallback` does not allow another.
+    Isolation {
+        /// The function.
+        function: String,
+        /// What it asks for.
+        wanted: &'static str,
+        /// What is missing for that.
+        why: String,
+    },
+    /// A route leads to a function that cannot read requests.
+    Unreachable {
+        /// The function.
+        function: String,
+    },
+    /// A function wants outgoing connections, which this node cannot give.
+    Network {
+        /// The function.
+        function: String,
+    },
+    /// A function has no executable.
+    NoArtifact {
+        /// The function.
+        function: String,
+    },
+    /// More functions share one memory key than a cell holds.
+    KeyTooCrowded {
+        /// The key.
+        key: String,
+        /// How many share it.
+        functions: usize,
+        /// How many may.
+        max: usize,
+    },
+    /// Routes of this app and of another clash.
+    Routes {
+        /// The other app.
+        other: String,
+        /// How.
+        clash: String,
+    },
+    /// The pool could not be made.
+    Pool {
+        /// Why.
+        why: String,
+    },
+    /// A function did not become ready.
+    NotReady {
+        /// The function.
+        function: String,
+        /// Its last words, or what the node knows.
+        why: String,
+    },
+    /// The node is going down.
+    Draining,
+}
+
+impl core::fmt::Display for DeployError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            DeployError::Isolation { function, wanted, why } => write!(
+                f,
+                "{function}: this node cannot run `isolation = \"{wanted}\"`: {why}; or set `isolation = \"process\"` or \
+                 `fallback = \"process\"` (`baton doctor` says what else is missing)"
+            ),
+            DeployError::Unreachable { function } => write!(
+                f,
+                "{function}: a route leads to it, but with `pool = \"none\"` it cannot read a request; say \
+                 `pool = \"read\"` or \"write\", or take the route away"
+            ),
+            DeployError::Network { function } => write!(
+                f,
+                "{function}: this node opens no outgoing connections; leave `network` empty and let another \
+                 service fetch what it needs"
+            ),
+            DeployError::NoArtifact { function } => write!(f, "{function}: no executable was given for it"),
+            DeployError::KeyTooCrowded { key, functions, max } => write!(
+                f,
+                "{functions} functions have `share_key = \"{key}\"`, and a cell holds {max}: give some of them another key"
+            ),
+            DeployError::Routes { other, clash } => write!(
+                f,
+                "a route clashes with one of app `{other}`: {clash}; change the path, or `baton rm {other}` first"
+            ),
+            DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
+            DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
+            DeployError::Draining => f.write_str("the node is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for DeployError {}

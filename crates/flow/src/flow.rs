@@ -2,129 +2,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use baton_abi::head::Field;
-use baton_catalog::{Fallback, FunctionName, Isolation, Manifest, PoolRights, RouteTable};
+use baton_catalog::{Manifest, RouteTable};
 use baton_pool::pool::Pool;
 use bytes::Buf;
 
-use crate::app::App;
-use crate::error::InvokeError;
+use crate::app::{App, Parts};
+use crate::cells::{self, Group};
+use crate::deploy::{AppSpec, Deployed, wait_until_ready};
+use crate::error::{DeployError, InvokeError};
+use crate::hosting::{self, Hosting};
 use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
-use crate::replica::Phase;
 use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
 
-/// How long a new version may take until all its replicas are ready.
-const DEPLOY_WITHIN: Duration = Duration::from_secs(15);
 /// How long the old version may take to finish what it has.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
-
-/// An app to be started.
-#[derive(Clone, Debug)]
-pub struct AppSpec {
-    /// What it declares.
-    pub manifest: Manifest,
-    /// Counts deployments of this app, from 1.
-    pub version: u64,
-    /// The executable of each function.
-    pub artifacts: BTreeMap<FunctionName, PathBuf>,
-}
-
-/// An app that runs.
-#[derive(Clone, Debug)]
-pub struct Deployed {
-    /// The app.
-    pub app: String,
-    /// Its version.
-    pub version: u64,
-    /// Replicas that are ready.
-    pub replicas: u32,
-}
-
-/// Why an app was not started. What ran before goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeployError {
-    /// The machine or this build lacks what a function's isolation needs, and its `fallback` does not allow another.
-    Isolation {
-        /// The function.
-        function: String,
-        /// What it asks for.
-        wanted: &'static str,
-    },
-    /// A route leads to a function that cannot read requests.
-    Unreachable {
-        /// The function.
-        function: String,
-    },
-    /// A function wants outgoing connections, which this node cannot give.
-    Network {
-        /// The function.
-        function: String,
-    },
-    /// A function has no executable.
-    NoArtifact {
-        /// The function.
-        function: String,
-    },
-    /// Routes of this app and of another clash.
-    Routes {
-        /// The other app.
-        other: String,
-        /// How.
-        clash: String,
-    },
-    /// The pool could not be made.
-    Pool {
-        /// Why.
-        why: String,
-    },
-    /// A function did not become ready.
-    NotReady {
-        /// The function.
-        function: String,
-        /// Its last words, or what the node knows.
-        why: String,
-    },
-    /// The node is going down.
-    Draining,
-}
-
-impl core::fmt::Display for DeployError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            DeployError::Isolation { function, wanted } => write!(
-                f,
-                "{function}: this node cannot run `isolation = \"{wanted}\"`; set `isolation = \"process\"` or \
-                 `fallback = \"process\"` (`baton doctor` says what is missing)"
-            ),
-            DeployError::Unreachable { function } => write!(
-                f,
-                "{function}: a route leads to it, but with `pool = \"none\"` it cannot read a request; say \
-                 `pool = \"read\"` or \"write\", or take the route away"
-            ),
-            DeployError::Network { function } => write!(
-                f,
-                "{function}: this node opens no outgoing connections; leave `network` empty and let another \
-                 service fetch what it needs"
-            ),
-            DeployError::NoArtifact { function } => write!(f, "{function}: no executable was given for it"),
-            DeployError::Routes { other, clash } => write!(
-                f,
-                "a route clashes with one of app `{other}`: {clash}; change the path, or `baton rm {other}` first"
-            ),
-            DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
-            DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
-            DeployError::Draining => f.write_str("the node is shutting down"),
-        }
-    }
-}
-
-impl std::error::Error for DeployError {}
 
 /// Where a route leads.
 #[derive(Clone)]
@@ -225,7 +123,7 @@ impl Flow {
         if node.draining.get() {
             return Err(DeployError::Draining);
         }
-        check(&spec)?;
+        let (hosting, groups) = self.arrange(&spec)?;
         let name = spec.manifest.app.name.to_string();
         self.check_routes(&spec.manifest)?;
         let pool = &spec.manifest.pool;
@@ -233,13 +131,8 @@ impl Flow {
             .map_err(|error| DeployError::Pool { why: error.to_string() })?;
         let index = self.inner.next_index.get();
         self.inner.next_index.set(index + 1);
-        let app = App::new(node, &spec.manifest, spec.version, index, &spec.artifacts, pool);
-        for function in 0..app.functions.len() {
-            let places = app.functions.get(function).map_or(0, |state| state.replicas.borrow().len());
-            for place in 0..places {
-                tokio::task::spawn_local(lifecycle::keep_alive(Rc::clone(&app), function, place));
-            }
-        }
+        let app = App::new(node, &spec, index, Parts { pool, hosting, groups });
+        raise(&app);
         if let Err(error) = wait_until_ready(&app).await {
             lifecycle::stop(&app, Duration::ZERO).await;
             return Err(error);
@@ -257,6 +150,15 @@ impl Flow {
         }
         let replicas = u32::try_from(app.replicas().len()).unwrap_or(u32::MAX);
         Ok(Deployed { app: name, version: spec.version, replicas })
+    }
+
+    /// How each function is to run, and which share cells.
+    fn arrange(&self, spec: &AppSpec) -> Result<(Vec<Hosting>, Vec<Rc<Group>>), DeployError> {
+        let program = hosting::cells(self.inner.node.options.cell_program.as_ref());
+        let hosting = hosting::decide(spec, &program)?;
+        let program = program.as_deref().unwrap_or(Path::new(""));
+        let groups = cells::form(&spec.manifest, &hosting, program)?;
+        Ok((hosting, groups))
     }
 
     /// Whether `manifest`'s routes can stand beside those of every other app.
@@ -419,56 +321,20 @@ impl Flow {
     }
 }
 
-fn check(spec: &AppSpec) -> Result<(), DeployError> {
-    for (name, function) in &spec.manifest.functions {
-        let wanted = match function.isolation {
-            Isolation::Process => None,
-            other => Some(other.as_str()),
-        };
-        if let Some(wanted) = wanted.filter(|_| function.fallback != Fallback::Process) {
-            return Err(DeployError::Isolation { function: name.to_string(), wanted });
+/// Starts what keeps an app's replicas, templates and cells alive.
+fn raise(app: &Rc<App>) {
+    for (function, state) in app.functions.iter().enumerate() {
+        if state.hosting == Hosting::Compartment {
+            continue;
         }
-        let is_routed = spec.manifest.routes.iter().any(|route| route.function == *name);
-        if function.pool == PoolRights::None && is_routed {
-            return Err(DeployError::Unreachable { function: name.to_string() });
-        }
-        if !function.network.is_empty() {
-            return Err(DeployError::Network { function: name.to_string() });
-        }
-        if !spec.artifacts.contains_key(name) {
-            return Err(DeployError::NoArtifact { function: name.to_string() });
+        for place in 0..state.replicas.borrow().len() {
+            tokio::task::spawn_local(lifecycle::keep_alive(Rc::clone(app), function, place));
         }
     }
-    Ok(())
-}
-
-async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
-    let deadline = Instant::now() + DEPLOY_WITHIN;
-    loop {
-        let changed = app.changed.notified();
-        let late = app.functions.iter().find(|state| {
-            let replicas = state.replicas.borrow();
-            !replicas.iter().all(|place| place.as_ref().is_some_and(|up| up.phase.get() == Phase::Ready))
-        });
-        let Some(late) = late else { return Ok(()) };
-        // One death is one too many at first: the version is at fault, and whoever deploys it wants to know.
-        let dead = app.functions.iter().find(|state| state.restarts.get() > 0);
-        let function = dead.unwrap_or(late).name.to_string();
-        let why = || last_words(app, &function);
-        if dead.is_some() {
-            return Err(DeployError::NotReady { why: why(), function });
-        }
-        if tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
-            return Err(DeployError::NotReady { why: why(), function });
+    for group in &app.groups {
+        tokio::task::spawn_local(cells::keep_template(Rc::clone(app), Rc::clone(group)));
+        for place in 0..group.places() {
+            tokio::task::spawn_local(cells::keep_cell(Rc::clone(app), Rc::clone(group), place));
         }
     }
-}
-
-fn last_words(app: &App, function: &str) -> String {
-    let logs = app.node.logs.borrow();
-    let lines = logs.after(0, Some(&app.name), None);
-    let about = |line: &&LogLine| line.function == function || line.message.starts_with(function);
-    let last: Vec<&str> =
-        lines.iter().rev().filter(about).take(3).map(|line| line.message.as_str()).collect();
-    if last.is_empty() { "it gave no sign of life".to_owned() } else { last.join(" | ") }
 }

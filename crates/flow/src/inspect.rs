@@ -7,17 +7,20 @@ use crate::replica::{Phase, Replica};
 use crate::status::{AppStatus, CapabilityRow, FunctionStatus, PoolStatus, ReplicaStatus};
 
 pub(crate) fn app(app: &App) -> AppStatus {
-    let functions = app.functions.iter().map(|state| FunctionStatus {
+    let functions = app.functions.iter().enumerate().map(|(number, state)| FunctionStatus {
         function: state.name.to_string(),
         isolation: state.spec.isolation.as_str().to_owned(),
-        runs_as: state.runs_as.to_owned(),
+        runs_as: state.hosting.to_string(),
         queued: u32::try_from(state.queued()).unwrap_or(u32::MAX),
         calls: state.calls.get(),
         errors: state.errors.get(),
+        faults: state.faults.get(),
         replicas: state
             .replicas
             .borrow()
             .iter()
+            // A function whose cell sleeps has no replica, and none is missing.
+            .filter(|place| place.is_some() || !app.is_asleep(number))
             .map(|place| match place {
                 Some(up) => replica(up, state.restarts.get()),
                 None => down(state.restarts.get()),
@@ -28,12 +31,14 @@ pub(crate) fn app(app: &App) -> AppStatus {
 }
 
 fn replica(up: &Replica, restarts: u32) -> ReplicaStatus {
-    let process = up.process.borrow();
+    let peer = up.peer.borrow();
     ReplicaStatus {
         holder: up.holder,
-        pid: process.pid(),
+        pid: peer.pid(),
+        cell: peer.cell().map(|cell| cell.number()),
         state: up.phase.get().as_str().to_owned(),
-        in_flight: process.bell().in_flight(),
+        // A cell's bell counts for all of its replicas.
+        in_flight: if peer.cell().is_some() { up.in_flight() } else { peer.bell().in_flight() },
         restarts,
         up_s: up.started.elapsed().as_secs(),
     }
@@ -41,7 +46,7 @@ fn replica(up: &Replica, restarts: u32) -> ReplicaStatus {
 
 fn down(restarts: u32) -> ReplicaStatus {
     let state = Phase::Dead.as_str().to_owned();
-    ReplicaStatus { holder: 0, pid: 0, state, in_flight: 0, restarts, up_s: 0 }
+    ReplicaStatus { holder: 0, pid: 0, cell: None, state, in_flight: 0, restarts, up_s: 0 }
 }
 
 pub(crate) fn pool(app: &App) -> PoolStatus {

@@ -5,9 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod cells;
+mod deploy;
 mod edges;
 mod error;
 mod flow;
+mod hosting;
 mod inspect;
 mod invoke;
 mod lifecycle;
@@ -17,12 +20,14 @@ mod plane;
 mod receipts;
 mod replica;
 mod slots;
+mod snapshots;
 mod start;
 pub mod status;
 
 pub use baton_abi::head::Field;
-pub use error::InvokeError;
-pub use flow::{AppSpec, DeployError, Deployed, DirectCall, DirectReply, Flow, Target};
+pub use deploy::{AppSpec, Deployed};
+pub use error::{DeployError, InvokeError};
+pub use flow::{DirectCall, DirectReply, Flow, Target};
 pub use invoke::{Body, Head, Reply, Upload};
 pub use node::Options;
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};

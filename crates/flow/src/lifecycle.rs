@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use baton_placement::Backoff;
 use baton_pool::capability::{Hold, State};
 use baton_pool::ledger::NOBODY;
-use baton_replica::{ExitReason, Output};
+use baton_replica::{Body, ExitReason, Output};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -33,7 +33,7 @@ pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
         backoff.started(begun.elapsed());
         let end = match start(&app, function, place) {
             Ok((replica, output)) => {
-                listen(&app, &replica, output);
+                listen(&app, app.function_name(function).to_owned(), replica.holder, output);
                 if let Err(why) = crate::edges::connect(&app, &replica) {
                     replica.condemn(&why);
                 }
@@ -58,10 +58,10 @@ pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
     }
 }
 
-/// Reads what the replica writes, line by line, until it is gone.
-fn listen(app: &Rc<App>, replica: &Rc<Replica>, output: Output) {
+/// Reads what a process writes, line by line, until it is gone.
+pub(crate) fn listen(app: &Rc<App>, function: String, holder: u16, output: Output) {
     for pipe in [output.stdout, output.stderr] {
-        let (app, function, holder) = (Rc::clone(app), replica.function, replica.holder);
+        let (app, function) = (Rc::clone(app), function.clone());
         tokio::task::spawn_local(async move {
             let Ok(pipe) = watch(pipe) else { return };
             let mut line = Vec::new();
@@ -83,7 +83,7 @@ fn listen(app: &Rc<App>, replica: &Rc<Replica>, output: Output) {
                     unrested = 0;
                     tokio::time::sleep(LOG_REST).await;
                 }
-                let writer = Writer { app: &app.name, function: app.function_name(function), holder };
+                let writer = Writer { app: &app.name, function: &function, holder };
                 for &byte in chunk.get(..read).unwrap_or_default() {
                     if byte == b'\n' || line.len() >= LINE_BYTES_MAX {
                         app.node.logs.borrow_mut().add_raw(writer, &line);
@@ -95,7 +95,7 @@ fn listen(app: &Rc<App>, replica: &Rc<Replica>, output: Output) {
                 }
             }
             if !line.is_empty() {
-                let writer = Writer { app: &app.name, function: app.function_name(function), holder };
+                let writer = Writer { app: &app.name, function: &function, holder };
                 app.node.logs.borrow_mut().add_raw(writer, &line);
             }
         });
@@ -107,17 +107,23 @@ fn listen(app: &Rc<App>, replica: &Rc<Replica>, output: Output) {
     deprecated,
     reason = "its successor is unsafe; an `OwnedFd` never closes or changes its descriptor early"
 )]
-fn watch(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 /// From the start of its process to its end. Gives the reason of the end.
 async fn live(app: &Rc<App>, replica: &Rc<Replica>) -> String {
     let fds = {
-        let process = replica.process.borrow();
+        let peer = replica.peer.borrow();
         let clone =
             |fd: BorrowedFd<'_>| -> std::io::Result<AsyncFd<OwnedFd>> { watch(fd.try_clone_to_owned()?) };
-        (clone(process.end_fd()), clone(process.control_fd()), clone(process.event_fd()))
+        match peer.body() {
+            Body::Process(process) => {
+                (clone(process.end_fd()), clone(process.control_fd()), clone(peer.event_fd()))
+            }
+            // Cells are kept alive elsewhere.
+            Body::Compartment(_) => return "it is no process".to_owned(),
+        }
     };
     let (Ok(end), Ok(control), Ok(events)) = fds else {
         replica.condemn("the node has no file descriptors left");
@@ -150,7 +156,11 @@ async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd
             ready = control.readable() => match ready { Ok(ready) => ready, Err(_) => return false },
             _ = end.readable() => return false,
         };
-        match replica.process.borrow().read_ready() {
+        let said = match replica.peer.borrow().body() {
+            Body::Process(process) => process.read_ready(),
+            Body::Compartment(_) => return false,
+        };
+        match said {
             Ok(()) => return true,
             Err(Errno::AGAIN) => ready.clear_ready(),
             Err(Errno::PROTO) => {
@@ -163,7 +173,7 @@ async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd
 }
 
 /// Takes what the replica puts on its link, whenever it rings.
-async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
+pub(crate) async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
     loop {
         loop {
             match replica.pump() {
@@ -172,20 +182,20 @@ async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
                 Pumped::Broken => return,
             }
         }
-        if !replica.process.borrow_mut().announce_sleep() {
+        if !replica.peer.borrow_mut().announce_sleep() {
             continue;
         }
         let Ok(mut ready) = events.readable().await else { return };
-        replica.process.borrow().announce_awake();
+        replica.peer.borrow().announce_awake();
         ready.clear_ready();
     }
 }
 
 /// Settles everything that a dead replica leaves: its answers, calls, edges and buffers.
-fn bury(app: &Rc<App>, replica: &Rc<Replica>) -> String {
-    replica.process.borrow().kill();
+pub(crate) fn bury(app: &Rc<App>, replica: &Rc<Replica>) -> String {
+    replica.peer.borrow().kill();
     let reason = loop {
-        if let Some(reason) = replica.process.borrow_mut().try_wait() {
+        if let Some(reason) = replica.peer.borrow_mut().try_wait() {
             break reason;
         }
         std::thread::yield_now();
@@ -206,7 +216,7 @@ fn bury(app: &Rc<App>, replica: &Rc<Replica>) -> String {
     }
     let others = app.edges.borrow_mut().close(replica.holder);
     for other in others.into_iter().filter_map(|holder| app.replica(holder)) {
-        other.process.borrow().nudge();
+        other.peer.borrow().nudge();
     }
     reclaim(app, replica.holder);
     app.node.busy.notify_one();
@@ -246,10 +256,11 @@ pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
     }
     app.stopping.set(true);
     app.clear_queues();
+    app.changed.notify_waiters();
     for replica in app.replicas() {
         replica.phase.set(Phase::Draining);
         // A replica that does not read its link is killed below.
-        let _ = replica.process.borrow_mut().ask_to_stop();
+        let _ = replica.peer.borrow_mut().ask_to_stop();
         replica.flush();
     }
     let kill_at = Instant::now() + Duration::from_millis(500).min(patience);
@@ -259,12 +270,14 @@ pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
     for replica in app.replicas() {
         replica.condemn("its app was stopped");
     }
-    while !app.replicas().is_empty() {
+    // Templates end once no replica is left; one that is just loading ends without.
+    app.changed.notify_waiters();
+    while !app.replicas().is_empty() || app.groups.iter().any(|group| group.is_up()) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-fn describe(reason: ExitReason) -> String {
+pub(crate) fn describe(reason: ExitReason) -> String {
     match reason {
         ExitReason::Exited { status } => format!("exited with status {status}"),
         ExitReason::Signalled { signal: 31 } => "killed: it made a forbidden system call (SIGSYS)".to_owned(),

@@ -50,6 +50,14 @@ impl Logs {
         }
     }
 
+    /// Adds lines, each as for [`Logs::add_raw`].
+    pub(crate) fn add_lines(&mut self, writer: Writer<'_>, text: &[u8]) {
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        for line in text.split(|byte| *byte == b'\n') {
+            self.add_raw(writer, line);
+        }
+    }
+
     /// Adds a line.
     pub(crate) fn add(&mut self, writer: Writer<'_>, level: &str, invocation: Option<String>, message: &str) {
         self.last += 1;

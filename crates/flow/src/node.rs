@@ -1,7 +1,9 @@
 //! What all apps of a node share: options, counters, logs, receipts, and the two background loops of the data plane.
 
 use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,6 +12,7 @@ use crate::app::App;
 use crate::logs::{Logs, Writer};
 use crate::receipts::Receipts;
 use crate::replica::Replica;
+use crate::snapshots::Snapshots;
 use crate::status::Totals;
 
 /// How often deadlines are looked at while calls are out. They are met to this precision.
@@ -22,6 +25,10 @@ pub struct Options {
     pub cores: Vec<usize>,
     /// Starts replicas without their sandbox.
     pub insecure_no_sandbox: bool,
+    /// The program of cells; found beside the running one if `None`.
+    pub cell_program: Option<PathBuf>,
+    /// Where snapshots of compartments are kept from one run of the node to the next; nowhere if `None`.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// Shared by all apps of a node; lives on the data-plane thread.
@@ -32,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) receipts: RefCell<Receipts>,
     pub(crate) recording: Cell<bool>,
     pub(crate) draining: Cell<bool>,
+    /// Stored snapshots of compartments.
+    pub(crate) snapshots: Option<Arc<Snapshots>>,
     /// Every app that lives, versions that are being stopped included.
     pub(crate) apps: RefCell<Vec<Weak<App>>>,
     next_invocation: Cell<u64>,
@@ -46,8 +55,16 @@ impl Node {
         // Numbers of different runs of a node should not meet in someone's notes.
         let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let first = u64::try_from(start.as_millis()).unwrap_or(0) << 20;
+        let snapshots = options.snapshots.as_deref().and_then(|directory| {
+            let opened = Snapshots::open(directory);
+            let failed = |error: &std::io::Error| {
+                tracing::warn!(directory = %directory.display(), %error, "snapshots are not stored");
+            };
+            opened.inspect_err(failed).ok().map(Arc::new)
+        });
         Rc::new(Node {
             options,
+            snapshots,
             totals: RefCell::default(),
             logs: RefCell::default(),
             receipts: RefCell::default(),

@@ -10,7 +10,7 @@ use baton_abi::{Descriptor, Extent, Flags, Kind, NONE};
 use baton_pool::capability::Handle;
 use baton_pool::ledger::{LedgerError, class_of};
 use baton_pool::pool::Refusal;
-use baton_replica::ProcessReplica;
+use baton_replica::Peer;
 
 use crate::app::App;
 use crate::error::InvokeError;
@@ -49,7 +49,7 @@ pub(crate) struct Replica {
     pub(crate) holder: u16,
     /// Index of its range in the capability table.
     pub(crate) arena: u32,
-    pub(crate) process: RefCell<ProcessReplica>,
+    pub(crate) peer: RefCell<Peer>,
     pub(crate) phase: Cell<Phase>,
     pub(crate) slots: RefCell<Slots>,
     pub(crate) started: Instant,
@@ -73,19 +73,13 @@ pub(crate) enum Pumped {
 }
 
 impl Replica {
-    pub(crate) fn new(
-        app: &Rc<App>,
-        function: usize,
-        holder: u16,
-        arena: u32,
-        process: ProcessReplica,
-    ) -> Replica {
+    pub(crate) fn new(app: &Rc<App>, function: usize, holder: u16, arena: u32, peer: Peer) -> Replica {
         Replica {
             app: Rc::downgrade(app),
             function,
             holder,
             arena,
-            process: RefCell::new(process),
+            peer: RefCell::new(peer),
             phase: Cell::new(Phase::Starting),
             slots: RefCell::default(),
             started: Instant::now(),
@@ -103,7 +97,7 @@ impl Replica {
 
     /// Puts a descriptor on the link; the bell is rung at the end of the data plane's round.
     pub(crate) fn push(self: &Rc<Self>, words: [u64; 8]) -> bool {
-        if self.process.borrow_mut().push_words(words).is_err() {
+        if self.peer.borrow_mut().push_words(words).is_err() {
             self.condemn("it does not read its link");
             self.silenced.set(true);
             return false;
@@ -119,7 +113,7 @@ impl Replica {
     /// Rings the replica's bell if it sleeps.
     pub(crate) fn flush(&self) {
         self.dirty.set(false);
-        self.process.borrow_mut().flush();
+        self.peer.borrow_mut().flush();
     }
 
     /// Kills the replica, for a reason that its callers and the log get to see.
@@ -128,12 +122,12 @@ impl Replica {
         if verdict.is_none() {
             *verdict = Some(why.to_owned());
         }
-        self.process.borrow().kill();
+        self.peer.borrow().kill();
     }
 
     /// Kills the replica, if it has not ended by itself: then how it ended is what counts.
     pub(crate) fn kill(&self) {
-        self.process.borrow().kill();
+        self.peer.borrow().kill();
     }
 
     /// Tells the replica that nobody waits for `tag`.
@@ -156,7 +150,7 @@ impl Replica {
             if self.silenced.get() {
                 return Pumped::Broken;
             }
-            let popped = self.process.borrow_mut().pop();
+            let popped = self.peer.borrow_mut().pop();
             match popped {
                 Ok(Some(descriptor)) => {
                     if self.take(app, &descriptor) {

@@ -8,21 +8,22 @@ use std::rc::Rc;
 use baton_abi::ABI_VERSION;
 use baton_abi::boot::{CALLS_ENV, Hello, PoolAccess};
 use baton_abi::limits::REPLICAS_MAX;
-use baton_catalog::{FunctionName, PoolRights};
+use baton_catalog::{Function, FunctionName};
 use baton_placement::home_core;
 use baton_pool::ledger::NOBODY;
 use baton_pool::link::{duplex_bytes, ring_entries_for};
 use baton_pool::pool::Pool;
 use baton_pool::region;
-use baton_replica::{Limits, Mappings, NetworkAccess, Output, ProcessReplica, Role, SpawnSpec};
+use baton_replica::{Limits, Mappings, NetworkAccess, Output, Peer, Role, SpawnSpec};
 
 use crate::app::{App, FunctionState};
+use crate::cells::access;
 use crate::replica::Replica;
 
 /// Address space for the tables and edges that a replica maps beside pool and link.
-const TABLES_BYTES: u64 = 64 << 20;
+pub(crate) const TABLES_BYTES: u64 = 64 << 20;
 /// Private memory beside the declared bound that a replica's mappings may need.
-const MAPPINGS_SLACK: u64 = 64 << 20;
+pub(crate) const MAPPINGS_SLACK: u64 = 64 << 20;
 /// Descriptors that a replica may have open: its own few, two for each edge while it maps them.
 const FILES_MAX: u32 = 512;
 /// Threads of one replica.
@@ -31,13 +32,14 @@ const THREADS_MAX: u32 = 64;
 /// Starts the replica at `place` of `function`: its process runs, has its mappings and its edges.
 pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<Replica>, Output), String> {
     let state = app.functions.get(function).ok_or("no such function")?;
-    let (holder, arena) = free_numbers(app).ok_or("as many replicas are up as an app may have")?;
-    let (process, output) = {
+    let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
+    let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
+    let (peer, output) = {
         let mut pool = app.pool.borrow_mut();
         let hello = hello(state, &mut pool, holder, arena);
         launch(app, state, place, &pool, &hello)?
     };
-    let replica = Rc::new(Replica::new(app, function, holder, arena, process));
+    let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
     if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
         *slot = Some(Rc::clone(&replica));
     }
@@ -49,17 +51,18 @@ fn hello(state: &FunctionState, pool: &mut Pool, holder: u16, arena: u32) -> Hel
     Hello {
         abi_version: ABI_VERSION,
         holder,
-        access: match state.spec.pool {
-            PoolRights::Write => PoolAccess::Write,
-            PoolRights::Read => PoolAccess::Read,
-            PoolRights::None => PoolAccess::Absent,
-        },
+        access: access(state.spec.pool),
         pool_bytes: pool.bytes(),
         slots: pool.slots(),
         derived_base: pool.derived_base(arena),
-        ring_entries: ring_entries_for(scale.concurrency.saturating_mul(2).saturating_add(128)),
+        ring_entries: ring_entries(&state.spec),
         concurrency: scale.concurrency,
     }
+}
+
+/// Descriptors in each ring of a replica's link: what it may have in its hands, and what it says beside.
+pub(crate) fn ring_entries(spec: &Function) -> u32 {
+    ring_entries_for(spec.scale.concurrency.saturating_mul(2).saturating_add(128))
 }
 
 fn launch(
@@ -68,7 +71,7 @@ fn launch(
     place: usize,
     pool: &Pool,
     hello: &Hello,
-) -> Result<(ProcessReplica, Output), String> {
+) -> Result<(Peer, Output), String> {
     let program =
         File::open(&state.artifact).map_err(|error| format!("{}: {error}", state.artifact.display()))?;
     let options = &app.node.options;
@@ -115,7 +118,7 @@ fn launch(
 }
 
 /// The replica's arguments and environment.
-fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, Vec<CString>), String> {
+pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, Vec<CString>), String> {
     let text = |value: String| CString::new(value).map_err(|_| "a NUL byte in args or env".to_owned());
     let args = std::iter::once(state.name.to_string()).chain(state.spec.args.iter().cloned());
     let calls: Vec<&str> = state.spec.calls.iter().map(FunctionName::as_str).collect();
@@ -129,23 +132,25 @@ fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, Vec<CString>
 }
 
 #[expect(clippy::cast_precision_loss, reason = "thousandths of a core, far below the limit of exactness")]
-fn milli_to_cores(milli: u32) -> f32 {
+pub(crate) fn milli_to_cores(milli: u32) -> f32 {
     milli as f32 / 1000.0
 }
 
-fn all_cores() -> Vec<usize> {
+pub(crate) fn all_cores() -> Vec<usize> {
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (0..count).collect()
 }
 
-/// A holder number and a capability range that nobody has.
-fn free_numbers(app: &App) -> Option<(u16, u32)> {
+/// For each of `count` replicas, a holder number and a capability range that nobody has.
+pub(crate) fn free_numbers(app: &App, count: usize) -> Option<Vec<(u16, u32)>> {
     let up = app.replicas();
-    let arena = (0..REPLICAS_MAX).find(|arena| up.iter().all(|replica| replica.arena != *arena))?;
+    let arenas = (0..REPLICAS_MAX).filter(|arena| up.iter().all(|replica| replica.arena != *arena));
     let last = app.last_holder.get();
-    let holder = (1..NOBODY)
+    let holders = (1..NOBODY)
         .map(|step| 1 + (last - 1 + step) % (NOBODY - 1))
-        .find(|holder| up.iter().all(|replica| replica.holder != *holder))?;
-    app.last_holder.set(holder);
-    Some((holder, arena))
+        .filter(|holder| up.iter().all(|replica| replica.holder != *holder));
+    let numbers: Vec<(u16, u32)> = holders.zip(arenas).take(count).collect();
+    let (newest, _) = numbers.last()?;
+    app.last_holder.set(*newest);
+    (numbers.len() == count).then_some(numbers)
 }

@@ -22,7 +22,7 @@ pub struct FunctionStatus {
     pub function: String,
     /// The isolation that the manifest asks for.
     pub isolation: String,
-    /// The isolation that it runs with.
+    /// The isolation that it runs with; `process (no …)` where the machine lacks what it asks for.
     pub runs_as: String,
     /// Calls that wait for a replica.
     pub queued: u32,
@@ -30,6 +30,8 @@ pub struct FunctionStatus {
     pub calls: u64,
     /// Of these, failures.
     pub errors: u64,
+    /// Times that a compartment of it was reset after a fault, whoever had called it.
+    pub faults: u64,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -41,6 +43,8 @@ pub struct ReplicaStatus {
     pub holder: u16,
     /// The process.
     pub pid: u32,
+    /// The number of its cell, counted for each group of functions that share cells; `None` for a process of its own.
+    pub cell: Option<u32>,
     /// `starting`, `ready`, `draining` or `backoff`.
     pub state: String,
     /// Requests in its hands.

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use baton_abi::boot::Message;
 use baton_abi::cell::{CELL_MESSAGE_BYTES, FromCell};
+use baton_pool::bell::Bell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -58,6 +59,12 @@ impl Cell {
 
     pub(crate) fn line(&self) -> &Line {
         &self.line
+    }
+
+    /// The bell on which it sleeps.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        self.line.bell()
     }
 
     /// The node's number for it.

@@ -1,0 +1,129 @@
+//! The cells of an app: its functions with `isolation = "compartment"`, in groups of one cell each.
+//!
+//! ```text
+//!   functions ── placement ─▶ groups          a group: the functions that share a cell, one seat each
+//!                                │
+//!                                ▼
+//!                     keep_template: start, load, listen ─── dies ─▶ back-off, again (its cells die with it)
+//!                                │ fork
+//!                                ▼
+//!                     keep_cell, one task a place: born, ready, live ─── dies ─▶ all its replicas are buried,
+//!                                                                                back-off, forked again
+//! ```
+//! A group of which no function need be there (`scale.min = 0`) has no cell until someone waits for one, and none
+//! again when nobody has used it for `scale.idle`. Its template stays.
+
+mod birth;
+mod form;
+mod keep;
+mod plan;
+mod symbols;
+mod template;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use baton_replica::{ExitReason, Template};
+use tokio::sync::Notify;
+
+pub(crate) use form::form;
+pub(crate) use keep::keep_cell;
+pub(crate) use plan::access;
+pub(crate) use template::keep_template;
+
+use crate::snapshots::{Image, SnapshotKey};
+
+/// The functions that share a cell, and what all of their cells come from.
+pub(crate) struct Group {
+    /// Counts the groups of the app.
+    pub(crate) number: usize,
+    /// The function of each seat, by its index in the app.
+    pub(crate) seats: Vec<usize>,
+    /// Number of the key that a seat shares with others; 0 for its own.
+    key_groups: Vec<u32>,
+    /// Cells that are always there.
+    pub(crate) floor: usize,
+    /// How long a cell that need not be there stays without work.
+    idle: Duration,
+    /// The longest time that a call of one of its functions may take.
+    pub(crate) patience: Duration,
+    /// Functions from which a request may come to this group, its own included.
+    callers: Vec<usize>,
+    /// The program of cells.
+    program: PathBuf,
+    template: RefCell<Option<Template>>,
+    /// The template has loaded everything.
+    ready: Cell<bool>,
+    /// Why a function could not be loaded, and which.
+    pub(crate) failure: RefCell<Option<(usize, String)>>,
+    /// There is no cell, and none is needed.
+    asleep: Cell<bool>,
+    demand: Notify,
+    cells: RefCell<BTreeMap<u32, Rc<baton_replica::Cell>>>,
+    next_cell: Cell<u32>,
+    /// Told when a cell is born or has ended.
+    turned: Notify,
+    /// Each seat's snapshot, and the name under which it is stored.
+    images: RefCell<Vec<Option<Image>>>,
+    keys: RefCell<Vec<Option<SnapshotKey>>>,
+}
+
+impl Group {
+    /// Places for cells: a group that may sleep has one.
+    pub(crate) fn places(&self) -> usize {
+        self.floor.max(1)
+    }
+
+    /// Whether its template takes forks.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    /// Whether it has a template, ready or not.
+    pub(crate) fn is_up(&self) -> bool {
+        self.template.borrow().is_some()
+    }
+
+    /// Whether it has no cell and needs none.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.get()
+    }
+
+    /// Whether requests of a function may lead here.
+    pub(crate) fn is_behind(&self, function: usize) -> bool {
+        self.callers.contains(&function)
+    }
+
+    /// Someone waits for a cell.
+    pub(crate) fn wake(&self) {
+        if self.asleep.replace(false) {
+            self.demand.notify_one();
+        }
+    }
+
+    /// Kills its template, and all its cells with it.
+    pub(crate) fn kill(&self) {
+        if let Some(template) = self.template.borrow().as_ref() {
+            template.kill();
+        }
+    }
+
+    fn cell(&self, number: u32) -> Option<Rc<baton_replica::Cell>> {
+        self.cells.borrow().get(&number).cloned()
+    }
+
+    fn forget_cell(&self, number: u32) {
+        self.cells.borrow_mut().remove(&number);
+    }
+
+    /// The template is gone, and so are all cells.
+    fn orphan_cells(&self, reason: ExitReason) {
+        for cell in self.cells.borrow().values() {
+            cell.ended(reason);
+        }
+        self.turned.notify_waiters();
+    }
+}

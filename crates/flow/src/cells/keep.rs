@@ -1,0 +1,337 @@
+//! The life of a cell: forked, born, ready, until it ends or sleeps.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use baton_abi::cell::FromCell;
+use baton_placement::Backoff;
+use baton_replica::{Cell, ExitReason, Heard};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+use super::birth::fork;
+use super::{Group, symbols};
+use crate::app::App;
+use crate::lifecycle::{bury, describe, pump, watch};
+use crate::logs::Writer;
+use crate::replica::{Phase, Replica};
+
+/// How long a cell may take from the order to fork it until it takes requests.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How long a template may take to say how its cell ended.
+const REASON_WITHIN: Duration = Duration::from_millis(100);
+/// How often a cell that need not be there is looked at, at most and at least.
+const IDLE_CHECKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Messages of a cell that are taken before others get their turn.
+const MESSAGES_MAX: u32 = 64;
+
+/// Why a cell is no more.
+enum End {
+    /// It died, and is to be replaced.
+    Died(String),
+    /// Nobody used it.
+    Slept,
+}
+
+/// Keeps the cell at `place` of a group alive until the app stops; if the group may sleep, only while it is wanted.
+pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
+    let begun = Instant::now();
+    let mut backoff = Backoff::new();
+    while wait_for_turn(&app, &group).await {
+        backoff.started(begun.elapsed());
+        let end = match fork(&app, &group, place) {
+            Ok((cell, replicas)) => {
+                let living = Living { app: &app, group: &group, cell: &cell, replicas: &replicas };
+                let end = living.live().await;
+                group.forget_cell(cell.number());
+                end
+            }
+            Err(why) => End::Died(why),
+        };
+        let why = match end {
+            _ if app.stopping.get() => return,
+            End::Slept => continue,
+            End::Died(why) => why,
+        };
+        let now = begun.elapsed();
+        let delay = backoff.failed(now);
+        for state in app.of_group(&group) {
+            state.restarts.set(state.restarts.get().saturating_add(1));
+            state.crash_looping.set(backoff.crash_looping(now));
+        }
+        let names = app.names_of(&group);
+        app.node.say(
+            &app.name,
+            "error",
+            &format!("{names}: their cell {why}; forking it again in {delay:?}"),
+        );
+        app.node.totals.borrow_mut().replica_deaths += group.seats.len() as u64;
+        app.changed.notify_waiters();
+        app.pause(delay).await;
+    }
+}
+
+/// Waits until the template takes forks and, in a group that may sleep, until someone wants a cell. `false` once the
+/// app stops.
+async fn wait_for_turn(app: &App, group: &Group) -> bool {
+    loop {
+        let changed = app.changed.notified();
+        if app.stopping.get() {
+            return false;
+        }
+        if !group.is_ready() {
+            changed.await;
+            continue;
+        }
+        if group.floor > 0 || app.is_wanted(group) {
+            return true;
+        }
+        group.asleep.set(true);
+        tokio::select! {
+            () = group.demand.notified() => return !app.stopping.get(),
+            () = changed => {}
+        }
+        group.asleep.set(false);
+    }
+}
+
+/// A cell from its fork to its end.
+struct Living<'a> {
+    app: &'a Rc<App>,
+    group: &'a Rc<Group>,
+    cell: &'a Rc<Cell>,
+    replicas: &'a [Rc<Replica>],
+}
+
+impl Living<'_> {
+    async fn live(&self) -> End {
+        for replica in self.replicas {
+            if let Err(why) = crate::edges::connect(self.app, replica) {
+                replica.condemn(&why);
+            }
+        }
+        let pumps = self.pumps();
+        let slept = match tokio::time::timeout(READY_WITHIN, self.come_up()).await {
+            Ok(Some((control, end))) => self.serve(control, end).await,
+            Ok(None) => false,
+            Err(_) => {
+                self.condemn("did not say that it is ready within 10 s");
+                false
+            }
+        };
+        self.see_off().await;
+        pumps.iter().for_each(tokio::task::JoinHandle::abort);
+        let how = self.bury();
+        if slept { End::Slept } else { End::Died(how) }
+    }
+
+    /// A task a seat that takes what the replica puts on its link.
+    fn pumps(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        let pump = |replica: &Rc<Replica>| {
+            let events = replica.peer.borrow().event_fd().try_clone_to_owned().and_then(watch);
+            match events {
+                Ok(events) => Some(tokio::task::spawn_local(pump(Rc::clone(replica), events))),
+                Err(_) => {
+                    replica.condemn("the node has no file descriptors left");
+                    None
+                }
+            }
+        };
+        self.replicas.iter().filter_map(pump).collect()
+    }
+
+    /// Waits until the cell is born and takes requests. `None` if it has ended before.
+    async fn come_up(&self) -> Option<(AsyncFd<OwnedFd>, AsyncFd<OwnedFd>)> {
+        loop {
+            let turned = self.group.turned.notified();
+            if self.cell.end_fd().is_some() {
+                break;
+            }
+            if self.cell.exit_reason().is_some() {
+                return None;
+            }
+            turned.await;
+        }
+        let end = self.cell.end_fd()?.try_clone_to_owned().and_then(watch);
+        let control = self.cell.control_fd().try_clone_to_owned().and_then(watch);
+        let (Ok(end), Ok(control)) = (end, control) else {
+            self.condemn("could not be watched: the node has no file descriptors left");
+            return None;
+        };
+        loop {
+            let ready = self.listen(&control, &end).await?;
+            if ready {
+                break;
+            }
+        }
+        for replica in self.replicas {
+            replica.phase.set(Phase::Ready);
+        }
+        for state in self.app.of_group(self.group) {
+            state.crash_looping.set(false);
+        }
+        for &function in &self.group.seats {
+            self.app.serve_queue(function);
+        }
+        self.app.changed.notify_waiters();
+        Some((control, end))
+    }
+
+    /// Takes the next messages of the cell; whether one says that it is ready. `None` at its end.
+    async fn listen(&self, control: &AsyncFd<OwnedFd>, end: &AsyncFd<OwnedFd>) -> Option<bool> {
+        let mut ready = tokio::select! {
+            // What it said before it ended still counts.
+            biased;
+            ready = control.readable() => ready.ok()?,
+            _ = end.readable() => return None,
+        };
+        let mut said_ready = false;
+        for _ in 0..MESSAGES_MAX {
+            match self.cell.hear() {
+                Ok(Heard { message: FromCell::Ready, .. }) => said_ready = true,
+                Ok(heard) => self.take(&heard),
+                Err(Errno::AGAIN) => {
+                    ready.clear_ready();
+                    break;
+                }
+                Err(Errno::PIPE | Errno::CONNRESET) => {
+                    // Harmless if it has ended; otherwise nobody would hear of its faults.
+                    self.cell.kill();
+                    let _ = end.readable().await;
+                    return None;
+                }
+                Err(_) => {
+                    self.condemn("said something that is no message");
+                    let _ = end.readable().await;
+                    return None;
+                }
+            }
+        }
+        Some(said_ready)
+    }
+
+    /// From ready to the end; whether the end is that nobody used it.
+    async fn serve(&self, control: AsyncFd<OwnedFd>, end: AsyncFd<OwnedFd>) -> bool {
+        let (least, most) = IDLE_CHECKS;
+        let pause = (self.group.idle / 4).clamp(least, most);
+        let mut used = (self.activity(), Instant::now());
+        loop {
+            let idle_check = async {
+                match self.group.floor {
+                    0 => tokio::time::sleep(pause).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                heard = self.listen(&control, &end) => if heard.is_none() { return false },
+                () = idle_check => {
+                    let activity = self.activity();
+                    if activity != used.0 || self.app.is_wanted(self.group) {
+                        used = (activity, Instant::now());
+                    } else if used.1.elapsed() >= self.group.idle {
+                        self.put_to_sleep(&end).await;
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Changes whenever the cell does something.
+    fn activity(&self) -> (u32, u64) {
+        let turn = self.cell.bell().turn();
+        let calls = self.app.of_group(self.group).map(|state| state.calls.get()).sum();
+        (turn, calls)
+    }
+
+    async fn put_to_sleep(&self, end: &AsyncFd<OwnedFd>) {
+        for replica in self.replicas {
+            replica.phase.set(Phase::Draining);
+        }
+        self.cell.kill();
+        let _ = end.readable().await;
+    }
+
+    fn take(&self, heard: &Heard) {
+        match heard.message {
+            FromCell::Log { seat, .. } => {
+                let Some(replica) = self.replicas.get(seat as usize) else { return };
+                let function = self.app.function_name(replica.function);
+                let writer = Writer { app: &self.app.name, function, holder: replica.holder };
+                self.app.node.logs.borrow_mut().add_lines(writer, &heard.text);
+            }
+            FromCell::Fault { seat, at } => self.fault(seat as usize, at, &heard.text),
+            other => tracing::warn!(app = self.app.name, ?other, "a cell said what only templates say"),
+        }
+    }
+
+    /// A function failed and was reset: it counts, and goes to its log with names as soon as they are found.
+    fn fault(&self, seat: usize, at: u64, text: &[u8]) {
+        let Some(replica) = self.replicas.get(seat) else { return };
+        let Some(state) = self.app.functions.get(replica.function) else { return };
+        state.faults.set(state.faults.get().saturating_add(1));
+        let (app, function, holder) = (Rc::clone(self.app), replica.function, replica.holder);
+        let text = String::from_utf8_lossy(text).into_owned();
+        let executable = state.artifact.clone();
+        tokio::task::spawn_local(async move {
+            let named = tokio::task::spawn_blocking({
+                let text = text.clone();
+                move || symbols::report(&executable, at, &text)
+            });
+            let report = named.await.unwrap_or(text);
+            let writer = Writer { app: &app.name, function: app.function_name(function), holder };
+            app.node.logs.borrow_mut().add(writer, "error", None, &report);
+        });
+    }
+
+    /// Kills the cell, for a reason that callers and the log get to see.
+    fn condemn(&self, why: &str) {
+        if let Some(first) = self.replicas.first() {
+            first.condemn(why);
+        }
+    }
+
+    /// Makes sure that the cell has ended and, if its template says so in time, how.
+    async fn see_off(&self) {
+        self.cell.kill();
+        let gone = async {
+            loop {
+                let turned = self.group.turned.notified();
+                if self.cell.exit_reason().is_some() {
+                    return;
+                }
+                turned.await;
+            }
+        };
+        let said = tokio::time::timeout(REASON_WITHIN, gone).await;
+        if said.is_err() && self.cell.end_fd().is_none() {
+            // A template that takes so long to fork is stuck.
+            self.group.kill();
+        }
+        // Without a word of the template, only the process itself can tell: its memory must not be given away before.
+        while said.is_err() && !self.cell.is_over() && self.group.is_up() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.cell.ended(ExitReason::Unknown);
+    }
+
+    /// Buries every replica of the cell. Gives the reason of its end.
+    fn bury(&self) -> String {
+        // Before the last looks: no call may get a place in it that an answer frees.
+        for replica in self.replicas {
+            replica.phase.set(Phase::Dead);
+        }
+        let verdict = self.replicas.iter().find_map(|replica| {
+            let why = replica.verdict.borrow().clone()?;
+            Some(format!("was ended because of {}: {why}", self.app.function_name(replica.function)))
+        });
+        let reason = self.cell.exit_reason().unwrap_or(ExitReason::Unknown);
+        let how = verdict.unwrap_or_else(|| describe(reason));
+        for replica in self.replicas {
+            replica.verdict.borrow_mut().get_or_insert_with(|| format!("its cell {how}"));
+            bury(self.app, replica);
+        }
+        how
+    }
+}

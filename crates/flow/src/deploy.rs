@@ -1,0 +1,84 @@
+//! A version of an app on its way up: what it is, and when it is ready.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use baton_catalog::{FunctionName, Manifest};
+
+use crate::app::App;
+use crate::error::DeployError;
+use crate::replica::Phase;
+use crate::status::LogLine;
+
+/// How long a new version may take until all its replicas are ready.
+const DEPLOY_WITHIN: Duration = Duration::from_secs(15);
+
+/// An app to be started.
+#[derive(Clone, Debug)]
+pub struct AppSpec {
+    /// What it declares.
+    pub manifest: Manifest,
+    /// Counts deployments of this app, from 1.
+    pub version: u64,
+    /// The executable of each function.
+    pub artifacts: BTreeMap<FunctionName, PathBuf>,
+    /// Places of instructions in executables that compartments must not reach: offsets in the file, to be overwritten.
+    pub disarm: BTreeMap<FunctionName, Vec<u64>>,
+}
+
+/// An app that runs.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// The app.
+    pub app: String,
+    /// Its version.
+    pub version: u64,
+    /// Replicas that are ready.
+    pub replicas: u32,
+}
+
+/// Waits until all replicas are ready that are always there, and all templates.
+pub(crate) async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
+    let deadline = Instant::now() + DEPLOY_WITHIN;
+    loop {
+        let changed = app.changed.notified();
+        let failure = app.groups.iter().find_map(|group| group.failure.borrow().clone());
+        if let Some((function, why)) = failure {
+            let function = app.function_name(function).to_owned();
+            return Err(DeployError::NotReady { function, why });
+        }
+        let late = (0..app.functions.len()).find(|&function| !is_ready(app, function));
+        let Some(late) = late.and_then(|late| app.functions.get(late)) else { return Ok(()) };
+        // One death is one too many at first: the version is at fault, and whoever deploys it wants to know.
+        let dead = app.functions.iter().find(|state| state.restarts.get() > 0);
+        let function = dead.unwrap_or(late).name.to_string();
+        let why = || last_words(app, &function);
+        if dead.is_some() {
+            return Err(DeployError::NotReady { why: why(), function });
+        }
+        if tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
+            return Err(DeployError::NotReady { why: why(), function });
+        }
+    }
+}
+
+fn is_ready(app: &App, function: usize) -> bool {
+    let Some(state) = app.functions.get(function) else { return true };
+    let group = app.groups.iter().find(|group| group.seats.contains(&function));
+    if let Some(group) = group.filter(|group| !group.is_ready() || group.floor == 0) {
+        return group.is_ready();
+    }
+    let replicas = state.replicas.borrow();
+    replicas.iter().all(|place| place.as_ref().is_some_and(|up| up.phase.get() == Phase::Ready))
+}
+
+fn last_words(app: &App, function: &str) -> String {
+    let logs = app.node.logs.borrow();
+    let lines = logs.after(0, Some(&app.name), None);
+    let about = |line: &&LogLine| line.function == function || line.message.starts_with(function);
+    let last: Vec<&str> =
+        lines.iter().rev().filter(about).take(3).map(|line| line.message.as_str()).collect();
+    if last.is_empty() { "it gave no sign of life".to_owned() } else { last.join(" | ") }
+}

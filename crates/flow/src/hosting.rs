@@ -1,0 +1,99 @@
+//! How each function of an app runs on this machine, which need not be what its manifest asks for first.
+
+use std::path::PathBuf;
+
+use baton_catalog::{Fallback, Function, Isolation, Manifest, PoolRights};
+use baton_replica::{probe, template};
+
+use crate::deploy::AppSpec;
+use crate::error::DeployError;
+
+/// How a function runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hosting {
+    /// As a process of its own; says why, where the manifest would rather have something else.
+    Process { lacking: Option<String> },
+    /// In a compartment of a cell.
+    Compartment,
+}
+
+impl core::fmt::Display for Hosting {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Hosting::Process { lacking: None } => f.write_str("process"),
+            Hosting::Process { lacking: Some(lacking) } => write!(f, "process (no {lacking})"),
+            Hosting::Compartment => f.write_str("compartment"),
+        }
+    }
+}
+
+/// What cells lack on this machine: a word for it, and the whole story.
+#[derive(Clone, Debug)]
+pub(crate) struct Lacking {
+    pub(crate) what: String,
+    pub(crate) why: String,
+}
+
+/// The program of cells, or what is missing for it to run.
+pub(crate) fn cells(program: Option<&PathBuf>) -> Result<PathBuf, Lacking> {
+    if let Some(missing) = probe::missing_for_cells().first() {
+        let why = format!("{}: {}; {}", missing.name, missing.detail, missing.remedy);
+        return Err(Lacking { what: missing.name.to_owned(), why });
+    }
+    let found = match program {
+        Some(named) => Ok(named.clone()),
+        None => template::program(),
+    };
+    found.map_err(|path| Lacking {
+        what: template::PROGRAM.to_owned(),
+        why: format!(
+            "the program of cells is not at {}; install {} beside the node, or name it in {}",
+            path.display(),
+            template::PROGRAM,
+            template::PROGRAM_ENV
+        ),
+    })
+}
+
+/// How the functions of `spec` run, in the order of their names.
+pub(crate) fn decide(spec: &AppSpec, cells: &Result<PathBuf, Lacking>) -> Result<Vec<Hosting>, DeployError> {
+    spec.manifest
+        .functions
+        .iter()
+        .map(|(name, function)| {
+            check(&spec.manifest, name.as_str(), function)?;
+            if !spec.artifacts.contains_key(name) {
+                return Err(DeployError::NoArtifact { function: name.to_string() });
+            }
+            host(name.as_str(), function, cells)
+        })
+        .collect()
+}
+
+fn host(name: &str, function: &Function, cells: &Result<PathBuf, Lacking>) -> Result<Hosting, DeployError> {
+    let lacking = match (function.isolation, cells) {
+        (Isolation::Process, _) => return Ok(Hosting::Process { lacking: None }),
+        (Isolation::Compartment, Ok(_)) => return Ok(Hosting::Compartment),
+        (Isolation::Compartment, Err(lacking)) => lacking.clone(),
+        (Isolation::Wasm, _) => Lacking {
+            what: "Wasm engine".to_owned(),
+            why: "this version of Baton has no Wasm engine".to_owned(),
+        },
+    };
+    if function.fallback == Fallback::Process {
+        return Ok(Hosting::Process { lacking: Some(lacking.what) });
+    }
+    let (function_name, wanted) = (name.to_owned(), function.isolation.as_str());
+    Err(DeployError::Isolation { function: function_name, wanted, why: lacking.why })
+}
+
+fn check(manifest: &Manifest, name: &str, function: &Function) -> Result<(), DeployError> {
+    let is_routed = manifest.routes.iter().any(|route| route.function.as_str() == name);
+    if function.pool == PoolRights::None && is_routed {
+        return Err(DeployError::Unreachable { function: name.to_owned() });
+    }
+    if !function.network.is_empty() {
+        return Err(DeployError::Network { function: name.to_owned() });
+    }
+    Ok(())
+}
