@@ -30,12 +30,14 @@
 mod bytes;
 mod dynamic;
 mod error;
+mod fault;
 mod headers;
 
 use core::ops::Range;
 
 pub use dynamic::{Relocation, Relocations};
-pub use error::{ElfError, LibraryName, Part, RelocationFault, SegmentFault};
+pub use error::ElfError;
+pub use fault::{LibraryName, Part, RelocationFault, SegmentFault};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -295,5 +297,9 @@ const fn page_up(at: u64) -> u64 {
     page_down(at.saturating_add(PAGE - 1))
 }
 
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod tests;

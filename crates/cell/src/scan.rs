@@ -23,22 +23,24 @@
 //!   range, and the cell's seccomp filter kills 32-bit entries.
 //! - **Far transfers** (`CB`, `CA`, `CF`, `FF /3`, `FF /5`): they are one and two bytes long and lie in every program by
 //!   chance, some thousand a megabyte; refusing them bytewise would refuse everything. What they can do is load another
-//!   code segment. The kernel offers three to user mode: the 64-bit one, with which a far return is a return; and the 32-bit one,
-//!   in which the scanned bytes would mean other instructions. But 32-bit code is fetched from below 4 GiB, where a cell
-//!   maps nothing: images for fixed addresses are refused, seats begin far above, guests cannot map executable pages. The
-//!   first fetch faults and the guest has failed. No guest has a local descriptor table (`modify_ldt` and
-//!   `set_thread_area` are not in the cell's seccomp filter), and the kernel offers no call gates. The deploy-time check
-//!   refuses far transfers that are real instructions of a function.
+//!   code segment. The kernel offers two to user mode: the 64-bit one, with which a far return is a return; and the
+//!   32-bit one, in which the scanned bytes would mean other instructions. But 32-bit code is fetched from below 4 GiB,
+//!   where a cell maps nothing: images for fixed addresses are refused, seats begin far above, guests cannot map
+//!   executable pages. The first fetch faults and the guest has failed. No guest can get a segment of its own
+//!   (`modify_ldt` and `set_thread_area` are not in the cell's seccomp filter), and the kernel has no call gates. The
+//!   deploy-time check refuses far transfers that are real instructions of a function.
 //! - **Segment loads** (`mov %fs`, `pop %gs`, `lfs`, …): the kernel's descriptors give a base of 0 or one below 4 GiB, where
 //!   nothing lies; the runtime sets the base anew whenever it is entered, before it uses it.
-//! - **`xbegin`** (`C7 F8`): also everywhere by chance (every 150 KB). A transaction suppresses faults, it does not suspend keys; it
-//!   gives a guest a probe for what is mapped, which the order of loads and time give it too. It cannot carry a half-done gate past the key
-//!   check: an abort restores all registers, the key register with them. Where the processor has no transactional memory
-//!   (or the kernel turned it off, which is the rule), it is an invalid instruction.
-//! - **`rdpkru`, `rdfsbase`, `rdgsbase`, `fxrstor`, `fxsave`, `xsave…`, `ldmxcsr`**: read, or load what holds no keys.
+//! - **`xbegin`** (`C7 F8`): also everywhere by chance, every 150 KB. A transaction does not suspend keys. It turns faults
+//!   into aborts, which gives a guest a probe for what is mapped; the order of loads and time give it that too. An abort
+//!   restores all registers, so that no half-done gate is left behind. Where the processor has no transactional memory, or
+//!   the kernel has turned it off, which is the rule, it is an invalid instruction.
+//! - **Calls of the kernel's own pages**: the vsyscall page serves three calls without a `syscall` instruction, all of which
+//!   read clocks or the core's number and write with the guest's keys.
+//! - **`rdpkru`, `rdfsbase`, `rdgsbase`, `fxrstor`, `fxsave`, `xsave…`, `ldmxcsr`**: they read, or load what holds no keys.
 //! - **`xsaves`, `swapgs`, `lldt`, `clac`, `stac`, `xsetbv`, `wrmsr`, `in`, `out`, …**: privileged, they fault.
-//! - **`senduipi`, `stui`, `enqcmd`, `wrss`, `vmfunc`**: invalid unless the kernel or a hypervisor turns them on for the process; neither
-//!   Linux nor the cell does.
+//! - **`senduipi`, `stui`, `enqcmd`, `wrss`, `vmfunc`**: invalid unless the kernel or a hypervisor turns them on for the
+//!   process; neither Linux nor the cell does.
 
 use core::fmt;
 

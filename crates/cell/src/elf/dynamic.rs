@@ -1,6 +1,7 @@
 //! The dynamic section: whether a file needs a library, and what the loader has to relocate.
 
-use super::error::{ElfError, LibraryName, RelocationFault};
+use super::error::ElfError;
+use super::fault::{LibraryName, RelocationFault};
 use super::{Access, Image, RELOCATIONS_MAX, bytes, headers};
 
 /// Most entries of a dynamic section.

@@ -1,6 +1,7 @@
 //! The file header and the program headers, one by one and against each other.
 
-use super::error::{ElfError, Part, SegmentFault};
+use super::error::ElfError;
+use super::fault::{Part, SegmentFault};
 use super::{ALIGN_MAX, Access, HEADERS_MAX, IMAGE_BYTES_MAX, PAGE, SEGMENTS_MAX, Segment, bytes};
 
 const FILE_HEADER_BYTES: usize = 64;

@@ -148,3 +148,12 @@ fn is_far(instruction: &Instruction) -> bool {
     let is_call = matches!(code, Op::Call_m1616 | Op::Call_m1632 | Op::Call_m1664);
     is_return || is_jump || is_call
 }
+
+/// Bytes of the instruction that `bytes` begins with.
+#[cfg(test)]
+pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+    decode(bytes, 0)
+        .next()
+        .filter(|instruction| !instruction.is_invalid())
+        .map(|instruction| instruction.len())
+}
