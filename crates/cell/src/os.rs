@@ -87,9 +87,9 @@ impl Os {
     ///
     /// # Errors
     /// If `config` contradicts itself.
-    pub fn new(config: &Config) -> Result<Os, ConfigError> {
+    pub fn new(config: Config) -> Result<Os, ConfigError> {
         Ok(Os {
-            space: Space::new(config)?,
+            space: Space::new(&config)?,
             files: Files::new(&config.files)?,
             descriptors: Descriptors::new(),
             watches: Vec::new(),

@@ -4,6 +4,7 @@
 
 use super::call::{Answer, Call, Step, int, low};
 use super::descriptors::{Event, FDS_MAX, Kind, OpenId};
+use super::files::Node;
 use super::{Errno, Host, Os, Timeout};
 
 /// Most descriptors that are in epoll sets, counted once for each set.
@@ -15,6 +16,8 @@ const HUP: u32 = libc::EPOLLHUP as u32;
 const ERR: u32 = libc::EPOLLERR as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const ONCE: u32 = libc::EPOLLONESHOT as u32;
+/// A watch that was to be told once has been. No event has this bit.
+const SPENT: u32 = 1 << 27;
 /// Of `poll`: no such descriptor.
 const NVAL: u32 = libc::POLLNVAL as u32;
 /// Bytes of an `epoll_event`, which is packed.
@@ -115,7 +118,7 @@ impl Os {
             let bytes: [u8; EVENT_BYTES] = call.read_array(&self.space, at)?;
             let word = |part: &[u8]| part.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
             let (events, token) = bytes.split_at(4);
-            (low(word(events)), word(token))
+            (low(word(events)) & !SPENT, word(token))
         };
         let target = self.descriptors.id(fd)?;
         let epoll = self.epoll_of(epoll)?;
@@ -209,7 +212,7 @@ impl Os {
             (entry[6], entry[7]) = (low, high);
             ready += u64::from(got != 0);
         }
-        if ready == 0 && timeout != Timeout::After(0) {
+        if ready == 0 {
             // Nothing was written: a list of which nothing is ready is so again next time.
             return match call.wait_again(timeout, Ok(Step::Done(0))) {
                 Ok(Step::Done(0)) => call.write(&self.space, at, &list).map(|()| Step::Done(0)),
@@ -249,8 +252,3 @@ impl Os {
         call.wait_again(timeout, Ok(Step::Done(0)))
     }
 }
-
-use super::files::Node;
-
-/// A watch that was to be told once has been. No event has this bit.
-const SPENT: u32 = 1 << 27;
