@@ -126,7 +126,9 @@ impl Verdict {
                 Sighting::Unknown => place.symbol.is_none() && decode::is_resolver_tail(code, at),
                 Sighting::Part { .. } | Sighting::Data => false,
             };
-            if dead && scan::disarm(&mut code.bytes, finding.offset).is_ok() {
+            // The cell finds the place by its offset: bytes that are mapped twice are disarmed once.
+            let is_named = image.code_at(place.offset) == Some(at);
+            if dead && is_named && scan::disarm(&mut code.bytes, finding.offset).is_ok() {
                 self.disarm.push(place.offset);
             } else {
                 self.object(Objection::Forbidden { what: finding.what, place, context: sighting.into() });
