@@ -97,7 +97,8 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let (alive, data_end) = oneshot::channel();
     let root = home.root().to_owned();
     let Settings { listen, cores, receipts, insecure_no_sandbox, except, .. } = settings;
-    let options = Options { cores, insecure_no_sandbox };
+    let snapshots = Some(home.snapshots());
+    let options = Options { cores, insecure_no_sandbox, cell_program: None, snapshots };
     let data = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         data_plane(DataPlane { listen, options, receipts, inbox, orders: order_inbox, bound });

@@ -261,6 +261,15 @@ impl Artifacts {
         }
     }
 
+    /// The bytes of an artifact.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn read(&self, hash: &ArtifactHash) -> Result<Vec<u8>, ArtifactError> {
+        let path = self.path(hash);
+        fs::read(&path).map_err(|source| ArtifactError::io(&path, source))
+    }
+
     /// Removes what neither a deployment names nor an upload of the last minutes brought; says how many.
     ///
     /// # Errors

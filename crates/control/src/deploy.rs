@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use baton_catalog::{AppName, FunctionName, Manifest};
+use baton_catalog::{AppName, FunctionName, Isolation, Manifest};
 use baton_flow::{AppSpec, DeployError, Deployed, PlaneGone};
 
 pub use self::plan::{Step, plan};
-use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts};
+use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
 use crate::plane::Plane;
 use crate::protocol::FailedApp;
 use crate::store::{Deployment, Store, StoreError};
@@ -44,6 +44,13 @@ pub enum DeployFault {
         /// What is wrong with it.
         source: ArtifactError,
     },
+    /// An artifact is for a compartment and holds what no compartment may run.
+    Unfit {
+        /// The function.
+        function: FunctionName,
+        /// What it holds.
+        source: VetError,
+    },
     /// The data plane did not start it.
     Refused(DeployError),
     /// The data plane has ended.
@@ -66,6 +73,7 @@ impl fmt::Display for DeployFault {
                 write!(f, "there is an artifact for {function}, which the manifest does not declare")
             }
             Self::Artifact { function, source } => write!(f, "function {function}: {source}"),
+            Self::Unfit { function, source } => write!(f, "function {function}: {source}"),
             Self::Refused(source) => write!(f, "{source}"),
             Self::Gone(source) => write!(f, "{source}"),
             Self::Store(source) => write!(f, "{source}"),
@@ -124,6 +132,28 @@ impl fmt::Debug for Deployer {
 struct Files {
     store: Store,
     artifacts: Arc<Artifacts>,
+}
+
+impl Files {
+    /// A deployment with its artifacts checked, and those for compartments vetted. Whether this machine has what
+    /// compartments need does not matter: the same app is fit everywhere or nowhere.
+    fn spec(&self, deployment: Deployment) -> Result<AppSpec, DeployFault> {
+        let (mut artifacts, mut disarm) = (BTreeMap::new(), BTreeMap::new());
+        for (function, hash) in deployment.artifacts {
+            let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
+            let path = self.artifacts.verified(&hash).map_err(unusable)?;
+            let spec = deployment.manifest.functions.get(&function);
+            if spec.is_some_and(|spec| spec.isolation == Isolation::Compartment) {
+                let file = self.artifacts.read(&hash).map_err(unusable)?;
+                let vetted =
+                    vet(&file).map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
+                disarm.insert(function.clone(), vetted.disarm);
+            }
+            artifacts.insert(function, path);
+        }
+        let Deployment { manifest, version, .. } = deployment;
+        Ok(AppSpec { manifest, version, artifacts, disarm })
+    }
 }
 
 impl Deployer {
@@ -237,19 +267,8 @@ impl Deployer {
     }
 
     async fn start(&self, next: &Deployment) -> Result<Deployed, DeployFault> {
-        let hashes = next.artifacts.clone();
-        let check = move |files: &Files| {
-            let mut paths = BTreeMap::new();
-            for (function, hash) in hashes {
-                match files.artifacts.verified(&hash) {
-                    Ok(path) => paths.insert(function, path),
-                    Err(source) => return Err(DeployFault::Artifact { function, source }),
-                };
-            }
-            Ok(paths)
-        };
-        let artifacts = self.blocking(check).await?;
-        let spec = AppSpec { manifest: next.manifest.clone(), version: next.version, artifacts };
+        let deployment = next.clone();
+        let spec = self.blocking(move |files| files.spec(deployment)).await?;
         self.plane.deploy(spec).await.map_err(DeployFault::Gone)?.map_err(DeployFault::Refused)
     }
 

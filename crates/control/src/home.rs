@@ -6,6 +6,7 @@
 //!   admin.sock   the admin API, mode 0600
 //!   state.redb   what is deployed
 //!   artifacts/   executables by hash
+//!   snapshots/   memory of compartments after their start, by what it depends on
 //! ```
 
 use std::fmt;
@@ -144,6 +145,12 @@ impl Home {
     #[must_use]
     pub fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
+    }
+
+    /// The directory of snapshots.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
     }
 }
 

@@ -1,6 +1,6 @@
 //! `baton doctor`: what this machine offers, and which isolation settings follow.
 
-use baton_replica::{Capability, Machine, probe};
+use baton_replica::{Capability, Machine, probe, template};
 use serde_json::{Value, json};
 
 use crate::cli::JsonArgs;
@@ -47,8 +47,14 @@ pub(super) fn run(args: &JsonArgs) -> Result<(), Failure> {
 
 fn settings(machine: &Machine) -> [Setting; 3] {
     let process = machine.can_isolate_processes();
-    let needs = [&machine.memory_keys, &machine.syscall_dispatch, &machine.fsgsbase];
-    let missing: Vec<_> = needs.iter().filter(|c| !c.available).map(|c| c.name).collect();
+    let mut missing: Vec<&str> = machine.missing_for_cells().map(|c| c.name).collect();
+    let program = template::program();
+    if program.is_err() {
+        missing.push("the program baton-cell beside baton");
+    }
+    if !process {
+        missing.push("what process isolation needs");
+    }
     [
         Setting {
             name: "process",
@@ -62,12 +68,12 @@ fn settings(machine: &Machine) -> [Setting; 3] {
         },
         Setting {
             name: "compartment",
-            available: false,
-            why: if missing.is_empty() {
-                "the machine has what it needs, this version of Baton does not run it; use fallback = \"process\""
-                    .to_owned()
-            } else {
-                format!("it needs {}; use fallback = \"process\"", missing.join(", "))
+            available: missing.is_empty(),
+            why: match program {
+                Ok(program) if missing.is_empty() => {
+                    format!("memory keys and system-call dispatch work, cells run {}", program.display())
+                }
+                _ => format!("it needs {}; use fallback = \"process\"", missing.join(", ")),
             },
         },
         Setting {

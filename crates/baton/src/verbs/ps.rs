@@ -31,9 +31,10 @@ struct App {
 struct Function {
     function: String,
     runs_as: String,
-    queued: u32,
+    queued: u64,
     calls: u64,
     errors: u64,
+    faults: u64,
     replicas: Vec<Replica>,
 }
 
@@ -41,6 +42,7 @@ struct Function {
 struct Replica {
     holder: u16,
     pid: u32,
+    cell: Option<u32>,
     state: String,
     in_flight: u32,
     restarts: u32,
@@ -83,12 +85,14 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
         "FUNCTION",
         "RUNS AS",
         "REPLICA",
+        "CELL",
         "PID",
         "STATE",
         "IN FLIGHT",
         "QUEUED",
         "CALLS",
         "ERRORS",
+        "FAULTS",
         "RESTARTS",
         "UP",
     ];
@@ -100,15 +104,16 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
 fn rows(app: &str, function: &Function) -> Vec<Vec<String>> {
     let name = format!("{app}/{}", function.function);
     let figures = |first: bool| match first {
-        true => [function.queued.to_string(), function.calls.to_string(), function.errors.to_string()],
+        true => [function.queued, function.calls, function.errors, function.faults].map(|n| n.to_string()),
         false => Default::default(),
     };
     if function.replicas.is_empty() {
-        let [queued, calls, errors] = figures(true);
+        let [queued, calls, errors, faults] = figures(true);
         let none = String::new;
         let row = [
             name,
             function.runs_as.clone(),
+            none(),
             none(),
             none(),
             "idle".to_owned(),
@@ -116,21 +121,24 @@ fn rows(app: &str, function: &Function) -> Vec<Vec<String>> {
             queued,
             calls,
             errors,
+            faults,
         ];
         return vec![row.to_vec()];
     }
     let row = |(number, replica): (usize, &Replica)| {
-        let [queued, calls, errors] = figures(number == 0);
+        let [queued, calls, errors, faults] = figures(number == 0);
         vec![
             name.clone(),
             function.runs_as.clone(),
             format!("#{}", replica.holder),
+            replica.cell.map(|cell| cell.to_string()).unwrap_or_default(),
             replica.pid.to_string(),
             replica.state.clone(),
             replica.in_flight.to_string(),
             queued,
             calls,
             errors,
+            faults,
             replica.restarts.to_string(),
             format!("{} s", replica.up_s),
         ]

@@ -87,6 +87,9 @@ impl From<DeployFault> for Fault {
             DeployFault::Artifact { source, .. } => {
                 Self { body: Self::body(text, source.hint()), ..source.into() }
             }
+            DeployFault::Unfit { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, text, "what ran before runs on")
+            }
             DeployFault::Refused(DeployError::Routes { .. }) => Self::new(
                 StatusCode::CONFLICT,
                 text,

@@ -110,6 +110,8 @@ fn functions(registry: &mut Registry, apps: &[AppStatus]) {
     };
     counters(registry, "function_calls", "Calls answered", rows().map(|(labels, f)| (labels, f.calls)));
     counters(registry, "function_errors", "Calls that failed", rows().map(|(labels, f)| (labels, f.errors)));
+    let faults = rows().map(|(labels, f)| (labels, f.faults));
+    counters(registry, "function_faults", "Resets of compartments after a fault", faults);
     gauges(
         registry,
         "function_queued",

@@ -237,6 +237,21 @@ async fn artifacts_must_match_the_manifest() {
 }
 
 #[tokio::test]
+async fn what_no_compartment_may_run_is_refused_before_anything_starts() {
+    let fixture = Fixture::new();
+    fixture.upload(b"no executable");
+    let mut in_compartment = manifest("shop");
+    for function in in_compartment.functions.values_mut() {
+        function.isolation = Isolation::Compartment;
+    }
+    let result = fixture.deployer.deploy(in_compartment, hashes(b"no executable")).await;
+    let Err(DeployFault::Unfit { function, source }) = result else { panic!("{result:?}") };
+    assert_eq!(function.as_str(), "hello");
+    assert!(!source.remedy().is_empty());
+    assert!(fixture.running().is_empty());
+}
+
+#[tokio::test]
 async fn removing_forgets_app_and_artifacts() {
     let fixture = Fixture::new();
     fixture.deploy("shop", b"a").await.unwrap();
