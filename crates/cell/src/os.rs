@@ -42,10 +42,14 @@ mod memory;
 mod outcome;
 mod paths;
 mod refusal;
+mod saved;
 mod signals;
 mod space;
 mod tasks;
 mod threads;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::{Access, Config, ConfigError, File, Segment};
 pub use host::{Errno, Fault, Host, Prot, Stream};
@@ -56,8 +60,9 @@ use core::ops::Range;
 use call::{Answer, Call, Step};
 use clock::Timeout;
 use descriptors::Descriptors;
-use events::Watch;
+use events::{WATCHES_MAX, Watch};
 use files::Files;
+use saved::{In, Out};
 use signals::Signals;
 use space::{Backing, Region, Space, Span};
 use threads::{Retry, Threads};
@@ -108,6 +113,37 @@ impl Os {
         self.signals.clone_from(&snapshot.signals);
         self.threads.restore(&snapshot.threads);
         self.told_jit = snapshot.told_jit;
+    }
+
+    /// All of it as bytes, to be kept beside the pages of a snapshot. `now_ns` is the time of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn save(&self, now_ns: u64) -> Vec<u8> {
+        let mut out = Out::new();
+        self.space.save(&mut out);
+        self.descriptors.save(&mut out);
+        out.count(self.watches.len());
+        self.watches.iter().for_each(|watch| watch.save(&mut out));
+        self.signals.save(&mut out);
+        self.threads.save(&mut out, now_ns);
+        out.flag(self.told_jit);
+        out.0
+    }
+
+    /// What [`Os::save`] wrote, for a seat made after the same `config`; `None` if these bytes are not that.
+    #[must_use]
+    pub fn load(config: &Config, bytes: &[u8], now_ns: u64) -> Option<Os> {
+        let mut saved = In::new(bytes)?;
+        let space = Space::load(&mut saved, config)?;
+        let files = Files::new(&config.files).ok()?;
+        let descriptors = Descriptors::load(&mut saved, &files)?;
+        let mut watches = Vec::new();
+        for _ in 0..saved.count(WATCHES_MAX)? {
+            watches.push(Watch::load(&mut saved, &descriptors)?);
+        }
+        let signals = Signals::load(&mut saved)?;
+        let threads = Threads::load(&mut saved, now_ns)?;
+        let told_jit = saved.flag()?;
+        saved.is_empty().then_some(Os { space, files, descriptors, watches, signals, threads, told_jit })
     }
 
     /// Serves a system call of the current thread.

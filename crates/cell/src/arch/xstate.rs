@@ -1,0 +1,127 @@
+//! The extended state of the processor: how large it is, where PKRU lies in it, what a clean one looks like.
+
+// UNSAFETY: asks the processor about itself and reads signal frames.
+#![expect(unsafe_code, reason = "cpuid, xgetbv and reads of XSAVE areas")]
+
+use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+
+use super::{CORE, Place};
+
+const PKRU: u64 = 1 << 9;
+/// Tile configuration and data: a process has to ask for them, and cells do not.
+const AMX: u64 = 0b11 << 17;
+const AVX: u64 = 1 << 2;
+const AVX512: u64 = 0b111 << 5;
+/// `XSTATE_BV`: which components are there.
+const HEADER_AT: usize = 512;
+/// Bytes of the largest area that is kept, without tiles.
+const AREA_BYTES: usize = 4096;
+
+/// An `XSAVE` area in the standard format, without tiles.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub(crate) struct XsaveArea(pub(crate) [u8; AREA_BYTES]);
+
+impl XsaveArea {
+    /// Every component in its initial state.
+    pub(crate) const fn clean() -> XsaveArea {
+        let mut area = XsaveArea([0; AREA_BYTES]);
+        // x87 control word and MXCSR as a new process has them.
+        area.0[0] = 0x7f;
+        area.0[1] = 0x03;
+        area.0[24] = 0x80;
+        area.0[25] = 0x1f;
+        area
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Facts {
+    mask: u64,
+    pkru_at: usize,
+    bytes: usize,
+}
+
+static FACTS: Place<Facts> = Place::new(Facts { mask: 0, pkru_at: 0, bytes: 0 });
+
+/// Why this processor cannot host compartments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum XstateError {
+    /// No memory keys in the extended state.
+    NoKeys,
+    /// The extended state is larger than what is kept of it.
+    TooLarge { bytes: usize },
+}
+
+/// Reads what the processor has. Call once, before the first guest.
+pub(crate) fn init_xstate() -> Result<(), XstateError> {
+    // Leaf 1, ecx bit 27: the system has enabled XSAVE.
+    if __cpuid(1).ecx & (1 << 27) == 0 {
+        return Err(XstateError::NoKeys);
+    }
+    // SAFETY: the system has enabled XSAVE, and with it this register.
+    let enabled = unsafe { _xgetbv(0) };
+    if enabled & PKRU == 0 {
+        return Err(XstateError::NoKeys);
+    }
+    let mask = enabled & !PKRU & !AMX;
+    let end = |component: u32| {
+        let leaf = __cpuid_count(0xd, component);
+        leaf.ebx as usize + leaf.eax as usize
+    };
+    let bytes = (2..63).filter(|component| (mask | PKRU) & (1 << component) != 0).map(end).max().unwrap_or(576);
+    if bytes > AREA_BYTES {
+        return Err(XstateError::TooLarge { bytes });
+    }
+    let facts = Facts { mask, pkru_at: __cpuid_count(0xd, 9).ebx as usize, bytes };
+    let vectors = if enabled & AVX512 == AVX512 { 2 } else { u64::from(enabled & AVX != 0) };
+    // SAFETY: nothing else runs yet; see `Place`.
+    unsafe { *FACTS.get() = facts };
+    // SAFETY: as above.
+    unsafe { (*CORE.get()).vectors = vectors };
+    Ok(())
+}
+
+/// The components that guests have, PKRU left out.
+pub(crate) fn mask() -> u64 {
+    // SAFETY: written once, before the first guest.
+    unsafe { (*FACTS.get()).mask }
+}
+
+/// Where the state of a thread lies that `enter` begins with.
+static PARKED: Place<XsaveArea> = Place::new(XsaveArea::clean());
+
+/// Puts a thread's state where the next full return finds it.
+pub(crate) fn park(area: &XsaveArea) -> *const u8 {
+    // SAFETY: no full return is on its way: the runtime decides who runs next.
+    unsafe { PARKED.get().copy_from_nonoverlapping(area, 1) };
+    PARKED.get().cast()
+}
+
+/// PKRU as it was when a signal frame's area was written.
+///
+/// # Safety
+/// `area` is the area of a frame that the kernel wrote.
+pub(crate) unsafe fn pkru_of(area: *const u8) -> u32 {
+    // SAFETY: written once, before the first guest.
+    let facts = unsafe { *FACTS.get() };
+    // SAFETY: the header of an area in the standard format begins there.
+    let present = unsafe { area.add(HEADER_AT).cast::<u64>().read_unaligned() };
+    if present & PKRU == 0 {
+        // In its initial state it is 0.
+        return 0;
+    }
+    // SAFETY: the frame holds every component up to this one.
+    unsafe { area.add(facts.pkru_at).cast::<u32>().read_unaligned() }
+}
+
+/// A private copy of a signal frame's area.
+///
+/// # Safety
+/// As for [`pkru_of`].
+pub(crate) unsafe fn keep(area: *const u8, into: &mut XsaveArea) {
+    // SAFETY: written once, before the first guest.
+    let bytes = unsafe { (*FACTS.get()).bytes };
+    // SAFETY: the frame is at least that large; `init_xstate` checked that it fits.
+    unsafe { core::ptr::copy_nonoverlapping(area, into.0.as_mut_ptr(), bytes) };
+}

@@ -1,0 +1,478 @@
+//! The book: who of this cell holds which capability. Private to the runtime, and what it decides by.
+//!
+//! Guests hold integers. Three kinds of them, told apart by their top bits:
+//!
+//! | handle | names |
+//! |---|---|
+//! | `slot` | the root of a pool buffer that belongs to a seat |
+//! | `DERIVED \| index` | a part of a buffer that was lent to, or shared with, a seat |
+//! | `MAIL \| index` | a chunk of the seat's own mail, where small payloads are copied to (`trust = "buffer"`) |
+//!
+//! The app's shared capability table says the same to others, but later: a change inside the cell is published when
+//! someone outside can see a difference (the capability leaves the cell, a call takes long). The node reclaims by holder, and
+//! all holders of a cell die with it, so that a late entry loses nothing.
+
+use baton_abi::Rights;
+use baton_abi::gate::Pair;
+use baton_pool::capability::{Handle, Hold, Range, State};
+use baton_pool::ledger::Place;
+
+/// A seat's number.
+pub(crate) type SeatId = u8;
+
+const DERIVED: u32 = 0x4000_0000;
+const MAIL: u32 = 0x8000_0000;
+/// Capabilities that may be lent and shared inside a cell at a time.
+const DERIVED_MAX: usize = 8192;
+/// How deep a derivation of derivations may go.
+const DEPTH_MAX: u8 = 16;
+/// Changes that are kept for publication; beyond it everything is looked at.
+const UNPUBLISHED_MAX: usize = 1024;
+
+/// Who owns a pool buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Not of this cell.
+    Nobody,
+    /// Empty, to be given out.
+    Stash,
+    /// A seat.
+    Seat(SeatId),
+}
+
+/// A pool buffer of this cell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Root {
+    pub(crate) generation: u32,
+    pub(crate) owner: Owner,
+    /// Who owned it last: its bytes are no secret to that seat.
+    pub(crate) last: Owner,
+    pub(crate) rights: Rights,
+    /// What the shared table says.
+    pub(crate) published: Hold,
+    pub(crate) is_published: bool,
+    /// Capabilities derived from it that live.
+    pub(crate) derived: u16,
+    pub(crate) place: Place,
+    /// What its owner may use of it.
+    pub(crate) range: Range,
+    /// First byte behind everything that was written since it was zeros.
+    pub(crate) written: u64,
+}
+
+const NO_ROOT: Root = Root {
+    generation: 0,
+    owner: Owner::Nobody,
+    last: Owner::Nobody,
+    rights: Rights::NONE,
+    published: Hold { state: State::Free, holder: 0 },
+    is_published: true,
+    derived: 0,
+    place: Place { offset: 0, capacity: 0 },
+    range: Range { offset: 0, len: 0 },
+    written: 0,
+};
+
+/// How a derived capability came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Ends with its call.
+    Lent,
+    /// Stays until it is given up or revoked.
+    Shared,
+}
+
+/// A capability that is derived from another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Derived {
+    pub(crate) generation: u32,
+    pub(crate) live: bool,
+    pub(crate) kind: Kind,
+    pub(crate) holder: SeatId,
+    pub(crate) rights: Rights,
+    depth: u8,
+    /// The handle that it was derived from; for one that came from outside, none.
+    parent: Option<Pair>,
+    /// Its entry in the shared table, if it came from outside.
+    pub(crate) foreign: Option<Handle>,
+    /// The buffer.
+    pub(crate) place: Place,
+    pub(crate) root: Handle,
+    pub(crate) range: Range,
+}
+
+/// What a seat may do with a handle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    pub(crate) place: Place,
+    pub(crate) range: Range,
+    pub(crate) rights: Rights,
+    pub(crate) what: What,
+}
+
+/// What a handle names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Root(u32),
+    Derived(u32),
+    /// The seat's own mail knows more.
+    Mail(u32),
+}
+
+/// A handle that means nothing to its seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The seat does not hold it.
+    NotHeld,
+    /// The range does not lie inside the capability's.
+    OutOfBounds,
+    /// The right is not there.
+    Denied,
+    /// More than may be derived at a time, or deeper.
+    TooMany,
+}
+
+/// All capabilities of a cell.
+#[derive(Debug)]
+pub(crate) struct Book {
+    roots: Vec<Root>,
+    derived: Vec<Derived>,
+    free: Vec<u32>,
+    unpublished: Vec<u32>,
+}
+
+/// What kind of capability an index names.
+pub(crate) const fn what(handle: u32) -> What {
+    if handle & MAIL != 0 {
+        What::Mail(handle & !MAIL)
+    } else if handle & DERIVED != 0 {
+        What::Derived(handle & !DERIVED)
+    } else {
+        What::Root(handle)
+    }
+}
+
+/// The handle of a chunk of mail.
+pub(crate) const fn mail_handle(index: u32) -> u32 {
+    MAIL | index
+}
+
+impl Book {
+    pub(crate) fn new(slots: u32) -> Book {
+        Book { roots: vec![NO_ROOT; slots as usize], derived: Vec::new(), free: Vec::new(), unpublished: Vec::new() }
+    }
+
+    pub(crate) fn root(&self, slot: u32) -> Option<&Root> {
+        self.roots.get(slot as usize).filter(|root| root.owner != Owner::Nobody)
+    }
+
+    pub(crate) fn root_mut(&mut self, slot: u32) -> Option<&mut Root> {
+        self.roots.get_mut(slot as usize).filter(|root| root.owner != Owner::Nobody)
+    }
+
+    /// A buffer came into the cell.
+    pub(crate) fn admit(&mut self, handle: Handle, place: Place, owner: Owner, published: Hold) {
+        if let Some(root) = self.roots.get_mut(handle.index as usize) {
+            *root = Root {
+                generation: handle.generation,
+                owner,
+                last: owner,
+                rights: Rights::ALL,
+                published,
+                is_published: true,
+                derived: 0,
+                place,
+                range: Range { offset: 0, len: place.capacity },
+                written: 0,
+            };
+        }
+    }
+
+    /// A buffer left the cell.
+    pub(crate) fn dismiss(&mut self, slot: u32) {
+        if let Some(root) = self.roots.get_mut(slot as usize) {
+            root.owner = Owner::Nobody;
+        }
+    }
+
+    /// Gives a buffer to `owner`, whole and with all rights.
+    #[inline]
+    pub(crate) fn give(&mut self, slot: u32, owner: Owner) {
+        let Some(root) = self.roots.get_mut(slot as usize) else { return };
+        root.last = root.owner;
+        root.owner = owner;
+        if root.is_published {
+            root.is_published = false;
+            if self.unpublished.len() < UNPUBLISHED_MAX {
+                self.unpublished.push(slot);
+            }
+        }
+    }
+
+    /// What `seat` may do with `pair`. Mail is looked up by the caller.
+    #[inline]
+    pub(crate) fn view(&self, seat: SeatId, pair: Pair) -> Result<View, Refusal> {
+        match what(pair.handle) {
+            What::Root(slot) => {
+                let root = self.roots.get(slot as usize).ok_or(Refusal::NotHeld)?;
+                if root.owner != Owner::Seat(seat) || root.generation != pair.generation {
+                    return Err(Refusal::NotHeld);
+                }
+                Ok(View { place: root.place, range: root.range, rights: root.rights, what: What::Root(slot) })
+            }
+            What::Derived(index) => {
+                let derived = self.derived.get(index as usize).ok_or(Refusal::NotHeld)?;
+                let is_held = derived.live && derived.holder == seat && derived.generation == pair.generation;
+                if !is_held {
+                    return Err(Refusal::NotHeld);
+                }
+                let (place, range, rights) = (derived.place, derived.range, derived.rights);
+                Ok(View { place, range, rights, what: What::Derived(index) })
+            }
+            What::Mail(_) => Err(Refusal::NotHeld),
+        }
+    }
+
+    /// As [`Book::view`], for a range and with a right.
+    #[inline]
+    pub(crate) fn check(&self, seat: SeatId, pair: Pair, need: Rights, range: Range) -> Result<View, Refusal> {
+        let view = self.view(seat, pair)?;
+        if !view.rights.allows(need) {
+            return Err(Refusal::Denied);
+        }
+        if !view.range.contains(range) {
+            return Err(Refusal::OutOfBounds);
+        }
+        Ok(view)
+    }
+
+    /// Derives a capability for `holder` from one that `by` holds.
+    pub(crate) fn derive(
+        &mut self,
+        by: SeatId,
+        parent: Pair,
+        range: Range,
+        rights: Rights,
+        (kind, holder): (Kind, SeatId),
+    ) -> Result<Pair, Refusal> {
+        let view = self.check(by, parent, Rights::PASS, range)?;
+        let (root, depth) = match view.what {
+            What::Root(slot) => (Handle { index: slot, generation: parent.generation }, 1),
+            What::Derived(index) => {
+                let above = self.derived.get(index as usize).ok_or(Refusal::NotHeld)?;
+                (above.root, above.depth + 1)
+            }
+            What::Mail(_) => return Err(Refusal::NotHeld),
+        };
+        if depth > DEPTH_MAX {
+            return Err(Refusal::TooMany);
+        }
+        let pair = self.add(Derived {
+            generation: 0,
+            live: true,
+            kind,
+            holder,
+            rights: view.rights.intersect(rights),
+            depth,
+            parent: Some(parent),
+            foreign: None,
+            place: view.place,
+            root,
+            range,
+        })?;
+        self.count(root, 1);
+        Ok(pair)
+    }
+
+    /// A capability came into the cell that is derived from a buffer outside of it.
+    pub(crate) fn admit_derived(
+        &mut self,
+        foreign: Handle,
+        root: Handle,
+        view: View,
+        (kind, holder): (Kind, SeatId),
+    ) -> Result<Pair, Refusal> {
+        self.add(Derived {
+            generation: 0,
+            live: true,
+            kind,
+            holder,
+            rights: view.rights,
+            depth: 1,
+            parent: None,
+            foreign: Some(foreign),
+            place: view.place,
+            root,
+            range: view.range,
+        })
+    }
+
+    fn add(&mut self, new: Derived) -> Result<Pair, Refusal> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.derived.len() < DERIVED_MAX => {
+                self.derived.push(Derived { live: false, ..new });
+                u32::try_from(self.derived.len() - 1).map_err(|_| Refusal::TooMany)?
+            }
+            None => return Err(Refusal::TooMany),
+        };
+        let place = self.derived.get_mut(index as usize).ok_or(Refusal::TooMany)?;
+        let generation = place.generation.checked_add(1).unwrap_or(1);
+        *place = Derived { generation, ..new };
+        Ok(Pair { handle: DERIVED | index, generation })
+    }
+
+    fn count(&mut self, root: Handle, by: i16) {
+        if let Some(root) = self.roots.get_mut(root.index as usize).filter(|held| held.generation == root.generation) {
+            root.derived = root.derived.saturating_add_signed(by);
+        }
+    }
+
+    pub(crate) fn derived(&self, index: u32) -> Option<&Derived> {
+        self.derived.get(index as usize).filter(|derived| derived.live)
+    }
+
+    /// Ends a derived capability, and what was derived from it. Gives all that ended, the deepest last.
+    pub(crate) fn end(&mut self, pair: Pair) -> Vec<Derived> {
+        let mut ended = Vec::new();
+        let What::Derived(index) = what(pair.handle) else { return ended };
+        let Some(found) = self.derived.get_mut(index as usize) else { return ended };
+        if !found.live || found.generation != pair.generation {
+            return ended;
+        }
+        found.live = false;
+        let found = *found;
+        self.free.push(index);
+        self.count(found.root, -1);
+        ended.push(found);
+        ended.extend(self.end_derived(pair));
+        ended
+    }
+
+    /// Ends what was derived from `parent`, which itself stays.
+    pub(crate) fn end_derived(&mut self, parent: Pair) -> Vec<Derived> {
+        let children: Vec<Pair> = (0u32..)
+            .zip(&self.derived)
+            .filter(|(_, derived)| derived.live && derived.parent == Some(parent))
+            .map(|(index, derived)| Pair { handle: DERIVED | index, generation: derived.generation })
+            .collect();
+        children.into_iter().flat_map(|child| self.end(child)).collect()
+    }
+
+    /// Narrows what a seat's capability covers, for good.
+    pub(crate) fn narrow(&mut self, seat: SeatId, pair: Pair, range: Range) -> Result<(), Refusal> {
+        match self.check(seat, pair, Rights::NONE, range)?.what {
+            What::Root(slot) => self.root_mut(slot).map(|root| root.range = range),
+            What::Derived(index) => self.derived.get_mut(index as usize).map(|derived| derived.range = range),
+            What::Mail(_) => None,
+        }
+        .ok_or(Refusal::NotHeld)
+    }
+
+    /// Takes rights away, for good.
+    pub(crate) fn restrict(&mut self, seat: SeatId, pair: Pair, rights: Rights) -> Result<Rights, Refusal> {
+        match self.view(seat, pair)?.what {
+            What::Root(slot) => self.root_mut(slot).map(|root| {
+                root.rights = root.rights.intersect(rights);
+                root.rights
+            }),
+            What::Derived(index) => self.derived.get_mut(index as usize).map(|derived| {
+                derived.rights = derived.rights.intersect(rights);
+                derived.rights
+            }),
+            What::Mail(_) => None,
+        }
+        .ok_or(Refusal::NotHeld)
+    }
+
+    /// Everything that `seat` holds.
+    pub(crate) fn held_by(&self, seat: SeatId) -> Vec<Pair> {
+        let roots = (0u32..).zip(&self.roots).filter(|(_, root)| root.owner == Owner::Seat(seat));
+        let roots = roots.map(|(handle, root)| Pair { handle, generation: root.generation });
+        let derived = (0u32..).zip(&self.derived).filter(|(_, derived)| derived.live && derived.holder == seat);
+        let derived =
+            derived.map(|(index, derived)| Pair { handle: DERIVED | index, generation: derived.generation });
+        derived.chain(roots).collect()
+    }
+
+    /// Roots whose entry in the shared table is out of date; forgets them.
+    pub(crate) fn take_unpublished(&mut self) -> Vec<u32> {
+        if self.unpublished.len() < UNPUBLISHED_MAX {
+            return core::mem::take(&mut self.unpublished);
+        }
+        self.unpublished.clear();
+        let stale = |(_, root): &(u32, &Root)| root.owner != Owner::Nobody && !root.is_published;
+        (0u32..).zip(&self.roots).filter(stale).map(|(slot, _)| slot).collect()
+    }
+
+    /// Derived capabilities that live inside the cell.
+    pub(crate) fn live_derived(&self) -> impl Iterator<Item = (u32, &Derived)> {
+        (0u32..).zip(&self.derived).filter(|(_, derived)| derived.live && derived.foreign.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: Range = Range { offset: 0, len: 4096 };
+
+    fn book() -> (Book, Pair) {
+        let mut book = Book::new(16);
+        let handle = Handle { index: 3, generation: 7 };
+        book.admit(handle, Place { offset: 8192, capacity: 4096 }, Owner::Seat(1), Hold::held(5));
+        (book, Pair { handle: 3, generation: 7 })
+    }
+
+    #[test]
+    fn a_handle_means_something_to_its_holder_alone() {
+        let (mut book, pair) = book();
+        assert!(book.check(1, pair, Rights::WRITE, WHOLE).is_ok());
+        assert_eq!(book.view(2, pair).err(), Some(Refusal::NotHeld));
+        assert_eq!(book.view(1, Pair { generation: 6, ..pair }).err(), Some(Refusal::NotHeld));
+        assert_eq!(book.view(1, Pair { handle: 99, ..pair }).err(), Some(Refusal::NotHeld));
+        book.give(3, Owner::Seat(2));
+        assert_eq!(book.view(1, pair).err(), Some(Refusal::NotHeld), "a move ends the sender's access");
+        assert!(book.view(2, pair).is_ok());
+        assert_eq!(book.take_unpublished(), [3]);
+    }
+
+    #[test]
+    fn derivations_only_narrow_and_end_as_a_subtree() {
+        let (mut book, pair) = book();
+        let part = Range { offset: 100, len: 50 };
+        let lent = book.derive(1, pair, part, Rights::FROZEN, (Kind::Lent, 2)).unwrap();
+        let over = Range { offset: 90, len: 50 };
+        assert_eq!(book.check(2, lent, Rights::READ, over).err(), Some(Refusal::OutOfBounds));
+        assert_eq!(book.check(2, lent, Rights::WRITE, part).err(), Some(Refusal::Denied));
+        let deeper = book.derive(2, lent, part, Rights::ALL, (Kind::Shared, 3)).unwrap();
+        assert_eq!(book.check(3, deeper, Rights::WRITE, part).err(), Some(Refusal::Denied));
+        assert_eq!(book.root(3).unwrap().derived, 2);
+        assert_eq!(book.end(lent).len(), 2);
+        assert_eq!(book.root(3).unwrap().derived, 0);
+        assert_eq!(book.view(3, deeper).err(), Some(Refusal::NotHeld));
+        let again = book.derive(1, pair, part, Rights::ALL, (Kind::Lent, 2)).unwrap();
+        assert_ne!(again, deeper, "a recycled entry has another generation");
+        assert_ne!(again, lent);
+    }
+
+    #[test]
+    fn what_was_given_up_for_good_stays_so() {
+        let (mut book, pair) = book();
+        book.narrow(1, pair, Range { offset: 10, len: 10 }).unwrap();
+        assert_eq!(book.narrow(1, pair, WHOLE), Err(Refusal::OutOfBounds));
+        assert_eq!(book.restrict(1, pair, Rights::FROZEN), Ok(Rights::FROZEN));
+        assert_eq!(book.restrict(1, pair, Rights::ALL), Ok(Rights::FROZEN));
+        assert_eq!(book.held_by(1), [pair]);
+    }
+
+    #[test]
+    fn derivations_have_a_greatest_depth() {
+        let (mut book, pair) = book();
+        let mut at = pair;
+        for _ in 0..DEPTH_MAX {
+            at = book.derive(1, at, WHOLE, Rights::ALL, (Kind::Shared, 1)).unwrap();
+        }
+        assert_eq!(book.derive(1, at, WHOLE, Rights::ALL, (Kind::Shared, 1)), Err(Refusal::TooMany));
+    }
+}

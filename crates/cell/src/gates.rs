@@ -1,0 +1,618 @@
+//! What gates do. Guests come here with three numbers; nothing is believed of them.
+
+use baton_abi::gate::{self, Grant, PENDING, Pair, Parcel};
+use baton_abi::{Descriptor, Kind as Message, Rights};
+use baton_pool::capability::Range;
+
+use crate::arch::Verdict;
+use crate::effects::Effects;
+use crate::guest::{LEFT_AGAIN, LEFT_IDLE};
+use crate::hand::HandError;
+use crate::links::{set_tag, tag_of};
+use crate::os::Outcome;
+use crate::runtime::{Runtime, runtime};
+use crate::seat::{Call, Event, Origin, Request, Seat, State, Target};
+use crate::sys;
+use crate::threads::Saved;
+
+/// Calls of calls of calls that one invocation may come to.
+const DEPTH_MAX: u16 = 64;
+/// Buffers that one allocation may ask for.
+const GRANTS_MAX: u64 = 64;
+/// Handles that one gate may give back.
+const PAIRS_MAX: u64 = 256;
+/// Bytes of one line of the log.
+const LOG_MAX: u64 = 8 * 1024;
+/// Random bytes at a time.
+const RANDOM_MAX: u64 = 64 * 1024;
+
+const EFAULT: i64 = -(libc::EFAULT as i64);
+const EINVAL: i64 = -(libc::EINVAL as i64);
+const EACCES: i64 = -(libc::EACCES as i64);
+const EAGAIN: i64 = -(libc::EAGAIN as i64);
+const ENOSYS: i64 = -(libc::ENOSYS as i64);
+const ESTALE: i64 = -(libc::ESTALE as i64);
+const ETIMEDOUT: i64 = -(libc::ETIMEDOUT as i64);
+const EHOSTUNREACH: i64 = -(libc::EHOSTUNREACH as i64);
+const ELOOP: i64 = -(libc::ELOOP as i64);
+
+/// Every gate comes here, on the runtime's stack, with the runtime's rights.
+pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> Verdict {
+    let runtime = runtime();
+    let Some(seat) = runtime.current() else { std::process::abort() };
+    let is_loading = seat.state.get() == State::Loading || runtime.bell.borrow().is_none();
+    let value = match usize::try_from(number).unwrap_or(usize::MAX) {
+        gate::RECV => return runtime.gate_recv(seat, a, b),
+        gate::CLOCK => runtime.gate_clock(seat, a, b),
+        gate::LOG => runtime.gate_log(seat, a, b, c),
+        gate::RANDOM => runtime.gate_random(seat, a, b),
+        // Before the first receive there is nobody to call and no memory to give: a snapshot holds none of either.
+        _ if is_loading => EACCES,
+        gate::REPLY => runtime.gate_reply(seat, a),
+        gate::CALL => runtime.gate_call(seat, a, b),
+        gate::ALLOC => runtime.gate_alloc(seat, a, b, c),
+        gate::FREE => runtime.gate_free(seat, a, b),
+        gate::FREEZE => runtime.gate_freeze(seat, a),
+        gate::REVOKE => runtime.gate_revoke(seat, a),
+        gate::NARROW => runtime.gate_narrow(seat, a, b, c),
+        gate::CANCEL => runtime.gate_cancel(seat, a),
+        gate::WAIT => runtime.gate_wait(seat, a, b),
+        _ => ENOSYS,
+    };
+    Verdict { value, leave: 0 }
+}
+
+const fn stay(value: i64) -> Verdict {
+    Verdict { value, leave: 0 }
+}
+
+const fn leave(code: i64) -> Verdict {
+    Verdict { value: code, leave: 1 }
+}
+
+impl Runtime {
+    fn read_words(&self, seat: &Seat, at: u64) -> Option<[u64; 8]> {
+        let mut bytes = [0u8; 64];
+        if !seat.space.borrow().read(at, &mut bytes) {
+            return None;
+        }
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut out = [0; 8];
+        for (word, bytes) in out.iter_mut().zip(words) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Some(out)
+    }
+
+    fn read_pair(&self, seat: &Seat, at: u64) -> Option<Pair> {
+        let mut bytes = [0u8; 8];
+        if !seat.space.borrow().read(at, &mut bytes) {
+            return None;
+        }
+        let [h0, h1, h2, h3, g0, g1, g2, g3] = bytes;
+        Some(Pair {
+            handle: u32::from_le_bytes([h0, h1, h2, h3]),
+            generation: u32::from_le_bytes([g0, g1, g2, g3]),
+        })
+    }
+
+    // ---- receive and reply -------------------------------------------------------------------------------------------
+
+    fn gate_recv(&self, seat: &Seat, reply_at: u64, out_at: u64) -> Verdict {
+        if seat.state.get() == State::Loading {
+            seat.recv_at.set(out_at);
+            seat.state.set(State::Waiting);
+            return self.park(seat);
+        }
+        if self.bell.borrow().is_none() {
+            return stay(EACCES);
+        }
+        if reply_at != 0 {
+            let replied = self.gate_reply(seat, reply_at);
+            if replied < 0 {
+                return stay(replied);
+            }
+        }
+        if !seat.space.borrow().contains(out_at, size_of::<Parcel>() as u64) {
+            return stay(EFAULT);
+        }
+        seat.recv_at.set(out_at);
+        let resets = seat.facts.reset && seat.active.get() == 0;
+        // Whoever waits for the answer that was just given goes first.
+        if !self.is_answered.get() && !resets {
+            if let Some(parcel) = self.next_event(seat) {
+                if self.write_parcel(seat, out_at, &parcel) {
+                    return stay(1);
+                }
+                self.drop_parcel(seat, &parcel);
+                return stay(EFAULT);
+            }
+        }
+        if !seat.inbox.borrow().is_empty() {
+            self.mark_ready(seat);
+        }
+        seat.state.set(State::Waiting);
+        self.park(seat)
+    }
+
+    /// The current thread waits in the receive gate: others of its guest run first, if there are any.
+    fn park(&self, seat: &Seat) -> Verdict {
+        let mut os = seat.os.borrow_mut();
+        let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return leave(LEFT_IDLE) };
+        let Some(thread) = os.current() else { return leave(LEFT_IDLE) };
+        seat.threads.borrow_mut().receiver = Some(thread);
+        seat.threads.borrow_mut().save(thread, Saved::Gate(seat.registers()));
+        match os.park(&mut Effects::new(self, seat)) {
+            Outcome::Switch(resume) => {
+                self.resume(seat, resume);
+                leave(LEFT_AGAIN)
+            }
+            Outcome::Idle { until_ns } => {
+                seat.sleeps_until.set(until_ns);
+                leave(LEFT_IDLE)
+            }
+            _ => leave(LEFT_IDLE),
+        }
+    }
+
+    fn gate_reply(&self, seat: &Seat, at: u64) -> i64 {
+        let Some(words) = self.read_words(seat, at) else { return EFAULT };
+        let d = Descriptor::from_words(words);
+        let found = seat.requests.borrow().get(d.tag).map(|request| (request.origin, request.invocation));
+        let Some((origin, invocation)) = found else { return ESTALE };
+        let d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
+        self.copied.set((0, 0));
+        self.handed.set(0);
+        let refused = match origin {
+            Origin::Seat { seat: caller, call } => self.reply_inside(seat, caller, call, &d),
+            outside => self.answer_outside(seat, outside, &d),
+        };
+        if let Err(error) = refused {
+            return error.errno();
+        }
+        let request = seat.requests.borrow_mut().remove(d.tag);
+        seat.active.set(seat.active.get().saturating_sub(1));
+        if let Some(request) = request.filter(|request| request.hop.is_some()) {
+            self.report_hop(seat, &request, d.code);
+        }
+        0
+    }
+
+    fn reply_inside(&self, seat: &Seat, caller: u8, call: u32, d: &Descriptor) -> Result<(), HandError> {
+        let Some(caller) = self.seat(caller) else { return Ok(()) };
+        if caller.calls.borrow().get(call).is_none() {
+            // Nobody waits any more: what the answer carries stays the callee's until it drops it.
+            return Err(HandError::Refused(crate::book::Refusal::NotHeld));
+        }
+        // A payload in an answer is the caller's for good: what is only lent cannot be it.
+        let (mut parcel, _) = self.hand(seat, caller, d, Rights::NONE)?;
+        set_tag(&mut parcel, call);
+        self.complete(caller, call, parcel);
+        Ok(())
+    }
+
+    /// The answer to a call is there.
+    pub(crate) fn complete(&self, caller: &Seat, tag: u32, mut parcel: Parcel) {
+        set_tag(&mut parcel, tag);
+        let mut calls = caller.calls.borrow_mut();
+        let Some(call) = calls.get_mut(tag) else {
+            drop(calls);
+            self.drop_parcel(caller, &parcel);
+            return;
+        };
+        let lent = call.lent.take();
+        if call.is_sync {
+            call.answer = Some(parcel);
+            self.is_answered.set(true);
+            drop(calls);
+        } else {
+            calls.remove(tag);
+            drop(calls);
+            caller.inbox.borrow_mut().push_back(Event::Reply(parcel));
+            self.mark_ready(caller);
+        }
+        if let Some(lent) = lent {
+            self.take_back(caller, lent);
+        }
+    }
+
+    // ---- calls -------------------------------------------------------------------------------------------------------
+
+    fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
+        let Some(words) = self.read_words(seat, at) else { return EFAULT };
+        let d = Descriptor::from_words(words);
+        let lend = self.lend_rights(seat, at);
+        let callee = usize::try_from(index).ok().and_then(|index| seat.facts.callees.get(index));
+        let Some(callee) = callee else { return EACCES };
+        let (invocation, inherited, depth, record) = {
+            let requests = seat.requests.borrow();
+            requests.get(d.tag).map_or((0, 0, 0, false), |request| {
+                (request.invocation, request.deadline_ns, request.depth, request.hop.is_some())
+            })
+        };
+        if depth >= DEPTH_MAX {
+            return ELOOP;
+        }
+        let deadline_ns = deadline(callee.timeout_ns, d.deadline_ns, inherited);
+        let flags = if record { d.flags.with(baton_abi::Flags::RECORD) } else { d.flags };
+        let on_behalf_of = d.tag;
+        let d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
+        match callee.seat {
+            Some(id) => match self.seat(id) {
+                Some(to) => self.call_inside(seat, to, (&d, lend), (depth, on_behalf_of), at),
+                None => EHOSTUNREACH,
+            },
+            None => match self.choose_road(seat, &callee.name) {
+                Ok(Some(road)) => self.call_away(seat, road, (&d, lend), at),
+                Ok(None) => EAGAIN,
+                Err(()) => EHOSTUNREACH,
+            },
+        }
+    }
+
+    /// What a lent payload may be used for: the guest says so in the parcel.
+    fn lend_rights(&self, seat: &Seat, at: u64) -> Rights {
+        let mut raw = [0u8; 4];
+        let place = at.wrapping_add(core::mem::offset_of!(Parcel, rights) as u64);
+        match seat.space.borrow().read(place, &mut raw) {
+            true if raw[0] != 0 => Rights(raw[0] & Rights::ALL.0),
+            _ => Rights::FROZEN,
+        }
+    }
+
+    fn call_inside(
+        &self,
+        seat: &Seat,
+        to: &Seat,
+        (d, lend): (&Descriptor, Rights),
+        (depth, on_behalf_of): (u16, u32),
+        at: u64,
+    ) -> i64 {
+        self.copied.set((0, 0));
+        self.handed.set(0);
+        let (mut parcel, lent) = match self.hand(seat, to, d, lend) {
+            Ok(handed) => handed,
+            Err(error) => return error.errno(),
+        };
+        let call = Call {
+            lent,
+            deadline_ns: d.deadline_ns,
+            to: Target::Seat(to.id),
+            answer: None,
+            is_sync: true,
+            request: 0,
+            on_behalf_of,
+        };
+        let added = seat.calls.borrow_mut().add(call);
+        let Some(call) = added else {
+            self.undo(seat, to, &parcel, lent);
+            return EAGAIN;
+        };
+        let request = Request {
+            origin: Origin::Seat { seat: seat.id, call },
+            invocation: d.invocation,
+            deadline_ns: d.deadline_ns,
+            depth: depth + 1,
+            operation: d.code,
+            hop: self.begin_hop(seat, d),
+        };
+        let added = to.requests.borrow_mut().add(request);
+        let Some(tag) = added else {
+            seat.calls.borrow_mut().remove(call);
+            self.undo(seat, to, &parcel, lent);
+            return EAGAIN;
+        };
+        if let Some(call) = seat.calls.borrow_mut().get_mut(call) {
+            call.request = tag;
+        }
+        set_tag(&mut parcel, tag);
+        self.run_callee(to, parcel);
+        self.finish_call(seat, call, at)
+    }
+
+    /// Lets the callee work on a call at once if it waits for work, else later.
+    fn run_callee(&self, to: &Seat, parcel: Parcel) {
+        self.note_turn();
+        if to.state.get() == State::Cold {
+            self.warm(to);
+        }
+        let is_free = to.state.get() == State::Waiting && to.has_room() && to.inbox.borrow().is_empty();
+        if !is_free {
+            to.inbox.borrow_mut().push_back(Event::Request(parcel));
+            self.mark_ready(to);
+            if to.state.get() == State::Waiting {
+                let outer = self.is_answered.replace(false);
+                self.feed(to);
+                self.is_answered.set(outer);
+            }
+            return;
+        }
+        to.active.set(to.active.get() + 1);
+        self.note_start(to, &parcel);
+        let outer = self.is_answered.replace(false);
+        self.deliver(to, parcel);
+        self.settle(to);
+        self.is_answered.set(outer);
+    }
+
+    /// The call gate's result: the answer, if it is there.
+    fn finish_call(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
+        let mut calls = seat.calls.borrow_mut();
+        let Some(call) = calls.get_mut(tag) else { return ESTALE };
+        let Some(parcel) = call.answer.take() else {
+            call.is_sync = false;
+            drop(calls);
+            return self.write_pending(seat, tag, at);
+        };
+        calls.remove(tag);
+        drop(calls);
+        if self.write_parcel(seat, at, &parcel) {
+            return 0;
+        }
+        self.drop_parcel(seat, &parcel);
+        EFAULT
+    }
+
+    fn write_pending(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
+        let words = Descriptor { tag, ..Descriptor::new(Message::Request) }.to_words();
+        if self.write_parcel(seat, at, &Parcel { words, ..Parcel::EMPTY }) { PENDING } else { EFAULT }
+    }
+
+    /// A call that is not made after all.
+    fn undo(&self, seat: &Seat, to: &Seat, parcel: &Parcel, lent: Option<crate::seat::Lent>) {
+        match lent {
+            Some(lent) => self.take_back(seat, lent),
+            None => self.drop_parcel(to, parcel),
+        }
+    }
+
+    fn call_away(&self, seat: &Seat, road: usize, (d, lend): (&Descriptor, Rights), at: u64) -> i64 {
+        let call = Call {
+            lent: None,
+            deadline_ns: d.deadline_ns,
+            to: Target::Outside(road),
+            answer: None,
+            is_sync: false,
+            request: 0,
+            on_behalf_of: 0,
+        };
+        let added = seat.calls.borrow_mut().add(call);
+        let Some(tag) = added else { return EAGAIN };
+        match self.call_outside(seat, road, &Descriptor { tag, ..*d }, lend) {
+            Ok(lent) => {
+                if let Some(call) = seat.calls.borrow_mut().get_mut(tag) {
+                    call.lent = lent;
+                }
+                self.write_pending(seat, tag, at)
+            }
+            Err(error) => {
+                seat.calls.borrow_mut().remove(tag);
+                error.errno()
+            }
+        }
+    }
+
+    fn gate_cancel(&self, seat: &Seat, tag: u64) -> i64 {
+        match u32::try_from(tag) {
+            Ok(tag) if self.abandon(seat, tag) => 0,
+            _ => ESTALE,
+        }
+    }
+
+    /// Nobody waits for a call any more: what was lent ends, the callee is told, its answer meets nobody.
+    pub(crate) fn abandon(&self, seat: &Seat, tag: u32) -> bool {
+        let removed = seat.calls.borrow_mut().remove(tag);
+        let Some(call) = removed else {
+            return self.drop_late(seat, tag);
+        };
+        if let Some(lent) = call.lent {
+            self.take_back(seat, lent);
+        }
+        if let Some(parcel) = call.answer {
+            self.drop_parcel(seat, &parcel);
+        }
+        match call.to {
+            Target::Seat(id) => {
+                if let Some(to) = self.seat(id) {
+                    to.inbox.borrow_mut().push_back(Event::Cancel(call.request));
+                    self.mark_ready(to);
+                }
+            }
+            Target::Outside(road) => {
+                if let Some(road) = seat.outgoing.borrow_mut().get_mut(road).filter(|road| !road.dead) {
+                    road.push(&Descriptor { tag, ..Descriptor::new(Message::Cancel) });
+                }
+            }
+        }
+        true
+    }
+
+    /// The answer of a call that was given up while it waited in the inbox.
+    fn drop_late(&self, seat: &Seat, tag: u32) -> bool {
+        let at = {
+            let inbox = seat.inbox.borrow();
+            inbox.iter().position(|event| matches!(event, Event::Reply(parcel) if tag_of(parcel) == tag))
+        };
+        let event = at.and_then(|at| seat.inbox.borrow_mut().remove(at));
+        match event {
+            Some(Event::Reply(parcel)) => {
+                self.drop_parcel(seat, &parcel);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// For guests without an event loop: runs others until the answer is there.
+    fn gate_wait(&self, seat: &Seat, tag: u64, at: u64) -> i64 {
+        let Ok(tag) = u32::try_from(tag) else { return ESTALE };
+        loop {
+            if let Some(parcel) = self.take_answer(seat, tag) {
+                if self.write_parcel(seat, at, &parcel) {
+                    return 0;
+                }
+                self.drop_parcel(seat, &parcel);
+                return EFAULT;
+            }
+            let deadline = seat.calls.borrow().get(tag).map(|call| call.deadline_ns);
+            let Some(deadline) = deadline else { return ESTALE };
+            if deadline != 0 && sys::now_ns() >= deadline {
+                self.abandon(seat, tag);
+                return ETIMEDOUT;
+            }
+            self.wait_turn(deadline);
+        }
+    }
+
+    fn take_answer(&self, seat: &Seat, tag: u32) -> Option<Parcel> {
+        let at = {
+            let inbox = seat.inbox.borrow();
+            inbox.iter().position(|event| matches!(event, Event::Reply(parcel) if tag_of(parcel) == tag))
+        }?;
+        match seat.inbox.borrow_mut().remove(at)? {
+            Event::Reply(parcel) => Some(parcel),
+            _ => None,
+        }
+    }
+
+    /// Calls whose time is over get an error as their answer.
+    pub(crate) fn expire_calls(&self) {
+        let now = sys::coarse_now_ns();
+        for seat in &self.seats {
+            let tags = seat.calls.borrow().tags();
+            for tag in tags {
+                let is_over = seat
+                    .calls
+                    .borrow()
+                    .get(tag)
+                    .is_some_and(|call| !call.is_sync && call.deadline_ns != 0 && call.deadline_ns <= now);
+                if is_over {
+                    self.complete_with_error(seat, tag, 504, b"the called function did not answer in time");
+                }
+            }
+        }
+    }
+
+    // ---- memory ------------------------------------------------------------------------------------------------------
+
+    fn gate_alloc(&self, seat: &Seat, bytes: u64, count: u64, out: u64) -> i64 {
+        let mut made = 0u64;
+        let mut last = HandError::Full;
+        while made < count.min(GRANTS_MAX) {
+            let grant = match self.allocate(seat, bytes) {
+                Ok(grant) => grant,
+                Err(error) => {
+                    last = error;
+                    break;
+                }
+            };
+            let at = out.wrapping_add(made * size_of::<Grant>() as u64);
+            let mut raw = [0u8; 24];
+            let fields = [
+                u64::from(grant.handle) | u64::from(grant.generation) << 32,
+                grant.base,
+                grant.capacity,
+            ];
+            for (place, field) in raw.chunks_exact_mut(8).zip(fields) {
+                place.copy_from_slice(&field.to_le_bytes());
+            }
+            if !seat.space.borrow_mut().write(at, &raw) {
+                self.give_up(seat, Pair { handle: grant.handle, generation: grant.generation });
+                return EFAULT;
+            }
+            made += 1;
+        }
+        if made == 0 && count > 0 { last.errno() } else { i64::try_from(made).unwrap_or(0) }
+    }
+
+    fn gate_free(&self, seat: &Seat, at: u64, count: u64) -> i64 {
+        let mut stale = false;
+        for nth in 0..count.min(PAIRS_MAX) {
+            let Some(pair) = self.read_pair(seat, at.wrapping_add(nth * 8)) else { return EFAULT };
+            stale |= !self.give_up(seat, pair);
+        }
+        if stale { ESTALE } else { 0 }
+    }
+
+    fn gate_freeze(&self, seat: &Seat, at: u64) -> i64 {
+        let Some(pair) = self.read_pair(seat, at) else { return EFAULT };
+        if crate::book::what(pair.handle).is_mail() {
+            // Mail is the guest's own memory: what it shares of it is copied.
+            return if seat.mail.borrow().get(pair).is_some() { 0 } else { ESTALE };
+        }
+        let restricted = self.book.borrow_mut().restrict(seat.id, pair, Rights::FROZEN);
+        let view = self.book.borrow().view(seat.id, pair);
+        match (restricted, view) {
+            (Ok(rights), Ok(view)) => match self.open_to(seat, view.place, rights) {
+                Ok(()) => 0,
+                Err(error) => error.errno(),
+            },
+            (Err(refusal), _) | (_, Err(refusal)) => HandError::Refused(refusal).errno(),
+        }
+    }
+
+    fn gate_revoke(&self, seat: &Seat, at: u64) -> i64 {
+        let Some(pair) = self.read_pair(seat, at) else { return EFAULT };
+        let view = self.book.borrow().view(seat.id, pair);
+        let Ok(view) = view else { return ESTALE };
+        let ended = self.book.borrow_mut().end_derived(pair);
+        // Pages that a reader had open are the owner's again, and nobody else's.
+        if !ended.is_empty() && self.open_to(seat, view.place, view.rights).is_err() {
+            return HandError::Full.errno();
+        }
+        let outside = self.revoke_outside(seat, pair);
+        i64::try_from(ended.len()).unwrap_or(0) + i64::from(outside)
+    }
+
+    fn gate_narrow(&self, seat: &Seat, at: u64, offset: u64, len: u64) -> i64 {
+        let Some(pair) = self.read_pair(seat, at) else { return EFAULT };
+        match self.book.borrow_mut().narrow(seat.id, pair, Range { offset, len }) {
+            Ok(()) => 0,
+            Err(refusal) => HandError::Refused(refusal).errno(),
+        }
+    }
+
+    // ---- the rest ----------------------------------------------------------------------------------------------------
+
+    fn gate_clock(&self, seat: &Seat, id: u64, at: u64) -> i64 {
+        let now = i32::try_from(id).ok().and_then(sys::clock);
+        let Some((seconds, nanoseconds)) = now else { return EINVAL };
+        let mut raw = [0u8; 16];
+        for (place, field) in raw.chunks_exact_mut(8).zip([seconds, nanoseconds]) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        if seat.space.borrow_mut().write(at, &raw) { 0 } else { EFAULT }
+    }
+
+    fn gate_log(&self, seat: &Seat, level: u64, at: u64, len: u64) -> i64 {
+        let len = len.min(LOG_MAX);
+        let mut text = vec![0u8; usize::try_from(len).unwrap_or(0)];
+        if !seat.space.borrow().read(at, &mut text) {
+            return EFAULT;
+        }
+        let letter = match u8::try_from(level) {
+            Ok(letter @ (b'E' | b'W' | b'I' | b'D')) => char::from(letter),
+            _ => 'I',
+        };
+        let invocation = self.invocation_of(seat);
+        let mut line = format!("\u{1}{letter}{invocation:016x} ").into_bytes();
+        line.extend(text.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }));
+        self.tell(baton_abi::cell::FromCell::Log { seat: u32::from(seat.id), stream: 2 }, &line);
+        0
+    }
+
+    fn gate_random(&self, seat: &Seat, at: u64, len: u64) -> i64 {
+        let mut bytes = vec![0u8; usize::try_from(len.min(RANDOM_MAX)).unwrap_or(0)];
+        sys::random(&mut bytes);
+        if !seat.space.borrow_mut().write(at, &bytes) {
+            return EFAULT;
+        }
+        i64::try_from(bytes.len()).unwrap_or(0)
+    }
+}
+
+/// The earliest of: the callee's time, the caller's own wish, and when whoever asked the caller stops waiting.
+fn deadline(callee_ns: u64, wish: u64, inherited: u64) -> u64 {
+    let own = if callee_ns == 0 { 0 } else { sys::coarse_now_ns().saturating_add(callee_ns) };
+    [own, wish, inherited].into_iter().filter(|&at| at != 0).min().unwrap_or(0)
+}

@@ -1,0 +1,463 @@
+//! Running guests: entering them, feeding them events, and what happens when one ends.
+
+// UNSAFETY: enters guests.
+#![expect(unsafe_code, reason = "sets up the registers and rights of the next guest")]
+
+use std::fmt::Write as _;
+
+use baton_abi::cell::{FromCell, SEAT_BYTES};
+use baton_abi::gate::{GatePage, Parcel};
+use baton_abi::{Descriptor, Flags, Kind as Message};
+
+use crate::arch::{self, CORE, Context, GUEST_FULL, SHARE};
+use crate::effects::Effects;
+use crate::os::{Outcome, Resume};
+use crate::runtime::Runtime;
+use crate::seat::{End, Event, Origin, Seat, State};
+use crate::sys;
+use crate::threads::Saved;
+
+/// `enter` came back because the guest waits.
+pub(crate) const LEFT_IDLE: i64 = 0;
+/// The guest ended; the seat says how.
+pub(crate) const LEFT_END: i64 = 1;
+/// Another thread of the guest is to run: enter again.
+pub(crate) const LEFT_AGAIN: i64 = 2;
+
+/// Return addresses that are looked for in the stack of a guest that faulted.
+const FRAMES_MAX: usize = 16;
+/// Words of the stack that are looked at for them.
+const STACK_WORDS_MAX: u64 = 256;
+
+impl Runtime {
+    /// Runs the guest of `seat` until it waits or ends.
+    pub(crate) fn enter(&self, seat: &Seat) {
+        let core = CORE.get();
+        // SAFETY: the one thread of the cell is here, not in the assembly.
+        let (host_rsp, context) = unsafe { ((*core).host_rsp, (*core).context) };
+        let before = self.current.replace(Some(seat.id));
+        seat.state.set(State::Busy);
+        let code = loop {
+            // SAFETY: as above.
+            unsafe { (*core).context = seat.context.get() };
+            // SAFETY: as above; guests can read this and not write it.
+            unsafe { (*SHARE.get()).pkru = seat.facts.pkru };
+            // SAFETY: the context is the seat's, set by a gate, a trap or the loader. No borrow is alive: every method
+            // that leads here ends its own before.
+            let code = unsafe { arch::enter(seat.context.get()) };
+            if code != LEFT_AGAIN {
+                break code;
+            }
+        };
+        self.current.set(before);
+        // SAFETY: as above.
+        unsafe { (*core).host_rsp = host_rsp };
+        // SAFETY: as above.
+        unsafe { (*core).context = context };
+        if let Some(outer) = self.current() {
+            // SAFETY: as above.
+            unsafe { (*SHARE.get()).pkru = outer.facts.pkru };
+        }
+        if code == LEFT_END {
+            self.bury(seat);
+        }
+    }
+
+    /// Has the guest of a fresh or restored seat begin with all of `GUEST_FULL`, or where a gate left it.
+    pub(crate) fn resume(&self, seat: &Seat, resume: Resume) {
+        let saved = seat.threads.borrow_mut().take(resume.thread);
+        seat.running.set(Some(resume.thread));
+        let context = seat.context.get();
+        match saved {
+            Some(Saved::Gate(gate)) => {
+                // SAFETY: the guest does not run.
+                unsafe { *context = Context { fs: resume.fs_base, full: 0, ..gate } };
+            }
+            Some(Saved::Trap(trapped)) => {
+                let mut full = trapped.full;
+                full.fs = resume.fs_base;
+                full.pkru = seat.facts.pkru;
+                full.xsave = arch::park_xsave(&trapped.xsave);
+                if let Some(result) = resume.result {
+                    full.rax = result.cast_unsigned();
+                }
+                // SAFETY: the guest does not run, and no return is on its way.
+                unsafe { *GUEST_FULL.get() = full.tamed() };
+                // SAFETY: as above.
+                unsafe { (*context).full = 1 };
+                // SAFETY: as above.
+                unsafe { (*context).fs = resume.fs_base };
+            }
+            // The current thread itself goes on: its registers are where they were.
+            None => {}
+        }
+    }
+
+    /// Gives a waiting guest its next event and runs it, as long as it takes events.
+    pub(crate) fn feed(&self, seat: &Seat) {
+        loop {
+            if seat.state.get() == State::Cold && !self.warm(seat) {
+                return;
+            }
+            if seat.state.get() != State::Waiting {
+                return;
+            }
+            let Some(parcel) = self.next_event(seat) else { return };
+            self.deliver(seat, parcel);
+            self.settle(seat);
+        }
+    }
+
+    /// The next event that the guest takes now.
+    pub(crate) fn next_event(&self, seat: &Seat) -> Option<Parcel> {
+        let mut inbox = seat.inbox.borrow_mut();
+        let has_room = seat.has_room();
+        let at = inbox.iter().position(|event| has_room || !matches!(event, Event::Request(_)))?;
+        Some(match inbox.remove(at)? {
+            Event::Request(parcel) => {
+                seat.active.set(seat.active.get() + 1);
+                self.note_start(seat, &parcel);
+                parcel
+            }
+            Event::Reply(parcel) => parcel,
+            Event::Cancel(tag) => {
+                let words = Descriptor { tag, ..Descriptor::new(Message::Cancel) }.to_words();
+                Parcel { words, ..Parcel::EMPTY }
+            }
+        })
+    }
+
+    /// Has the guest's watch set to the request that it begins.
+    pub(crate) fn note_start(&self, seat: &Seat, parcel: &Parcel) {
+        let tag = crate::links::tag_of(parcel);
+        seat.latest.set(tag);
+        let deadline = seat.requests.borrow().get(tag).map_or(0, |request| request.deadline_ns);
+        let longest = if seat.facts.timeout_ns == 0 {
+            0
+        } else {
+            sys::coarse_now_ns().saturating_add(seat.facts.timeout_ns)
+        };
+        seat.deadline_ns.set(match (deadline, longest) {
+            (0, other) | (other, 0) => other,
+            (one, other) => one.min(other),
+        });
+    }
+
+    /// Writes an event where the waiting guest wants it, and runs the guest.
+    pub(crate) fn deliver(&self, seat: &Seat, parcel: Parcel) {
+        if !self.write_parcel(seat, seat.recv_at.get(), &parcel) {
+            self.drop_parcel(seat, &parcel);
+            seat.end.set(Some(End::BadReceive));
+            self.bury(seat);
+            return;
+        }
+        self.wake_receiver(seat);
+        // SAFETY: the guest does not run.
+        unsafe { (*seat.context.get()).rax = 1 };
+        self.enter(seat);
+    }
+
+    /// The thread in the receive gate is the next to run.
+    fn wake_receiver(&self, seat: &Seat) {
+        let receiver = seat.threads.borrow_mut().receiver.take();
+        let Some(thread) = receiver else { return };
+        let mut os = seat.os.borrow_mut();
+        let Some(os) = os.as_mut() else { return };
+        os.unpark(thread);
+        let outcome = os.next(&mut Effects::new(self, seat));
+        if let Outcome::Switch(resume) = outcome {
+            self.resume(seat, resume);
+        }
+    }
+
+    /// Writes a parcel into a guest's memory.
+    pub(crate) fn write_parcel(&self, seat: &Seat, at: u64, parcel: &Parcel) -> bool {
+        let from = core::ptr::from_ref(parcel) as u64;
+        let mut space = seat.space.borrow_mut();
+        // SAFETY: the range is checked to lie in the seat; the parcel is a value of the runtime's.
+        space.contains(at, size_of::<Parcel>() as u64) && unsafe { space.copy_in(at, from, size_of::<Parcel>()) }
+    }
+
+    /// What is to be done once a guest waits: back to its snapshot, if the manifest says so.
+    pub(crate) fn settle(&self, seat: &Seat) {
+        let is_idle = seat.state.get() == State::Waiting && seat.active.get() == 0;
+        if seat.facts.reset && is_idle && seat.calls.borrow().len() == 0 {
+            self.reset(seat);
+        }
+    }
+
+    /// Back to the snapshot, by the shortest way.
+    pub(crate) fn reset(&self, seat: &Seat) {
+        self.reclaim(seat);
+        let snapshot = seat.snapshot.borrow().clone();
+        let Some(snapshot) = snapshot else { return };
+        let cooled = snapshot.cool(&seat.space.borrow());
+        if cooled {
+            self.stand(seat, &snapshot);
+        } else {
+            seat.state.set(State::Cold);
+            self.warm(seat);
+        }
+    }
+
+    /// Registers, library OS and promises as the snapshot has them.
+    fn stand(&self, seat: &Seat, snapshot: &crate::snapshot::Snapshot) {
+        // SAFETY: the guest does not run.
+        unsafe { *seat.context.get() = snapshot.context };
+        seat.recv_at.set(snapshot.recv_at);
+        if let Some(os) = seat.os.borrow_mut().as_mut() {
+            os.restore(&snapshot.os);
+        }
+        *seat.threads.borrow_mut() = snapshot.threads.clone();
+        seat.state.set(State::Waiting);
+    }
+
+    /// Makes a cold seat ready: its memory is mapped from the snapshot. `false` if that failed.
+    pub(crate) fn warm(&self, seat: &Seat) -> bool {
+        let snapshot = seat.snapshot.borrow().clone();
+        let Some(snapshot) = snapshot else { return false };
+        let mut space = seat.space.borrow_mut();
+        let mut mapped = if space.is_as_captured() { Ok(()) } else { snapshot.restore(&mut space, seat.facts.elf) };
+        if seat.facts.reset && mapped.is_ok() {
+            mapped = space.watch();
+        }
+        drop(space);
+        if let Err(errno) = mapped {
+            self.complain(seat, &format!("its memory cannot be mapped: {errno}"));
+            return false;
+        }
+        if seat.os.borrow().is_none() {
+            *seat.os.borrow_mut() = Some(snapshot.os.clone());
+        }
+        self.stand(seat, &snapshot);
+        true
+    }
+
+    fn complain(&self, seat: &Seat, what: &str) {
+        self.tell(FromCell::Fault { seat: u32::from(seat.id), at: 0 }, what.as_bytes());
+    }
+
+    /// Gives up everything that a seat's guest holds.
+    fn reclaim(&self, seat: &Seat) {
+        let tags = seat.calls.borrow().tags();
+        for tag in tags {
+            self.abandon(seat, tag);
+        }
+        let held = self.book.borrow().held_by(seat.id);
+        for pair in held {
+            self.give_up(seat, pair);
+        }
+        self.clear_mail(seat);
+    }
+
+    /// A guest ended: its requests fail with the reason, everything comes back, and it is reset to its snapshot.
+    pub(crate) fn bury(&self, seat: &Seat) {
+        let end = seat.end.take().unwrap_or(End::Violation);
+        let (text, at) = describe(seat, end);
+        let report = format!("{text}{}", frames(seat, end));
+        self.tell(FromCell::Fault { seat: u32::from(seat.id), at }, report.as_bytes());
+        seat.state.set(State::Cold);
+        seat.space.borrow_mut().changed = true;
+        let status = if end == End::TimedOut { 504 } else { 502 };
+        let tags = seat.requests.borrow().tags();
+        let waiting: Vec<u32> = seat
+            .inbox
+            .borrow()
+            .iter()
+            .filter_map(|event| match event {
+                Event::Request(parcel) => Some(crate::links::tag_of(parcel)),
+                _ => None,
+            })
+            .collect();
+        for tag in tags.into_iter().filter(|tag| !waiting.contains(tag)) {
+            self.fail_request(seat, tag, status, text.as_bytes());
+        }
+        seat.active.set(0);
+        let kept = |event: &Event| matches!(event, Event::Request(_));
+        let dropped: Vec<Event> = {
+            let mut inbox = seat.inbox.borrow_mut();
+            let (keep, drop): (Vec<Event>, Vec<Event>) = inbox.drain(..).partition(kept);
+            inbox.extend(keep);
+            drop
+        };
+        for event in dropped {
+            if let Event::Reply(parcel) = event {
+                self.drop_parcel(seat, &parcel);
+            }
+        }
+        let waiting_parcels = self.waiting_handles(seat);
+        self.reclaim_but(seat, &waiting_parcels);
+        seat.threads.borrow_mut().clear();
+        if !seat.inbox.borrow().is_empty() {
+            self.mark_ready(seat);
+        }
+    }
+
+    /// What requests in the inbox carry: it is the seat's, but not the dead guest's.
+    fn waiting_handles(&self, seat: &Seat) -> Vec<u32> {
+        let inbox = seat.inbox.borrow();
+        let of = |event: &Event| match event {
+            Event::Request(parcel) => {
+                let d = Descriptor::from_words(parcel.words);
+                vec![d.body.handle, d.head.handle]
+            }
+            _ => Vec::new(),
+        };
+        inbox.iter().flat_map(of).collect()
+    }
+
+    fn reclaim_but(&self, seat: &Seat, keep: &[u32]) {
+        let tags = seat.calls.borrow().tags();
+        for tag in tags {
+            self.abandon(seat, tag);
+        }
+        let held = self.book.borrow().held_by(seat.id);
+        for pair in held.into_iter().filter(|pair| !keep.contains(&pair.handle)) {
+            self.give_up(seat, pair);
+        }
+        if keep.is_empty() {
+            self.clear_mail(seat);
+        }
+    }
+
+    fn clear_mail(&self, seat: &Seat) {
+        let mut mail = seat.mail.borrow_mut();
+        mail.clear();
+        // Requests that a later guest gets must not show what an earlier one wrote.
+        crate::memory::wipe(mail.base(), mail.used());
+    }
+
+    /// The answer to a request that its guest does not give.
+    pub(crate) fn fail_request(&self, seat: &Seat, tag: u32, status: u16, text: &[u8]) {
+        let removed = seat.requests.borrow_mut().remove(tag);
+        let Some(request) = removed else { return };
+        self.report_hop(seat, &request, status);
+        match request.origin {
+            Origin::Seat { seat: caller, call } => {
+                if let Some(caller) = self.seat(caller) {
+                    self.complete_with_error(caller, call, status, text);
+                }
+            }
+            outside => self.answer_text(seat, outside, status, request.invocation, text),
+        }
+    }
+
+    /// A failure as the answer to a call.
+    pub(crate) fn complete_with_error(&self, caller: &Seat, call: u32, status: u16, text: &[u8]) {
+        let text = text.get(..text.len().min(1024)).unwrap_or_default();
+        let d = Descriptor { flags: Flags::ERROR, code: status, tag: call, ..Descriptor::new(Message::Reply) };
+        let parcel = match self.land_text(caller, text) {
+            Ok(body) => self.parcel(&d, body, crate::hand::NOWHERE, 0),
+            Err(_) => self.parcel(&d, crate::hand::NOWHERE, crate::hand::NOWHERE, 0),
+        };
+        self.complete(caller, call, parcel);
+    }
+
+    /// Sleepers whose time has come.
+    pub(crate) fn wake_sleepers(&self) {
+        let now = sys::now_ns();
+        for seat in self.seats.iter().filter(|seat| seat.sleeps_until.get().is_some_and(|until| until <= now)) {
+            seat.sleeps_until.set(None);
+            let outcome = {
+                let mut os = seat.os.borrow_mut();
+                os.as_mut().map(|os| os.next(&mut Effects::new(self, seat)))
+            };
+            match outcome {
+                Some(Outcome::Switch(resume)) => {
+                    let receiving = seat.state.get() == State::Waiting;
+                    self.resume(seat, resume);
+                    self.enter(seat);
+                    let _ = receiving;
+                    self.settle(seat);
+                    self.mark_ready(seat);
+                }
+                Some(Outcome::Idle { until_ns }) => seat.sleeps_until.set(until_ns),
+                _ => {}
+            }
+        }
+    }
+
+    /// When the next sleeper or call needs a look, nanoseconds.
+    pub(crate) fn next_time(&self) -> Option<u64> {
+        self.seats.iter().filter_map(|seat| seat.sleeps_until.get()).min()
+    }
+}
+
+/// A text about the end of a guest, and the place in its image where that was.
+fn describe(seat: &Seat, end: End) -> (String, u64) {
+    let name = &seat.facts.name;
+    let in_image = |rip: u64| rip.checked_sub(seat.space.borrow().base()).filter(|at| *at < SEAT_BYTES).unwrap_or(0);
+    match end {
+        End::Exit(status) => (format!("{name} exited with status {status} in the middle of its work"), 0),
+        End::Raised(signal) => (format!("{name} ended itself by signal {signal}"), 0),
+        End::Deadlock => (format!("{name} waits for itself: no thread of it can go on"), 0),
+        End::TimedOut => (format!("{name} did not come back in its time"), 0),
+        End::Violation => (format!("{name} jumped past the check of a gate"), 0),
+        End::BadReceive => (format!("{name} wants its requests where it has no memory"), 0),
+        End::Fault { signal, code, rip, address, .. } => {
+            let what = match (signal, code) {
+                (libc::SIGSEGV, 4) => "touched memory behind another key",
+                (libc::SIGSEGV, _) => "touched memory that it does not have",
+                (libc::SIGBUS, _) => "touched memory that is not there",
+                (libc::SIGILL, _) => "ran into an illegal instruction",
+                (libc::SIGFPE, _) => "divided by zero",
+                _ => "was trapped",
+            };
+            (format!("{name} {what}: address {address:#x}, signal {signal}, code {code}"), in_image(rip))
+        }
+    }
+}
+
+/// Return addresses on the guest's stack, one a line: by frame pointers where they are kept, else whatever looks like one.
+fn frames(seat: &Seat, end: End) -> String {
+    let End::Fault { rsp, rbp, .. } = end else { return String::new() };
+    let space = seat.space.borrow();
+    let base = space.base();
+    let code: Vec<(u64, u64)> = space
+        .regions()
+        .filter(|(_, region)| region.access == sys::Access::Execute)
+        .map(|(at, region)| (at, region.end))
+        .collect();
+    let is_code = |at: u64| code.iter().any(|(from, to)| (*from..*to).contains(&at));
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        space.read(at, &mut bytes).then(|| u64::from_le_bytes(bytes))
+    };
+    let mut text = String::new();
+    let mut count = 0;
+    let mut add = |at: u64| {
+        count += 1;
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n{:#x}", at - base);
+        count < FRAMES_MAX
+    };
+    let mut frame = rbp;
+    let mut found = false;
+    while let (Some(next), Some(back)) = (word(frame), word(frame.wrapping_add(8))) {
+        if !is_code(back) || !add(back) {
+            break;
+        }
+        found = true;
+        if next <= frame {
+            break;
+        }
+        frame = next;
+    }
+    if !found {
+        for nth in 0..STACK_WORDS_MAX {
+            let Some(value) = word(rsp.wrapping_add(nth * 8)) else { break };
+            if is_code(value) && !add(value) {
+                break;
+            }
+        }
+    }
+    text
+}
+
+/// Tells guests that they may be in a copy.
+pub(crate) fn renew_incarnation(page: *mut GatePage) {
+    let mut fresh = [0; 8];
+    sys::random(&mut fresh);
+    // SAFETY: the gate page is mapped in every cell, and only the runtime writes it.
+    unsafe { (*page).incarnation = u64::from_le_bytes(fresh) };
+}

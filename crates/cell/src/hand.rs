@@ -1,0 +1,418 @@
+//! Handing payloads over, from seat to seat.
+//!
+//! | what the sender names | `trust = "app"` | `trust = "buffer"` |
+//! |---|---|---|
+//! | eight bytes inline | copied | copied |
+//! | plain bytes of its own | copied into a pool buffer of the receiver's | copied into the receiver's mail |
+//! | a chunk of its mail | – | copied into the receiver's mail; what was lent writable is copied back |
+//! | a pool buffer | the book changes, no byte moves | the book changes, and the key of its pages |
+//!
+//! Everything that a guest says is looked up in the book first; its own access ends before the receiver's begins.
+
+use baton_abi::gate::{Pair, Parcel};
+use baton_abi::limits::HEADROOM_BYTES;
+use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
+use baton_abi::cell::{POOL_AT, Trust};
+use baton_pool::capability::Range;
+
+use crate::book::{Kind, Owner, Refusal, What, what};
+use crate::memory;
+use crate::runtime::Runtime;
+use crate::seat::{Lent, Seat};
+
+/// Why a hand-over was refused. Nothing has changed hands then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandError {
+    /// Not held, not in bounds, or without the right to.
+    Refused(Refusal),
+    /// Addresses that are not the guest's own.
+    Fault,
+    /// No room for it now.
+    Full,
+    /// A payload for a function that may not use the pool.
+    NoPool,
+}
+
+impl From<Refusal> for HandError {
+    fn from(refusal: Refusal) -> Self {
+        HandError::Refused(refusal)
+    }
+}
+
+impl HandError {
+    /// What the guest is told.
+    pub(crate) const fn errno(self) -> i64 {
+        match self {
+            HandError::Refused(Refusal::NotHeld) => -(libc::ESTALE as i64),
+            HandError::Refused(Refusal::OutOfBounds) => -(libc::EINVAL as i64),
+            HandError::Refused(Refusal::Denied) | HandError::NoPool => -(libc::EACCES as i64),
+            HandError::Refused(Refusal::TooMany) => -(libc::ENOBUFS as i64),
+            HandError::Fault => -(libc::EFAULT as i64),
+            HandError::Full => -(libc::ENOSPC as i64),
+        }
+    }
+}
+
+/// Where a payload came to lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Landed {
+    pub(crate) extent: Extent,
+    pub(crate) base: u64,
+    pub(crate) capacity: u64,
+    pub(crate) rights: Rights,
+    pub(crate) flags: Flags,
+}
+
+/// No payload.
+pub(crate) const NOWHERE: Landed =
+    Landed { extent: Extent::EMPTY, base: 0, capacity: 0, rights: Rights::NONE, flags: Flags::MOVE };
+
+pub(crate) const fn pair_of(extent: Extent) -> Pair {
+    Pair { handle: extent.handle, generation: extent.generation }
+}
+
+pub(crate) fn range_of(extent: Extent) -> Range {
+    Range { offset: extent.offset, len: extent.len }
+}
+
+const HOW: u8 = Flags::LEND.0 | Flags::SHARE.0 | Flags::INLINE.0 | Flags::BYTES.0;
+
+impl Runtime {
+    /// Hands what `d` carries from `a` to `b`. `lend` are the rights that a lent body comes with.
+    pub(crate) fn hand(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        d: &Descriptor,
+        lend: Rights,
+    ) -> Result<(Parcel, Option<Lent>), HandError> {
+        let mut lent = None;
+        let together = d.head.handle != NONE
+            && d.head.handle == d.body.handle
+            && !d.flags.has(Flags::INLINE)
+            && !d.flags.has(Flags::BYTES);
+        let (body, head) = if together && what(d.body.handle).is_mail() {
+            self.copy_mail(a, b, d)?
+        } else {
+            let body = self.hand_body(a, b, d, lend, &mut lent)?;
+            let head = match (d.head.handle, together) {
+                (NONE, _) => NOWHERE,
+                (_, true) => Landed { extent: head_in(&body, d.head), ..body },
+                _ => self.hand_head(a, b, d.head)?,
+            };
+            (body, head)
+        };
+        Ok((self.parcel(d, body, head, a.holder()), lent))
+    }
+
+    /// A parcel that says where things landed.
+    pub(crate) fn parcel(&self, d: &Descriptor, body: Landed, head: Landed, from: u16) -> Parcel {
+        let kept = Flags(d.flags.0 & !HOW);
+        let descriptor = Descriptor {
+            flags: kept.with(body.flags),
+            body: body.extent,
+            head: HeadExtent {
+                handle: head.extent.handle,
+                generation: head.extent.generation,
+                offset: u32::try_from(head.extent.offset).unwrap_or(0),
+                len: u32::try_from(head.extent.len).unwrap_or(0),
+            },
+            ..*d
+        };
+        Parcel {
+            words: descriptor.to_words(),
+            body_base: body.base,
+            body_capacity: body.capacity,
+            head_base: head.base,
+            head_capacity: head.capacity,
+            rights: u32::from(body.rights.0),
+            from: u32::from(from),
+            reserved: [0; 3],
+        }
+    }
+
+    #[inline]
+    fn hand_body(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        d: &Descriptor,
+        lend: Rights,
+        lent: &mut Option<Lent>,
+    ) -> Result<Landed, HandError> {
+        if d.flags.has(Flags::INLINE) {
+            let len = d.body.len.min(8);
+            let extent = Extent { handle: NONE, generation: 0, offset: d.body.offset, len };
+            return Ok(Landed { extent, flags: Flags::INLINE, ..NOWHERE });
+        }
+        if d.flags.has(Flags::BYTES) {
+            return self.land_bytes(a, b, d.body.offset, d.body.len);
+        }
+        if d.body.handle == NONE {
+            return Ok(NOWHERE);
+        }
+        if what(d.body.handle).is_mail() {
+            return self.hand_mail(a, b, d, lend, lent);
+        }
+        if !Runtime::may_use_pool(b) {
+            return Err(HandError::NoPool);
+        }
+        let (pair, range) = (pair_of(d.body), range_of(d.body));
+        self.note_handed(range.len);
+        if d.flags.has(Flags::LEND) {
+            return self.lend(a, b, (pair, range), lend, lent);
+        }
+        if d.flags.has(Flags::SHARE) {
+            let view = self.book.borrow().check(a.id, pair, Rights::PASS, range)?;
+            let derived =
+                self.book.borrow_mut().derive(a.id, pair, range, Rights::FROZEN, (Kind::Shared, b.id))?;
+            return Ok(landed(derived, range, view.place, Rights::FROZEN, Flags::SHARE));
+        }
+        self.move_root(a, b, pair, range)
+    }
+
+    fn lend(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        (pair, range): (Pair, Range),
+        rights: Rights,
+        lent: &mut Option<Lent>,
+    ) -> Result<Landed, HandError> {
+        let mut book = self.book.borrow_mut();
+        let view = book.check(a.id, pair, Rights::PASS, range)?;
+        let rights = view.rights.intersect(rights);
+        let derived = book.derive(a.id, pair, range, rights, (Kind::Lent, b.id))?;
+        drop(book);
+        self.open_to(b, view.place, rights)?;
+        *lent = Some(Lent::Capability(derived));
+        Ok(landed(derived, range, view.place, rights, Flags::LEND))
+    }
+
+    /// Moves a whole buffer.
+    pub(crate) fn move_root(&self, a: &Seat, b: &Seat, pair: Pair, range: Range) -> Result<Landed, HandError> {
+        let view = self.book.borrow().check(a.id, pair, Rights::NONE, range)?;
+        let What::Root(slot) = view.what else {
+            // What is lent cannot be moved on, and what is shared is shared on.
+            return Err(HandError::Refused(Refusal::Denied));
+        };
+        self.wipe_slack(b, view.place, range);
+        self.open_to(b, view.place, view.rights)?;
+        let mut book = self.book.borrow_mut();
+        book.give(slot, Owner::Seat(b.id));
+        if let Some(root) = book.root_mut(slot) {
+            root.written = root.written.max(range.offset + range.len);
+        }
+        Ok(landed(pair, range, view.place, view.rights, Flags::MOVE))
+    }
+
+    /// Under `trust = "buffer"` a receiver sees whole pages: what lies beside the payload is not meant for it.
+    fn wipe_slack(&self, _b: &Seat, place: baton_pool::ledger::Place, range: Range) {
+        if self.trust == Trust::Buffer {
+            let base = POOL_AT + place.offset;
+            memory::wipe(base, range.offset.min(place.capacity));
+            let end = (range.offset + range.len).min(place.capacity);
+            memory::wipe(base + end, place.capacity - end);
+        }
+    }
+
+    /// Copies plain bytes of `a`'s guest to `b`.
+    fn land_bytes(&self, a: &Seat, b: &Seat, from: u64, len: u64) -> Result<Landed, HandError> {
+        if !a.space.borrow().contains(from, len) {
+            return Err(HandError::Fault);
+        }
+        let landed = self.room(b, len)?;
+        if !self.copy_to(b, &landed, from, len) {
+            self.give_up(b, pair_of(landed.extent));
+            return Err(HandError::Fault);
+        }
+        Ok(landed)
+    }
+
+    /// Copies `bytes` of the runtime's to `b`.
+    pub(crate) fn land_text(&self, b: &Seat, bytes: &[u8]) -> Result<Landed, HandError> {
+        let len = bytes.len() as u64;
+        let landed = self.room(b, len)?;
+        if !self.copy_to(b, &landed, bytes.as_ptr() as u64, len) {
+            self.give_up(b, pair_of(landed.extent));
+            return Err(HandError::Fault);
+        }
+        Ok(landed)
+    }
+
+    /// An empty place for `len` bytes that `b` owns, with room for a head in front where that costs nothing.
+    fn room(&self, b: &Seat, len: u64) -> Result<Landed, HandError> {
+        let grant = self.allocate(b, len.saturating_add(HEADROOM_BYTES)).or_else(|_| self.allocate(b, len))?;
+        let offset = if grant.capacity - len >= HEADROOM_BYTES { HEADROOM_BYTES } else { 0 };
+        let extent = Extent { handle: grant.handle, generation: grant.generation, offset, len };
+        Ok(Landed { extent, base: grant.base, capacity: grant.capacity, rights: Rights::ALL, flags: Flags::MOVE })
+    }
+
+    fn copy_to(&self, b: &Seat, landed: &Landed, from: u64, len: u64) -> bool {
+        self.note_copy(len);
+        if let What::Root(slot) = what(landed.extent.handle)
+            && let Some(root) = self.book.borrow_mut().root_mut(slot)
+        {
+            root.written = root.written.max(landed.extent.offset + len);
+        }
+        let _ = b;
+        memory::copy(landed.base + landed.extent.offset, from, len)
+    }
+
+    /// Head and body in one chunk of mail.
+    fn copy_mail(&self, a: &Seat, b: &Seat, d: &Descriptor) -> Result<(Landed, Landed), HandError> {
+        let chunk = self.chunk(a, pair_of(d.body), range_of(d.body))?;
+        let head = Range { offset: u64::from(d.head.offset), len: u64::from(d.head.len) };
+        if !(Range { offset: 0, len: chunk.capacity() }).contains(head) {
+            return Err(HandError::Refused(Refusal::OutOfBounds));
+        }
+        let head_bytes = head.len.next_multiple_of(64);
+        let grant = self.allocate(b, head_bytes + d.body.len)?;
+        self.note_copy(head.len + d.body.len);
+        let copied = memory::copy(grant.base, chunk.base + head.offset, head.len)
+            && memory::copy(grant.base + head_bytes, chunk.base + d.body.offset, d.body.len);
+        let pair = Pair { handle: grant.handle, generation: grant.generation };
+        if !copied {
+            self.give_up(b, pair);
+            return Err(HandError::Fault);
+        }
+        a.mail.borrow_mut().put(pair_of(d.body));
+        let Pair { handle, generation } = pair;
+        let at = |offset, len| Landed {
+            extent: Extent { handle, generation, offset, len },
+            base: grant.base,
+            capacity: grant.capacity,
+            rights: Rights::ALL,
+            flags: Flags::MOVE,
+        };
+        Ok((at(head_bytes, d.body.len), at(0, head.len)))
+    }
+
+    fn hand_mail(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        d: &Descriptor,
+        lend: Rights,
+        lent: &mut Option<Lent>,
+    ) -> Result<Landed, HandError> {
+        let (pair, range) = (pair_of(d.body), range_of(d.body));
+        let chunk = self.chunk(a, pair, range)?;
+        let from = chunk.base + range.offset;
+        let mut landed = self.room(b, range.len)?;
+        if !self.copy_to(b, &landed, from, range.len) {
+            self.give_up(b, pair_of(landed.extent));
+            return Err(HandError::Fault);
+        }
+        if d.flags.has(Flags::LEND) {
+            let write_back = lend.allows(Rights::WRITE);
+            let to = landed.base + landed.extent.offset;
+            let chunk = pair_of(landed.extent);
+            *lent = Some(Lent::Copy { seat: b.id, chunk, from, to, len: range.len, write_back });
+            landed.flags = Flags::LEND;
+            landed.rights = lend;
+        } else if !d.flags.has(Flags::SHARE) {
+            a.mail.borrow_mut().put(pair);
+        }
+        Ok(landed)
+    }
+
+    fn chunk(&self, a: &Seat, pair: Pair, range: Range) -> Result<crate::mail::Chunk, HandError> {
+        let chunk = a.mail.borrow().get(pair).ok_or(Refusal::NotHeld)?;
+        if !(Range { offset: 0, len: chunk.capacity() }).contains(range) {
+            return Err(HandError::Refused(Refusal::OutOfBounds));
+        }
+        Ok(chunk)
+    }
+
+    fn hand_head(&self, a: &Seat, b: &Seat, head: HeadExtent) -> Result<Landed, HandError> {
+        let extent = Extent {
+            handle: head.handle,
+            generation: head.generation,
+            offset: u64::from(head.offset),
+            len: u64::from(head.len),
+        };
+        let (pair, range) = (pair_of(extent), range_of(extent));
+        if what(head.handle).is_mail() {
+            let chunk = self.chunk(a, pair, range)?;
+            let landed = self.room(b, range.len)?;
+            if !self.copy_to(b, &landed, chunk.base + range.offset, range.len) {
+                self.give_up(b, pair_of(landed.extent));
+                return Err(HandError::Fault);
+            }
+            a.mail.borrow_mut().put(pair);
+            return Ok(landed);
+        }
+        self.move_root(a, b, pair, range)
+    }
+
+    /// Ends what was lent for a call that is over.
+    pub(crate) fn take_back(&self, owner: &Seat, lent: Lent) {
+        match lent {
+            Lent::Capability(pair) => {
+                let ended = self.book.borrow_mut().end(pair);
+                if self.trust == Trust::Buffer
+                    && let Some(first) = ended.first()
+                {
+                    let (place, rights) = (first.place, self.rights_to(owner, first.root.index));
+                    // Failing means that the kernel is out of memory: the pages stay closed to everyone else.
+                    let _ = self.open_to(owner, place, rights);
+                }
+            }
+            Lent::Copy { seat, chunk, from, to, len, write_back } => {
+                let Some(borrower) = self.seat(seat) else { return };
+                let is_there = borrower.mail.borrow().get(chunk).is_some();
+                if is_there && write_back && owner.space.borrow().contains(from, len) {
+                    self.note_copy(len);
+                    memory::copy(from, to, len);
+                }
+                borrower.mail.borrow_mut().put(chunk);
+            }
+            Lent::Outside(handle) => self.take_back_outside(owner, handle),
+        }
+    }
+
+    fn rights_to(&self, seat: &Seat, slot: u32) -> Rights {
+        let book = self.book.borrow();
+        book.root(slot).filter(|root| root.owner == Owner::Seat(seat.id)).map_or(Rights::NONE, |root| root.rights)
+    }
+
+    pub(crate) fn note_copy(&self, bytes: u64) {
+        let (copies, before) = self.copied.get();
+        self.copied.set((copies.saturating_add(u16::from(bytes > 8)), before.saturating_add(bytes)));
+    }
+
+    fn note_handed(&self, bytes: u64) {
+        self.handed.set(self.handed.get().saturating_add(bytes));
+    }
+}
+
+impl What {
+    pub(crate) const fn is_mail(self) -> bool {
+        matches!(self, What::Mail(_))
+    }
+}
+
+fn head_in(body: &Landed, head: HeadExtent) -> Extent {
+    let end = u64::from(head.offset) + u64::from(head.len);
+    // A head outside of its buffer is none.
+    let len = if end <= body.capacity { u64::from(head.len) } else { 0 };
+    Extent { offset: u64::from(head.offset), len, ..body.extent }
+}
+
+pub(crate) fn landed(
+    pair: Pair,
+    range: Range,
+    place: baton_pool::ledger::Place,
+    rights: Rights,
+    flags: Flags,
+) -> Landed {
+    let Pair { handle, generation } = pair;
+    Landed {
+        extent: Extent { handle, generation, offset: range.offset, len: range.len },
+        base: POOL_AT + place.offset,
+        capacity: place.capacity,
+        rights,
+        flags,
+    }
+}

@@ -1,0 +1,218 @@
+//! Bytes of payloads: in the pool, and in the mail of seats.
+
+// UNSAFETY: copies to and from the pool and the seats' mail, by addresses that the book gave.
+#![expect(unsafe_code, reason = "payload memory that the runtime shares with guests")]
+
+use baton_abi::cell::{POOL_AT, Trust};
+use baton_abi::gate::{Grant, Pair};
+use baton_abi::{Kind as Message, Rights};
+use baton_pool::capability::{Handle, Hold, State};
+use baton_pool::ledger::{Place, class_bytes, class_of};
+
+use crate::arch;
+use crate::book::{Owner, What, what};
+use crate::hand::HandError;
+use crate::outside::{ask, class_of_place};
+use crate::runtime::Runtime;
+use crate::seat::Seat;
+use crate::sys::{self, Access, PAGE};
+
+/// How long the node may take to answer a request for memory, nanoseconds.
+const NODE_PATIENCE_NS: u64 = 5_000_000_000;
+/// One wait within that.
+const NODE_WAIT_NS: u64 = 2_000_000;
+
+/// Copies payload bytes. Both ranges were checked against the book or lie in a seat; `false` if a page is not accessible.
+#[inline]
+pub(crate) fn copy(to: u64, from: u64, len: u64) -> bool {
+    // SAFETY: callers pass ranges of the pool and of seats, which hold nothing of the runtime's.
+    usize::try_from(len).is_ok_and(|len| unsafe { arch::copy(to, from, len) })
+}
+
+/// Writes zeros over payload bytes of the pool.
+pub(crate) fn wipe(at: u64, len: u64) {
+    const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+    let mut done = 0;
+    while done < len {
+        let part = (len - done).min(PAGE);
+        copy(at + done, ZEROS.as_ptr() as u64, part);
+        done += part;
+    }
+}
+
+impl Runtime {
+    /// A buffer for at least `len` bytes that `seat` owns.
+    pub(crate) fn allocate(&self, seat: &Seat, len: u64) -> Result<Grant, HandError> {
+        let class = class_of(len);
+        if self.trust == Trust::Buffer && class.is_some() {
+            let (pair, chunk) = seat.mail.borrow_mut().take(len).ok_or(HandError::Full)?;
+            let Pair { handle, generation } = pair;
+            return Ok(Grant { handle, generation, base: chunk.base, capacity: chunk.capacity() });
+        }
+        if !Runtime::may_use_pool(seat) {
+            return Err(HandError::NoPool);
+        }
+        let slot = self.take_buffer(seat, len)?;
+        let mut book = self.book.borrow_mut();
+        let Some(root) = book.root_mut(slot) else { return Err(HandError::Full) };
+        let (place, generation) = (root.place, root.generation);
+        if root.last != Owner::Seat(seat.id) {
+            wipe(POOL_AT + place.offset, root.written.min(place.capacity));
+            root.written = 0;
+        }
+        root.rights = Rights::ALL;
+        root.range = baton_pool::capability::Range { offset: 0, len: place.capacity };
+        book.give(slot, Owner::Seat(seat.id));
+        drop(book);
+        self.open_to(seat, place, Rights::ALL)?;
+        Ok(Grant { handle: slot, generation, base: POOL_AT + place.offset, capacity: place.capacity })
+    }
+
+    /// A pool buffer that belongs to nobody yet.
+    pub(crate) fn take_buffer(&self, seat: &Seat, len: u64) -> Result<u32, HandError> {
+        let Some(class) = class_of(len) else {
+            return self.ask_node(seat, len);
+        };
+        let taken = self.stash.borrow_mut().take(class);
+        if self.stash.borrow_mut().should_ask(class) {
+            let batch = u16::try_from(self.stash.borrow().batch(class)).unwrap_or(1);
+            // Ahead of need, answered whenever the node comes to it: the tag 0 belongs to no one.
+            self.push_link(seat, &ask(Message::Refill, 0, batch, class_bytes(class)));
+        }
+        match taken {
+            Some(slot) => Ok(slot),
+            None => self.ask_node(seat, class_bytes(class)),
+        }
+    }
+
+    /// Asks the node for one buffer and waits for it. The node always answers at once.
+    fn ask_node(&self, seat: &Seat, bytes: u64) -> Result<u32, HandError> {
+        let tag = self.alloc_tag.get();
+        self.alloc_tag.set(tag.checked_add(1).unwrap_or(1));
+        self.granted.set(None);
+        self.push_link(seat, &ask(Message::Alloc, tag, 0, bytes));
+        let began = sys::now_ns();
+        loop {
+            self.flush();
+            for other in &self.seats {
+                self.look_for_grants(other);
+            }
+            match self.granted.take() {
+                Some(Some(handle)) => return Ok(handle.index),
+                Some(None) => return Err(HandError::Full),
+                None => {}
+            }
+            if sys::now_ns().saturating_sub(began) > NODE_PATIENCE_NS {
+                return Err(HandError::Full);
+            }
+            self.wait_for_node(seat);
+        }
+    }
+
+    fn wait_for_node(&self, seat: &Seat) {
+        let bell = self.bell.borrow();
+        let Some(bell) = bell.as_ref() else { return };
+        bell.announce_sleep();
+        let mut outside = seat.outside.borrow_mut();
+        if outside.as_mut().is_some_and(|outside| outside.link.from_peer.is_empty().unwrap_or(false)) {
+            bell.sleep(Some(NODE_WAIT_NS));
+        }
+        bell.announce_awake();
+    }
+
+    /// A buffer that the node granted to `seat` is the stash's, or the answer to the allocation that waits.
+    pub(crate) fn take_grant(&self, seat: &Seat, handle: Handle, tag: u32) {
+        let stashed = Hold::new(State::Stashed, seat.holder());
+        let Ok(place) = self.shared.ledger.place(handle.index, handle.generation) else { return };
+        self.book.borrow_mut().admit(handle, place, Owner::Stash, stashed);
+        if tag != 0 {
+            self.granted.set(Some(Some(handle)));
+            return;
+        }
+        if let Some(class) = class_of_place(place.capacity) {
+            self.stash.borrow_mut().answered(class);
+            let surplus = self.stash.borrow_mut().put(class, handle.index);
+            self.return_to_node(seat, &surplus);
+        }
+    }
+
+    /// Takes whatever `pair` names from `seat`. `false` if it does not hold it.
+    pub(crate) fn give_up(&self, seat: &Seat, pair: Pair) -> bool {
+        if what(pair.handle).is_mail() {
+            return seat.mail.borrow_mut().put(pair);
+        }
+        let Ok(view) = self.book.borrow().view(seat.id, pair) else { return false };
+        match view.what {
+            What::Mail(_) => false,
+            What::Derived(_) => {
+                let ended = self.book.borrow_mut().end(pair);
+                for derived in ended {
+                    if let Some(foreign) = derived.foreign {
+                        self.release_foreign(seat, foreign, derived.root.index);
+                    }
+                }
+                true
+            }
+            What::Root(slot) => {
+                self.give_up_root(seat, slot, view.rights);
+                true
+            }
+        }
+    }
+
+    fn give_up_root(&self, seat: &Seat, slot: u32, rights: Rights) {
+        let found = self.book.borrow().root(slot).copied();
+        let Some(root) = found else { return };
+        let place = root.place;
+        let class = class_of_place(place.capacity).filter(|_| rights == Rights::ALL && root.derived == 0);
+        self.close(place);
+        self.book.borrow_mut().give(slot, Owner::Stash);
+        match class {
+            Some(class) => {
+                // Whoever gets it next must not see what was in it, and only the guest knew how far it wrote.
+                if let Some(root) = self.book.borrow_mut().root_mut(slot) {
+                    root.written = place.capacity;
+                }
+                let surplus = self.stash.borrow_mut().put(class, slot);
+                self.return_to_node(seat, &surplus);
+            }
+            None => {
+                let pair = Pair { handle: slot, generation: root.generation };
+                self.book.borrow_mut().end_derived(pair);
+                self.return_to_node(seat, &[slot]);
+            }
+        }
+    }
+
+    /// Under `trust = "buffer"`: gives `seat`, and nobody else of the cell, access to a buffer's pages.
+    #[inline]
+    pub(crate) fn open_to(&self, seat: &Seat, place: Place, rights: Rights) -> Result<(), HandError> {
+        if self.trust == Trust::App {
+            return Ok(());
+        }
+        let access = match (rights.allows(Rights::WRITE), rights.allows(Rights::READ)) {
+            (true, _) => Access::Write,
+            (false, true) => Access::Read,
+            _ => return Ok(()),
+        };
+        let Some((at, len)) = pages(place) else { return Err(HandError::NoPool) };
+        sys::protect(at, len, access, seat.facts.key).map_err(|_| HandError::Full)
+    }
+
+    /// Under `trust = "buffer"`: nobody of the cell has access any more.
+    pub(crate) fn close(&self, place: Place) {
+        if self.trust == Trust::App {
+            return;
+        }
+        if let Some((at, len)) = pages(place) {
+            // A kernel that is out of memory leaves them as they were: the caller gives the buffer away in no case.
+            let _ = sys::protect(at, len, Access::Write, 0);
+        }
+    }
+}
+
+/// The pages of a buffer, if it shares none with another.
+fn pages(place: Place) -> Option<(u64, u64)> {
+    let whole = place.offset.is_multiple_of(PAGE) && place.capacity.is_multiple_of(PAGE);
+    (whole && place.capacity > 0).then_some((POOL_AT + place.offset, place.capacity))
+}

@@ -1,0 +1,305 @@
+//! The runtime of a cell: its seats, and the loop that feeds them.
+//!
+//! ```text
+//!  turn:  control socket → links and roads → seats that have events → bells
+//!  no work left:  publish, announce sleep, look once more, sleep until a peer rings
+//! ```
+//! Everything runs on one thread, and a gate runs on top of whatever was entered before it. So nothing here may hold a
+//! borrow while a guest runs: what is needed is taken out of its cell first.
+
+// UNSAFETY: one static pointer, through which gates and traps find the runtime.
+#![expect(unsafe_code, reason = "gates and traps come without arguments of ours")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use baton_abi::boot::{Message, PoolAccess};
+use baton_abi::cell::{CELL_MESSAGE_BYTES, FROM_CELL_BYTES, FromCell, TEXT_MAX_BYTES, Trust};
+use baton_pool::bell::Bell;
+use baton_pool::capability::{CapabilityTable, Handle};
+use baton_pool::ledger::LedgerView;
+use rustix::net::SendFlags;
+
+use crate::arch::Place;
+use crate::book::{Book, SeatId};
+use crate::control;
+use crate::outside::{Lines, Road, Stash};
+use crate::seat::Seat;
+use crate::sys;
+
+/// Descriptors that one turn takes of a link or road before others get their turn.
+pub(crate) const PER_TURN_MAX: u32 = 64;
+
+/// What a cell has of its app.
+pub(crate) struct Shared {
+    pub(crate) table: CapabilityTable,
+    pub(crate) ledger: LedgerView,
+    pub(crate) slots: u32,
+    pub(crate) pool_bytes: u64,
+}
+
+/// A cell, or a template on its way to be one.
+pub(crate) struct Runtime {
+    pub(crate) trust: Trust,
+    pub(crate) trace: bool,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) shared: Shared,
+    pub(crate) book: RefCell<Book>,
+    pub(crate) stash: RefCell<Stash>,
+    pub(crate) lines: RefCell<Lines>,
+    pub(crate) control: RefCell<Option<OwnedFd>>,
+    pub(crate) bell: RefCell<Option<Bell>>,
+    /// The seat that runs; while one calls another, the callee.
+    pub(crate) current: Cell<Option<SeatId>>,
+    /// Seats with events that they could take.
+    pub(crate) ready: RefCell<VecDeque<SeatId>>,
+    /// The innermost call that waits in its gate has its answer.
+    pub(crate) is_answered: Cell<bool>,
+    /// The answer to the allocation that waits: a buffer, or that there is none.
+    pub(crate) granted: Cell<Option<Option<Handle>>>,
+    pub(crate) alloc_tag: Cell<u32>,
+    /// Copies that the hand-over at work has made, and their bytes.
+    pub(crate) copied: Cell<(u16, u64)>,
+    /// Bytes that it handed over without a copy.
+    pub(crate) handed: Cell<u64>,
+    /// Processor time up to which everything is accounted for, while receipts are on.
+    pub(crate) charged_ns: Cell<u64>,
+    control_seen: Cell<u32>,
+    ticks_seen: Cell<u32>,
+    turns: Cell<u32>,
+    stopping: Cell<bool>,
+}
+
+static RUNTIME: Place<*const Runtime> = Place::new(core::ptr::null());
+
+/// The runtime of this process.
+pub(crate) fn runtime() -> &'static Runtime {
+    // SAFETY: set by `install` before the first guest runs, and never changed or freed.
+    unsafe { &**RUNTIME.get() }
+}
+
+/// Makes `runtime` the one that gates and traps find. Once.
+pub(crate) fn install(runtime: Runtime) -> &'static Runtime {
+    let runtime: &'static Runtime = Box::leak(Box::new(runtime));
+    // SAFETY: no guest runs yet, so that nobody reads the pointer at the same time.
+    unsafe { *RUNTIME.get() = runtime };
+    runtime
+}
+
+impl Runtime {
+    pub(crate) fn new(trust: Trust, trace: bool, seats: Vec<Seat>, shared: Shared) -> Runtime {
+        Runtime {
+            trust,
+            trace,
+            seats,
+            book: RefCell::new(Book::new(shared.slots)),
+            stash: RefCell::new(Stash::new(shared.pool_bytes)),
+            shared,
+            lines: RefCell::default(),
+            control: RefCell::new(None),
+            bell: RefCell::new(None),
+            current: Cell::new(None),
+            ready: RefCell::default(),
+            is_answered: Cell::new(false),
+            granted: Cell::new(None),
+            alloc_tag: Cell::new(1),
+            copied: Cell::new((0, 0)),
+            handed: Cell::new(0),
+            charged_ns: Cell::new(0),
+            control_seen: Cell::new(0),
+            ticks_seen: Cell::new(0),
+            turns: Cell::new(0),
+            stopping: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn seat(&self, id: SeatId) -> Option<&Seat> {
+        self.seats.get(usize::from(id))
+    }
+
+    /// The seat that runs.
+    pub(crate) fn current(&self) -> Option<&Seat> {
+        self.seat(self.current.get()?)
+    }
+
+    /// Sends a message to the node. One that does not fit into the socket is lost: the node is behind, and a cell does not
+    /// wait for a log.
+    pub(crate) fn tell(&self, message: FromCell, text: &[u8]) {
+        let control = self.control.borrow();
+        let Some(control) = control.as_ref() else { return };
+        let text = text.get(..text.len().min(TEXT_MAX_BYTES)).unwrap_or_default();
+        let mut packet = [0u8; CELL_MESSAGE_BYTES];
+        if let Some(head) = packet.get_mut(..FROM_CELL_BYTES) {
+            head.copy_from_slice(&message.encode());
+        }
+        let end = FROM_CELL_BYTES + text.len();
+        if let Some(rest) = packet.get_mut(FROM_CELL_BYTES..end) {
+            rest.copy_from_slice(text);
+        }
+        let bytes = packet.get(..end).unwrap_or_default();
+        let _ = rustix::net::send(control, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
+    /// Output of a seat, as it comes.
+    pub(crate) fn log(&self, seat: SeatId, stream: u32, bytes: &[u8]) {
+        let lines = self.lines.borrow_mut().add(seat, stream, bytes, TEXT_MAX_BYTES);
+        for line in lines {
+            self.tell(FromCell::Log { seat: u32::from(seat), stream }, &line);
+        }
+    }
+
+    /// Serves until the node says that it is enough.
+    pub(crate) fn run(&self) {
+        self.tell(FromCell::Ready, &[]);
+        while !self.is_done() {
+            self.turn();
+            self.sleep();
+        }
+        self.flush();
+    }
+
+    fn is_done(&self) -> bool {
+        self.stopping.get() && self.seats.iter().all(|seat| seat.requests.borrow().len() == 0)
+    }
+
+    fn turn(&self) {
+        self.note_turn();
+        self.poll_control();
+        for seat in &self.seats {
+            self.poll_link(seat);
+            self.poll_roads(seat);
+        }
+        let ticks = self.bell.borrow().as_ref().map_or(0, Bell::ticks);
+        if self.ticks_seen.replace(ticks) != ticks {
+            self.expire_calls();
+        }
+        self.wake_sleepers();
+        self.run_ready();
+        if let Some(bell) = self.bell.borrow().as_ref() {
+            bell.publish_in_flight(self.in_flight());
+        }
+        self.flush();
+    }
+
+    /// The node's watch over cells that stand still looks at this.
+    pub(crate) fn note_turn(&self) {
+        let turns = self.turns.get().wrapping_add(1);
+        self.turns.set(turns);
+        if let Some(bell) = self.bell.borrow().as_ref() {
+            bell.publish_turn(turns);
+        }
+    }
+
+    fn in_flight(&self) -> u32 {
+        let requests: usize = self.seats.iter().map(|seat| seat.requests.borrow().len()).sum();
+        u32::try_from(requests).unwrap_or(u32::MAX)
+    }
+
+    /// Runs the seats that have something to do, once.
+    fn run_ready(&self) {
+        let rounds = self.ready.borrow().len();
+        for _ in 0..rounds {
+            let Some(id) = self.ready.borrow_mut().pop_front() else { return };
+            if let Some(seat) = self.seat(id) {
+                self.feed(seat);
+            }
+        }
+    }
+
+    /// Works while a guest waits in a gate for an answer from elsewhere, until `deadline_ns` at most.
+    pub(crate) fn wait_turn(&self, deadline_ns: u64) {
+        /// Longest sleep at a time, nanoseconds.
+        const NAP_NS: u64 = 10_000_000;
+        self.turn();
+        if !self.ready.borrow().is_empty() {
+            return;
+        }
+        self.publish();
+        let bell = self.bell.borrow();
+        let Some(bell) = bell.as_ref() else { return };
+        bell.announce_sleep();
+        if self.is_quiet(bell) {
+            let left = if deadline_ns == 0 { NAP_NS } else { deadline_ns.saturating_sub(sys::now_ns()) };
+            bell.sleep(Some(left.min(NAP_NS)));
+        }
+        bell.announce_awake();
+    }
+
+    /// Has `seat` looked at in this turn or the next.
+    pub(crate) fn mark_ready(&self, seat: &Seat) {
+        let mut ready = self.ready.borrow_mut();
+        if !ready.contains(&seat.id) {
+            ready.push_back(seat.id);
+        }
+    }
+
+    fn sleep(&self) {
+        if !self.ready.borrow().is_empty() {
+            return;
+        }
+        self.publish();
+        let bell = self.bell.borrow();
+        let Some(bell) = bell.as_ref() else { return };
+        bell.announce_sleep();
+        if self.is_quiet(bell) {
+            let until = self.next_time();
+            bell.sleep(until.map(|until| until.saturating_sub(sys::now_ns())));
+        }
+        bell.announce_awake();
+    }
+
+    fn is_quiet(&self, bell: &Bell) -> bool {
+        let is_seat_quiet = |seat: &Seat| {
+            let mut outside = seat.outside.borrow_mut();
+            outside.as_mut().is_none_or(|outside| outside.link.from_peer.is_empty().unwrap_or(true))
+                && seat.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
+                && seat.incoming.borrow_mut().iter_mut().all(Road::is_quiet)
+        };
+        bell.control_sent() == self.control_seen.get() && self.seats.iter().all(is_seat_quiet)
+    }
+
+    /// Rings whoever has something from this cell.
+    pub(crate) fn flush(&self) {
+        for seat in &self.seats {
+            if seat.link_dirty.take()
+                && let Some(outside) = seat.outside.borrow().as_ref()
+                && outside.link.node_bell.must_wake()
+            {
+                // The counter cannot overflow, and a failed write has nobody to wake.
+                let _ = rustix::io::write(&outside.eventfd, &1u64.to_ne_bytes());
+            }
+            seat.outgoing.borrow_mut().iter_mut().for_each(Road::flush);
+            seat.incoming.borrow_mut().iter_mut().for_each(Road::flush);
+        }
+    }
+
+    fn poll_control(&self) {
+        let sent = self.bell.borrow().as_ref().map_or(0, Bell::control_sent);
+        if sent == self.control_seen.replace(sent) {
+            return;
+        }
+        // The count only says that it is worth a look; the look never waits.
+        while let Some((message, fds)) = control::receive_message(&self.control) {
+            let Message::Edge(edge) = message else { continue };
+            let Some(seat) = self.seats.iter().find(|seat| seat.holder() == edge.own) else { continue };
+            let Some(road) = Road::new(&edge, fds) else { continue };
+            let mut roads = if edge.is_caller { seat.outgoing.borrow_mut() } else { seat.incoming.borrow_mut() };
+            // In the place of one whose peer is gone: others keep their index.
+            match roads.iter_mut().find(|old| old.dead && old.outstanding == 0) {
+                Some(old) => *old = road,
+                None => roads.push(road),
+            }
+        }
+    }
+
+    /// The node wants this cell to end once its requests are answered.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    /// Whether a seat may use the pool at all.
+    pub(crate) fn may_use_pool(seat: &Seat) -> bool {
+        seat.facts.access != PoolAccess::Absent
+    }
+}

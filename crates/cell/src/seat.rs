@@ -1,0 +1,262 @@
+//! Seats: one function of a cell each, with its guest, its memory, and what it owes and is owed.
+
+// UNSAFETY: the registers of guests lie in statics that the assembly shares.
+#![expect(unsafe_code, reason = "the context of a guest")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use baton_abi::boot::PoolAccess;
+use baton_abi::descriptor::HopCost;
+use baton_abi::gate::{Pair, Parcel};
+use baton_pool::link::Duplex;
+
+use crate::arch::{Context, Place};
+use crate::book::SeatId;
+use crate::mail::Mail;
+use crate::os::{Os, ThreadId};
+use crate::outside::Road;
+use crate::slab::Slab;
+use crate::snapshot::Snapshot;
+use crate::space::Space;
+use crate::threads::Threads;
+
+/// Requests that one seat may have in its hands, waiting ones included.
+pub(crate) const REQUESTS_MAX: usize = 2048;
+/// Calls that one seat may have out.
+pub(crate) const CALLS_MAX: usize = 2048;
+
+/// Where a guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing is mapped that a request needs: its snapshot comes first.
+    Cold,
+    /// In the receive gate: it takes an event.
+    Waiting,
+    /// It runs, or is in a gate while another seat runs.
+    Busy,
+    /// Every thread of it waits, and none for an event.
+    Asleep,
+    /// Being loaded: its first receive ends that.
+    Loading,
+}
+
+/// Who waits for the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The node, by the tag that it chose.
+    Node { tag: u32 },
+    /// A replica in another process, over that road, by the tag that it chose.
+    Road { road: usize, tag: u32 },
+    /// Another seat, by the tag of its call.
+    Seat { seat: SeatId, call: u32 },
+}
+
+/// A request in a seat's hands.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) origin: Origin,
+    pub(crate) invocation: u64,
+    pub(crate) deadline_ns: u64,
+    pub(crate) depth: u16,
+    pub(crate) operation: u16,
+    /// The running account, while receipts are on.
+    pub(crate) hop: Option<Box<Account>>,
+}
+
+/// What a hop has cost so far.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) cost: HopCost,
+    pub(crate) began_ns: u64,
+    /// Processor time of the cell at its beginning.
+    pub(crate) cpu_ns: u64,
+    /// What its callees used of it.
+    pub(crate) inner_ns: u64,
+}
+
+/// A call that a seat made and that is not answered yet, or whose answer it has not taken.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What ends with it.
+    pub(crate) lent: Option<Lent>,
+    pub(crate) deadline_ns: u64,
+    pub(crate) to: Target,
+    pub(crate) answer: Option<Parcel>,
+    /// The caller is in the call gate: the answer waits here.
+    pub(crate) is_sync: bool,
+    /// The request that it became in the callee's seat.
+    pub(crate) request: u32,
+    /// The caller's request that it serves.
+    pub(crate) on_behalf_of: u32,
+}
+
+/// What was lent for a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lent {
+    /// A derived capability.
+    Capability(Pair),
+    /// A copy in the callee's mail; written back from there if it may be written.
+    Copy { seat: SeatId, chunk: Pair, from: u64, to: u64, len: u64, write_back: bool },
+    /// A derived entry of the shared table, for someone outside.
+    Outside(baton_pool::capability::Handle),
+}
+
+/// Where a callee is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Seat(SeatId),
+    /// In other processes: any road to that function.
+    Outside(usize),
+}
+
+/// A function that a seat may call.
+#[derive(Clone, Debug)]
+pub(crate) struct Callee {
+    pub(crate) name: String,
+    pub(crate) timeout_ns: u64,
+    /// In this cell, if it is.
+    pub(crate) seat: Option<SeatId>,
+}
+
+/// Something for a guest to take from the receive gate.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The parcel's tag is that of the seat's request.
+    Request(Parcel),
+    Reply(Parcel),
+    Cancel(u32),
+}
+
+/// Why a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Exit(i32),
+    Raised(i32),
+    Deadlock,
+    TimedOut,
+    /// A signal at an instruction, and the address that it was about.
+    Fault { signal: i32, code: i32, rip: u64, address: u64, rsp: u64, rbp: u64 },
+    /// It went past the check of a gate.
+    Violation,
+    /// It took its event to memory that is not its own.
+    BadReceive,
+}
+
+/// What the plan says of a function, and what follows for its seat.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) name: String,
+    pub(crate) timeout_ns: u64,
+    pub(crate) concurrency: usize,
+    pub(crate) access: PoolAccess,
+    pub(crate) reset: bool,
+    pub(crate) key: u32,
+    pub(crate) pkru: u32,
+    /// The ELF file, open in this process.
+    pub(crate) elf: i32,
+    pub(crate) callees: Vec<Callee>,
+}
+
+/// What a fork gives a seat.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) holder: u16,
+    pub(crate) derived_base: u32,
+    pub(crate) link: Duplex,
+    pub(crate) eventfd: std::os::fd::OwnedFd,
+}
+
+/// One seat.
+pub(crate) struct Seat {
+    pub(crate) id: SeatId,
+    pub(crate) facts: Facts,
+    pub(crate) context: Place<Context>,
+    pub(crate) space: RefCell<Space>,
+    pub(crate) mail: RefCell<Mail>,
+    pub(crate) os: RefCell<Option<Os>>,
+    pub(crate) threads: RefCell<Threads>,
+    pub(crate) snapshot: RefCell<Option<Rc<Snapshot>>>,
+    pub(crate) state: Cell<State>,
+    /// Where the guest wants its next event.
+    pub(crate) recv_at: Cell<u64>,
+    pub(crate) requests: RefCell<Slab<Request>>,
+    pub(crate) calls: RefCell<Slab<Call>>,
+    pub(crate) inbox: RefCell<VecDeque<Event>>,
+    /// Requests in the guest's hands: delivered and not answered.
+    pub(crate) active: Cell<usize>,
+    /// When the guest must have come back, `CLOCK_MONOTONIC` nanoseconds; 0 for never.
+    pub(crate) deadline_ns: Cell<u64>,
+    pub(crate) end: Cell<Option<End>>,
+    pub(crate) outside: RefCell<Option<Attachment>>,
+    /// Something was put on the link since the node's bell was looked at.
+    pub(crate) link_dirty: Cell<bool>,
+    /// Roads to callees outside, and from callers outside.
+    pub(crate) outgoing: RefCell<Vec<Road>>,
+    pub(crate) incoming: RefCell<Vec<Road>>,
+    /// Table entries for what is lent and shared to the outside.
+    pub(crate) arena: RefCell<Vec<u32>>,
+    /// When a thread that sleeps has to be woken, `CLOCK_MONOTONIC` nanoseconds.
+    pub(crate) sleeps_until: Cell<Option<u64>>,
+    /// The thread whose registers the processor has, as the trap layer knows it.
+    pub(crate) running: Cell<Option<ThreadId>>,
+    /// The request that was begun last.
+    pub(crate) latest: Cell<u32>,
+}
+
+impl Seat {
+    pub(crate) fn new(id: SeatId, facts: Facts, space: Space, mail: Mail) -> Seat {
+        let context = Place::new(Context::new(facts.pkru));
+        Seat {
+            id,
+            facts,
+            context,
+            space: RefCell::new(space),
+            mail: RefCell::new(mail),
+            os: RefCell::new(None),
+            threads: RefCell::new(Threads::default()),
+            snapshot: RefCell::new(None),
+            state: Cell::new(State::Loading),
+            recv_at: Cell::new(0),
+            requests: RefCell::new(Slab::new(REQUESTS_MAX)),
+            calls: RefCell::new(Slab::new(CALLS_MAX)),
+            inbox: RefCell::default(),
+            active: Cell::new(0),
+            deadline_ns: Cell::new(0),
+            end: Cell::new(None),
+            outside: RefCell::new(None),
+            link_dirty: Cell::new(false),
+            outgoing: RefCell::default(),
+            incoming: RefCell::default(),
+            arena: RefCell::default(),
+            sleeps_until: Cell::new(None),
+            running: Cell::new(Some(ThreadId::FIRST)),
+            latest: Cell::new(0),
+        }
+    }
+
+    /// The seat as a holder of capabilities.
+    #[inline]
+    pub(crate) fn holder(&self) -> u16 {
+        self.outside.borrow().as_ref().map_or(0, |outside| outside.holder)
+    }
+
+    /// The guest's registers, as a gate left them.
+    pub(crate) fn registers(&self) -> Context {
+        // SAFETY: the guest does not run while the runtime does.
+        unsafe { *self.context.get() }
+    }
+
+    /// Sets the FS base that the guest gets.
+    pub(crate) fn set_fs(&self, at: u64) {
+        // SAFETY: as in `registers`.
+        unsafe { (*self.context.get()).fs = at };
+    }
+
+    /// Whether the guest takes one more request now.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.active.get() < self.facts.concurrency
+    }
+}
