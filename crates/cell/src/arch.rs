@@ -233,9 +233,9 @@ impl Context {
         }
     }
 
-    /// The register that holds the chain of stack frames, for backtraces.
-    pub(crate) const fn frame_pointer(&self) -> u64 {
-        self.rbp
+    /// The same, where a gate left it, with another FS base.
+    pub(crate) const fn with_fs(self, fs: u64) -> Context {
+        Context { fs, full: 0, ..self }
     }
 }
 

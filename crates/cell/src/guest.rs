@@ -9,7 +9,7 @@ use baton_abi::cell::{FromCell, SEAT_BYTES};
 use baton_abi::gate::{GatePage, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message};
 
-use crate::arch::{self, CORE, Context, GUEST_FULL, SHARE};
+use crate::arch::{self, CORE, GUEST_FULL, SHARE};
 use crate::effects::Effects;
 use crate::os::{Outcome, Resume};
 use crate::runtime::Runtime;
@@ -36,7 +36,11 @@ impl Runtime {
         // SAFETY: the one thread of the cell is here, not in the assembly.
         let (host_rsp, context) = unsafe { ((*core).host_rsp, (*core).context) };
         let before = self.current.replace(Some(seat.id));
-        seat.state.set(State::Busy);
+        if seat.state.get() != State::Loading {
+            seat.state.set(State::Busy);
+            seat.space.borrow_mut().note_run();
+        }
+        seat.opened.set(0);
         let code = loop {
             // SAFETY: as above.
             unsafe { (*core).context = seat.context.get() };
@@ -71,7 +75,7 @@ impl Runtime {
         match saved {
             Some(Saved::Gate(gate)) => {
                 // SAFETY: the guest does not run.
-                unsafe { *context = Context { fs: resume.fs_base, full: 0, ..gate } };
+                unsafe { *context = gate.with_fs(resume.fs_base) };
             }
             Some(Saved::Trap(trapped)) => {
                 let mut full = trapped.full;
@@ -217,7 +221,7 @@ impl Runtime {
         let snapshot = seat.snapshot.borrow().clone();
         let Some(snapshot) = snapshot else { return false };
         let mut space = seat.space.borrow_mut();
-        let mut mapped = if space.is_as_captured() { Ok(()) } else { snapshot.restore(&mut space, seat.facts.elf) };
+        let mut mapped = if space.is_as_captured() { Ok(()) } else { snapshot.restore(&mut space, seat.elf_fd()) };
         if seat.facts.reset && mapped.is_ok() {
             mapped = space.watch();
         }
@@ -255,6 +259,11 @@ impl Runtime {
         let end = seat.end.take().unwrap_or(End::Violation);
         let (text, at) = describe(seat, end);
         let report = format!("{text}{}", frames(seat, end));
+        if seat.snapshot.borrow().is_none() {
+            // It never came to its first receive: whoever loads it says why.
+            seat.last_words.replace(Some(report));
+            return;
+        }
         self.tell(FromCell::Fault { seat: u32::from(seat.id), at }, report.as_bytes());
         seat.state.set(State::Cold);
         seat.space.borrow_mut().changed = true;

@@ -4,7 +4,7 @@
 //! only then does the book know of it. What goes out is published first.
 
 use baton_abi::cell::{POOL_AT, Trust};
-use baton_abi::descriptor::{PAIRS_PER_DESCRIPTOR, pack_pairs, unpack_pairs};
+use baton_abi::descriptor::{pack_pairs, unpack_pairs};
 use baton_abi::gate::{Pair, Parcel};
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE, Rights};
 use baton_pool::capability::{Derivation, Handle, Hold, Range, State};
@@ -283,7 +283,7 @@ impl Runtime {
             }
             What::Mail(_) => return Err(full),
         };
-        let into = from.arena.borrow_mut().pop().ok_or(full)?;
+        let into = from.take_entry().ok_or(full)?;
         let what = Derivation { range, rights: view.rights.intersect(rights), expiry_ns: 0, to };
         self.shared.table.derive(parent, from.holder(), into, what).map_err(|_| {
             from.arena.borrow_mut().push(into);

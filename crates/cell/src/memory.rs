@@ -199,6 +199,22 @@ impl Runtime {
         sys::protect(at, len, access, seat.facts.key).map_err(|_| HandError::Full)
     }
 
+    /// Under `trust = "buffer"`: a guest touched a page that is closed to it. If it holds a capability to that buffer (one
+    /// that others hold as well, and had open last), the buffer opens to it.
+    pub(crate) fn open_on_demand(&self, seat: &Seat, address: u64, write: bool) -> bool {
+        if self.trust == Trust::App || seat.opened.replace(address) == address {
+            return false;
+        }
+        let Some(at) = address.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes) else { return false };
+        let held = self.book.borrow().held_by(seat.id);
+        let covers = |view: &crate::book::View| {
+            let need = if write { Rights::WRITE } else { Rights::READ };
+            view.rights.allows(need) && at >= view.place.offset && at - view.place.offset < view.place.capacity
+        };
+        let found = held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers);
+        found.is_some_and(|view| self.open_to(seat, view.place, view.rights).is_ok())
+    }
+
     /// Under `trust = "buffer"`: nobody of the cell has access any more.
     pub(crate) fn close(&self, place: Place) {
         if self.trust == Trust::App {

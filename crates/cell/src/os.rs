@@ -115,6 +115,13 @@ impl Os {
         self.told_jit = snapshot.told_jit;
     }
 
+    /// Whether the guest has one thread: then whoever enters and leaves need not ask who runs.
+    #[inline]
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.threads.live() <= 1
+    }
+
     /// All of it as bytes, to be kept beside the pages of a snapshot. `now_ns` is the time of `CLOCK_MONOTONIC`.
     #[must_use]
     pub fn save(&self, now_ns: u64) -> Vec<u8> {

@@ -5,11 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use baton_abi::boot::PoolAccess;
 use baton_abi::descriptor::HopCost;
 use baton_abi::gate::{Pair, Parcel};
+use baton_abi::limits::DERIVED_MAX;
 use baton_pool::link::Duplex;
 
 use crate::arch::{Context, Place};
@@ -154,8 +156,6 @@ pub(crate) struct Facts {
     pub(crate) reset: bool,
     pub(crate) key: u32,
     pub(crate) pkru: u32,
-    /// The ELF file, open in this process.
-    pub(crate) elf: i32,
     pub(crate) callees: Vec<Callee>,
 }
 
@@ -165,7 +165,7 @@ pub(crate) struct Attachment {
     pub(crate) holder: u16,
     pub(crate) derived_base: u32,
     pub(crate) link: Duplex,
-    pub(crate) eventfd: std::os::fd::OwnedFd,
+    pub(crate) eventfd: OwnedFd,
 }
 
 /// One seat.
@@ -201,6 +201,14 @@ pub(crate) struct Seat {
     pub(crate) sleeps_until: Cell<Option<u64>>,
     /// The thread whose registers the processor has, as the trap layer knows it.
     pub(crate) running: Cell<Option<ThreadId>>,
+    /// The ELF file.
+    pub(crate) elf: RefCell<Option<OwnedFd>>,
+    /// How the guest ended, for whoever waits for it to begin.
+    pub(crate) last_words: RefCell<Option<String>>,
+    /// The last place that was opened on demand: a second fault there is one.
+    pub(crate) opened: Cell<u64>,
+    /// Derived entries that were ever used.
+    pub(crate) arena_used: Cell<u32>,
     /// The request that was begun last.
     pub(crate) latest: Cell<u32>,
 }
@@ -232,6 +240,10 @@ impl Seat {
             arena: RefCell::default(),
             sleeps_until: Cell::new(None),
             running: Cell::new(Some(ThreadId::FIRST)),
+            elf: RefCell::new(None),
+            last_words: RefCell::new(None),
+            opened: Cell::new(0),
+            arena_used: Cell::new(0),
             latest: Cell::new(0),
         }
     }
@@ -240,6 +252,24 @@ impl Seat {
     #[inline]
     pub(crate) fn holder(&self) -> u16 {
         self.outside.borrow().as_ref().map_or(0, |outside| outside.holder)
+    }
+
+    /// The ELF file's number in this process.
+    pub(crate) fn elf_fd(&self) -> i32 {
+        self.elf.borrow().as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// A free entry of the seat's own range of the shared table.
+    pub(crate) fn take_entry(&self) -> Option<u32> {
+        if let Some(index) = self.arena.borrow_mut().pop() {
+            return Some(index);
+        }
+        let used = self.arena_used.get();
+        let base = self.outside.borrow().as_ref()?.derived_base;
+        (used < DERIVED_MAX).then(|| {
+            self.arena_used.set(used + 1);
+            base + used
+        })
     }
 
     /// The guest's registers, as a gate left them.

@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use crate::arch::{self, Context};
 use crate::os::Os;
 use crate::space::{Region, Space};
-use crate::sys::{self, Access, Backing, PAGE};
+use crate::sys::{Access, Backing, PAGE};
 use crate::threads::Threads;
 
 /// Bytes in front of the pages.
@@ -211,7 +211,7 @@ impl Snapshot {
     }
 
     /// The list of ranges, as the pieces and the code make it.
-    fn settle(&self, space: &mut Space) {
+    pub(crate) fn settle(&self, space: &mut Space) {
         let code: Vec<(u64, Region)> =
             space.regions().filter(|(_, region)| region.access == Access::Execute).collect();
         let pieces = self.pieces.iter().map(|piece| {
@@ -256,4 +256,26 @@ impl Snapshot {
         }
         true
     }
+}
+
+/// Why a kept snapshot cannot be used.
+#[derive(Debug)]
+pub(crate) enum ReopenError {
+    /// It is not one, or not one of this seat.
+    Malformed,
+    Kernel(Errno),
+}
+
+impl core::fmt::Display for ReopenError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            ReopenError::Malformed => f.write_str("a snapshot that is none"),
+            ReopenError::Kernel(errno) => write!(f, "a snapshot that cannot be mapped: {errno}"),
+        }
+    }
+}
+
+/// A snapshot from a file that the node kept.
+pub(crate) fn reopen(_fd: OwnedFd, _seat: u8, _fresh: Os) -> Result<Snapshot, ReopenError> {
+    Err(ReopenError::Malformed)
 }

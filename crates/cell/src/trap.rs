@@ -301,7 +301,8 @@ impl Runtime {
     }
 
     fn on_fault(&self, seat: &Seat, frame: Frame, full: &Full) -> Verdict {
-        if frame.signal() == libc::SIGSEGV && self.open_shared(seat, frame.address()) {
+        let write = frame.register(19) & PF_WRITE != 0;
+        if frame.signal() == libc::SIGSEGV && self.open_on_demand(seat, frame.address(), write) {
             return go_on(*full);
         }
         if full.rip == label::violation() {

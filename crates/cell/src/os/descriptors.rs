@@ -1,6 +1,7 @@
 //! The descriptor table: descriptors, and the open files that they (and their duplicates) stand for.
 
-use super::files::Node;
+use super::files::{Files, Node};
+use super::saved::{In, Out};
 use super::{Errno, Stream};
 
 /// Most descriptors.
@@ -178,5 +179,91 @@ impl Descriptors {
         let entry = Fd { close_on_exec, ..self.fd(fd)? };
         self.put(fd, entry);
         Ok(())
+    }
+}
+
+/// How descriptors are saved.
+impl Descriptors {
+    pub(super) fn save(&self, out: &mut Out) {
+        out.count(self.opens.len());
+        for open in &self.opens {
+            let words = match open.kind {
+                Kind::Input => [0, 0, 0, 0],
+                Kind::Output(Stream::Out) => [1, 0, 0, 0],
+                Kind::Output(Stream::Err) => [2, 0, 0, 0],
+                Kind::Event(Event { count, semaphore, writes }) => [3, count, u64::from(semaphore), writes],
+                Kind::Epoll => [4, 0, 0, 0],
+                Kind::Node(Node::Null) => [5, 0, 0, 0],
+                Kind::Node(Node::Zero) => [6, 0, 0, 0],
+                Kind::Node(Node::Random) => [7, 0, 0, 0],
+                Kind::Node(Node::Text(index)) => [8, u64::from(index), 0, 0],
+                Kind::Node(Node::File(index)) => [9, u64::from(index), 0, 0],
+                Kind::Node(Node::Directory { sample, len }) => [10, u64::from(sample), u64::from(len), 0],
+            };
+            out.words(words);
+            out.words([open.offset, u64::from(open.nonblock)]);
+        }
+        out.count(self.fds.len());
+        for fd in &self.fds {
+            out.maybe(fd.map(|fd| u64::from(fd.open.0) << 1 | u64::from(fd.close_on_exec)));
+        }
+    }
+
+    pub(super) fn load(saved: &mut In<'_>, files: &Files) -> Option<Descriptors> {
+        let mut descriptors = Descriptors { fds: Vec::new(), opens: Vec::new() };
+        for _ in 0..saved.count(FDS_MAX)? {
+            let kind = Kind::load(saved.words()?)?;
+            if let Kind::Node(node) = kind
+                && !files.has(node)
+            {
+                return None;
+            }
+            let (offset, nonblock) = (saved.word()?, saved.flag()?);
+            descriptors.opens.push(Open { kind, offset, nonblock, references: 0 });
+        }
+        for _ in 0..saved.count(FDS_MAX)? {
+            let fd = match saved.maybe()? {
+                None => None,
+                Some(word) => {
+                    let open = OpenId(u8::try_from(word >> 1).ok()?);
+                    descriptors.opens.get_mut(usize::from(open.0))?.references += 1;
+                    Some(Fd { open, close_on_exec: word & 1 == 1 })
+                }
+            };
+            descriptors.fds.push(fd);
+        }
+        Some(descriptors)
+    }
+
+    /// The open file at a saved place, if there is one.
+    pub(super) fn load_id(&self, saved: &mut In<'_>) -> Option<OpenId> {
+        let id = OpenId(saved.small()?);
+        self.opens.get(usize::from(id.0)).filter(|open| open.references > 0).map(|_| id)
+    }
+}
+
+impl OpenId {
+    pub(super) fn save(self, out: &mut Out) {
+        out.word(u64::from(self.0));
+    }
+}
+
+impl Kind {
+    fn load(words: [u64; 4]) -> Option<Kind> {
+        let small = |word: u64| u32::try_from(word).ok();
+        Some(match words {
+            [0, ..] => Kind::Input,
+            [1, ..] => Kind::Output(Stream::Out),
+            [2, ..] => Kind::Output(Stream::Err),
+            [3, count, semaphore, writes] => Kind::Event(Event { count, semaphore: semaphore == 1, writes }),
+            [4, ..] => Kind::Epoll,
+            [5, ..] => Kind::Node(Node::Null),
+            [6, ..] => Kind::Node(Node::Zero),
+            [7, ..] => Kind::Node(Node::Random),
+            [8, index, ..] => Kind::Node(Node::Text(u8::try_from(index).ok()?)),
+            [9, index, ..] => Kind::Node(Node::File(small(index)?)),
+            [10, sample, len, _] => Kind::Node(Node::Directory { sample: small(sample)?, len: small(len)? }),
+            _ => return None,
+        })
     }
 }

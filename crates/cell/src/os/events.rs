@@ -3,8 +3,9 @@
 //! Only an `eventfd` ever changes from not ready to ready. A call that waits is tried again when one of them changed.
 
 use super::call::{Answer, Call, Step, int, low};
-use super::descriptors::{Event, FDS_MAX, Kind, OpenId};
+use super::descriptors::{Descriptors, Event, FDS_MAX, Kind, OpenId};
 use super::files::Node;
+use super::saved::{In, Out};
 use super::{Errno, Host, Os, Timeout};
 
 /// Most descriptors that are in epoll sets, counted once for each set.
@@ -33,6 +34,21 @@ pub(super) struct Watch {
     token: u64,
     /// How many writes have been told, of those who want to hear of each.
     told: Option<u64>,
+}
+
+impl Watch {
+    pub(super) fn save(&self, out: &mut Out) {
+        self.epoll.save(out);
+        self.target.save(out);
+        out.words([u64::from(self.fd), u64::from(self.events), self.token]);
+        out.maybe(self.told);
+    }
+
+    pub(super) fn load(saved: &mut In<'_>, descriptors: &Descriptors) -> Option<Watch> {
+        let (epoll, target) = (descriptors.load_id(saved)?, descriptors.load_id(saved)?);
+        let (fd, events, token) = (saved.small()?, saved.small()?, saved.word()?);
+        Some(Watch { epoll, target, fd, events, token, told: saved.maybe()? })
+    }
 }
 
 impl Os {

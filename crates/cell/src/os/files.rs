@@ -139,6 +139,16 @@ impl Files {
         }
     }
 
+    /// Whether there is such a node.
+    pub(super) fn has(&self, node: Node) -> bool {
+        match node {
+            Node::File(index) => (index as usize) < self.0.len(),
+            Node::Text(index) => usize::from(index) < TEXTS.len(),
+            Node::Directory { len: 0, .. } | Node::Null | Node::Zero | Node::Random => true,
+            Node::Directory { sample, len } => self.path(sample as usize).get(len as usize) == Some(&b'/'),
+        }
+    }
+
     /// What is in a node; `None` if it is not a file.
     pub(super) fn bytes(&self, node: Node) -> Option<Bytes> {
         match node {

@@ -5,6 +5,7 @@
 //! for most is to end the compartment. So `abort` ends it, with or without a handler.
 
 use super::call::{Answer, Call, Step, int, low};
+use super::saved::{In, Out};
 use super::threads::PID;
 use super::{Ending, Errno, Host, Os, Timeout};
 
@@ -29,6 +30,18 @@ pub(super) struct Signals {
 impl Signals {
     pub(super) const fn new() -> Signals {
         Signals { actions: [[0; 4]; SIGNALS] }
+    }
+
+    pub(super) fn save(&self, out: &mut Out) {
+        out.words(self.actions.iter().flatten().copied());
+    }
+
+    pub(super) fn load(saved: &mut In<'_>) -> Option<Signals> {
+        let mut signals = Signals::new();
+        for action in &mut signals.actions {
+            *action = saved.words()?;
+        }
+        Some(signals)
     }
 
     fn handler(&self, signal: i32) -> u64 {

@@ -12,9 +12,10 @@
 
 mod regions;
 
+use super::saved::{In, Out};
 use super::{Access, Config, ConfigError, Errno, Host, PAGE, Prot};
-use regions::Regions;
 pub(super) use regions::{Backing, Region};
+use regions::{REGIONS_MAX, Regions};
 
 /// Addresses from `start` up to `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,61 @@ impl Space {
             return Err(ConfigError::Memory { needed: regions.paged() });
         }
         Ok(Space { regions, seat, image, heap, maps, stack, limit: config.memory_limit, brk: heap.start })
+    }
+
+    pub(super) fn save(&self, out: &mut Out) {
+        out.word(self.brk);
+        out.count(self.regions.all().len());
+        for Region { span, backing } in self.regions.all() {
+            let kind = match backing {
+                Backing::Reserved => 0,
+                Backing::Code => 1,
+                Backing::Pages(Prot::None) => 2,
+                Backing::Pages(Prot::Read) => 3,
+                Backing::Pages(Prot::ReadWrite) => 4,
+            };
+            out.words([span.start, span.end, kind]);
+        }
+    }
+
+    /// What a seat that is made after `config` had when it was saved.
+    pub(super) fn load(saved: &mut In<'_>, config: &Config) -> Option<Space> {
+        let mut space = Space::new(config).ok()?;
+        let code = |regions: &Regions| -> Vec<Region> {
+            regions.all().iter().filter(|region| region.backing == Backing::Code).copied().collect()
+        };
+        let new = core::mem::take(&mut space.regions);
+        space.brk = saved.word()?;
+        let heap = Span { start: space.heap.start, end: space.brk.checked_next_multiple_of(PAGE)? };
+        let mut last = space.seat.start;
+        for _ in 0..saved.count(REGIONS_MAX)? {
+            let [start, end, kind] = saved.words()?;
+            let backing = match kind {
+                0 => Backing::Reserved,
+                1 => Backing::Code,
+                2 => Backing::Pages(Prot::None),
+                3 => Backing::Pages(Prot::Read),
+                4 => Backing::Pages(Prot::ReadWrite),
+                _ => return None,
+            };
+            let span = Span { start, end };
+            let is_whole =
+                start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE) && last <= start && start < end;
+            // The end of the image and the start of the heap can be one region.
+            let image_and_heap = Span { start: space.image.start, end: heap.end };
+            let is_inside = [image_and_heap, space.maps, space.stack].iter().any(|part| part.holds(span));
+            if !is_whole || !is_inside {
+                return None;
+            }
+            last = end;
+            space.regions.fill(span, Some(backing));
+        }
+        let stack = |backing| backing == Backing::Pages(Prot::ReadWrite);
+        let is_right = space.heap.holds(heap)
+            && code(&space.regions) == code(&new)
+            && space.regions.cover(space.stack, stack)
+            && space.used() <= space.limit;
+        is_right.then_some(space)
     }
 
     pub(super) fn restore(&mut self, from: &Space) {

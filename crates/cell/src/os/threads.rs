@@ -7,6 +7,7 @@
 //!      └──── yield, preempt ─────────────────────────────────────┘
 //! ```
 
+use super::saved::{In, Out};
 use super::{Resume, THREADS_MAX, ThreadId};
 
 /// Largest thread number, as the kernel's default.
@@ -300,7 +301,94 @@ impl Threads {
     }
 }
 
+/// How threads are saved: deadlines as what is left of them, since the clock of another boot begins anew.
+impl Threads {
+    pub(super) fn save(&self, out: &mut Out, now: u64) {
+        let left = |until: Option<u64>| until.map(|until| until.saturating_sub(now));
+        out.count(self.list.len());
+        for thread in &self.list {
+            match thread.state {
+                State::Free => out.word(0),
+                State::Running => out.word(1),
+                State::Ready { turn } => out.words([2, turn]),
+                State::Parked => out.word(3),
+                State::Waiting { wait, until, since } => {
+                    out.words([4, since]);
+                    out.maybe(left(until));
+                    match wait {
+                        Wait::Time(result) => out.words([0, result.cast_unsigned()]),
+                        Wait::Futex { at, bits } => out.words([1, at, u64::from(bits)]),
+                        Wait::Again { number, args } => {
+                            out.words([2, number]);
+                            out.words(args);
+                        }
+                    }
+                }
+            }
+            out.words([u64::from(thread.tid), thread.fs_base, thread.clear_tid, thread.mask, thread.pending]);
+            out.words(thread.altstack);
+            out.maybe(thread.result.map(i64::cast_unsigned));
+            out.flag(thread.retry.is_some());
+            if let Some(Retry { number, args, until }) = thread.retry {
+                out.word(number);
+                out.words(args);
+                out.maybe(left(until));
+            }
+        }
+        out.maybe(self.current.map(|current| u64::from(current.0)));
+        out.words([self.turn, u64::from(self.next_tid)]);
+    }
+
+    pub(super) fn load(saved: &mut In<'_>, now: u64) -> Option<Threads> {
+        let count = saved.count(THREADS_MAX)?;
+        let mut list = Vec::with_capacity(count);
+        for _ in 0..count {
+            list.push(Thread::load(saved, now)?);
+        }
+        let current = saved.maybe()?.map(|index| u8::try_from(index).map(ThreadId)).transpose().ok()?;
+        let [turn, next_tid] = saved.words()?;
+        let next_tid = u32::try_from(next_tid).ok().filter(|tid| (PID + 1..=TID_MAX).contains(tid))?;
+        let running = |thread: &Thread| thread.state == State::Running;
+        let is_right = match current {
+            Some(current) => list.get(current.index()).is_some_and(running),
+            None => !list.is_empty(),
+        };
+        let runners = list.iter().filter(|thread| running(thread)).count();
+        let is_right = is_right && runners == usize::from(current.is_some()) && turn < TURNS;
+        is_right.then_some(Threads { list, current, turn, next_tid })
+    }
+}
+
 impl Thread {
+    fn load(saved: &mut In<'_>, now: u64) -> Option<Thread> {
+        let then = |left: Option<u64>| left.map(|left| left.saturating_add(now));
+        let state = match saved.word()? {
+            0 => State::Free,
+            1 => State::Running,
+            2 => State::Ready { turn: saved.word()? },
+            3 => State::Parked,
+            4 => {
+                let (since, until) = (saved.word()?, then(saved.maybe()?));
+                let wait = match saved.word()? {
+                    0 => Wait::Time(saved.word()?.cast_signed()),
+                    1 => Wait::Futex { at: saved.word()?, bits: saved.small()? },
+                    2 => Wait::Again { number: saved.word()?, args: saved.words()? },
+                    _ => return None,
+                };
+                State::Waiting { wait, until, since }
+            }
+            _ => return None,
+        };
+        let (tid, [fs_base, clear_tid, mask, pending]) = (saved.small()?, saved.words()?);
+        let altstack = saved.words()?;
+        let result = saved.maybe()?.map(u64::cast_signed);
+        let retry = match saved.flag()? {
+            false => None,
+            true => Some(Retry { number: saved.word()?, args: saved.words()?, until: then(saved.maybe()?) }),
+        };
+        Some(Thread { state, tid, fs_base, clear_tid, mask, pending, altstack, result, retry })
+    }
+
     fn since(&self) -> u64 {
         match self.state {
             State::Waiting { since, .. } => since,

@@ -1,0 +1,164 @@
+/* Baton functions in C: gates of a compartment, as functions.
+ *
+ * Header only. A function is an ordinary program, linked statically and position-independent:
+ *
+ *     cc -O2 -static-pie -I sdk/c/include -o hello hello.c
+ *
+ *     #include <baton.h>
+ *     int main(void) {
+ *         baton_event event;
+ *         if (baton_open() != 0) return 2;
+ *         while (baton_recv(&event) == BATON_REQUEST)
+ *             baton_reply_bytes(&event, 200, "hello\n", 6);
+ *         return 0;
+ *     }
+ *
+ * Requests are served one at a time. Layouts and numbers are those of crates/abi/src/gate.rs.
+ */
+#ifndef BATON_H
+#define BATON_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#define BATON_ABI_VERSION 2u
+#define BATON_MAGIC 0x42544e67u
+#define BATON_AT 0x42544e00ul
+#define BATON_NONE 0xffffffffu
+
+/* Kinds of events. */
+enum { BATON_REQUEST = 1, BATON_REPLY = 2, BATON_SHUTDOWN = 8, BATON_CANCEL = 9 };
+/* Flags of a parcel. */
+enum { BATON_LEND = 1, BATON_SHARE = 2, BATON_ERROR = 8, BATON_INLINE = 16, BATON_BYTES = 64 };
+/* Gates. */
+enum {
+    BATON_GATE_RECV, BATON_GATE_REPLY, BATON_GATE_CALL, BATON_GATE_ALLOC, BATON_GATE_FREE, BATON_GATE_FREEZE,
+    BATON_GATE_REVOKE, BATON_GATE_NARROW, BATON_GATE_CANCEL, BATON_GATE_WAIT, BATON_GATE_LOG, BATON_GATE_CLOCK,
+    BATON_GATE_RANDOM, BATON_GATES
+};
+/* The result of a call that is not answered yet. */
+#define BATON_PENDING 1
+
+typedef int64_t (*baton_gate)(uint64_t, uint64_t, uint64_t);
+
+typedef struct {
+    uint32_t magic, abi_version;
+    uint64_t gates[32];
+    uint64_t incarnation;
+} baton_page;
+
+/* A message: 64 bytes of descriptor, then where its buffers are mapped. */
+typedef struct {
+    uint8_t kind, flags;
+    uint16_t code;
+    uint32_t tag;
+    uint64_t invocation, deadline_ns;
+    uint32_t body_handle, body_generation;
+    uint64_t body_offset, body_len;
+    uint32_t head_handle, head_generation, head_offset, head_len;
+    uint64_t body_base, body_capacity, head_base, head_capacity;
+    uint32_t rights, from;
+    uint64_t reserved[3];
+} __attribute__((aligned(64))) baton_event;
+
+typedef struct { uint32_t handle, generation; } baton_pair;
+typedef struct { uint32_t handle, generation; uint64_t base, capacity; } baton_grant;
+
+_Static_assert(sizeof(baton_event) == 128, "the parcel's layout");
+_Static_assert(offsetof(baton_event, body_base) == 64 && offsetof(baton_event, rights) == 96, "the parcel's layout");
+_Static_assert(sizeof(baton_grant) == 24, "the grant's layout");
+
+static const volatile baton_page *baton_gate_page;
+
+/* Finds the gates. 0, or -1 if this program was not started in a compartment. */
+static inline int baton_open(void) {
+    const baton_page *page = (const baton_page *)getauxval(BATON_AT);
+    if (page == NULL || page->magic != BATON_MAGIC || page->abi_version != BATON_ABI_VERSION) return -1;
+    baton_gate_page = page;
+    return 0;
+}
+
+/* Any gate. Addresses differ between cells: they are read anew for each call. */
+static inline int64_t baton_call_gate(unsigned number, uint64_t a, uint64_t b, uint64_t c) {
+    return ((baton_gate)baton_gate_page->gates[number])(a, b, c);
+}
+
+/* Waits for the next event; gives its kind, or a negative errno. */
+static inline int64_t baton_recv(baton_event *event) {
+    int64_t got = baton_call_gate(BATON_GATE_RECV, 0, (uint64_t)event, 0);
+    return got < 0 ? got : event->kind;
+}
+
+/* The payload of an event, in place. */
+static inline const void *baton_body(const baton_event *event) {
+    if (event->flags & BATON_INLINE) return &event->body_offset;
+    return event->body_handle == BATON_NONE ? NULL : (const void *)(event->body_base + event->body_offset);
+}
+
+/* Gives back what an event brought. Answers that move it on do that by themselves. */
+static inline void baton_drop(const baton_event *event) {
+    baton_pair pairs[2] = {{event->body_handle, event->body_generation}, {event->head_handle, event->head_generation}};
+    if (!(event->flags & BATON_INLINE) && event->body_handle != BATON_NONE)
+        baton_call_gate(BATON_GATE_FREE, (uint64_t)&pairs[0], 1, 0);
+    if (event->head_handle != BATON_NONE && event->head_handle != event->body_handle)
+        baton_call_gate(BATON_GATE_FREE, (uint64_t)&pairs[1], 1, 0);
+}
+
+/* An empty parcel about the same request. */
+static inline baton_event baton_blank(const baton_event *about, uint16_t code) {
+    baton_event out;
+    memset(&out, 0, sizeof out);
+    out.tag = about->tag;
+    out.code = code;
+    out.body_handle = out.head_handle = BATON_NONE;
+    return out;
+}
+
+/* Answers a request with bytes of one's own, which are copied; gives back what the request brought. */
+static inline int64_t baton_reply_bytes(const baton_event *request, uint16_t status, const void *bytes, size_t len) {
+    baton_event out = baton_blank(request, status);
+    out.kind = BATON_REPLY;
+    out.flags = BATON_BYTES;
+    out.body_offset = (uint64_t)bytes;
+    out.body_len = len;
+    baton_drop(request);
+    return baton_call_gate(BATON_GATE_REPLY, (uint64_t)&out, 0, 0);
+}
+
+/* Answers a request with its own payload: it moves on, and no byte is copied. */
+static inline int64_t baton_reply_same(const baton_event *request, uint16_t status) {
+    baton_event out = *request;
+    out.kind = BATON_REPLY;
+    out.code = status;
+    out.flags &= BATON_INLINE;
+    out.head_handle = BATON_NONE;
+    if (request->head_handle != BATON_NONE && request->head_handle != request->body_handle) {
+        baton_event head = *request;
+        head.body_handle = BATON_NONE;
+        baton_drop(&head);
+    }
+    return baton_call_gate(BATON_GATE_REPLY, (uint64_t)&out, 0, 0);
+}
+
+/* Calls function number `callee` of this function's `calls`, on behalf of `request`, with bytes of one's own, and waits for
+ * the answer. 0, or a negative errno. Give the answer back with baton_drop(). */
+static inline int64_t baton_call_bytes(const baton_event *request, unsigned callee, const void *bytes, size_t len,
+                                       baton_event *answer) {
+    *answer = baton_blank(request, 0);
+    answer->kind = BATON_REQUEST;
+    answer->flags = BATON_BYTES;
+    answer->body_offset = (uint64_t)bytes;
+    answer->body_len = len;
+    int64_t called = baton_call_gate(BATON_GATE_CALL, callee, (uint64_t)answer, 0);
+    if (called != BATON_PENDING) return called;
+    return baton_call_gate(BATON_GATE_WAIT, answer->tag, (uint64_t)answer, 0);
+}
+
+/* A line in the function's log. `level`: 'E', 'W', 'I' or 'D'. */
+static inline void baton_log(char level, const char *text) {
+    baton_call_gate(BATON_GATE_LOG, (uint64_t)(unsigned char)level, (uint64_t)text, strlen(text));
+}
+
+#endif
