@@ -15,9 +15,10 @@ use crate::region::Mapping;
 /// The type must be `repr(C)`, hold nothing but atomics (and arrays of such types), and accept every bit pattern.
 pub unsafe trait SharedLayout: Default {}
 
+/// What keeps the values where they are.
 #[derive(Debug)]
 enum Backing<T> {
-    Mapped { _mapping: Arc<Mapping>, first: NonNull<T>, len: usize },
+    Mapped(Arc<Mapping>),
     // For models and tests: no other process sees it.
     Heap(Arc<[T]>),
 }
@@ -25,6 +26,8 @@ enum Backing<T> {
 /// A slice of `T` in memory that others may change at any time, through atomics.
 #[derive(Debug)]
 pub struct Placed<T> {
+    first: NonNull<T>,
+    len: usize,
     backing: Backing<T>,
 }
 
@@ -42,25 +45,24 @@ impl<T: SharedLayout> Placed<T> {
         if !first.is_aligned() {
             return None;
         }
-        Some(Placed { backing: Backing::Mapped { _mapping: Arc::clone(mapping), first, len } })
+        Some(Placed { first, len, backing: Backing::Mapped(Arc::clone(mapping)) })
     }
 
     /// `len` fresh values on the heap.
     #[must_use]
     pub fn heap(len: usize) -> Placed<T> {
-        Placed { backing: Backing::Heap((0..len).map(|_| T::default()).collect()) }
+        let values: Arc<[T]> = (0..len).map(|_| T::default()).collect();
+        Placed { first: NonNull::from(&*values).cast(), len, backing: Backing::Heap(values) }
     }
 
     /// A second view of the same values.
     #[must_use]
     pub fn share(&self) -> Placed<T> {
         let backing = match &self.backing {
-            Backing::Mapped { _mapping, first, len } => {
-                Backing::Mapped { _mapping: Arc::clone(_mapping), first: *first, len: *len }
-            }
+            Backing::Mapped(mapping) => Backing::Mapped(Arc::clone(mapping)),
             Backing::Heap(values) => Backing::Heap(Arc::clone(values)),
         };
-        Placed { backing }
+        Placed { first: self.first, len: self.len, backing }
     }
 }
 
@@ -69,13 +71,8 @@ impl<T> Deref for Placed<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        match &self.backing {
-            // SAFETY: `mapped` checked range and alignment; the mapping is kept alive beside the pointer; `T` holds
-            // atomics only, for which concurrent change through other mappings is allowed.
-            Backing::Mapped { first, len, .. } => unsafe {
-                core::slice::from_raw_parts(first.as_ptr(), *len)
-            },
-            Backing::Heap(values) => values,
-        }
+        // SAFETY: `mapped` checked range and alignment, `heap` points to its own values; the backing is kept alive beside
+        // the pointer; `T` holds atomics only, for which concurrent change through other views is allowed.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }
 }

@@ -14,7 +14,7 @@ use baton_pool::capability::Range;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::buffer::Buffer;
-use crate::capability::{Capability, Kind};
+use crate::capability::{Capability, Departing, Kind};
 use crate::error::Error;
 
 /// A received payload, read in place.
@@ -111,22 +111,12 @@ impl Body {
         &self.capability
     }
 
-    pub(crate) fn into_capability(self) -> Capability {
-        self.capability
-    }
-
-    /// Writes `head` in front of the payload if the payload is owned and has the room; returns where.
-    pub(crate) fn put_head(&mut self, head: &[u8]) -> Option<usize> {
-        if self.capability.kind != Kind::Owned || !self.capability.rights.allows(Rights::WRITE) {
-            return None;
-        }
-        let at = self.start.checked_sub(head.len())?;
-        // SAFETY: `at + head.len() == start`, inside the buffer's mapping.
-        let to = unsafe { self.base.as_ptr().add(at) };
-        // SAFETY: writable mapping that this replica owns; no reference to bytes in front of `start` is ever given
-        // out once a body is being sent, and `head` is private memory.
-        unsafe { core::ptr::copy_nonoverlapping(head.as_ptr(), to, head.len()) };
-        Some(at)
+    /// The payload, to be sent, if this function owns it.
+    #[inline]
+    pub(crate) fn departing(&mut self) -> Departing<'_> {
+        let range = self.range();
+        let written = range.offset.saturating_add(range.len);
+        Departing { capability: &mut self.capability, base: self.base, range, written }
     }
 }
 

@@ -11,12 +11,12 @@ use baton_abi::limits::HEADROOM_BYTES;
 use baton_pool::capability::Range;
 
 use crate::body::{Body, Shared};
-use crate::capability::Capability;
+use crate::capability::{Capability, Departing};
 use crate::error::Error;
 
 /// A payload that this function owns: append-only like a `Vec<u8>` of fixed capacity, writable in place.
 pub struct Buffer {
-    capability: Option<Capability>,
+    capability: Capability,
     /// Start of the whole buffer.
     base: NonNull<u8>,
     start: usize,
@@ -28,25 +28,19 @@ pub struct Buffer {
 impl Buffer {
     /// An empty payload in `capability`'s buffer, with room for a head in front where there is any to spare.
     /// `base` is where the buffer is mapped, writable, `capability.capacity` bytes long.
+    #[inline]
     pub(crate) fn new(capability: Capability, base: NonNull<u8>, wanted: usize) -> Buffer {
         let whole = usize::try_from(capability.capacity).unwrap_or(usize::MAX);
         let headroom = usize::try_from(HEADROOM_BYTES).unwrap_or(0);
         let start = if whole.saturating_sub(headroom) >= wanted { headroom } else { 0 };
-        Buffer {
-            capability: Some(capability),
-            base,
-            start,
-            len: 0,
-            capacity: whole - start,
-            high_water: start,
-        }
+        Buffer { capability, base, start, len: 0, capacity: whole - start, high_water: start }
     }
 
     /// A received payload, writable because it is owned. `base` as in [`Buffer::new`].
     pub(crate) fn received(capability: Capability, base: NonNull<u8>, start: usize, len: usize) -> Buffer {
         let whole = usize::try_from(capability.capacity).unwrap_or(usize::MAX);
         let capacity = whole.saturating_sub(start);
-        Buffer { capability: Some(capability), base, start, len, capacity, high_water: start + len }
+        Buffer { capability, base, start, len, capacity, high_water: start + len }
     }
 
     /// Bytes written.
@@ -129,35 +123,46 @@ impl Buffer {
     #[must_use]
     pub fn into_body(mut self) -> Body {
         self.describe();
-        let (start, len) = (self.start, self.len);
-        // The capability is there until the buffer is taken apart, which happens once, here.
-        let capability = self.capability.take().expect("invariant: a buffer has its capability");
-        Body::owned(capability, self.base, start, len)
+        Body::owned(self.capability.take(), self.base, self.start, self.len)
     }
 
     /// The range of the payload in its buffer.
+    #[inline]
     pub(crate) fn range(&self) -> Range {
         Range { offset: self.start as u64, len: self.len as u64 }
     }
 
-    pub(crate) fn capability(&self) -> Option<&Capability> {
-        self.capability.as_ref()
+    pub(crate) fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    /// The payload, to be sent.
+    #[inline]
+    pub(crate) fn departing(&mut self) -> Departing<'_> {
+        let (range, written) = (self.range(), self.written());
+        Departing { capability: &mut self.capability, base: self.base, range, written }
+    }
+
+    /// First byte behind everything that was ever written.
+    #[inline]
+    fn written(&self) -> u64 {
+        self.high_water.max(self.start + self.len) as u64
     }
 
     /// Says in the table how far bytes were written.
+    #[inline]
     pub(crate) fn describe(&self) {
-        if let Some(capability) = &self.capability {
-            let table = &capability.runtime.memory.table;
-            let high_water = self.high_water.max(self.start + self.len);
-            let invocation = capability.runtime.invocation();
-            table.describe_written(capability.handle, self.range(), high_water as u64, invocation);
-        }
+        let Capability { runtime, handle, .. } = self.capability;
+        runtime.memory.table.describe_written(handle, self.range(), self.written(), runtime.invocation());
     }
 }
 
 impl Drop for Buffer {
+    #[inline]
     fn drop(&mut self) {
-        self.describe();
+        if self.capability.armed {
+            self.describe();
+        }
     }
 }
 

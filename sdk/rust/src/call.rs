@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context as PollContext, Poll};
+use std::task::{Context as PollContext, Poll, Waker};
 use std::time::Duration;
 
 use baton_abi::Rights;
-use baton_abi::boot::PoolAccess;
 use baton_abi::head::Field;
 use baton_pool::capability::{Handle, Range};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -56,39 +54,6 @@ impl<'a> Payload<'a> {
             _ => None,
         }
     }
-
-    /// Brings the payload into a form that can be sent: copies what must be copied.
-    pub(crate) fn settle(self, runtime: &Rc<Runtime>, can_lend: bool) -> Result<Payload<'a>, Error> {
-        let copy = |bytes: &[u8]| -> Result<Payload<'a>, Error> {
-            runtime.executor.count(|hop| hop.add_copy(bytes.len()));
-            let mut buffer = runtime.alloc(bytes.len())?;
-            buffer.extend_from_slice(bytes)?;
-            Ok(Payload::Body(buffer.into_body()))
-        };
-        match self {
-            Payload::Buffer(buffer) => Ok(Payload::Body(buffer.into_body())),
-            Payload::Bytes(bytes) if bytes.is_empty() => Ok(Payload::Empty),
-            Payload::Bytes(bytes) if runtime.memory.access != PoolAccess::Write => {
-                let mut inline = [0u8; 8];
-                let space = inline.get_mut(..bytes.len()).ok_or(Error::Denied {
-                    what: "more than 8 bytes from a function whose manifest does not say `pool = \"write\"`",
-                })?;
-                space.copy_from_slice(&bytes);
-                Ok(Payload::Inline(inline, bytes.len() as u64))
-            }
-            Payload::Bytes(bytes) => copy(&bytes),
-            Payload::Body(body) => match body.capability().kind {
-                Kind::Owned => Ok(Payload::Body(body)),
-                Kind::Shared => Ok(Payload::Shared(Shared::freeze(body))),
-                // What is lent cannot be moved on; within a call it can be lent on, in a reply it must be copied.
-                Kind::Lent => copy(&body),
-            },
-            Payload::Lend(..) if !can_lend => {
-                Err(Error::Denied { what: "a response cannot lend what its handler owns: move or share it" })
-            }
-            other => Ok(other),
-        }
-    }
 }
 
 impl From<()> for Payload<'_> {
@@ -123,10 +88,7 @@ impl From<&Shared> for Payload<'_> {
 
 fn lend<'a>(buffer: &Buffer, rights: Rights) -> Payload<'a> {
     buffer.describe();
-    match buffer.capability() {
-        Some(capability) => Payload::Lend(capability.handle, buffer.range(), rights),
-        None => Payload::Empty,
-    }
+    Payload::Lend(buffer.capability().handle, buffer.range(), rights)
 }
 
 impl<'a> From<&'a Buffer> for Payload<'a> {
@@ -174,7 +136,7 @@ impl From<String> for Payload<'_> {
 /// A call that was not made yet. `.await` makes it.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<'a> {
-    runtime: Rc<Runtime>,
+    runtime: &'static Runtime,
     function: &'a str,
     payload: Payload<'a>,
     operation: u16,
@@ -182,7 +144,7 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(runtime: Rc<Runtime>, function: &'a str, payload: Payload<'a>) -> Call<'a> {
+    pub(crate) fn new(runtime: &'static Runtime, function: &'a str, payload: Payload<'a>) -> Call<'a> {
         Call { runtime, function, payload, operation: 0, timeout: None }
     }
 
@@ -203,68 +165,48 @@ impl<'a> IntoFuture for Call<'a> {
     type Output = Result<Reply, Error>;
     type IntoFuture = CallFuture<'a>;
 
+    #[inline]
     fn into_future(self) -> CallFuture<'a> {
-        CallFuture {
-            runtime: Rc::clone(&self.runtime),
-            state: State::Fresh(Some(self)),
-            parked: None,
-            since_ns: None,
-        }
+        CallFuture { call: self, state: State::Fresh, parked: None, since_ns: None }
     }
 }
 
-enum State<'a> {
-    Fresh(Option<Call<'a>>),
+#[derive(Clone, Copy)]
+enum State {
+    Fresh,
     Sent(u32),
     Done,
 }
 
 /// A call on its way. Dropping it takes back what was lent and tells the callee that nobody waits.
 pub struct CallFuture<'a> {
-    runtime: Rc<Runtime>,
-    state: State<'a>,
+    /// Its payload is taken out when it is sent.
+    call: Call<'a>,
+    state: State,
     parked: Option<Parked>,
-    /// When it was first polled.
+    /// When it first had to wait for a road.
     since_ns: Option<u64>,
 }
 
 impl Future for CallFuture<'_> {
     type Output = Result<Reply, Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let State::Fresh(call) = &mut this.state {
-            let function = call.as_ref().map(|call| call.function).unwrap_or_default();
-            let timeout = call.as_ref().and_then(|call| call.timeout);
-            let since_ns = *this.since_ns.get_or_insert_with(crate::wire::now_ns);
-            // Without credit the payload stays here, untouched, until an answer frees some.
-            let road = match this.runtime.choose_road(function, context.waker(), &mut this.parked) {
-                Ok(Some(road)) => road,
-                // Its time runs while it waits for a road, too.
-                Ok(None) if timeout.is_some_and(|timeout| crate::wire::is_over(since_ns, timeout)) => {
-                    let function = function.to_owned();
-                    this.unpark();
-                    this.state = State::Done;
-                    return Poll::Ready(Err(Error::DeadlineExceeded { function }));
-                }
-                Ok(None) => return Poll::Pending,
-                Err(error) => {
-                    this.state = State::Done;
-                    return Poll::Ready(Err(error));
-                }
-            };
-            this.parked = None;
-            let Some(call) = call.take() else { return Poll::Pending };
-            match this.runtime.start_call(road, call.payload, call.operation, call.timeout) {
-                Ok(tag) => this.state = State::Sent(tag),
+        if matches!(this.state, State::Fresh) {
+            match this.start(context.waker()) {
+                Ok(Some(tag)) => this.state = State::Sent(tag),
+                Ok(None) => {}
                 Err(error) => {
                     this.state = State::Done;
                     return Poll::Ready(Err(error));
                 }
             }
+            return Poll::Pending;
         }
         let State::Sent(tag) = this.state else { return Poll::Pending };
-        let polled = this.runtime.poll_call(tag, context.waker());
+        let polled = this.call.runtime.poll_call(tag, context.waker());
         if polled.is_ready() {
             this.state = State::Done;
         }
@@ -273,18 +215,40 @@ impl Future for CallFuture<'_> {
 }
 
 impl CallFuture<'_> {
+    /// Sends the call, if it need not wait; gives its tag.
+    #[inline]
+    fn start(&mut self, waker: &Waker) -> Result<Option<u32>, Error> {
+        let Call { runtime, function, timeout, operation, .. } = self.call;
+        // Without credit the payload stays here, untouched, until an answer frees some.
+        let Some(road) = runtime.choose_road(function, waker, &mut self.parked)? else {
+            // Its time runs while it waits for a road, too.
+            let since_ns = *self.since_ns.get_or_insert_with(crate::wire::now_ns);
+            if timeout.is_some_and(|timeout| crate::wire::is_over(since_ns, timeout)) {
+                self.unpark();
+                return Err(Error::DeadlineExceeded { function: function.to_owned() });
+            }
+            return Ok(None);
+        };
+        self.parked = None;
+        let tag = runtime.start_call(road, &mut self.call.payload, operation, timeout, waker)?;
+        // What is left of it is not needed for the answer.
+        self.call.payload = Payload::Empty;
+        Ok(Some(tag))
+    }
+
     fn unpark(&mut self) {
         if let Some(parked) = self.parked.take() {
-            self.runtime.unpark(parked);
+            self.call.runtime.unpark(parked);
         }
     }
 }
 
 impl Drop for CallFuture<'_> {
+    #[inline]
     fn drop(&mut self) {
         match self.state {
-            State::Sent(tag) => self.runtime.abandon_call(tag),
-            State::Fresh(_) => self.unpark(),
+            State::Sent(tag) => self.call.runtime.abandon_call(tag),
+            State::Fresh => self.unpark(),
             State::Done => {}
         }
     }

@@ -1,6 +1,9 @@
 //! Live capabilities: what [`crate::Buffer`], [`crate::Body`] and [`crate::Shared`] hold, and give back when dropped.
 
-use std::rc::Rc;
+// UNSAFETY: writes heads into the app's pool.
+#![expect(unsafe_code, reason = "writes into pool memory that this replica owns")]
+
+use core::ptr::NonNull;
 
 use baton_abi::Rights;
 use baton_pool::capability::{Handle, Hold, Range, State};
@@ -21,7 +24,7 @@ pub(crate) enum Kind {
 
 /// One capability in this replica's hands. Dropping it gives it back.
 pub(crate) struct Capability {
-    pub(crate) runtime: Rc<Runtime>,
+    pub(crate) runtime: &'static Runtime,
     pub(crate) handle: Handle,
     pub(crate) kind: Kind,
     pub(crate) rights: Rights,
@@ -31,17 +34,52 @@ pub(crate) struct Capability {
     pub(crate) armed: bool,
 }
 
-impl Capability {
-    /// Hands an owned capability over: this replica's access ends here, before the receiver's begins.
-    pub(crate) fn depart(mut self, range: Range, invocation: u64, to: Hold) -> Result<Handle, Error> {
-        let memory = &self.runtime.memory;
-        memory.table.describe(self.handle, range, invocation);
+/// An owned payload that is about to be sent.
+pub(crate) struct Departing<'a> {
+    pub(crate) capability: &'a mut Capability,
+    /// Where the whole buffer is mapped.
+    pub(crate) base: NonNull<u8>,
+    pub(crate) range: Range,
+    /// First byte behind everything that was ever written.
+    pub(crate) written: u64,
+}
+
+impl Departing<'_> {
+    /// Writes `head` in front of the payload if there is room; returns where.
+    pub(crate) fn put_head(&mut self, head: &[u8]) -> Option<u32> {
+        if !self.capability.rights.allows(Rights::WRITE) {
+            return None;
+        }
+        let at = u32::try_from(self.range.offset.checked_sub(head.len() as u64)?).ok()?;
+        // SAFETY: `at + head.len()` is the payload's start, inside the buffer's mapping.
+        let to = unsafe { self.base.as_ptr().add(at as usize) };
+        // SAFETY: writable mapping that this replica owns; no reference to bytes in front of the payload is ever given
+        // out once it is being sent, and `head` is private memory.
+        unsafe { core::ptr::copy_nonoverlapping(head.as_ptr(), to, head.len()) };
+        Some(at)
+    }
+
+    /// Hands the capability over: this replica's access ends here, before the receiver's begins.
+    #[inline]
+    pub(crate) fn depart(self, invocation: u64, to: Hold) -> Result<Handle, Error> {
+        let handle = self.capability.handle;
+        let memory = &self.capability.runtime.memory;
+        memory.table.describe_written(handle, self.range, self.written, invocation);
         memory
             .table
-            .pass(self.handle, Hold::held(memory.holder), to)
+            .pass(handle, Hold::held(memory.holder), to)
             .map_err(|_| Error::Denied { what: "handing on a payload that was revoked" })?;
-        self.armed = false;
-        Ok(self.handle)
+        self.capability.armed = false;
+        Ok(handle)
+    }
+}
+
+impl Capability {
+    /// Takes the capability out of a value that is taken apart.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Capability {
+        let armed = core::mem::take(&mut self.armed);
+        Capability { armed, ..*self }
     }
 
     /// Whether this replica still may do `need` with `range`.

@@ -39,14 +39,14 @@ impl Level {
 /// What a handler can do beside answering. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    runtime: Rc<Runtime>,
+    runtime: &'static Runtime,
     invocation: u64,
     deadline_ns: u64,
     traceparent: Option<Rc<str>>,
 }
 
 impl Context {
-    pub(crate) fn new(runtime: Rc<Runtime>, ticket: &Ticket, traceparent: Option<Rc<str>>) -> Context {
+    pub(crate) fn new(runtime: &'static Runtime, ticket: &Ticket, traceparent: Option<Rc<str>>) -> Context {
         Context { runtime, invocation: ticket.invocation, deadline_ns: ticket.deadline_ns, traceparent }
     }
 
@@ -81,7 +81,7 @@ impl Context {
 
     /// A call to `function`, which the manifest's `calls` must name. Nothing happens until it is awaited.
     pub fn call<'a>(&self, function: &'a str, payload: impl Into<Payload<'a>>) -> Call<'a> {
-        Call::new(Rc::clone(&self.runtime), function, payload.into())
+        Call::new(self.runtime, function, payload.into())
     }
 
     /// Makes all `calls` at once and waits for all answers, in the order of the calls.

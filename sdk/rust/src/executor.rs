@@ -1,4 +1,7 @@
 //! Tasks: one a request, all on one thread.
+//!
+//! The loop of a back end owns the tasks; handlers see only [`Current`], the task that runs. All tasks of a function have
+//! one type, so a task that ended leaves its memory to the next.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -6,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context as PollContext, Poll, Wake, Waker};
+use std::task::{Context as PollContext, Poll, RawWakerVTable, Wake, Waker};
 
 use crate::error::Error;
 use crate::hop::Hop;
@@ -14,8 +17,6 @@ use crate::response::Response;
 
 /// What a handler gives in the end.
 pub(crate) type Outcome = Result<Response, Error>;
-/// A handler at work.
-pub(crate) type Job = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// Who waits for a task's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +38,114 @@ pub(crate) struct Ticket {
     pub(crate) record: bool,
 }
 
+impl Ticket {
+    /// Outside of tasks.
+    const NONE: Ticket =
+        Ticket { origin: Origin::Link, tag: 0, invocation: 0, deadline_ns: 0, record: false };
+}
+
+/// How to go on with a task that waits.
+pub(crate) enum Wakeup {
+    /// The task in this slot, by this thread.
+    Task(usize),
+    /// Something else that polls: a combinator with wakers of its own.
+    Other(Waker),
+}
+
+/// The task that runs, as what it calls sees it.
+pub(crate) struct Current {
+    ticket: Cell<Ticket>,
+    /// Its account, while receipts are on.
+    hop: RefCell<Option<Box<Hop>>>,
+    slot: Cell<usize>,
+    /// Tells the running task's own waker.
+    waker: Cell<(*const (), *const RawWakerVTable)>,
+    /// Tasks that this thread woke.
+    woken: [Cell<u64>; WORDS],
+}
+
+impl Current {
+    pub(crate) const fn new() -> Current {
+        Current {
+            ticket: Cell::new(Ticket::NONE),
+            hop: RefCell::new(None),
+            slot: Cell::new(usize::MAX),
+            waker: Cell::new((core::ptr::null(), core::ptr::null())),
+            woken: [const { Cell::new(0) }; WORDS],
+        }
+    }
+
+    /// The running task, and for whom it runs; empty outside of tasks.
+    #[inline]
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket.get()
+    }
+
+    /// The invocation that the running task serves; 0 outside of tasks.
+    #[inline]
+    pub(crate) fn invocation(&self) -> u64 {
+        self.ticket.get().invocation
+    }
+
+    /// Adds to what the running task's hop has cost.
+    #[inline]
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Hop)) {
+        if !self.ticket.get().record {
+            return;
+        }
+        if let Some(hop) = self.hop.borrow_mut().as_deref_mut() {
+            add(hop);
+        }
+    }
+
+    /// How to wake what `waker` wakes. Where that is the running task, no count and no atomic word is touched.
+    #[inline]
+    pub(crate) fn wakeup(&self, waker: &Waker) -> Wakeup {
+        if self.waker.get() == identity(waker) {
+            Wakeup::Task(self.slot.get())
+        } else {
+            Wakeup::Other(waker.clone())
+        }
+    }
+
+    /// Wakes, from this thread.
+    #[inline]
+    pub(crate) fn wake(&self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Task(slot) => {
+                if let Some(word) = self.woken.get(slot / WORD_BITS) {
+                    word.set(word.get() | 1 << (slot % WORD_BITS));
+                }
+            }
+            Wakeup::Other(waker) => waker.wake(),
+        }
+    }
+
+    fn enter(&self, ticket: Ticket, slot: usize, waker: &Waker) {
+        self.ticket.set(ticket);
+        self.slot.set(slot);
+        self.waker.set(identity(waker));
+    }
+
+    fn leave(&self) {
+        self.ticket.set(Ticket::NONE);
+        self.waker.set((core::ptr::null(), core::ptr::null()));
+    }
+}
+
+fn identity(waker: &Waker) -> (*const (), *const RawWakerVTable) {
+    (waker.data(), waker.vtable())
+}
+
 /// Tasks that one replica can have at most: its concurrency, of which the manifest allows as much.
 pub(crate) const TASKS_MAX: u32 = 1024;
 const WORD_BITS: usize = 64;
+const WORDS: usize = TASKS_MAX as usize / WORD_BITS;
 
 /// The tasks that can go on, a bit each. Wakers may be called from any thread that the handler starts.
 #[derive(Default)]
 struct ReadySet {
-    words: [AtomicU64; TASKS_MAX as usize / WORD_BITS],
+    words: [AtomicU64; WORDS],
 }
 
 impl ReadySet {
@@ -54,22 +155,18 @@ impl ReadySet {
         }
     }
 
-    /// Takes all bits at once: a task that wakes itself again waits for the next round.
-    fn take(&self, slots: usize, mut each: impl FnMut(usize)) {
-        for (index, word) in self.words.iter().enumerate().take(slots.div_ceil(WORD_BITS)) {
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            let mut bits = word.swap(0, Ordering::Acquire);
-            while bits != 0 {
-                each(index * WORD_BITS + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
-            }
+    /// Takes all bits of a word at once: a task that wakes itself again waits for the next round.
+    #[inline]
+    fn take(&self, index: usize) -> u64 {
+        match self.words.get(index) {
+            Some(word) if word.load(Ordering::Relaxed) != 0 => word.swap(0, Ordering::Acquire),
+            _ => 0,
         }
     }
 
-    fn is_empty(&self, slots: usize) -> bool {
-        self.words.iter().take(slots.div_ceil(WORD_BITS)).all(|word| word.load(Ordering::Acquire) == 0)
+    #[inline]
+    fn is_empty(&self, words: usize) -> bool {
+        self.words.iter().take(words).all(|word| word.load(Ordering::Acquire) == 0)
     }
 }
 
@@ -88,149 +185,134 @@ impl Wake for SlotWaker {
     }
 }
 
-struct Slot {
-    job: Option<Job>,
+struct Slot<F> {
+    /// The handler at work. The memory stays when it ends.
+    future: Pin<Box<Option<F>>>,
     ticket: Option<Ticket>,
-    hop: Option<Hop>,
-    /// Taken out while the task is polled.
-    waker: Option<Waker>,
+    hop: Option<Box<Hop>>,
+    waker: Waker,
 }
 
 /// All tasks of this replica.
-#[derive(Default)]
-pub(crate) struct Executor {
-    slots: RefCell<Vec<Slot>>,
-    free: RefCell<Vec<usize>>,
+pub(crate) struct Tasks<F> {
+    current: &'static Current,
+    slots: Vec<Slot<F>>,
+    free: Vec<usize>,
     ready: Arc<ReadySet>,
-    current: Cell<Option<usize>>,
-    live: Cell<u32>,
+    live: u32,
 }
 
 /// A task that ended.
 pub(crate) struct Finished {
     pub(crate) ticket: Ticket,
     pub(crate) outcome: Outcome,
-    pub(crate) hop: Option<Hop>,
+    pub(crate) hop: Option<Box<Hop>>,
 }
 
-impl Executor {
+impl<F: Future<Output = Outcome>> Tasks<F> {
+    pub(crate) fn new(current: &'static Current) -> Tasks<F> {
+        Tasks { current, slots: Vec::new(), free: Vec::new(), ready: Arc::default(), live: 0 }
+    }
+
     /// Tasks that have not ended.
     #[inline]
     pub(crate) fn live(&self) -> u32 {
-        self.live.get()
+        self.live
     }
 
-    /// The invocation that the running task serves; 0 outside of tasks.
-    pub(crate) fn invocation(&self) -> u64 {
-        self.ticket().map_or(0, |ticket| ticket.invocation)
-    }
-
-    /// The running task, and for whom it runs.
-    pub(crate) fn ticket(&self) -> Option<Ticket> {
-        let current = self.current.get()?;
-        self.slots.borrow().get(current)?.ticket
-    }
-
-    /// Adds to what the running task's hop has cost.
-    pub(crate) fn count(&self, add: impl FnOnce(&mut Hop)) {
-        let Some(current) = self.current.get() else { return };
-        if let Some(hop) = self.slots.borrow_mut().get_mut(current).and_then(|slot| slot.hop.as_mut()) {
-            add(hop);
-        }
-    }
-
-    /// Runs `job` for the first time. Gives its end if that came at once.
-    pub(crate) fn spawn(&self, job: Job, ticket: Ticket, hop: Option<Hop>) -> Option<Finished> {
-        let index = self.free.borrow_mut().pop().unwrap_or_else(|| self.add_slot());
-        if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
-            slot.job = Some(job);
-            slot.ticket = Some(ticket);
-            slot.hop = hop;
-        }
-        self.live.set(self.live.get() + 1);
+    /// Runs `future` for the first time. Gives its end if that came at once.
+    #[inline]
+    pub(crate) fn spawn(&mut self, future: F, ticket: Ticket, hop: Option<Box<Hop>>) -> Option<Finished> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.add_slot(),
+        };
+        let slot = self.slots.get_mut(index)?;
+        slot.future.as_mut().set(Some(future));
+        slot.ticket = Some(ticket);
+        slot.hop = hop;
+        self.live += 1;
         self.poll(index)
     }
 
-    fn add_slot(&self) -> usize {
-        let mut slots = self.slots.borrow_mut();
-        let slot = slots.len();
+    #[cold]
+    fn add_slot(&mut self) -> usize {
+        let slot = self.slots.len();
         let waker = Waker::from(Arc::new(SlotWaker { slot, ready: Arc::clone(&self.ready) }));
-        slots.push(Slot { job: None, ticket: None, hop: None, waker: Some(waker) });
+        self.slots.push(Slot { future: Box::pin(None), ticket: None, hop: None, waker });
         slot
     }
 
     /// Polls one task; gives its end if it came to one.
-    fn poll(&self, index: usize) -> Option<Finished> {
-        let (mut job, waker, record) = {
-            let mut slots = self.slots.borrow_mut();
-            let slot = slots.get_mut(index)?;
-            (slot.job.take()?, slot.waker.take()?, slot.hop.is_some())
+    fn poll(&mut self, index: usize) -> Option<Finished> {
+        let slot = self.slots.get_mut(index)?;
+        let ticket = slot.ticket?;
+        let future = slot.future.as_mut().as_pin_mut()?;
+        self.current.enter(ticket, index, &slot.waker);
+        let cpu_before = if ticket.record {
+            self.current.hop.replace(slot.hop.take());
+            crate::wire::cpu_ns()
+        } else {
+            0
         };
-        let before = self.current.replace(Some(index));
-        let cpu_before = if record { crate::wire::cpu_ns() } else { 0 };
-        let mut context = PollContext::from_waker(&waker);
-        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut context)));
-        if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
-            slot.waker = Some(waker);
-        }
-        if record {
-            self.count(|hop| hop.add_cpu(crate::wire::cpu_ns().saturating_sub(cpu_before)));
+        let mut context = PollContext::from_waker(&slot.waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut context)));
+        if ticket.record {
+            self.current.count(|hop| hop.add_cpu(crate::wire::cpu_ns().saturating_sub(cpu_before)));
+            slot.hop = self.current.hop.take();
         }
         let outcome = match polled {
             Ok(Poll::Pending) => {
-                self.current.set(before);
-                if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
-                    slot.job = Some(job);
-                }
+                self.current.leave();
                 return None;
             }
             Ok(Poll::Ready(outcome)) => outcome,
             Err(panic) => Err(Error::new(500, format!("the handler panicked: {}", panic_text(&*panic)))),
         };
         // What the handler still held goes back before its answer goes out.
-        drop(job);
-        self.current.set(before);
-        self.retire(index, outcome)
-    }
-
-    fn retire(&self, index: usize, outcome: Outcome) -> Option<Finished> {
-        let mut slots = self.slots.borrow_mut();
-        let slot = slots.get_mut(index)?;
-        let finished = Finished { ticket: slot.ticket.take()?, outcome, hop: slot.hop.take() };
-        self.free.borrow_mut().push(index);
-        self.live.set(self.live.get().saturating_sub(1));
-        Some(finished)
+        slot.future.as_mut().set(None);
+        self.current.leave();
+        slot.ticket = None;
+        let hop = slot.hop.take();
+        self.free.push(index);
+        self.live -= 1;
+        Some(Finished { ticket, outcome, hop })
     }
 
     /// Runs every task that can go on, once, as far as it gets.
-    pub(crate) fn run_ready(&self, mut ended: impl FnMut(Finished)) {
-        let slots = self.slots.borrow().len();
-        self.ready.take(slots, |index| {
-            if let Some(finished) = self.poll(index) {
-                ended(finished);
+    #[inline]
+    pub(crate) fn run_ready(&mut self, mut ended: impl FnMut(Finished)) {
+        for word in 0..self.slots.len().div_ceil(WORD_BITS) {
+            let woken = self.current.woken.get(word).map_or(0, Cell::take);
+            let mut bits = woken | self.ready.take(word);
+            while bits != 0 {
+                if let Some(finished) = self.poll(word * WORD_BITS + bits.trailing_zeros() as usize) {
+                    ended(finished);
+                }
+                bits &= bits - 1;
             }
-        });
+        }
     }
 
     /// Whether no task can go on.
+    #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.ready.is_empty(self.slots.borrow().len())
+        let words = self.slots.len().div_ceil(WORD_BITS);
+        self.current.woken.iter().take(words).all(|word| word.get() == 0) && self.ready.is_empty(words)
     }
 
     /// Ends the tasks that `matches` picks: nobody waits for them any more.
-    pub(crate) fn cancel(&self, matches: impl Fn(&Ticket) -> bool) -> Vec<Finished> {
-        let picked: Vec<(usize, Option<Job>)> = {
-            let mut slots = self.slots.borrow_mut();
-            let live = slots.iter_mut().enumerate();
-            live.filter(|(_, slot)| slot.ticket.as_ref().is_some_and(&matches))
-                .map(|(index, slot)| (index, slot.job.take()))
-                .collect()
-        };
-        let end = |(index, job): (usize, Option<Job>)| {
-            drop(job);
-            self.retire(index, Err(Error::new(504, "cancelled: the caller does not wait any more")))
-        };
-        picked.into_iter().filter_map(end).collect()
+    pub(crate) fn cancel(&mut self, matches: impl Fn(&Ticket) -> bool) -> Vec<Finished> {
+        let mut ended = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(ticket) = slot.ticket.take_if(|ticket| matches(ticket)) else { continue };
+            slot.future.as_mut().set(None);
+            let outcome = Err(Error::new(504, "cancelled: the caller does not wait any more"));
+            ended.push(Finished { ticket, outcome, hop: slot.hop.take() });
+            self.free.push(index);
+            self.live -= 1;
+        }
+        ended
     }
 }
 

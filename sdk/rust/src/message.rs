@@ -1,7 +1,5 @@
 //! Descriptors to payloads and back: accepting what a peer sends, and putting payloads on the way.
 
-use std::rc::Rc;
-
 use baton_abi::boot::PoolAccess;
 use baton_abi::head::{Field, Record, records};
 use baton_abi::{Extent, Flags, HeadExtent, NONE, Rights};
@@ -9,29 +7,56 @@ use baton_pool::capability::{Derivation, Handle, Hold, Range};
 
 use crate::body::Body;
 use crate::call::Payload;
-use crate::capability::{Capability, Kind};
+use crate::capability::{Capability, Departing, Kind};
 use crate::error::Error;
 use crate::runtime::Runtime;
 
-/// A received message: where its head lies, and its payload.
+/// Where the head of a message lies.
+#[derive(Debug, Default)]
+enum Head {
+    #[default]
+    Absent,
+    /// In the same buffer as the payload, at this range.
+    Beside { offset: u32, len: u32 },
+    /// The buffer holds the head and nothing else.
+    Alone,
+    /// In a buffer of its own, beside the payload's.
+    Apart(Box<Body>),
+}
+
+/// The payload of a message, or its head where there is no payload.
+#[derive(Debug, Default)]
+enum Content {
+    #[default]
+    Empty,
+    /// Came in the descriptor itself.
+    Inline([u8; 8], u8),
+    Body(Body),
+}
+
+/// A received message. It is moved a few times on its way to the handler, so it is kept small.
 #[derive(Debug, Default)]
 pub(crate) struct Accepted {
-    /// A head in a buffer of its own.
-    head: Option<Body>,
-    /// Range of a head that lies in the same buffer as the payload.
-    head_in_body: Option<Range>,
-    body: Option<Body>,
-    /// A payload that came in the descriptor itself.
-    inline: Option<([u8; 8], usize)>,
+    content: Content,
+    head: Head,
 }
 
 impl Accepted {
     fn head_bytes(&self) -> &[u8] {
-        match (&self.head, &self.head_in_body, &self.body) {
-            (Some(head), _, _) => head,
-            (None, Some(range), Some(body)) => body.before(*range),
+        match (&self.head, &self.content) {
+            (Head::Beside { offset, len }, Content::Body(body)) => {
+                body.before(Range { offset: u64::from(*offset), len: u64::from(*len) })
+            }
+            (Head::Alone, Content::Body(head)) => head,
+            (Head::Apart(head), _) => head,
             _ => &[],
         }
+    }
+
+    /// Whether there are method, path or headers.
+    #[inline]
+    pub(crate) fn has_head(&self) -> bool {
+        !matches!(self.head, Head::Absent)
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
@@ -47,61 +72,70 @@ impl Accepted {
     }
 
     pub(crate) fn body(&self) -> &[u8] {
-        match (&self.body, &self.inline) {
-            (Some(body), _) => body,
-            (None, Some((bytes, len))) => bytes.get(..*len).unwrap_or_default(),
-            (None, None) => &[],
+        match (&self.content, &self.head) {
+            (_, Head::Alone) | (Content::Empty, _) => &[],
+            (Content::Body(body), _) => body,
+            (Content::Inline(bytes, len), _) => bytes.get(..usize::from(*len)).unwrap_or_default(),
         }
     }
 
     pub(crate) fn into_body(self) -> Result<Body, Error> {
-        self.body.ok_or(Error::Layout { len: 0, expected: 1 })
+        match (self.content, self.head) {
+            (Content::Body(body), Head::Absent | Head::Beside { .. } | Head::Apart(_)) => Ok(body),
+            _ => Err(Error::Layout { len: 0, expected: 1 }),
+        }
     }
 }
 
 /// The bytes of an inline payload.
-fn inline(body: Extent, flags: Flags) -> Option<([u8; 8], usize)> {
-    if !flags.has(Flags::INLINE) || body.handle != NONE {
-        return None;
+fn inline(body: Extent, flags: Flags) -> Content {
+    match u8::try_from(body.len) {
+        Ok(len @ ..=8) if flags.has(Flags::INLINE) && body.handle == NONE => {
+            Content::Inline(body.offset.to_le_bytes(), len)
+        }
+        _ => Content::Empty,
     }
-    let len = usize::try_from(body.len).ok().filter(|len| *len <= 8)?;
-    Some((body.offset.to_le_bytes(), len))
 }
 
 /// Takes over what a peer alleges to send. `from` is the hold that an honest sender left it in.
 pub(crate) fn accept(
-    runtime: &Rc<Runtime>,
+    runtime: &'static Runtime,
     body: Extent,
     head: HeadExtent,
     flags: Flags,
     from: Hold,
 ) -> Result<Accepted, Error> {
-    let mut accepted = Accepted { inline: inline(body, flags), ..Accepted::default() };
-    if body.handle != NONE && !flags.has(Flags::INLINE) {
+    let content = if body.handle != NONE && !flags.has(Flags::INLINE) {
         let handle = Handle { index: body.handle, generation: body.generation };
         let range = Range { offset: body.offset, len: body.len };
-        accepted.body = Some(take(runtime, handle, range, flags, from)?);
-    }
+        Content::Body(take(runtime, handle, range, flags, from)?)
+    } else {
+        inline(body, flags)
+    };
     if head.handle == NONE {
-        return Ok(accepted);
+        return Ok(Accepted { content, head: Head::Absent });
     }
     let range = Range { offset: u64::from(head.offset), len: u64::from(head.len) };
-    if let (Some(body_part), true) = (&accepted.body, head.handle == body.handle) {
-        let capacity = body_part.capability().capacity;
+    if let Content::Body(part) = &content
+        && head.handle == body.handle
+    {
+        let capacity = part.capability().capacity;
         if !(Range { offset: 0, len: capacity }).contains(range) {
             return Err(Error::Protocol { what: "a head outside of its buffer" });
         }
-        accepted.head_in_body = Some(range);
-    } else {
-        let handle = Handle { index: head.handle, generation: head.generation };
-        accepted.head = Some(take(runtime, handle, range, Flags::MOVE, from)?);
+        return Ok(Accepted { content, head: Head::Beside { offset: head.offset, len: head.len } });
     }
-    Ok(accepted)
+    let handle = Handle { index: head.handle, generation: head.generation };
+    let head = take(runtime, handle, range, Flags::MOVE, from)?;
+    Ok(match content {
+        Content::Empty => Accepted { content: Content::Body(head), head: Head::Alone },
+        content => Accepted { content, head: Head::Apart(Box::new(head)) },
+    })
 }
 
 /// Takes one capability over. Root or derived, the ledger has the last word on where its bytes lie.
 fn take(
-    runtime: &Rc<Runtime>,
+    runtime: &'static Runtime,
     handle: Handle,
     range: Range,
     flags: Flags,
@@ -128,14 +162,7 @@ fn take(
         return Err(Error::Protocol { what: "a payload outside of its buffer" });
     }
     let rights = memory.table.transfer(handle, from, Hold::held(memory.holder)).map_err(bad)?;
-    let mut capability = Capability {
-        runtime: Rc::clone(runtime),
-        handle,
-        kind,
-        rights,
-        capacity: place.capacity,
-        armed: true,
-    };
+    let mut capability = Capability { runtime, handle, kind, rights, capacity: place.capacity, armed: true };
     if memory.access != PoolAccess::Write {
         capability.rights = rights.intersect(Rights::FROZEN);
     }
@@ -160,13 +187,11 @@ pub(crate) struct Sent {
     pub(crate) flags: Flags,
     /// Derived for this message: taken back when the call ends.
     pub(crate) lent: Option<Handle>,
-    /// Derived for this message, for the receiver to keep.
-    pub(crate) shared: Option<Handle>,
 }
 
 impl Sent {
     fn nothing() -> Sent {
-        Sent { body: Extent::EMPTY, head: HeadExtent::EMPTY, flags: Flags::MOVE, lent: None, shared: None }
+        Sent { body: Extent::EMPTY, head: HeadExtent::EMPTY, flags: Flags::MOVE, lent: None }
     }
 }
 
@@ -174,78 +199,147 @@ fn extent(handle: Handle, range: Range) -> Extent {
     Extent { handle: handle.index, generation: handle.generation, offset: range.offset, len: range.len }
 }
 
-/// Puts `payload`, with `head` before it, on the way to `to`.
+/// Where a message goes, and what may go there.
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) to: Hold,
+    pub(crate) invocation: u64,
+    /// Whether its sender waits for an answer, so that what is lent comes back.
+    pub(crate) can_lend: bool,
+}
+
+/// Puts `payload`, with `head` before it, on the way. What is sent is taken out of `payload`.
 pub(crate) fn send(
-    runtime: &Rc<Runtime>,
-    payload: Payload<'_>,
+    runtime: &'static Runtime,
+    payload: &mut Payload<'_>,
     head: &[u8],
-    to: Hold,
-    can_lend: bool,
+    way: Way,
 ) -> Result<Sent, Error> {
     let mut sent = Sent::nothing();
-    let invocation = runtime.invocation();
-    let mut head_left = head;
-    match payload.settle(runtime, can_lend)? {
-        Payload::Empty => {}
-        Payload::Inline(bytes, len) => {
-            sent.flags = Flags::INLINE;
-            sent.body = Extent { handle: NONE, generation: 0, offset: u64::from_le_bytes(bytes), len };
-        }
-        Payload::Body(mut body) => {
-            let range = body.range();
-            runtime.executor.count(|hop| hop.add_handed(range.len));
-            if !head.is_empty()
-                && let Some(at) = body.put_head(head)
-            {
-                head_left = &[];
-                sent.head = head_extent(body.capability().handle, at, head.len());
+    match payload {
+        Payload::Buffer(buffer) => send_owned(buffer.departing(), head, way, &mut sent)?,
+        Payload::Body(body) => match body.capability().kind {
+            Kind::Owned => send_owned(body.departing(), head, way, &mut sent)?,
+            Kind::Shared => {
+                share(runtime, body.capability().handle, body.range(), way, &mut sent)?;
+                send_head(runtime, head, way, &mut sent)?;
             }
-            let handle = body.into_capability().depart(range, invocation, to)?;
-            sent.body = extent(handle, range);
+            // What is lent cannot be moved on; within a call it can be lent on, in a reply it must be copied.
+            Kind::Lent => send_copy(runtime, body, head, way, &mut sent)?,
+        },
+        Payload::Bytes(bytes) if bytes.is_empty() => send_head(runtime, head, way, &mut sent)?,
+        Payload::Bytes(bytes) if runtime.memory.access != PoolAccess::Write => {
+            let mut inline = [0u8; 8];
+            let space = inline.get_mut(..bytes.len()).ok_or(Error::Denied {
+                what: "more than 8 bytes from a function whose manifest does not say `pool = \"write\"`",
+            })?;
+            space.copy_from_slice(bytes);
+            send_inline(inline, bytes.len() as u64, &mut sent);
+            send_head(runtime, head, way, &mut sent)?;
         }
-        Payload::Lend(handle, range, rights) => {
-            runtime.executor.count(|hop| hop.add_handed(range.len));
-            let lent = derive(runtime, handle, range, rights, to)?;
+        Payload::Bytes(bytes) => send_copy(runtime, bytes, head, way, &mut sent)?,
+        Payload::Lend(handle, range, rights) if way.can_lend => {
+            runtime.current.count(|hop| hop.add_handed(range.len));
+            let lent = derive(runtime, *handle, *range, *rights, way.to)?;
             sent.lent = Some(lent);
             sent.flags = Flags::LEND;
-            sent.body = extent(lent, range);
+            sent.body = extent(lent, *range);
+            send_head(runtime, head, way, &mut sent)?;
+        }
+        Payload::Lend(..) => {
+            return Err(Error::Denied {
+                what: "a response cannot lend what its handler owns: move or share it",
+            });
         }
         Payload::Shared(shared) => {
-            let range = shared.range();
-            runtime.executor.count(|hop| hop.add_handed(range.len));
-            let derived = derive(runtime, shared.capability().handle, range, Rights::FROZEN, to)?;
-            runtime.arena.borrow_mut().remember(derived);
-            sent.shared = Some(derived);
-            sent.flags = Flags::SHARE;
-            sent.body = extent(derived, range);
+            share(runtime, shared.capability().handle, shared.range(), way, &mut sent)?;
+            send_head(runtime, head, way, &mut sent)?;
         }
-        Payload::Buffer(_) | Payload::Bytes(_) => {
-            return Err(Error::Protocol { what: "a payload that was not settled" });
+        Payload::Empty => send_head(runtime, head, way, &mut sent)?,
+        Payload::Inline(bytes, len) => {
+            send_inline(*bytes, *len, &mut sent);
+            send_head(runtime, head, way, &mut sent)?;
         }
-    }
-    if !head_left.is_empty() {
-        let mut buffer = runtime.alloc(head_left.len())?;
-        buffer.extend_from_slice(head_left)?;
-        let body = buffer.into_body();
-        let range = body.range();
-        let handle = body.into_capability().depart(range, invocation, to)?;
-        let start = usize::try_from(range.offset).unwrap_or(0);
-        sent.head = head_extent(handle, start, head_left.len());
     }
     Ok(sent)
 }
 
-fn head_extent(handle: Handle, at: usize, len: usize) -> HeadExtent {
+fn send_inline(bytes: [u8; 8], len: u64, sent: &mut Sent) {
+    sent.flags = Flags::INLINE;
+    sent.body = Extent { handle: NONE, generation: 0, offset: u64::from_le_bytes(bytes), len };
+}
+
+/// An owned payload moves; the head goes in front of it if there is room.
+#[inline]
+fn send_owned(mut owned: Departing<'_>, head: &[u8], way: Way, sent: &mut Sent) -> Result<(), Error> {
+    let runtime = owned.capability.runtime;
+    let range = owned.range;
+    runtime.current.count(|hop| hop.add_handed(range.len));
+    if !head.is_empty() {
+        match owned.put_head(head) {
+            Some(at) => sent.head = head_extent(owned.capability.handle, at, head.len()),
+            None => send_head(runtime, head, way, sent)?,
+        }
+    }
+    let handle = owned.depart(way.invocation, way.to)?;
+    sent.body = extent(handle, range);
+    Ok(())
+}
+
+fn send_copy(
+    runtime: &'static Runtime,
+    bytes: &[u8],
+    head: &[u8],
+    way: Way,
+    sent: &mut Sent,
+) -> Result<(), Error> {
+    runtime.current.count(|hop| hop.add_copy(bytes.len()));
+    let mut buffer = runtime.alloc(bytes.len())?;
+    buffer.extend_from_slice(bytes)?;
+    send_owned(buffer.departing(), head, way, sent)
+}
+
+/// A head in a buffer of its own.
+#[inline]
+fn send_head(runtime: &'static Runtime, head: &[u8], way: Way, sent: &mut Sent) -> Result<(), Error> {
+    if head.is_empty() {
+        return Ok(());
+    }
+    let mut buffer = runtime.alloc(head.len())?;
+    buffer.extend_from_slice(head)?;
+    let departing = buffer.departing();
+    let at = u32::try_from(departing.range.offset).unwrap_or(u32::MAX);
+    let handle = departing.depart(way.invocation, way.to)?;
+    sent.head = head_extent(handle, at, head.len());
+    Ok(())
+}
+
+fn share(
+    runtime: &'static Runtime,
+    parent: Handle,
+    range: Range,
+    way: Way,
+    sent: &mut Sent,
+) -> Result<(), Error> {
+    runtime.current.count(|hop| hop.add_handed(range.len));
+    let derived = derive(runtime, parent, range, Rights::FROZEN, way.to)?;
+    runtime.arena.borrow_mut().remember(derived);
+    sent.flags = Flags::SHARE;
+    sent.body = extent(derived, range);
+    Ok(())
+}
+
+fn head_extent(handle: Handle, at: u32, len: usize) -> HeadExtent {
     HeadExtent {
         handle: handle.index,
         generation: handle.generation,
-        offset: u32::try_from(at).unwrap_or(u32::MAX),
+        offset: at,
         len: u32::try_from(len).unwrap_or(0),
     }
 }
 
 fn derive(
-    runtime: &Rc<Runtime>,
+    runtime: &'static Runtime,
     parent: Handle,
     range: Range,
     rights: Rights,

@@ -1,5 +1,7 @@
 //! Requests, read where they lie.
 
+use std::rc::Rc;
+
 use baton_abi::head::Field;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -17,6 +19,15 @@ pub struct Request {
 impl Request {
     pub(crate) fn new(operation: u16, message: Accepted) -> Request {
         Request { operation, message }
+    }
+
+    /// The W3C trace context, if the gateway passed one on.
+    #[inline]
+    pub(crate) fn traceparent(&self) -> Option<Rc<str>> {
+        if !self.message.has_head() {
+            return None;
+        }
+        self.header("traceparent").map(Rc::from)
     }
 
     /// The operation that the caller chose; 0 for requests from the gateway.

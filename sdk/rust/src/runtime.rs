@@ -9,7 +9,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::task::Waker;
 
 use baton_abi::boot::{CALLS_ENV, Message, PoolAccess};
@@ -27,7 +26,7 @@ use crate::buffer::Buffer;
 use crate::capability::{Capability, Kind};
 use crate::edge::Road;
 use crate::error::Error;
-use crate::executor::{Executor, Origin, TASKS_MAX};
+use crate::executor::{Current, Origin, TASKS_MAX};
 use crate::stash::{Arena, Stash};
 use crate::wire::Memory;
 
@@ -56,7 +55,7 @@ pub(crate) struct Arrived {
 /// Everything that this replica's one thread works with.
 pub(crate) struct Runtime {
     pub(crate) memory: Memory,
-    pub(crate) executor: Executor,
+    pub(crate) current: Current,
     pub(crate) arena: RefCell<Arena>,
     link: RefCell<Duplex>,
     link_dirty: Cell<bool>,
@@ -72,6 +71,8 @@ pub(crate) struct Runtime {
     arrived: RefCell<VecDeque<Arrived>>,
     /// Requests of the node that nobody waits for any more.
     cancelled: RefCell<Vec<u32>>,
+    /// The clock when it was last read: it is later now.
+    clock_seen_ns: Cell<u64>,
     stash: RefCell<Stash>,
     /// Answer to the allocation that waits: a buffer, or that there is none.
     granted: Cell<Option<Option<Handle>>>,
@@ -87,10 +88,11 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(boot: Boot) -> Rc<Runtime> {
+    /// The runtime lives as long as the process: whatever points to it needs no count.
+    pub(crate) fn new(boot: Boot) -> &'static Runtime {
         let Boot { control, hello, memory, link, bell, eventfd } = boot;
-        Rc::new(Runtime {
-            executor: Executor::default(),
+        Box::leak(Box::new(Runtime {
+            current: Current::new(),
             arena: RefCell::new(Arena::new(memory.derived_base)),
             link: RefCell::new(link),
             link_dirty: Cell::new(false),
@@ -103,6 +105,7 @@ impl Runtime {
             incoming: RefCell::default(),
             arrived: RefCell::default(),
             cancelled: RefCell::default(),
+            clock_seen_ns: Cell::new(0),
             stash: RefCell::new(Stash::new(memory.pool_bytes)),
             granted: Cell::new(None),
             alloc_tag: Cell::new(1),
@@ -113,7 +116,7 @@ impl Runtime {
             turns: Cell::new(0),
             ticks_seen: Cell::new(0),
             memory,
-        })
+        }))
     }
 
     pub(crate) fn control(&self) -> &OwnedFd {
@@ -122,13 +125,13 @@ impl Runtime {
 
     /// The invocation that is being served; 0 for none.
     pub(crate) fn invocation(&self) -> u64 {
-        self.executor.invocation()
+        self.current.invocation()
     }
 
     // ---- allocation -----------------------------------------------------------------------------------------
 
     /// An empty buffer for at least `len` payload bytes.
-    pub(crate) fn alloc(self: &Rc<Self>, len: usize) -> Result<Buffer, Error> {
+    pub(crate) fn alloc(&'static self, len: usize) -> Result<Buffer, Error> {
         if self.memory.access != PoolAccess::Write {
             return Err(Error::Denied { what: "allocating without `pool = \"write\"` in the manifest" });
         }
@@ -149,7 +152,7 @@ impl Runtime {
         let base = self.memory.pool.as_ref().and_then(|pool| pool.address(place.offset, place.capacity));
         let base = base.ok_or(Error::Protocol { what: "a buffer outside of the pool" })?;
         let capability = Capability {
-            runtime: Rc::clone(self),
+            runtime: self,
             handle,
             kind: Kind::Owned,
             rights: Rights::ALL,
@@ -161,9 +164,12 @@ impl Runtime {
 
     #[inline]
     fn alloc_small(&self, class: u8, len: usize) -> Result<Handle, Error> {
-        let taken = self.stash.borrow_mut().take(class);
-        if self.stash.borrow_mut().should_ask(class) {
-            let batch = self.stash.borrow().batch(class);
+        let (taken, refill) = {
+            let mut stash = self.stash.borrow_mut();
+            let taken = stash.take(class);
+            (taken, stash.should_ask(class).then(|| stash.batch(class)))
+        };
+        if let Some(batch) = refill {
             // Ahead of need, answered whenever the node comes to it: the tag 0 belongs to no one.
             self.ask(Message64::Refill, 0, u16::try_from(batch).unwrap_or(1), class_bytes(class));
         }
@@ -219,7 +225,9 @@ impl Runtime {
             return;
         }
         let surplus = self.stash.borrow_mut().put(class, handle);
-        self.free_at_node(&surplus);
+        if !surplus.is_empty() {
+            self.free_at_node(&surplus);
+        }
     }
 
     fn free_at_node(&self, handles: &[Handle]) {
@@ -389,7 +397,7 @@ impl Runtime {
     }
 
     /// A payload that will never be looked at, on its way from `from`: taken and given up.
-    fn discard(self: &Rc<Self>, descriptor: &Descriptor, from: Hold) {
+    fn discard(&'static self, descriptor: &Descriptor, from: Hold) {
         let accepted = crate::message::accept(self, descriptor.body, descriptor.head, descriptor.flags, from);
         drop(accepted);
     }

@@ -1,12 +1,10 @@
 //! The entry point of a function.
 
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use crate::boot;
 use crate::context::Context;
 use crate::error::Error;
-use crate::executor::{Job, Ticket};
 use crate::request::Request;
 use crate::response::Response;
 use crate::runtime::Runtime;
@@ -31,17 +29,9 @@ where
         }
     };
     let runtime = Runtime::new(boot);
-    let handler = Rc::new(handler);
-    let for_jobs = Rc::clone(&runtime);
-    let handle = move |request: Request, ticket: &Ticket| -> Job {
-        let traceparent = request.header("traceparent").map(Rc::from);
-        let context = Context::new(Rc::clone(&for_jobs), ticket, traceparent);
-        let handler = Rc::clone(&handler);
-        Box::pin(async move { handler(context, request).await })
-    };
     if let Err(error) = boot::announce_ready(runtime.control()) {
         eprintln!("{error}");
         return ExitCode::from(EXIT_USAGE);
     }
-    runtime.run(&handle)
+    runtime.run(|context, request| handler(context, request))
 }

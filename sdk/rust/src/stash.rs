@@ -12,14 +12,20 @@ const BATCH_MAX: u64 = 128;
 /// Empty buffers by size class, last in, first out.
 pub(crate) struct Stash {
     classes: [Vec<Handle>; SLAB_CLASSES as usize],
-    pool_bytes: u64,
+    /// Buffers that one refill of a class asks for.
+    batches: [usize; SLAB_CLASSES as usize],
     /// Classes whose refill is on its way.
     asked: [bool; SLAB_CLASSES as usize],
 }
 
 impl Stash {
     pub(crate) fn new(pool_bytes: u64) -> Stash {
-        Stash { classes: Default::default(), pool_bytes, asked: [false; SLAB_CLASSES as usize] }
+        let mut batches = [1; SLAB_CLASSES as usize];
+        for (class, batch) in (0u8..).zip(&mut batches) {
+            let wanted = (pool_bytes / POOL_SHARE / class_bytes(class)).clamp(1, BATCH_MAX);
+            *batch = usize::try_from(wanted).unwrap_or(1);
+        }
+        Stash { classes: Default::default(), batches, asked: [false; SLAB_CLASSES as usize] }
     }
 
     #[inline]
@@ -31,7 +37,7 @@ impl Stash {
     /// because each time wakes it.
     #[inline]
     pub(crate) fn put(&mut self, class: u8, handle: Handle) -> Vec<Handle> {
-        let most = usize::try_from(self.batch(class)).unwrap_or(1) * 4;
+        let most = self.batch(class) * 4;
         let Some(list) = self.classes.get_mut(usize::from(class)) else { return vec![handle] };
         list.push(handle);
         if list.len() <= most {
@@ -41,8 +47,9 @@ impl Stash {
     }
 
     /// Buffers that one refill of `class` asks for.
-    pub(crate) fn batch(&self, class: u8) -> u64 {
-        (self.pool_bytes / POOL_SHARE / class_bytes(class)).clamp(1, BATCH_MAX)
+    #[inline]
+    pub(crate) fn batch(&self, class: u8) -> usize {
+        self.batches.get(usize::from(class)).copied().unwrap_or(1)
     }
 
     /// Whether a refill of `class` should be asked for now; remembers that it was.
@@ -53,7 +60,7 @@ impl Stash {
         let (Some(list), Some(asked)) = (self.classes.get(index), self.asked.get_mut(index)) else {
             return false;
         };
-        if *asked || list.len() as u64 > low {
+        if *asked || list.len() > low {
             return false;
         }
         *asked = true;

@@ -1,6 +1,5 @@
 //! Calls that this replica made and has no answer to yet.
 
-use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -11,12 +10,13 @@ use super::Runtime;
 use crate::call::{Payload, Reply};
 use crate::edge::Parked;
 use crate::error::Error;
-use crate::message::{Accepted, accept, send};
+use crate::executor::Wakeup;
+use crate::message::{Accepted, Way, accept, send};
 
 enum Pending {
     Free,
     /// The task to wake, and what it will get.
-    Waiting(Option<Waker>),
+    Waiting(Option<Wakeup>),
     Done(Result<Reply, Error>),
     /// Its own time is over; the task does not know yet.
     Expired,
@@ -32,6 +32,15 @@ struct Slot {
     deadline_ns: u64,
     /// The caller set a time of its own: it is met to the precision of a timer, others to that of the node's ticks.
     exact: bool,
+}
+
+/// A call that was just sent.
+struct NewCall {
+    road: usize,
+    deadline_ns: u64,
+    exact: bool,
+    lent: Option<Handle>,
+    wakeup: Wakeup,
 }
 
 /// The table of pending calls. A tag is an index and a generation: an answer to another call finds nothing.
@@ -57,7 +66,9 @@ fn tag_of(index: u16, generation: u16) -> u32 {
 }
 
 impl Calls {
-    fn add(&mut self, road: usize, deadline_ns: u64, exact: bool) -> Option<u32> {
+    #[inline]
+    fn add(&mut self, call: NewCall) -> Option<u32> {
+        let NewCall { road, deadline_ns, exact, lent, wakeup } = call;
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.slots.len() < CALLS_MAX => {
@@ -76,8 +87,8 @@ impl Calls {
         };
         let slot = self.slots.get_mut(usize::from(index))?;
         slot.road = road;
-        slot.pending = Pending::Waiting(None);
-        slot.lent = None;
+        slot.pending = Pending::Waiting(Some(wakeup));
+        slot.lent = lent;
         slot.deadline_ns = deadline_ns;
         slot.exact = exact;
         self.timed += u32::from(exact);
@@ -91,30 +102,38 @@ impl Calls {
         fits.then_some(slot)
     }
 
-    fn retire(&mut self, tag: u32) {
-        let Some(slot) = self.get(tag) else { return };
+    /// Ends a call and gives what it was last.
+    #[inline]
+    fn retire(&mut self, tag: u32) -> Pending {
+        let Some(slot) = self.get(tag) else { return Pending::Free };
         slot.generation = slot.generation.wrapping_add(1);
-        slot.pending = Pending::Free;
+        let pending = core::mem::replace(&mut slot.pending, Pending::Free);
         let exact = core::mem::take(&mut slot.exact);
         self.timed -= u32::from(exact);
         let [i0, i1, ..] = tag.to_le_bytes();
         self.free.push(u16::from_le_bytes([i0, i1]));
+        pending
     }
 
     /// Ends the wait for `tag`; gives the task to wake.
-    fn complete(&mut self, tag: u32, result: Result<Reply, Error>) -> Option<Waker> {
+    #[inline]
+    fn complete(&mut self, tag: u32, result: Result<Reply, Error>) -> Option<Wakeup> {
         let slot = self.get(tag)?;
-        match core::mem::replace(&mut slot.pending, Pending::Done(result)) {
-            Pending::Waiting(waker) => waker,
-            Pending::Expired => None,
+        match &mut slot.pending {
+            Pending::Waiting(waker) => {
+                let waker = waker.take();
+                slot.pending = Pending::Done(result);
+                waker
+            }
+            Pending::Expired => {
+                slot.pending = Pending::Done(result);
+                None
+            }
             Pending::Abandoned => {
                 self.retire(tag);
                 None
             }
-            other => {
-                slot.pending = other;
-                None
-            }
+            Pending::Free | Pending::Done(_) => None,
         }
     }
 
@@ -127,14 +146,6 @@ impl Calls {
             self.slots.iter().filter(|slot| slot.exact && matches!(slot.pending, Pending::Waiting(_)));
         waiting.map(|slot| slot.deadline_ns).filter(|&deadline| deadline != 0).min()
     }
-}
-
-/// The earliest of: the callee's time, the caller's own wish, and when whoever asked the running task stops waiting.
-fn call_deadline(callee_ns: u64, timeout: Option<Duration>, inherited_ns: u64) -> u64 {
-    let own_ns = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
-    let ns = own_ns.map_or(callee_ns, |own_ns| own_ns.min(callee_ns));
-    let own = crate::wire::coarse_now_ns().saturating_add(ns).max(1);
-    if inherited_ns == 0 { own } else { own.min(inherited_ns) }
 }
 
 impl Runtime {
@@ -212,64 +223,77 @@ impl Runtime {
         }
     }
 
-    /// Sends a call over `road`; gives its tag.
+    /// The earliest of: the callee's time, the caller's own wish, and when whoever asked the running task stops waiting.
+    #[inline]
+    fn call_deadline(&self, callee_ns: u64, timeout: Option<Duration>, inherited_ns: u64) -> u64 {
+        let own_ns = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        let ns = own_ns.map_or(callee_ns, |own_ns| own_ns.min(callee_ns));
+        // It is later now than when the clock was last read: often that is enough to know which one is the earliest.
+        if inherited_ns != 0 && self.clock_seen_ns.get().saturating_add(ns) >= inherited_ns {
+            return inherited_ns;
+        }
+        let now_ns = crate::wire::coarse_now_ns();
+        self.clock_seen_ns.set(now_ns);
+        let own = now_ns.saturating_add(ns).max(1);
+        if inherited_ns == 0 { own } else { own.min(inherited_ns) }
+    }
+
+    /// Sends a call over `road`; gives its tag. Its answer wakes `waker`.
+    #[inline]
     pub(crate) fn start_call(
-        self: &Rc<Self>,
+        &'static self,
         road: usize,
-        payload: Payload<'_>,
+        payload: &mut Payload<'_>,
         operation: u16,
         timeout: Option<Duration>,
+        waker: &Waker,
     ) -> Result<u32, Error> {
         let (id, callee_ns) =
             self.outgoing.borrow().get(road).map_or((0, 0), |road| (road.id, road.timeout_ns));
-        let sent = send(self, payload, &[], Hold::new(State::InFlight, id), true)?;
-        let ticket = self.executor.ticket();
-        let deadline_ns = call_deadline(callee_ns, timeout, ticket.map_or(0, |ticket| ticket.deadline_ns));
+        let ticket = self.current.ticket();
+        let to = Hold::new(State::InFlight, id);
+        let sent = send(self, payload, &[], Way { to, invocation: ticket.invocation, can_lend: true })?;
+        let deadline_ns = self.call_deadline(callee_ns, timeout, ticket.deadline_ns);
         let mut calls = self.calls.borrow_mut();
-        let tag = calls
-            .add(road, deadline_ns, timeout.is_some())
-            .ok_or(Error::Denied { what: "more calls at a time" })?;
-        if let Some(slot) = calls.get(tag) {
-            slot.lent = sent.lent;
-        }
-        let is_recording = ticket.is_some_and(|ticket| ticket.record);
-        let record = if is_recording { Flags::RECORD } else { Flags::MOVE };
+        let wakeup = self.current.wakeup(waker);
+        let call = NewCall { road, deadline_ns, exact: timeout.is_some(), lent: sent.lent, wakeup };
+        let tag = calls.add(call).ok_or(Error::Denied { what: "more calls at a time" })?;
+        let record = if ticket.record { Flags::RECORD } else { Flags::MOVE };
         let descriptor = Descriptor {
             flags: sent.flags.with(record),
             code: operation,
             tag,
-            invocation: ticket.map_or(0, |ticket| ticket.invocation),
+            invocation: ticket.invocation,
             deadline_ns,
             body: sent.body,
             head: sent.head,
             ..Descriptor::new(Message64::Request)
         };
         let mut roads = self.outgoing.borrow_mut();
-        let pushed = roads.get_mut(road).map(|road| {
+        if let Some(road) = roads.get_mut(road)
+            && road.push(&descriptor).is_ok()
+        {
             road.outstanding += 1;
-            road.push(&descriptor).inspect_err(|_| road.outstanding -= 1)
-        });
-        if !matches!(pushed, Some(Ok(()))) {
-            calls.retire(tag);
-            return Err(Error::Protocol { what: "the callee broke its ring" });
+            return Ok(tag);
         }
-        Ok(tag)
+        calls.retire(tag);
+        Err(Error::Protocol { what: "the callee broke its ring" })
     }
 
     /// Whether the call has its answer.
+    #[inline]
     pub(crate) fn poll_call(&self, tag: u32, waker: &Waker) -> Poll<Result<Reply, Error>> {
         let mut calls = self.calls.borrow_mut();
         let Some(slot) = calls.get(tag) else {
             return Poll::Ready(Err(Error::Protocol { what: "a call that does not exist" }));
         };
-        match core::mem::replace(&mut slot.pending, Pending::Waiting(None)) {
-            Pending::Done(result) => {
-                calls.retire(tag);
+        match &mut slot.pending {
+            Pending::Done(_) => {
+                let Pending::Done(result) = calls.retire(tag) else { return Poll::Pending };
                 Poll::Ready(result)
             }
             Pending::Waiting(kept) => {
-                let kept = kept.filter(|kept| kept.will_wake(waker)).unwrap_or_else(|| waker.clone());
-                slot.pending = Pending::Waiting(Some(kept));
+                *kept = Some(self.current.wakeup(waker));
                 Poll::Pending
             }
             Pending::Expired => {
@@ -278,10 +302,7 @@ impl Runtime {
                 self.abandon_call(tag);
                 Poll::Ready(Err(Error::DeadlineExceeded { function: self.road_name(road) }))
             }
-            other => {
-                slot.pending = other;
-                Poll::Pending
-            }
+            Pending::Free | Pending::Abandoned => Poll::Pending,
         }
     }
 
@@ -292,8 +313,7 @@ impl Runtime {
         let lent = slot.lent.take();
         let road = slot.road;
         if matches!(slot.pending, Pending::Done(_)) {
-            let done = core::mem::replace(&mut slot.pending, Pending::Abandoned);
-            calls.retire(tag);
+            let done = calls.retire(tag);
             drop(calls);
             // Dropping an answer gives its buffers back, which may look at the tables again.
             drop(done);
@@ -322,29 +342,28 @@ impl Runtime {
     }
 
     /// Takes all answers that came over the outgoing edge `index`.
-    pub(super) fn poll_replies(self: &Rc<Self>, index: usize) {
+    pub(super) fn poll_replies(&'static self, index: usize) {
         for _ in 0..REPLIES_PER_TURN {
-            let popped = {
+            let (descriptor, id) = {
                 let mut roads = self.outgoing.borrow_mut();
                 let Some(road) = roads.get_mut(index).filter(|road| !road.dead) else { return };
                 let closed = road.duplex.flags().is_closed();
                 match road.pop() {
-                    Some(descriptor) => Some((descriptor, road.id)),
-                    None if closed || road.dead => None,
+                    Some(descriptor) => (descriptor, road.id),
+                    None if closed || road.dead => {
+                        drop(roads);
+                        self.bury_road(index);
+                        return;
+                    }
                     None => return,
                 }
             };
-            match popped {
-                Some((descriptor, id)) => self.take_reply(index, id, &descriptor),
-                None => {
-                    self.bury_road(index);
-                    return;
-                }
-            }
+            self.take_reply(index, id, &descriptor);
         }
     }
 
-    fn take_reply(self: &Rc<Self>, index: usize, id: u16, descriptor: &Descriptor) {
+    #[inline]
+    fn take_reply(&'static self, index: usize, id: u16, descriptor: &Descriptor) {
         let from = Hold::new(State::InFlight, id);
         if Message64::from_u8(descriptor.kind) != Some(Message64::Reply) {
             return;
@@ -373,10 +392,11 @@ impl Runtime {
         }
         let waker = self.calls.borrow_mut().complete(descriptor.tag, result);
         if let Some(waker) = waker {
-            waker.wake();
+            self.current.wake(waker);
         }
     }
 
+    #[inline]
     fn read_reply(&self, road: usize, descriptor: &Descriptor, accepted: Accepted) -> Result<Reply, Error> {
         if !descriptor.flags.has(Flags::ERROR) {
             return Ok(Reply { status: descriptor.code, message: accepted });
@@ -400,7 +420,7 @@ impl Runtime {
             core::mem::take(&mut road.waiting)
         };
         let function = self.road_name(index);
-        let mut wakers: Vec<Waker> = waiting.into_iter().map(|(_, waker)| waker).collect();
+        let mut wakeups = Vec::new();
         let mut lent = Vec::new();
         {
             let mut calls = self.calls.borrow_mut();
@@ -414,13 +434,14 @@ impl Runtime {
             for tag in tags {
                 lent.extend(calls.get(tag).and_then(|slot| slot.lent.take()));
                 let gone = Err(Error::Unavailable { function: function.clone() });
-                wakers.extend(calls.complete(tag, gone));
+                wakeups.extend(calls.complete(tag, gone));
             }
         }
         for lent in lent {
             self.take_back(lent);
         }
-        wakers.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        wakeups.into_iter().for_each(|wakeup| self.current.wake(wakeup));
     }
 
     /// Fails the calls whose time is over. Looks only when the node ticked, or a call has a time of its own.
@@ -446,7 +467,7 @@ impl Runtime {
         for tag in over {
             let Some(slot) = calls.get(tag) else { continue };
             if let Pending::Waiting(Some(waker)) = core::mem::replace(&mut slot.pending, Pending::Expired) {
-                waker.wake();
+                self.current.wake(waker);
             }
         }
     }

@@ -1,95 +1,121 @@
 //! One turn of the runtime, and the sleep between turns.
 
+use std::future::Future;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 
 use super::{Arrived, Runtime};
+use crate::context::Context;
 use crate::edge::Road;
 use crate::error::Error;
-use crate::executor::{Finished, Job, Origin, Ticket};
+use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
 use crate::hop::Hop;
-use crate::message::{Sent, accept, send};
+use crate::message::{Accepted, Way, accept, send};
 use crate::request::Request;
 use crate::response::Response;
 
 /// Requests that one turn starts before it looks at everything else again.
 const STARTS_PER_TURN: u32 = 64;
 
+/// The loop of a replica: it starts a task for each request, and polls tasks that can go on.
+struct Loop<M, F> {
+    runtime: &'static Runtime,
+    /// Makes a task of a request.
+    make: M,
+    tasks: Tasks<F>,
+}
+
 impl Runtime {
     /// Works until the node says that it is enough.
-    pub(crate) fn run(self: &Rc<Self>, handle: &dyn Fn(Request, &Ticket) -> Job) -> ExitCode {
+    pub(crate) fn run<M, F>(&'static self, make: M) -> ExitCode
+    where
+        M: Fn(Context, Request) -> F,
+        F: Future<Output = Outcome>,
+    {
+        let mut work = Loop { runtime: self, make, tasks: Tasks::new(&self.current) };
         loop {
-            self.turn(handle);
-            if self.shutdown.get() && self.executor.live() == 0 {
+            work.turn();
+            if self.shutdown.get() && work.tasks.live() == 0 {
                 self.flush_bells();
                 return ExitCode::SUCCESS;
             }
-            self.sleep();
+            work.sleep();
         }
     }
+}
 
+impl<M, F> Loop<M, F>
+where
+    M: Fn(Context, Request) -> F,
+    F: Future<Output = Outcome>,
+{
     /// Does what there is to do.
-    fn turn(self: &Rc<Self>, handle: &dyn Fn(Request, &Ticket) -> Job) {
-        self.turns.set(self.turns.get().wrapping_add(1));
-        self.bell.publish_turn(self.turns.get());
-        self.poll_control();
-        self.poll_link();
-        for tag in self.cancelled.take() {
-            self.cancel(Origin::Link, tag);
+    fn turn(&mut self) {
+        let runtime = self.runtime;
+        runtime.turns.set(runtime.turns.get().wrapping_add(1));
+        runtime.bell.publish_turn(runtime.turns.get());
+        runtime.poll_control();
+        runtime.poll_link();
+        if !runtime.cancelled.borrow().is_empty() {
+            for tag in runtime.cancelled.take() {
+                self.cancel(Origin::Link, tag);
+            }
         }
-        let outgoing = self.outgoing.borrow().len();
+        let outgoing = runtime.outgoing.borrow().len();
         for index in 0..outgoing {
-            self.poll_replies(index);
+            runtime.poll_replies(index);
         }
-        let ticks = self.bell.ticks();
-        let ticked = self.ticks_seen.replace(ticks) != ticks;
-        self.expire_calls(ticked);
-        self.start_requests(handle);
-        self.executor.run_ready(|finished| self.finish(finished));
-        self.bell.publish_in_flight(self.executor.live());
-        self.flush_bells();
+        let ticks = runtime.bell.ticks();
+        let ticked = runtime.ticks_seen.replace(ticks) != ticks;
+        runtime.expire_calls(ticked);
+        self.start_requests();
+        self.tasks.run_ready(|finished| runtime.finish(finished));
+        runtime.bell.publish_in_flight(self.tasks.live());
+        runtime.flush_bells();
     }
 
-    fn sleep(self: &Rc<Self>) {
-        self.bell.announce_sleep();
+    fn sleep(&mut self) {
+        let bell = &self.runtime.bell;
+        bell.announce_sleep();
         if self.is_quiet() {
-            let deadline = self.calls.borrow().next_deadline();
+            let deadline = self.runtime.calls.borrow().next_deadline();
             let timeout = deadline.map(|deadline| deadline.saturating_sub(crate::wire::now_ns()));
-            self.bell.sleep(timeout);
+            bell.sleep(timeout);
         }
-        self.bell.announce_awake();
+        bell.announce_awake();
     }
 
     fn is_quiet(&self) -> bool {
-        let has_room = self.executor.live() < self.concurrency;
-        self.link.borrow_mut().from_peer.is_empty().unwrap_or(false)
-            && self.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
-            && (!has_room || self.incoming.borrow_mut().iter_mut().all(Road::is_quiet))
-            && (!has_room || self.arrived.borrow().is_empty())
-            && self.bell.control_sent() == self.control_seen.get()
-            && self.executor.is_quiet()
+        let runtime = self.runtime;
+        runtime.link.borrow_mut().from_peer.is_empty().unwrap_or(false)
+            && runtime.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
+            && (!self.has_room()
+                || (runtime.incoming.borrow_mut().iter_mut().all(Road::is_quiet)
+                    && runtime.arrived.borrow().is_empty()))
+            && runtime.bell.control_sent() == runtime.control_seen.get()
+            && self.tasks.is_quiet()
     }
 
-    fn start_requests(self: &Rc<Self>, handle: &dyn Fn(Request, &Ticket) -> Job) {
+    fn has_room(&self) -> bool {
+        self.tasks.live() < self.runtime.concurrency
+    }
+
+    fn start_requests(&mut self) {
         let mut left = STARTS_PER_TURN;
-        while left > 0 && self.executor.live() < self.concurrency {
-            let Some(arrived) = self.arrived.borrow_mut().pop_front() else { break };
-            self.start(arrived, handle);
+        while left > 0 && self.has_room() {
+            let Some(arrived) = self.runtime.arrived.borrow_mut().pop_front() else { break };
+            self.start(arrived.origin, &arrived.descriptor);
             left -= 1;
         }
-        let roads = self.incoming.borrow().len();
+        let roads = self.runtime.incoming.borrow().len();
         for index in 0..roads {
-            while left > 0 && self.executor.live() < self.concurrency {
-                let popped = self.pop_incoming(index);
-                let Some(descriptor) = popped else { break };
+            while left > 0 && self.has_room() {
+                let Some(descriptor) = self.pop_incoming(index) else { break };
                 left -= 1;
                 match Message64::from_u8(descriptor.kind) {
-                    Some(Message64::Request) => {
-                        self.start(Arrived { origin: Origin::Edge(index), descriptor }, handle);
-                    }
+                    Some(Message64::Request) => self.start(Origin::Edge(index), &descriptor),
                     Some(Message64::Cancel) => self.cancel(Origin::Edge(index), descriptor.tag),
                     _ => {}
                 }
@@ -98,37 +124,49 @@ impl Runtime {
     }
 
     /// The oldest request of an edge. When its caller is gone: what is left is given up.
-    fn pop_incoming(self: &Rc<Self>, index: usize) -> Option<Descriptor> {
-        let mut roads = self.incoming.borrow_mut();
-        let road = roads.get_mut(index).filter(|road| !road.dead)?;
-        if !road.duplex.flags().is_closed() {
-            let popped = road.pop();
-            if road.dead {
-                // It broke its ring: nobody is there to answer, and the road's place may soon be another's.
+    #[inline]
+    fn pop_incoming(&mut self, index: usize) -> Option<Descriptor> {
+        let (popped, dead) = {
+            let mut roads = self.runtime.incoming.borrow_mut();
+            let road = roads.get_mut(index).filter(|road| !road.dead)?;
+            if road.duplex.flags().is_closed() {
                 drop(roads);
-                self.executor.cancel(|ticket| ticket.origin == Origin::Edge(index));
+                self.bury_caller(index);
+                return None;
             }
-            return popped;
+            (road.pop(), road.dead)
+        };
+        if dead {
+            // It broke its ring: nobody is there to answer, and the road's place may soon be another's.
+            self.tasks.cancel(|ticket| ticket.origin == Origin::Edge(index));
         }
-        let mut left = Vec::new();
-        while let Some(descriptor) = road.pop() {
-            left.push(descriptor);
-        }
-        road.dead = true;
-        drop(roads);
-        let from = self.hold_from(Origin::Edge(index));
-        for descriptor in left {
-            self.discard(&descriptor, from);
-        }
-        self.executor.cancel(|ticket| ticket.origin == Origin::Edge(index));
-        if let Some(road) = self.incoming.borrow().get(index) {
-            road.duplex.flags().mark_drained();
-        }
-        None
+        popped
     }
 
-    fn start(self: &Rc<Self>, arrived: Arrived, handle: &dyn Fn(Request, &Ticket) -> Job) {
-        let Arrived { origin, descriptor } = arrived;
+    /// The caller at the other end of an edge is gone.
+    #[cold]
+    fn bury_caller(&mut self, index: usize) {
+        let runtime = self.runtime;
+        let mut left = Vec::new();
+        if let Some(road) = runtime.incoming.borrow_mut().get_mut(index) {
+            while let Some(descriptor) = road.pop() {
+                left.push(descriptor);
+            }
+            road.dead = true;
+        }
+        let from = runtime.hold_from(Origin::Edge(index));
+        for descriptor in left {
+            runtime.discard(&descriptor, from);
+        }
+        self.tasks.cancel(|ticket| ticket.origin == Origin::Edge(index));
+        if let Some(road) = runtime.incoming.borrow().get(index) {
+            road.duplex.flags().mark_drained();
+        }
+    }
+
+    #[inline]
+    fn start(&mut self, origin: Origin, descriptor: &Descriptor) {
+        let runtime = self.runtime;
         let record = descriptor.flags.has(Flags::RECORD);
         let ticket = Ticket {
             origin,
@@ -137,23 +175,49 @@ impl Runtime {
             deadline_ns: descriptor.deadline_ns,
             record,
         };
-        let hop = record.then(|| Hop::start(descriptor.invocation, self.caller(origin), descriptor.code));
-        let accepted =
-            accept(self, descriptor.body, descriptor.head, descriptor.flags, self.hold_from(origin));
-        let finished = match accepted {
+        let hop = record
+            .then(|| Box::new(Hop::start(descriptor.invocation, runtime.caller(origin), descriptor.code)));
+        let from = runtime.hold_from(origin);
+        let finished = match accept(runtime, descriptor.body, descriptor.head, descriptor.flags, from) {
             Ok(accepted) => {
-                let request = Request::new(descriptor.code, accepted);
                 // A handler may compute for long before its first await: callers should know before it begins.
-                self.bell.publish_in_flight(self.executor.live() + 1);
-                self.executor.spawn(handle(request, &ticket), ticket, hop)
+                runtime.bell.publish_in_flight(self.tasks.live() + 1);
+                let future = self.handle(descriptor.code, accepted, &ticket);
+                self.tasks.spawn(future, ticket, hop)
             }
             Err(error) => Some(Finished { ticket, outcome: Err(error), hop }),
         };
         if let Some(finished) = finished {
-            self.finish(finished);
+            runtime.finish(finished);
         }
     }
 
+    #[inline]
+    fn handle(&self, operation: u16, accepted: Accepted, ticket: &Ticket) -> F {
+        let request = Request::new(operation, accepted);
+        let context = Context::new(self.runtime, ticket, request.traceparent());
+        (self.make)(context, request)
+    }
+
+    fn cancel(&mut self, origin: Origin, tag: u32) {
+        let runtime = self.runtime;
+        let waits = |arrived: &Arrived| arrived.origin == origin && arrived.descriptor.tag == tag;
+        let position = runtime.arrived.borrow().iter().position(waits);
+        let waiting = position.and_then(|position| runtime.arrived.borrow_mut().remove(position));
+        if let Some(Arrived { descriptor, .. }) = waiting {
+            runtime.discard(&descriptor, runtime.hold_from(origin));
+            let invocation = descriptor.invocation;
+            let ticket = Ticket { origin, tag, invocation, deadline_ns: 0, record: false };
+            let outcome = Err(Error::new(504, "cancelled before it was started"));
+            runtime.finish(Finished { ticket, outcome, hop: None });
+        }
+        for finished in self.tasks.cancel(|ticket| ticket.origin == origin && ticket.tag == tag) {
+            runtime.finish(finished);
+        }
+    }
+}
+
+impl Runtime {
     fn caller(&self, origin: Origin) -> u16 {
         match origin {
             Origin::Link => 0,
@@ -161,24 +225,8 @@ impl Runtime {
         }
     }
 
-    fn cancel(self: &Rc<Self>, origin: Origin, tag: u32) {
-        let waits = |arrived: &Arrived| arrived.origin == origin && arrived.descriptor.tag == tag;
-        let position = self.arrived.borrow().iter().position(waits);
-        let waiting = position.and_then(|position| self.arrived.borrow_mut().remove(position));
-        if let Some(Arrived { descriptor, .. }) = waiting {
-            self.discard(&descriptor, self.hold_from(origin));
-            let invocation = descriptor.invocation;
-            let ticket = Ticket { origin, tag, invocation, deadline_ns: 0, record: false };
-            let outcome = Err(Error::new(504, "cancelled before it was started"));
-            self.finish(Finished { ticket, outcome, hop: None });
-        }
-        for finished in self.executor.cancel(|ticket| ticket.origin == origin && ticket.tag == tag) {
-            self.finish(finished);
-        }
-    }
-
     /// Sends a task's end to whoever waits for it.
-    fn finish(self: &Rc<Self>, finished: Finished) {
+    fn finish(&'static self, finished: Finished) {
         let Finished { ticket, outcome, mut hop } = finished;
         if let Origin::Edge(index) = ticket.origin {
             let roads = self.incoming.borrow();
@@ -190,29 +238,19 @@ impl Runtime {
                 return;
             }
         }
-        let (code, flags, sent) = match outcome.and_then(|response| self.prepare(response, &ticket, &mut hop))
-        {
-            Ok((status, sent)) => (status, sent.flags, Some(sent)),
-            Err(error) => {
-                let text = Response::ok(error.to_string());
-                let sent = self.prepare(text, &ticket, &mut None).ok().map(|(_, sent)| sent);
-                let flags = sent.as_ref().map_or(Flags::MOVE, |sent| sent.flags);
-                (error.status(), flags.with(Flags::ERROR), sent)
-            }
-        };
-        if let Some(hop) = hop {
-            self.report(hop.finish(code));
-        }
         let empty = Descriptor::new(Message64::Reply);
-        let descriptor = Descriptor {
-            flags,
-            code,
-            tag: ticket.tag,
-            invocation: ticket.invocation,
-            body: sent.as_ref().map_or(empty.body, |sent| sent.body),
-            head: sent.as_ref().map_or(empty.head, |sent| sent.head),
-            ..empty
-        };
+        let mut descriptor = Descriptor { tag: ticket.tag, invocation: ticket.invocation, ..empty };
+        match outcome {
+            Ok(response) => {
+                if let Err(error) = self.prepare(response, &ticket, hop.as_deref_mut(), &mut descriptor) {
+                    self.describe_failure(&error, &ticket, &mut descriptor);
+                }
+            }
+            Err(error) => self.describe_failure(&error, &ticket, &mut descriptor),
+        }
+        if let Some(hop) = hop {
+            self.report(hop.finish(descriptor.code));
+        }
         match ticket.origin {
             Origin::Link => self.push_link(&descriptor),
             Origin::Edge(index) => {
@@ -224,24 +262,41 @@ impl Runtime {
         }
     }
 
+    #[cold]
+    fn describe_failure(&'static self, error: &Error, ticket: &Ticket, descriptor: &mut Descriptor) {
+        let text = Response::ok(error.to_string());
+        // A pool without room for the text: the status alone has to do.
+        let _ = self.prepare(text, ticket, None, descriptor);
+        descriptor.code = error.status();
+        descriptor.flags = descriptor.flags.with(Flags::ERROR);
+    }
+
+    #[inline]
     fn prepare(
-        self: &Rc<Self>,
-        response: Response,
+        &'static self,
+        mut response: Response,
         ticket: &Ticket,
-        hop: &mut Option<Hop>,
-    ) -> Result<(u16, Sent), Error> {
+        hop: Option<&mut Hop>,
+        descriptor: &mut Descriptor,
+    ) -> Result<(), Error> {
         if response.head_overflow {
             return Err(Error::new(500, "a response header is longer than 65,535 bytes"));
         }
-        let copied = response.payload.copied_bytes();
-        let sent = send(self, response.payload, &response.head, self.hold_to(ticket.origin), false)?;
+        let copied = if hop.is_some() { response.payload.copied_bytes() } else { None };
+        let to = self.hold_to(ticket.origin);
+        let way = Way { to, invocation: ticket.invocation, can_lend: false };
+        let sent = send(self, &mut response.payload, &response.head, way)?;
         if let Some(hop) = hop {
             hop.add_handed(sent.body.len);
             if let Some(bytes) = copied {
                 hop.add_copy(bytes);
             }
         }
-        Ok((response.status, sent))
+        descriptor.flags = sent.flags;
+        descriptor.code = response.status;
+        descriptor.body = sent.body;
+        descriptor.head = sent.head;
+        Ok(())
     }
 
     fn report(&self, cost: HopCost) {
