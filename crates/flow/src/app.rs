@@ -185,7 +185,7 @@ impl App {
         let state = self.functions.get(function).ok_or(InvokeError::Unknown)?;
         self.wake_cells(state);
         let mut waiting = Waiting { queued: count(state.queued()), bound: state.spec.scale.queue };
-        if self.is_asleep(function) {
+        if self.comes_and_goes(function) && !state.any_ready() {
             // Whoever wakes a cell waits for it, even where nobody else may wait.
             waiting.bound = waiting.bound.max(1);
         }
@@ -362,6 +362,11 @@ impl App {
         self.group_of(function).is_some_and(|group| group.is_asleep())
     }
 
+    /// Whether the cells of a function are there only while they are used.
+    fn comes_and_goes(&self, function: usize) -> bool {
+        self.group_of(function).is_some_and(|group| group.floor == 0)
+    }
+
     /// How long a replica may stand still: in a cell, that is the others' work too.
     fn patience(&self, function: usize) -> Duration {
         let own = self.functions.get(function).map(|state| state.spec.timeout.duration());
@@ -441,10 +446,12 @@ impl FunctionState {
         Some(Reserved { replica, tag })
     }
 
+    fn any_ready(&self) -> bool {
+        self.replicas.borrow().iter().flatten().any(|replica| replica.phase.get() == Phase::Ready)
+    }
+
     fn refusal(&self) -> InvokeError {
-        let replicas = self.replicas.borrow();
-        let any_up = replicas.iter().flatten().any(|replica| replica.phase.get() == Phase::Ready);
-        if any_up {
+        if self.any_ready() {
             InvokeError::QueueFull
         } else {
             InvokeError::NoReplica { crash_looping: self.crash_looping.get() }

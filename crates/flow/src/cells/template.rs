@@ -70,10 +70,19 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> String {
         Ok(fds) => fds,
         Err(why) => return why,
     };
-    match tokio::time::timeout(LOAD_WITHIN, load(app, group, &fds)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => return why,
-        Err(_) => return format!("their template did not load them within {LOAD_WITHIN:?}"),
+    let mut left = vec![true; group.seats.len()];
+    let loaded = tokio::time::timeout(LOAD_WITHIN, load(app, group, &fds, &mut left)).await;
+    let why = match loaded {
+        Ok(Ok(())) => None,
+        Ok(Err(why)) => Some(why),
+        Err(_) => Some(format!("their template did not load them within {LOAD_WITHIN:?}")),
+    };
+    if let Some(why) = why {
+        // What is loaded is told in its order: the first that is missing is the one at work.
+        let at_work = left.iter().position(|waits| *waits).unwrap_or_default();
+        let function = group.seats.get(at_work).copied().unwrap_or_default();
+        group.failure.borrow_mut().get_or_insert((function, why.clone()));
+        return why;
     }
     group.ready.set(true);
     app.changed.notify_waiters();
@@ -243,8 +252,7 @@ async fn find_images(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec<u8>]) {
 }
 
 /// Waits until every function is loaded.
-async fn load(app: &Rc<App>, group: &Rc<Group>, fds: &Fds) -> Result<(), String> {
-    let mut left: Vec<bool> = vec![true; group.seats.len()];
+async fn load(app: &Rc<App>, group: &Rc<Group>, fds: &Fds, left: &mut [bool]) -> Result<(), String> {
     while left.contains(&true) {
         let Heard { message, text, fd } = next(app, group, fds).await?;
         match message {
