@@ -1,6 +1,6 @@
 //! Cells as the node keeps them: groups, templates, forks, deaths, sleep, snapshots, logs.
 //!
-//! Real processes in the real sandbox; what runs in them is the stand-in of `tests/stub`, so that the node's side is
+//! Real processes in the real sandbox; what runs in them is the stand-in of `e2e/stub-cell`, so that the node's side is
 //! tested apart from keys and gates.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]

@@ -1,4 +1,4 @@
-//! A node whose cells run the stand-in of `tests/stub`.
+//! A node whose cells run the stand-in of `e2e/stub-cell`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,9 +24,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) fn stub() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stub");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/stub-cell");
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
-            Some(shared) => PathBuf::from(shared).join("stub"),
+            Some(shared) => PathBuf::from(shared).join("stub-cell"),
             None => source.join("target"),
         };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -40,7 +40,7 @@ pub(crate) fn stub() -> &'static Path {
             .env_remove("CARGO_BUILD_TARGET")
             .status()
             .unwrap();
-        assert!(built.success(), "the stand-in in tests/stub does not build");
+        assert!(built.success(), "the stand-in in e2e/stub-cell does not build");
         target.join(TARGET).join("release/baton-stub-cell")
     })
 }

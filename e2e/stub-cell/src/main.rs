@@ -13,6 +13,8 @@
 //! | `faults` | a request is a fault: reported, and answered with a failure |
 //! | `talks` | a request is two lines in its log |
 
+// UNSAFETY: takes ownership of the inherited control descriptor, and forks.
+
 mod cell;
 mod wire;
 
