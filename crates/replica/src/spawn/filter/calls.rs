@@ -156,7 +156,7 @@ pub(super) const NO_SOCKETS: &[c_long] = &[
 
 const NOT_A_TERMINAL: &[c_long] = &[libc::SYS_ioctl];
 
-pub(super) const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
+const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
 
 /// No honest program without privileges makes these calls.
 pub(super) const HOSTILE: &[c_long] = &[
