@@ -165,7 +165,7 @@ impl Space {
             space.regions.fill(span, Some(backing));
         }
         let stack = |backing| backing == Backing::Pages(Prot::ReadWrite);
-        let is_right = space.heap.holds(heap)
+        let is_right = (space.heap.start..=space.heap.end).contains(&space.brk)
             && code(&space.regions) == code(&new)
             && space.regions.cover(space.stack, stack)
             && space.used() <= space.limit;

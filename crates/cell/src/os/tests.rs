@@ -1,5 +1,7 @@
 //! The library OS against a host that is made up: no cell, no memory keys.
 
+#![expect(clippy::cast_possible_truncation, reason = "addresses and lengths within a seat of 256 pages")]
+
 mod fake;
 mod files;
 mod hostile;

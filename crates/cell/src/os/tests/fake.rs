@@ -93,7 +93,10 @@ impl Fake {
 
     /// The pages of a range that an effect is about, which must be one that the `Os` may name.
     fn checked(&mut self, at: u64, len: u64) -> Result<impl Iterator<Item = u64> + use<>, Errno> {
-        assert!(at.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len > 0, "whole pages: {at:#x} {len:#x}");
+        assert!(
+            at.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len > 0,
+            "whole pages: {at:#x} {len:#x}"
+        );
         let end = at.checked_add(len).expect("does not wrap");
         // Neighbouring parts count as one.
         let inside = |at: u64| self.changeable.iter().any(|part| part.contains(&at));
@@ -149,7 +152,12 @@ impl Fake {
 
 impl Host for Fake {
     fn read(&mut self, at: u64, out: &mut [u8]) -> Result<(), Fault> {
-        self.each(at, out.len(), |prot| prot != Some(Prot::None), |bytes, part| out[part].copy_from_slice(bytes));
+        self.each(
+            at,
+            out.len(),
+            |prot| prot != Some(Prot::None),
+            |bytes, part| out[part].copy_from_slice(bytes),
+        );
         Ok(())
     }
 

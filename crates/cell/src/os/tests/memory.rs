@@ -57,13 +57,15 @@ fn fixed_mappings_replace_only_what_the_guest_owns() {
     assert_eq!(mmap(&mut guest, MAPS + PAGE, 1, RW, FREE), errno(Errno::EXIST));
     assert_eq!(mmap(&mut guest, MAPS + 4 * PAGE, 1, RW, FREE), at(MAPS + 4 * PAGE));
     assert_eq!(mmap(&mut guest, Guest::page(7), 1, RW, FIXED), at(Guest::page(7)), "data of the image");
-    let elsewhere = [0, PAGE, BASE - PAGE, Guest::page(3), Guest::page(6), Guest::page(50), SCRATCH, Guest::page(192)];
+    let elsewhere =
+        [0, PAGE, BASE - PAGE, Guest::page(3), Guest::page(6), Guest::page(50), SCRATCH, Guest::page(192)];
     for page in elsewhere {
         assert_eq!(mmap(&mut guest, page, 1, RW, FIXED), errno(Errno::NOMEM), "{page:#x}");
         assert_eq!(mmap(&mut guest, page, 1, RW, FREE), errno(Errno::EXIST), "{page:#x}");
     }
     // Across the edges of what it owns.
-    for (page, len) in [(Guest::page(63), 2), (Guest::page(191), 2), (Guest::page(2), 2), (Guest::page(8), 2)] {
+    for (page, len) in [(Guest::page(63), 2), (Guest::page(191), 2), (Guest::page(2), 2), (Guest::page(8), 2)]
+    {
         assert_eq!(mmap(&mut guest, page, len, RW, FIXED), errno(Errno::NOMEM), "{page:#x}");
     }
 }
@@ -78,16 +80,24 @@ fn arguments_that_wrap_or_are_not_whole_pages_are_refused() {
         assert_eq!(map(MAPS, len), errno(Errno::NOMEM), "{len:#x}");
     }
     let mut raw = |number, args: [u64; 3]| guest.call(number, args);
-    assert_eq!(raw(libc::SYS_munmap, [MAPS + 1, PAGE]), errno(Errno::INVAL));
-    assert_eq!(raw(libc::SYS_munmap, [MAPS, 0]), errno(Errno::INVAL));
-    assert_eq!(raw(libc::SYS_munmap, [MAPS, u64::MAX]), errno(Errno::INVAL));
-    assert_eq!(raw(libc::SYS_munmap, [0, u64::MAX - PAGE + 1]), errno(Errno::INVAL));
+    assert_eq!(raw(libc::SYS_munmap, [MAPS + 1, PAGE, 0]), errno(Errno::INVAL));
+    assert_eq!(raw(libc::SYS_munmap, [MAPS, 0, 0]), errno(Errno::INVAL));
+    assert_eq!(raw(libc::SYS_munmap, [MAPS, u64::MAX, 0]), errno(Errno::INVAL));
+    assert_eq!(raw(libc::SYS_munmap, [0, u64::MAX - PAGE + 1, 0]), errno(Errno::INVAL));
     assert_eq!(raw(libc::SYS_mprotect, [MAPS + 1, PAGE, R]), errno(Errno::INVAL));
     assert_eq!(raw(libc::SYS_mprotect, [MAPS, u64::MAX, R]), errno(Errno::NOMEM));
     assert_eq!(raw(libc::SYS_madvise, [MAPS, u64::MAX, 4]), errno(Errno::NOMEM));
     assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, RW, ANON, NOWHERE, 1]), errno(Errno::INVAL));
-    assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, RW, 0x20, NOWHERE, 0]), errno(Errno::INVAL), "neither kind");
-    assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, RW, ANON | 0x40000, NOWHERE, 0]), errno(Errno::INVAL), "huge");
+    assert_eq!(
+        guest.call(libc::SYS_mmap, [0, PAGE, RW, 0x20, NOWHERE, 0]),
+        errno(Errno::INVAL),
+        "neither kind"
+    );
+    assert_eq!(
+        guest.call(libc::SYS_mmap, [0, PAGE, RW, ANON | 0x40000, NOWHERE, 0]),
+        errno(Errno::INVAL),
+        "huge"
+    );
 }
 
 #[test]
@@ -235,8 +245,14 @@ fn a_host_that_fails_leaves_books_and_pages_in_step() {
             guest.host.patience = patience;
             let outcome = guest.outcome(number, args);
             assert!(matches!(outcome, Outcome::Return(_)));
-            let mut pages = guest.os.pages().flat_map(|(range, prot)| range.step_by(PAGE as usize).map(move |at| (at, prot)));
-            assert!(guest.host.pages.iter().all(|(at, page)| pages.next() == Some((*at, page.prot))), "{number} {patience}");
+            let mut pages = guest
+                .os
+                .pages()
+                .flat_map(|(range, prot)| range.step_by(PAGE as usize).map(move |at| (at, prot)));
+            assert!(
+                guest.host.pages.iter().all(|(at, page)| pages.next() == Some((*at, page.prot))),
+                "{number} {patience}"
+            );
             assert!(pages.next().is_none());
         }
     }
@@ -251,8 +267,15 @@ fn a_file_is_mapped_as_a_copy() {
     assert_eq!(guest.call(libc::SYS_mmap, [0, 9000, RW, private, fd, PAGE]), at(MAPS));
     assert_eq!(guest.host.peek(MAPS, 9000 - 4096), [7; 9000 - 4096]);
     assert_eq!(guest.host.peek(MAPS + 9000 - 4096, 100), [0; 100]);
-    assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, R, private, fd, 1 << 40]), at(MAPS + 3 * PAGE), "behind its end");
-    assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, RW, libc::MAP_SHARED as u64, fd, 0]), errno(Errno::ACCESS));
+    assert_eq!(
+        guest.call(libc::SYS_mmap, [0, PAGE, R, private, fd, 1 << 40]),
+        at(MAPS + 3 * PAGE),
+        "behind its end"
+    );
+    assert_eq!(
+        guest.call(libc::SYS_mmap, [0, PAGE, RW, libc::MAP_SHARED as u64, fd, 0]),
+        errno(Errno::ACCESS)
+    );
     assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, RW, private, 1, 0]), errno(Errno::NODEV));
     assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, RW, private, 77, 0]), errno(Errno::BADF));
     assert_eq!(guest.host.pages[&(MAPS + 3 * PAGE)].prot, Some(Prot::Read));

@@ -65,7 +65,8 @@ impl Model {
 
     /// Whether that many pages are too many, with those of a range gone.
     fn is_over(&self, pages: Pages, more: u64) -> bool {
-        let gone = pages.filter(|&page| matches!(self.cell(page), Cell::Page(..) | Cell::Code)).count() as u64;
+        let gone =
+            pages.filter(|&page| matches!(self.cell(page), Cell::Page(..) | Cell::Code)).count() as u64;
         self.used() - gone + more > 80
     }
 
@@ -85,7 +86,9 @@ impl Model {
         if len == 0 {
             return Err(Errno::INVAL);
         }
-        let free = |model: &Model, at: u64| at >= 64 && at + len <= 192 && (at..at + len).all(|page| model.cell(page) == Cell::Hole);
+        let free = |model: &Model, at: u64| {
+            at >= 64 && at + len <= 192 && (at..at + len).all(|page| model.cell(page) == Cell::Hole)
+        };
         let at = match kind {
             0 if free(self, at) => at,
             0 => self.gap(len).ok_or(Errno::NOMEM)?,
@@ -184,7 +187,10 @@ impl Model {
         let fits = (9..=40).contains(&to) && (to <= self.brk || !self.is_over(0..0, to - self.brk));
         if fits {
             let (from, brk) = (self.brk, to);
-            self.fill(from.min(brk)..from.max(brk), if brk > from { Cell::Page(Prot::ReadWrite, 0) } else { Cell::Hole });
+            self.fill(
+                from.min(brk)..from.max(brk),
+                if brk > from { Cell::Page(Prot::ReadWrite, 0) } else { Cell::Hole },
+            );
             self.brk = brk;
         }
         BASE + self.brk * PAGE
@@ -260,8 +266,12 @@ fn compare(guest: &Guest, model: &Model) {
         };
         assert_eq!(held, expected, "page {page}");
     }
-    let pages = guest.os.pages().flat_map(|(range, prot)| range.step_by(PAGE as usize).map(move |at| (at, prot)));
-    assert!(pages.eq(guest.host.pages.iter().map(|(at, page)| (*at, page.prot))), "the list is what the host has");
+    let pages =
+        guest.os.pages().flat_map(|(range, prot)| range.step_by(PAGE as usize).map(move |at| (at, prot)));
+    assert!(
+        pages.eq(guest.host.pages.iter().map(|(at, page)| (*at, page.prot))),
+        "the list is what the host has"
+    );
     assert_eq!(guest.os.memory(), model.used() * PAGE);
     assert!(guest.os.memory() <= 80 * PAGE);
 }
