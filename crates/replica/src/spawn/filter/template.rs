@@ -9,7 +9,7 @@ use libc::c_long;
 use super::Rules;
 use super::assembler::{Condition, Verdict};
 use super::calls::{
-    ABSENT_FILES, ALWAYS, DENIED_FILES, DESCRIPTOR_ITSELF, HOSTILE, NEW_NAMESPACE, NO_SOCKETS, UNKNOWN,
+    ABSENT_FILES, ALWAYS, DENIED_FILES, DESCRIPTOR_ITSELF, HOSTILE, NEW_NAMESPACE, NO_SOCKETS,
 };
 
 /// The rules of a template.
