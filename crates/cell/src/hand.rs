@@ -218,7 +218,7 @@ impl Runtime {
 
     /// Copies plain bytes of `a`'s guest to `b`.
     fn land_bytes(&self, a: &Seat, b: &Seat, from: u64, len: u64) -> Result<Landed, HandError> {
-        if !a.space.borrow().contains(from, len) {
+        if !self.may_read(a, from, len) {
             return Err(HandError::Fault);
         }
         let landed = self.room(b, len)?;

@@ -165,7 +165,7 @@ impl Runtime {
         together: bool,
     ) -> Result<(Extent, HeadExtent), HandError> {
         let (source, head) = if d.flags.has(Flags::BYTES) {
-            if !from.space.borrow().contains(d.body.offset, d.body.len) {
+            if !self.may_read(from, d.body.offset, d.body.len) {
                 return Err(HandError::Fault);
             }
             (d.body.offset, None)

@@ -6,11 +6,11 @@
 use baton_abi::cell::{POOL_AT, Trust};
 use baton_abi::gate::{Grant, Pair};
 use baton_abi::{Kind as Message, Rights};
-use baton_pool::capability::{Handle, Hold, State};
+use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::{Place, class_bytes, class_of};
 
 use crate::arch;
-use crate::book::{Owner, What, what};
+use crate::book::{Owner, View, What, what};
 use crate::hand::HandError;
 use crate::outside::{ask, class_of_place};
 use crate::runtime::Runtime;
@@ -61,7 +61,7 @@ impl Runtime {
             root.written = 0;
         }
         root.rights = Rights::ALL;
-        root.range = baton_pool::capability::Range { offset: 0, len: place.capacity };
+        root.range = Range { offset: 0, len: place.capacity };
         book.give(slot, Owner::Seat(seat.id));
         drop(book);
         self.open_to(seat, place, Rights::ALL)?;
@@ -206,13 +206,29 @@ impl Runtime {
             return false;
         }
         let Some(at) = address.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes) else { return false };
-        let held = self.book.borrow().held_by(seat.id);
-        let covers = |view: &crate::book::View| {
-            let need = if write { Rights::WRITE } else { Rights::READ };
-            view.rights.allows(need) && at >= view.place.offset && at - view.place.offset < view.place.capacity
-        };
-        let found = held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers);
+        let need = if write { Rights::WRITE } else { Rights::READ };
+        let found = self.covering(seat, at, 1).filter(|view| view.rights.allows(need));
         found.is_some_and(|view| self.open_to(seat, view.place, view.rights).is_ok())
+    }
+
+    /// What `seat` holds around a range of the pool.
+    fn covering(&self, seat: &Seat, at: u64, len: u64) -> Option<View> {
+        let held = self.book.borrow().held_by(seat.id);
+        let range = Range { offset: at, len };
+        let covers = |view: &View| {
+            Range { offset: view.place.offset, len: view.place.capacity }.contains(range)
+        };
+        held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers)
+    }
+
+    /// Whether a guest may read a range: it is its own memory, or lies in a buffer that it holds.
+    #[inline]
+    pub(crate) fn may_read(&self, seat: &Seat, at: u64, len: u64) -> bool {
+        if seat.space.borrow().contains(at, len) {
+            return true;
+        }
+        let in_pool = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes);
+        in_pool.and_then(|at| self.covering(seat, at, len)).is_some_and(|view| view.rights.allows(Rights::READ))
     }
 
     /// Under `trust = "buffer"`: nobody of the cell has access any more.

@@ -23,85 +23,95 @@ pub(super) fn name(number: u64) -> &'static str {
 pub(super) fn errno(number: u64) -> Errno {
     match number.cast_signed() {
         libc::SYS_socket | libc::SYS_socketpair => Errno::ACCESS,
-        libc::SYS_clone
-        | libc::SYS_fork
-        | libc::SYS_vfork
-        | libc::SYS_execve
-        | libc::SYS_execveat
-        | libc::SYS_ptrace
-        | libc::SYS_setuid
-        | libc::SYS_setgid
-        | libc::SYS_setreuid
-        | libc::SYS_setregid
-        | libc::SYS_setresuid
-        | libc::SYS_setresgid
-        | libc::SYS_setgroups
-        | libc::SYS_setsid
-        | libc::SYS_setpgid
-        | libc::SYS_setpriority
-        | libc::SYS_sched_setscheduler
-        | libc::SYS_sched_setparam
-        | libc::SYS_sched_setattr
-        | libc::SYS_capset
-        | libc::SYS_chroot
-        | libc::SYS_pivot_root
-        | libc::SYS_mount
-        | libc::SYS_umount2
-        | libc::SYS_unshare
-        | libc::SYS_setns
-        | libc::SYS_reboot
-        | libc::SYS_sethostname
-        | libc::SYS_setdomainname
-        | libc::SYS_settimeofday
-        | libc::SYS_clock_settime
-        | libc::SYS_clock_adjtime
-        | libc::SYS_adjtimex
-        | libc::SYS_iopl
-        | libc::SYS_ioperm
-        | libc::SYS_mlock
-        | libc::SYS_mlock2
-        | libc::SYS_mlockall
-        | libc::SYS_rt_sigqueueinfo
-        | libc::SYS_rt_tgsigqueueinfo
-        | libc::SYS_process_vm_readv
-        | libc::SYS_process_vm_writev
-        | libc::SYS_pidfd_open
-        | libc::SYS_pidfd_getfd
-        | libc::SYS_pidfd_send_signal
-        | libc::SYS_perf_event_open
-        | libc::SYS_bpf
-        | libc::SYS_userfaultfd
-        | libc::SYS_io_uring_setup
-        | libc::SYS_seccomp => Errno::PERM,
         libc::SYS_wait4 | libc::SYS_waitid => Errno::CHILD,
-        libc::SYS_mkdir
-        | libc::SYS_mkdirat
-        | libc::SYS_rmdir
-        | libc::SYS_unlink
-        | libc::SYS_unlinkat
-        | libc::SYS_rename
-        | libc::SYS_renameat
-        | libc::SYS_renameat2
-        | libc::SYS_link
-        | libc::SYS_linkat
-        | libc::SYS_symlink
-        | libc::SYS_symlinkat
-        | libc::SYS_mknod
-        | libc::SYS_mknodat
-        | libc::SYS_creat
-        | libc::SYS_truncate
-        | libc::SYS_chmod
-        | libc::SYS_fchmodat
-        | libc::SYS_chown
-        | libc::SYS_lchown
-        | libc::SYS_fchownat
-        | libc::SYS_utime
-        | libc::SYS_utimes
-        | libc::SYS_futimesat
-        | libc::SYS_utimensat => Errno::ROFS,
+        number if FORBIDDEN.contains(&number) => Errno::PERM,
+        number if WRITING.contains(&number) => Errno::ROFS,
         _ => Errno::NOSYS,
     }
 }
+
+/// What only a more privileged process, or one with children, could do.
+const FORBIDDEN: &[i64] = &[
+    libc::SYS_clone,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setgroups,
+    libc::SYS_setsid,
+    libc::SYS_setpgid,
+    libc::SYS_setpriority,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
+    libc::SYS_capset,
+    libc::SYS_chroot,
+    libc::SYS_pivot_root,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_reboot,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_mlock,
+    libc::SYS_mlock2,
+    libc::SYS_mlockall,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_perf_event_open,
+    libc::SYS_bpf,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_seccomp,
+];
+
+/// What changes files.
+const WRITING: &[i64] = &[
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_rmdir,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_creat,
+    libc::SYS_truncate,
+    libc::SYS_chmod,
+    libc::SYS_fchmodat,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_fchownat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+];
 
 const FIRST: &str = "\
     read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction \
