@@ -174,6 +174,8 @@ pub struct Ledger {
     pristine_from: u64,
     out: u32,
     out_bytes: u64,
+    /// Whether large buffers have pages of their own.
+    apart: bool,
 }
 
 /// A buffer that was given out.
@@ -217,6 +219,8 @@ pub fn class_bytes(class: u8) -> u64 {
 const COLOURED_FROM: u64 = 2048;
 /// Large buffers that keep their memory while they are free.
 const LARGE_KEPT_MAX: usize = 16;
+/// Bytes of a page.
+const PAGE: u64 = 4096;
 
 fn span_for(payload: u64) -> u64 {
     let colour = if payload >= COLOURED_FROM { LINE } else { 0 };
@@ -253,6 +257,29 @@ impl Ledger {
             pristine_from: 0,
             out: 0,
             out_bytes: 0,
+            apart: false,
+        }
+    }
+
+    /// From now on large buffers have pages of their own, so that a memory key can follow each.
+    pub fn keep_pages_apart(&mut self) {
+        self.apart = true;
+    }
+
+    /// Bytes of a span for `payload` bytes, and of one without headroom.
+    fn span_bytes(&self, payload: u64, class: Option<u8>) -> (u64, u64) {
+        let exact = payload.max(1).div_ceil(LINE).saturating_mul(LINE);
+        if self.apart && class.is_none() {
+            return ((payload + HEADROOM_BYTES).next_multiple_of(PAGE), exact.next_multiple_of(PAGE));
+        }
+        (span_for(payload), exact)
+    }
+
+    fn take_span(&mut self, bytes: u64, class: Option<u8>) -> Option<u64> {
+        if self.apart && class.is_none() {
+            self.spans.take_aligned(bytes, PAGE)
+        } else {
+            self.spans.take(bytes)
         }
     }
 
@@ -301,7 +328,7 @@ impl Ledger {
         let class = class_of(len);
         let recycled = match class {
             Some(class) => self.by_class.get_mut(usize::from(class)).and_then(Vec::pop),
-            None => self.take_large(span_for(len)),
+            None => self.take_large(self.span_bytes(len, None).0),
         };
         let slot = match recycled {
             Some(slot) => slot,
@@ -336,16 +363,15 @@ impl Ledger {
     }
 
     fn carve(&mut self, len: u64, class: Option<u8>) -> Result<u32, Full> {
-        let payload = class.map_or(len, class_bytes);
-        let wanted = span_for(payload);
-        let exact = len.max(1).div_ceil(LINE).saturating_mul(LINE);
-        let mut found = self.spans.take(wanted).map(|offset| (offset, wanted));
+        let (wanted, exact) =
+            (self.span_bytes(class.map_or(len, class_bytes), class).0, self.span_bytes(len, class).1);
+        let mut found = self.take_span(wanted, class).map(|offset| (offset, wanted));
         if found.is_none() {
             self.release_recycled();
-            found = self.spans.take(wanted).map(|offset| (offset, wanted));
+            found = self.take_span(wanted, class).map(|offset| (offset, wanted));
         }
         // The last resort is a buffer without headroom: a payload may be as large as the pool.
-        let found = found.or_else(|| self.spans.take(exact).map(|offset| (offset, exact)));
+        let found = found.or_else(|| self.take_span(exact, class).map(|offset| (offset, exact)));
         let full = Full { wanted: len, free: self.spans.free_bytes() };
         let (offset, span_len) = found.ok_or(full)?;
         let Some(slot) = self.bare.pop() else {

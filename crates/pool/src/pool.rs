@@ -125,6 +125,11 @@ impl Pool {
         })
     }
 
+    /// From now on buffers beyond the largest size class have pages of their own, so that a memory key can follow each.
+    pub fn keep_pages_apart(&mut self) {
+        self.ledger.keep_pages_apart();
+    }
+
     /// Bytes of the pool.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -41,6 +41,21 @@ impl Spans {
         Some(offset)
     }
 
+    /// As [`Spans::take`], at a multiple of `align`.
+    pub(crate) fn take_aligned(&mut self, len: u64, align: u64) -> Option<u64> {
+        let fits = |&(found_len, offset): &(u64, u64)| {
+            let start = offset.next_multiple_of(align);
+            start.checked_add(len).is_some_and(|end| end <= offset + found_len)
+        };
+        // From `len + align` on every span fits: few are looked at in vain.
+        let (found_len, offset) = *self.by_len.range((len, 0)..).find(|span| fits(span))?;
+        let start = offset.next_multiple_of(align);
+        self.remove(offset, found_len);
+        self.insert(offset, start - offset);
+        self.insert(start + len, offset + found_len - start - len);
+        Some(start)
+    }
+
     /// Gives `len` bytes at `offset` back.
     pub(crate) fn give(&mut self, mut offset: u64, mut len: u64) {
         if let Some((&before, &before_len)) = self.by_offset.range(..offset).next_back()

@@ -124,3 +124,23 @@ proptest! {
         prop_assert!(ledger.alloc(POOL).is_ok());
     }
 }
+
+#[test]
+fn large_buffers_have_pages_of_their_own_if_asked_for() {
+    let mut ledger = Ledger::new(Placed::heap(64), 1 << 20);
+    ledger.keep_pages_apart();
+    let small = ledger.alloc(100).unwrap();
+    let large = ledger.alloc(70_000).unwrap();
+    let next = ledger.alloc(100_000).unwrap();
+    for place in [large.place, next.place] {
+        assert_eq!((place.offset % PAGE, place.capacity % PAGE), (0, 0));
+        assert!(place.capacity >= 70_000 + HEADROOM_BYTES);
+        assert_eq!(class_of_capacity(place.capacity), None);
+    }
+    assert!(small.place.offset + small.place.capacity <= large.place.offset);
+    for got in [small, large, next] {
+        ledger.free(got.slot, got.generation, NOBODY, 0).unwrap();
+    }
+    let whole = ledger.alloc(1 << 20).unwrap();
+    assert_eq!(whole.place, Place { offset: 0, capacity: 1 << 20 });
+}
