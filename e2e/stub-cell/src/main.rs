@@ -4,6 +4,7 @@
 //! | word | what happens |
 //! |---|---|
 //! | `echo` | every request is answered with the first eight bytes of the function's name |
+//! | `forgets` | as `echo`, but it refuses its own snapshots |
 //! | `cannot-load` | loading it fails, with a reason |
 //! | `template-exits` | loading it ends the template |
 //! | `never-loads` | loading it takes for ever |
@@ -104,6 +105,9 @@ impl Template {
                 std::thread::sleep(Duration::from_secs(1));
             },
             _ => {}
+        }
+        if load.has_snapshot && function.word == "forgets" {
+            return say(FromCell::Failed { index }, "a snapshot of somebody else", &[]);
         }
         if load.has_snapshot {
             let mut found = [0; 64];

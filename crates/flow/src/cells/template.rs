@@ -38,7 +38,12 @@ pub(crate) async fn keep_template(app: Rc<App>, group: Rc<Group>) {
     let mut backoff = Backoff::new();
     while !app.stopping.get() {
         backoff.started(begun.elapsed());
-        let why = run(&app, &group).await;
+        let mut end = run(&app, &group).await;
+        if end == End::Stale {
+            drop(group.template.take());
+            // Without snapshots there is none that could be refused.
+            end = run(&app, &group).await;
+        }
         let ended = group.template.borrow_mut().as_mut().and_then(Template::try_wait);
         group.ready.set(false);
         // Dropping it waits for its end: no cell runs any more after this.
@@ -54,27 +59,41 @@ pub(crate) async fn keep_template(app: Rc<App>, group: Rc<Group>) {
             state.crash_looping.set(backoff.crash_looping(now));
         }
         let names = app.names_of(&group);
+        let why = match end {
+            End::Died(why) => why,
+            End::Stale => "their template refuses a snapshot that it was not given".to_owned(),
+        };
         app.node.say(&app.name, "error", &format!("{names}: {why}; starting their cell again in {delay:?}"));
         app.pause(delay).await;
     }
 }
 
-/// From the start of a template to its end. Gives the reason of the end.
-async fn run(app: &Rc<App>, group: &Rc<Group>) -> String {
+/// Why a template is no more.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// It ended, or could not begin.
+    Died(String),
+    /// It refused a snapshot. All of its group's are forgotten.
+    Stale,
+}
+
+/// From the start of a template to its end.
+async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
     let entries = match plan::entries(app, group) {
         Ok(entries) => entries,
-        Err(why) => return why,
+        Err(why) => return End::Died(why),
     };
     find_images(app, group, &entries).await;
     let fds = match begin(app, group, &entries) {
         Ok(fds) => fds,
-        Err(why) => return why,
+        Err(why) => return End::Died(why),
     };
     let mut left = vec![true; group.seats.len()];
     let loaded = tokio::time::timeout(LOAD_WITHIN, load(app, group, &fds, &mut left)).await;
     let why = match loaded {
         Ok(Ok(())) => None,
-        Ok(Err(why)) => Some(why),
+        Ok(Err(End::Stale)) => return End::Stale,
+        Ok(Err(End::Died(why))) => Some(why),
         Err(_) => Some(format!("their template did not load them within {LOAD_WITHIN:?}")),
     };
     if let Some(why) = why {
@@ -82,11 +101,11 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> String {
         let at_work = left.iter().position(|waits| *waits).unwrap_or_default();
         let function = group.seats.get(at_work).copied().unwrap_or_default();
         group.failure.borrow_mut().get_or_insert((function, why.clone()));
-        return why;
+        return End::Died(why);
     }
     group.ready.set(true);
     app.changed.notify_waiters();
-    serve(app, group, &fds).await
+    End::Died(serve(app, group, &fds).await)
 }
 
 /// Readable when the template speaks, and when it has ended.
@@ -251,16 +270,31 @@ async fn find_images(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec<u8>]) {
     }
 }
 
+/// The template takes a snapshot for none: no function of the group starts from one now.
+fn forget_images(app: &Rc<App>, group: &Group, name: &str, why: &str) {
+    app.node.say(&app.name, "warn", &format!("{name}: its snapshot is not used: {why}"));
+    group.images.borrow_mut().fill_with(|| None);
+    let keys = std::mem::take(&mut *group.keys.borrow_mut());
+    if let Some(snapshots) = &app.node.snapshots {
+        for key in keys.iter().flatten() {
+            snapshots.forget(*key);
+        }
+    }
+    *group.keys.borrow_mut() = vec![None; group.seats.len()];
+}
+
 /// Waits until every function is loaded.
-async fn load(app: &Rc<App>, group: &Rc<Group>, fds: &Fds, left: &mut [bool]) -> Result<(), String> {
+async fn load(app: &Rc<App>, group: &Rc<Group>, fds: &Fds, left: &mut [bool]) -> Result<(), End> {
     while left.contains(&true) {
-        let Heard { message, text, fd } = next(app, group, fds).await?;
+        let Heard { message, text, fd } = next(app, group, fds).await.map_err(End::Died)?;
         match message {
             FromCell::Loaded { index, load_ns, .. } => {
                 let place = usize::try_from(index).ok().and_then(|index| left.get_mut(index));
                 match place {
                     Some(waits) if *waits => *waits = false,
-                    _ => return Err("their template loaded what it was not asked for".to_owned()),
+                    _ => {
+                        return Err(End::Died("their template loaded what it was not asked for".to_owned()));
+                    }
                 }
                 tracing::debug!(app = app.name, index, load_ns, "function loaded");
                 if let Some(fd) = fd {
@@ -271,8 +305,13 @@ async fn load(app: &Rc<App>, group: &Rc<Group>, fds: &Fds, left: &mut [bool]) ->
                 let text = String::from_utf8_lossy(&text).into_owned();
                 let function = group.seats.get(index as usize).copied();
                 let name = function.map_or("?", |function| app.function_name(function)).to_owned();
+                let had_image = group.images.borrow().get(index as usize).is_some_and(Option::is_some);
+                if had_image {
+                    forget_images(app, group, &name, &text);
+                    return Err(End::Stale);
+                }
                 *group.failure.borrow_mut() = Some((function.unwrap_or_default(), text.clone()));
-                return Err(format!("{name} cannot be loaded: {text}"));
+                return Err(End::Died(format!("{name} cannot be loaded: {text}")));
             }
             other => take(app, group, other, &text, fd),
         }

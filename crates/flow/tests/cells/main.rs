@@ -255,6 +255,27 @@ fn snapshots_outlive_the_node_and_are_checked() {
 }
 
 #[test]
+fn a_snapshot_that_its_template_refuses_is_forgotten() {
+    let home = tempfile::tempdir().unwrap();
+    let shop = [("cart", "echo", ""), ("catalog", "forgets", "")];
+    let stored = {
+        let directory = home.path().to_owned();
+        move || std::fs::read_dir(&directory).unwrap().count() - 1
+    };
+    for round in 0..2 {
+        let stored = stored.clone();
+        on_stage_with(Some(home.path().to_owned()), async move |stage| {
+            stage.deploy(&shop).await.unwrap();
+            stage.expect_echo("cart").await;
+            stage.expect_echo("catalog").await;
+            assert_eq!(stage.said("its snapshot is not used: a snapshot of somebody else"), round);
+            assert_eq!(stage.restarts("cart"), 0);
+            stage.until("they are not stored anew", || stored() == 2).await;
+        });
+    }
+}
+
+#[test]
 fn a_removed_app_leaves_no_process() {
     on_stage(async |stage| {
         stage.deploy(&[("cart", "echo", "scale = { min = 2, max = 2 }")]).await.unwrap();
