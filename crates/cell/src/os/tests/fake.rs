@@ -36,7 +36,7 @@ pub(super) struct Fake {
     pub(super) err: Vec<u8>,
     pub(super) fs_base: u64,
     pub(super) refused: Vec<&'static str>,
-    /// How many more effects on pages succeed.
+    /// How many effects on pages succeed before one fails.
     pub(super) patience: u64,
     changeable: Vec<Range<u64>>,
 }
@@ -104,7 +104,11 @@ impl Fake {
             assert!(inside(page), "outside: {page:#x}");
             assert!(self.pages.get(&page).is_none_or(|page| page.prot.is_some()), "code: {page:#x}");
         }
-        self.patience = self.patience.checked_sub(1).ok_or(Errno::NOMEM)?;
+        let Some(left) = self.patience.checked_sub(1) else {
+            self.patience = u64::MAX;
+            return Err(Errno::NOMEM);
+        };
+        self.patience = left;
         Ok((at..end).step_by(PAGE as usize))
     }
 

@@ -259,6 +259,19 @@ fn a_host_that_fails_leaves_books_and_pages_in_step() {
 }
 
 #[test]
+fn a_move_that_fails_leaves_nothing_behind() {
+    let mut guest = Guest::new();
+    mmap(&mut guest, 0, 2, RW, ANON);
+    mmap(&mut guest, 0, 1, R, ANON);
+    let (used, pages) = (guest.os.memory(), guest.host.pages.len());
+    // The tail is mapped first, then the rest moves to it.
+    guest.host.patience = 1;
+    assert_eq!(guest.call(libc::SYS_mremap, [MAPS, 2 * PAGE, 4 * PAGE, 1]), errno(Errno::NOMEM));
+    assert_eq!((guest.os.memory(), guest.host.pages.len()), (used, pages));
+    assert!(guest.os.owns(MAPS, 2 * PAGE, true));
+}
+
+#[test]
 fn a_file_is_mapped_as_a_copy() {
     let mut guest = Guest::new();
     let path = guest.text("/a/d");

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::fake::{PAGES, config};
 use super::{BASE, Guest, errno};
+use crate::os::space::Region;
 use crate::os::{Access, Errno, PAGE, Prot};
 
 /// What the model knows of a page.
@@ -272,6 +273,9 @@ fn compare(guest: &Guest, model: &Model) {
         pages.eq(guest.host.pages.iter().map(|(at, page)| (*at, page.prot))),
         "the list is what the host has"
     );
+    let regions = guest.os.space.regions();
+    let apart = |pair: &[Region]| pair[0].span.end < pair[1].span.start || pair[0].backing != pair[1].backing;
+    assert!(regions.windows(2).all(apart), "neighbours of one kind are one");
     assert_eq!(guest.os.memory(), model.used() * PAGE);
     assert!(guest.os.memory() <= 80 * PAGE);
 }
