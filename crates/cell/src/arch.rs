@@ -34,6 +34,8 @@ pub(crate) use xstate::{XsaveArea, init_xstate, keep as keep_xsave, mask as xsav
 
 /// Bytes of the signal stack.
 pub(crate) const SIGNAL_STACK_BYTES: usize = 256 * 1024;
+/// PKRU as the kernel sets it for a signal handler: everything but key 0 closed.
+pub(crate) const SIGNAL_PKRU: u32 = 0x5555_5554;
 /// System calls trap.
 pub(crate) const BLOCK: u8 = 1;
 /// Status flags, direction, interrupts on: what a guest may have of the flags.
@@ -231,6 +233,28 @@ impl Context {
             mxcsr: 0x1f80,
             full: 0,
         }
+    }
+
+    /// The registers as bytes. Rights are not among them: whoever brings them back sets its own.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let words =
+            [self.rbx, self.rbp, self.r12, self.r13, self.r14, self.r15, self.rsp, self.fs, u64::from(self.mxcsr)];
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// What [`Context::to_bytes`] gave; `None` if these are not its bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Context> {
+        let (words, []) = bytes.as_chunks::<8>() else { return None };
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let &[rbx, rbp, r12, r13, r14, r15, rsp, fs, mxcsr] = words.as_slice() else { return None };
+        // Bits of MXCSR that do not exist would fault when they are loaded.
+        let mxcsr = u32::try_from(mxcsr).ok().filter(|mxcsr| mxcsr & !0xffff == 0)?;
+        Some(Context { rbx, rbp, r12, r13, r14, r15, rsp, rax: 0, fs, pkru: u32::MAX, mxcsr, full: 0 })
+    }
+
+    /// The same, with the rights of a seat.
+    pub(crate) const fn with_rights(self, pkru: u32) -> Context {
+        Context { pkru, ..self }
     }
 
     /// The same, where a gate left it, with another FS base.
@@ -439,10 +463,21 @@ global_asm!(
     ".balign 16",
     ".globl baton_trap",
     "baton_trap:",
+    // The kernel comes here with rights that no guest has: everything but key 0 closed. A tick that came between a signal
+    // and these instructions comes back with the runtime's. A guest that jumps here has its own.
+    "xor ecx, ecx",
+    "rdpkru",
+    "test eax, eax",
+    "jz 39f",
+    "cmp eax, {signal_pkru}",
+    "jne {violation}",
+    "39:",
     "xor eax, eax",
     "xor ecx, ecx",
     "xor edx, edx",
     "wrpkru",
+    ".globl baton_trap_open",
+    "baton_trap_open:",
     "test eax, eax",
     "jnz {violation}",
     "mov rsi, rsp",
@@ -610,6 +645,7 @@ global_asm!(
     ".globl baton_asm_end",
     "baton_asm_end:",
     violation = sym baton_violation,
+    signal_pkru = const SIGNAL_PKRU,
     share = sym SHARE,
     core = sym CORE,
     stack = sym SIGNAL_STACK,
@@ -680,6 +716,7 @@ unsafe extern "C" {
     static baton_copy_end: u8;
     static baton_copy_failed: u8;
     fn baton_trap();
+    static baton_trap_open: u8;
     fn baton_violation();
     fn baton_enter(context: *mut Context) -> i64;
     fn baton_copy(to: *mut u8, from: *const u8, len: usize) -> u32;
@@ -701,6 +738,11 @@ pub(crate) mod label {
     /// The handler of all signals.
     pub(crate) fn trap() -> u64 {
         baton_trap as *const () as u64
+    }
+
+    /// Whether a signal's handler has not taken its rights yet.
+    pub(crate) fn in_trap_entry(rip: u64) -> bool {
+        (trap()..of(&raw const baton_trap_open)).contains(&rip)
     }
 
     /// Where failed checks end.

@@ -91,6 +91,8 @@ pub(crate) struct Derived {
     pub(crate) holder: SeatId,
     pub(crate) rights: Rights,
     depth: u8,
+    /// Capabilities derived from it that live.
+    children: u16,
     /// The handle that it was derived from; for one that came from outside, none.
     parent: Option<Pair>,
     /// Its entry in the shared table, if it came from outside.
@@ -256,17 +258,30 @@ impl Book {
         (kind, holder): (Kind, SeatId),
     ) -> Result<Pair, Refusal> {
         let view = self.check(by, parent, Rights::PASS, range)?;
+        self.derive_from(&view, parent, range, rights, (kind, holder))
+    }
+
+    /// As [`Book::derive`], from a view that was just checked for the range and the right to pass it on.
+    #[inline]
+    pub(crate) fn derive_from(
+        &mut self,
+        view: &View,
+        parent: Pair,
+        range: Range,
+        rights: Rights,
+        (kind, holder): (Kind, SeatId),
+    ) -> Result<Pair, Refusal> {
         let (root, depth) = match view.what {
             What::Root(slot) => (Handle { index: slot, generation: parent.generation }, 1),
             What::Derived(index) => {
-                let above = self.derived.get(index as usize).ok_or(Refusal::NotHeld)?;
+                let above = self.derived.get_mut(index as usize).ok_or(Refusal::NotHeld)?;
+                if above.depth >= DEPTH_MAX {
+                    return Err(Refusal::TooMany);
+                }
                 (above.root, above.depth + 1)
             }
             What::Mail(_) => return Err(Refusal::NotHeld),
         };
-        if depth > DEPTH_MAX {
-            return Err(Refusal::TooMany);
-        }
         let pair = self.add(Derived {
             generation: 0,
             live: true,
@@ -274,6 +289,7 @@ impl Book {
             holder,
             rights: view.rights.intersect(rights),
             depth,
+            children: 0,
             parent: Some(parent),
             foreign: None,
             place: view.place,
@@ -281,6 +297,11 @@ impl Book {
             range,
         })?;
         self.count(root, 1);
+        if let What::Derived(index) = view.what
+            && let Some(above) = self.derived.get_mut(index as usize)
+        {
+            above.children += 1;
+        }
         Ok(pair)
     }
 
@@ -299,6 +320,7 @@ impl Book {
             holder,
             rights: view.rights,
             depth: 1,
+            children: 0,
             parent: None,
             foreign: Some(foreign),
             place: view.place,
@@ -332,21 +354,27 @@ impl Book {
         self.derived.get(index as usize).filter(|derived| derived.live)
     }
 
-    /// Ends a derived capability, and what was derived from it. Gives all that ended, the deepest last.
-    pub(crate) fn end(&mut self, pair: Pair) -> Vec<Derived> {
-        let mut ended = Vec::new();
-        let What::Derived(index) = what(pair.handle) else { return ended };
-        let Some(found) = self.derived.get_mut(index as usize) else { return ended };
+    /// Ends a derived capability. `None` if there is none such; else it, and what was derived from it, the deepest last.
+    #[inline]
+    pub(crate) fn end(&mut self, pair: Pair) -> Option<(Derived, Vec<Derived>)> {
+        let What::Derived(index) = what(pair.handle) else { return None };
+        let found = self.derived.get_mut(index as usize)?;
         if !found.live || found.generation != pair.generation {
-            return ended;
+            return None;
         }
         found.live = false;
         let found = *found;
         self.free.push(index);
         self.count(found.root, -1);
-        ended.push(found);
-        ended.extend(self.end_derived(pair));
-        ended
+        if let Some(Pair { handle, generation }) = found.parent
+            && let What::Derived(above) = what(handle)
+            && let Some(above) = self.derived.get_mut(above as usize)
+            && above.generation == generation
+        {
+            above.children = above.children.saturating_sub(1);
+        }
+        let below = if found.children == 0 { Vec::new() } else { self.end_derived(pair) };
+        Some((found, below))
     }
 
     /// Ends what was derived from `parent`, which itself stays.
@@ -356,7 +384,8 @@ impl Book {
             .filter(|(_, derived)| derived.live && derived.parent == Some(parent))
             .map(|(index, derived)| Pair { handle: DERIVED | index, generation: derived.generation })
             .collect();
-        children.into_iter().flat_map(|child| self.end(child)).collect()
+        let end = |child| self.end(child).into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below));
+        children.into_iter().flat_map(end).collect()
     }
 
     /// Narrows what a seat's capability covers, for good.
@@ -404,11 +433,6 @@ impl Book {
         let stale = |(_, root): &(u32, &Root)| root.owner != Owner::Nobody && !root.is_published;
         (0u32..).zip(&self.roots).filter(stale).map(|(slot, _)| slot).collect()
     }
-
-    /// Derived capabilities that live inside the cell.
-    pub(crate) fn live_derived(&self) -> impl Iterator<Item = (u32, &Derived)> {
-        (0u32..).zip(&self.derived).filter(|(_, derived)| derived.live && derived.foreign.is_none())
-    }
 }
 
 #[cfg(test)]
@@ -448,7 +472,7 @@ mod tests {
         let deeper = book.derive(2, lent, part, Rights::ALL, (Kind::Shared, 3)).unwrap();
         assert_eq!(book.check(3, deeper, Rights::WRITE, part).err(), Some(Refusal::Denied));
         assert_eq!(book.root(3).unwrap().derived, 2);
-        assert_eq!(book.end(lent).len(), 2);
+        assert_eq!(book.end(lent).map(|(_, below)| below.len()), Some(1));
         assert_eq!(book.root(3).unwrap().derived, 0);
         assert_eq!(book.view(3, deeper).err(), Some(Refusal::NotHeld));
         let again = book.derive(1, pair, part, Rights::ALL, (Kind::Lent, 2)).unwrap();

@@ -14,6 +14,7 @@ use baton_abi::limits::HEADROOM_BYTES;
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
 use baton_abi::cell::{POOL_AT, Trust};
 use baton_pool::capability::Range;
+use baton_pool::ledger::class_of;
 
 use crate::book::{Kind, Owner, Refusal, What, what};
 use crate::memory;
@@ -163,9 +164,9 @@ impl Runtime {
             return self.lend(a, b, (pair, range), lend, lent);
         }
         if d.flags.has(Flags::SHARE) {
-            let view = self.book.borrow().check(a.id, pair, Rights::PASS, range)?;
-            let derived =
-                self.book.borrow_mut().derive(a.id, pair, range, Rights::FROZEN, (Kind::Shared, b.id))?;
+            let mut book = self.book.borrow_mut();
+            let view = book.check(a.id, pair, Rights::PASS, range)?;
+            let derived = book.derive_from(&view, pair, range, Rights::FROZEN, (Kind::Shared, b.id))?;
             return Ok(landed(derived, range, view.place, Rights::FROZEN, Flags::SHARE));
         }
         self.move_root(a, b, pair, range)
@@ -182,7 +183,7 @@ impl Runtime {
         let mut book = self.book.borrow_mut();
         let view = book.check(a.id, pair, Rights::PASS, range)?;
         let rights = view.rights.intersect(rights);
-        let derived = book.derive(a.id, pair, range, rights, (Kind::Lent, b.id))?;
+        let derived = book.derive_from(&view, pair, range, rights, (Kind::Lent, b.id))?;
         drop(book);
         self.open_to(b, view.place, rights)?;
         *lent = Some(Lent::Capability(derived));
@@ -242,7 +243,10 @@ impl Runtime {
 
     /// An empty place for `len` bytes that `b` owns, with room for a head in front where that costs nothing.
     fn room(&self, b: &Seat, len: u64) -> Result<Landed, HandError> {
-        let grant = self.allocate(b, len.saturating_add(HEADROOM_BYTES)).or_else(|_| self.allocate(b, len))?;
+        // Headroom is worth a larger class, but not a buffer of its own pages.
+        let with_room = len.saturating_add(HEADROOM_BYTES);
+        let wanted = if class_of(with_room).is_none() && class_of(len).is_some() { len } else { with_room };
+        let grant = self.allocate(b, wanted).or_else(|_| self.allocate(b, len))?;
         let offset = if grant.capacity - len >= HEADROOM_BYTES { HEADROOM_BYTES } else { 0 };
         let extent = Extent { handle: grant.handle, generation: grant.generation, offset, len };
         Ok(Landed { extent, base: grant.base, capacity: grant.capacity, rights: Rights::ALL, flags: Flags::MOVE })
@@ -352,7 +356,7 @@ impl Runtime {
             Lent::Capability(pair) => {
                 let ended = self.book.borrow_mut().end(pair);
                 if self.trust == Trust::Buffer
-                    && let Some(first) = ended.first()
+                    && let Some((first, _)) = ended
                 {
                     let (place, rights) = (first.place, self.rights_to(owner, first.root.index));
                     // Failing means that the kernel is out of memory: the pages stay closed to everyone else.

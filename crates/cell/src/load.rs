@@ -75,6 +75,8 @@ pub(crate) struct Loaded {
     pub(crate) entry: u64,
     pub(crate) stack_pointer: u64,
     pub(crate) os: Os,
+    /// What the library OS was made after.
+    pub(crate) config: os::Config,
     /// Where the image's file is mapped unchanged: `(address, file offset, bytes)`.
     pub(crate) from_file: Vec<(u64, u64, u64)>,
 }
@@ -108,8 +110,8 @@ pub(crate) fn load(space: &mut Space, file: &[u8], fd: i32, entry: &Entry<'_>) -
     space.map(stack, STACK_BYTES, Access::Write, Backing::Anonymous).map_err(at_step("mapping the stack"))?;
     let stack_pointer = fill_stack(space, &image, entry)?;
     let config = os::Config::at(space.base(), segments(space, &image), entry.memory_bytes);
-    let os = Os::new(config).map_err(LoadError::Memory)?;
-    Ok(Loaded { entry: space.base() + image.entry(), stack_pointer, os, from_file })
+    let os = Os::new(config.clone()).map_err(LoadError::Memory)?;
+    Ok(Loaded { entry: space.base() + image.entry(), stack_pointer, os, config, from_file })
 }
 
 fn relocate(space: &mut Space, relocation: elf::Relocation) {

@@ -146,7 +146,7 @@ impl Runtime {
             What::Mail(_) => false,
             What::Derived(_) => {
                 let ended = self.book.borrow_mut().end(pair);
-                for derived in ended {
+                for derived in ended.into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below)) {
                     if let Some(foreign) = derived.foreign {
                         self.release_foreign(seat, foreign, derived.root.index);
                     }

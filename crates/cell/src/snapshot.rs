@@ -13,6 +13,8 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+mod header;
+
 use crate::arch::{self, Context};
 use crate::os::Os;
 use crate::space::{Region, Space};
@@ -21,6 +23,27 @@ use crate::threads::Threads;
 
 /// Bytes in front of the pages.
 pub(crate) const META_BYTES: u64 = 64 * 1024;
+/// Largest file of a snapshot.
+const FILE_BYTES_MAX: u64 = 8 << 30;
+/// Bytes that are read of a kept snapshot at a time.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// Why a kept snapshot cannot be used.
+#[derive(Debug)]
+pub(crate) enum ReopenError {
+    /// It is not one, or not one of this function in this seat.
+    Malformed,
+    Kernel(Errno),
+}
+
+impl core::fmt::Display for ReopenError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            ReopenError::Malformed => f.write_str("its snapshot is none of this function"),
+            ReopenError::Kernel(errno) => write!(f, "its snapshot cannot be read: {errno}"),
+        }
+    }
+}
 
 /// Where a piece's bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +77,8 @@ pub(crate) struct Snapshot {
     pub(crate) recv_at: u64,
     pub(crate) os: Os,
     pub(crate) threads: Threads,
+    /// Whether the file says everything: a guest with several threads cannot be brought back from it.
+    pub(crate) can_be_kept: bool,
 }
 
 /// Registers and promises of a guest at its first receive.
@@ -101,12 +126,22 @@ pub(crate) fn capture(
             }
         }
     }
+    let head = header::encode(space.base(), &stand, &pieces, os);
     let fd = rustix::fs::memfd_create("baton-snapshot", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&fd, end)?;
-    for copy in copies {
-        write_all(&fd, copy)?;
+    let is_complete = head.is_some();
+    if let Some(head) = head {
+        write_all(&fd, &head, 0)?;
     }
-    finish(fd, end, pieces, stand, os.clone())
+    for copy in copies {
+        let len = usize::try_from(copy.len).map_err(|_| Errno::NOMEM)?;
+        // SAFETY: the range is mapped readable in the seat, whose guest does not run.
+        let bytes = unsafe { core::slice::from_raw_parts(copy.from as *const u8, len) };
+        write_all(&fd, bytes, copy.offset)?;
+    }
+    let mut snapshot = finish(fd, end, pieces, stand, os.clone())?;
+    snapshot.can_be_kept = is_complete;
+    Ok(snapshot)
 }
 
 /// Seals and maps a complete file.
@@ -120,19 +155,43 @@ fn finish(fd: OwnedFd, bytes: u64, pieces: Vec<Piece>, stand: Stand, os: Os) -> 
         rustix::mm::mmap(core::ptr::null_mut(), len, rustix::mm::ProtFlags::READ, flags, &fd, 0)
     }?;
     let Stand { context, recv_at, threads } = stand;
-    Ok(Snapshot { fd, bytes, view: view as u64, pieces, context, recv_at, os, threads })
+    Ok(Snapshot { fd, bytes, view: view as u64, pieces, context, recv_at, os, threads, can_be_kept: true })
 }
 
-fn write_all(fd: &OwnedFd, copy: Copy) -> Result<(), Errno> {
-    let len = usize::try_from(copy.len).map_err(|_| Errno::NOMEM)?;
-    // SAFETY: the range is mapped readable in the seat, whose guest does not run.
-    let bytes = unsafe { core::slice::from_raw_parts(copy.from as *const u8, len) };
+fn write_all(fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
     let mut done = 0;
-    while done < len {
-        let rest = bytes.get(done..).unwrap_or_default();
-        done += rustix::io::pwrite(fd, rest, copy.offset + done as u64)?;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        done += rustix::io::pwrite(fd, rest, offset + done as u64)?;
     }
     Ok(())
+}
+
+/// A snapshot from a file that the node kept. The node vouches for its bytes; what they say is checked all the same.
+pub(crate) fn reopen(kept: &OwnedFd, base: u64, config: &crate::os::Config) -> Result<Snapshot, ReopenError> {
+    let size = u64::try_from(rustix::fs::fstat(kept).map_err(ReopenError::Kernel)?.st_size).unwrap_or(0);
+    if !(META_BYTES..=FILE_BYTES_MAX).contains(&size) {
+        return Err(ReopenError::Malformed);
+    }
+    // Into a file of this process's own: the node's may be on a disk, and is not sealed.
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = rustix::fs::memfd_create("baton-snapshot", flags).map_err(ReopenError::Kernel)?;
+    rustix::fs::ftruncate(&fd, size).map_err(ReopenError::Kernel)?;
+    let mut chunk = vec![0; COPY_BYTES];
+    let mut head = Vec::new();
+    let mut done = 0;
+    while done < size {
+        let read = rustix::io::pread(kept, &mut chunk, done).map_err(ReopenError::Kernel)?;
+        let bytes = chunk.get(..read).filter(|bytes| !bytes.is_empty()).ok_or(ReopenError::Malformed)?;
+        if (head.len() as u64) < META_BYTES {
+            head.extend_from_slice(bytes);
+        }
+        if bytes.iter().any(|byte| *byte != 0) {
+            write_all(&fd, bytes, done).map_err(ReopenError::Kernel)?;
+        }
+        done += read as u64;
+    }
+    let (stand, pieces, os) = header::decode(&head, base, size, config).ok_or(ReopenError::Malformed)?;
+    finish(fd, size, pieces, stand, os).map_err(ReopenError::Kernel)
 }
 
 /// Cuts a range into pieces: what lies in the ELF file, what has pages of its own, what is untouched.
@@ -256,26 +315,4 @@ impl Snapshot {
         }
         true
     }
-}
-
-/// Why a kept snapshot cannot be used.
-#[derive(Debug)]
-pub(crate) enum ReopenError {
-    /// It is not one, or not one of this seat.
-    Malformed,
-    Kernel(Errno),
-}
-
-impl core::fmt::Display for ReopenError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            ReopenError::Malformed => f.write_str("a snapshot that is none"),
-            ReopenError::Kernel(errno) => write!(f, "a snapshot that cannot be mapped: {errno}"),
-        }
-    }
-}
-
-/// A snapshot from a file that the node kept.
-pub(crate) fn reopen(_fd: OwnedFd, _seat: u8, _fresh: Os) -> Result<Snapshot, ReopenError> {
-    Err(ReopenError::Malformed)
 }
