@@ -5,15 +5,13 @@ use baton_abi::{Descriptor, Kind as Message, Rights};
 use baton_pool::capability::Range;
 
 use crate::arch::Verdict;
-use crate::effects::Effects;
-use crate::guest::{LEFT_AGAIN, LEFT_IDLE};
+use crate::guest::LEFT_IDLE;
 use crate::hand::HandError;
 use crate::links::{set_tag, tag_of};
-use crate::os::Outcome;
 use crate::runtime::{Runtime, runtime};
 use crate::seat::{Call, Event, Origin, Request, Seat, State, Target};
 use crate::sys;
-use crate::threads::Saved;
+use crate::threads::Waiter;
 
 /// Calls of calls of calls that one invocation may come to.
 const DEPTH_MAX: u16 = 64;
@@ -30,9 +28,10 @@ const EFAULT: i64 = -(libc::EFAULT as i64);
 const EINVAL: i64 = -(libc::EINVAL as i64);
 const EACCES: i64 = -(libc::EACCES as i64);
 const EAGAIN: i64 = -(libc::EAGAIN as i64);
+const EBUSY: i64 = -(libc::EBUSY as i64);
 const ENOSYS: i64 = -(libc::ENOSYS as i64);
 const ESTALE: i64 = -(libc::ESTALE as i64);
-const ETIMEDOUT: i64 = -(libc::ETIMEDOUT as i64);
+pub(crate) const ETIMEDOUT: i64 = -(libc::ETIMEDOUT as i64);
 const EHOSTUNREACH: i64 = -(libc::EHOSTUNREACH as i64);
 const ELOOP: i64 = -(libc::ELOOP as i64);
 
@@ -46,6 +45,7 @@ pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> 
         gate::CLOCK => runtime.gate_clock(seat, a, b),
         gate::LOG => runtime.gate_log(seat, a, b, c),
         gate::RANDOM => runtime.gate_random(seat, a, b),
+        gate::WAIT if !is_loading => return runtime.gate_wait(seat, a, b),
         // Before the first receive there is nobody to call and no memory to give: a snapshot holds none of either.
         _ if is_loading => EACCES,
         gate::REPLY => runtime.gate_reply(seat, a),
@@ -56,7 +56,6 @@ pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> 
         gate::REVOKE => runtime.gate_revoke(seat, a),
         gate::NARROW => runtime.gate_narrow(seat, a, b, c),
         gate::CANCEL => runtime.gate_cancel(seat, a),
-        gate::WAIT => runtime.gate_wait(seat, a, b),
         _ => ENOSYS,
     };
     Verdict { value, leave: 0 }
@@ -66,7 +65,7 @@ const fn stay(value: i64) -> Verdict {
     Verdict { value, leave: 0 }
 }
 
-const fn leave(code: i64) -> Verdict {
+pub(crate) const fn leave(code: i64) -> Verdict {
     Verdict { value: code, leave: 1 }
 }
 
@@ -107,6 +106,10 @@ impl Runtime {
         if self.bell.borrow().is_none() {
             return stay(EACCES);
         }
+        if seat.threads.borrow().receiver.is_some() {
+            // Another thread of the guest waits here: there is one way for events to take.
+            return stay(EBUSY);
+        }
         if reply_at != 0 {
             let replied = self.gate_reply(seat, reply_at);
             if replied < 0 {
@@ -133,26 +136,6 @@ impl Runtime {
         }
         seat.state.set(State::Waiting);
         self.park(seat)
-    }
-
-    /// The current thread waits in the receive gate: others of its guest run first, if there are any.
-    fn park(&self, seat: &Seat) -> Verdict {
-        let mut os = seat.os.borrow_mut();
-        let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return leave(LEFT_IDLE) };
-        let Some(thread) = os.current() else { return leave(LEFT_IDLE) };
-        seat.threads.borrow_mut().receiver = Some(thread);
-        seat.threads.borrow_mut().save(thread, Saved::Gate(seat.registers()));
-        match os.park(&mut Effects::new(self, seat)) {
-            Outcome::Switch(resume) => {
-                self.resume(seat, resume);
-                leave(LEFT_AGAIN)
-            }
-            Outcome::Idle { until_ns } => {
-                seat.sleeps_until.set(until_ns);
-                leave(LEFT_IDLE)
-            }
-            _ => leave(LEFT_IDLE),
-        }
     }
 
     fn gate_reply(&self, seat: &Seat, at: u64) -> i64 {
@@ -208,8 +191,14 @@ impl Runtime {
         } else {
             calls.remove(tag);
             drop(calls);
-            caller.inbox.borrow_mut().push_back(Event::Reply(parcel));
-            self.mark_ready(caller);
+            let waiter = caller.threads.borrow_mut().take_waiter(tag);
+            if let Some(Waiter { thread, at, .. }) = waiter {
+                let given = self.give_answer(caller, at, &parcel);
+                self.wake_waiter(caller, thread, given);
+            } else {
+                caller.inbox.borrow_mut().push_back(Event::Reply(parcel));
+                self.mark_ready(caller);
+            }
         }
         if let Some(lent) = lent {
             self.take_back(caller, lent);
@@ -405,6 +394,10 @@ impl Runtime {
         let Some(call) = removed else {
             return self.drop_late(seat, tag);
         };
+        let waiter = seat.threads.borrow_mut().take_waiter(tag);
+        if let Some(waiter) = waiter {
+            self.wake_waiter(seat, waiter.thread, ESTALE);
+        }
         if let Some(lent) = call.lent {
             self.take_back(seat, lent);
         }
@@ -444,24 +437,31 @@ impl Runtime {
     }
 
     /// For guests without an event loop: runs others until the answer is there.
-    fn gate_wait(&self, seat: &Seat, tag: u64, at: u64) -> i64 {
-        let Ok(tag) = u32::try_from(tag) else { return ESTALE };
+    fn gate_wait(&self, seat: &Seat, tag: u64, at: u64) -> Verdict {
+        let Ok(tag) = u32::try_from(tag) else { return stay(ESTALE) };
         loop {
             if let Some(parcel) = self.take_answer(seat, tag) {
-                if self.write_parcel(seat, at, &parcel) {
-                    return 0;
-                }
-                self.drop_parcel(seat, &parcel);
-                return EFAULT;
+                return stay(self.give_answer(seat, at, &parcel));
             }
             let deadline = seat.calls.borrow().get(tag).map(|call| call.deadline_ns);
-            let Some(deadline) = deadline else { return ESTALE };
-            if deadline != 0 && sys::now_ns() >= deadline {
+            let Some(deadline_ns) = deadline else { return stay(ESTALE) };
+            if deadline_ns != 0 && sys::now_ns() >= deadline_ns {
                 self.abandon(seat, tag);
-                return ETIMEDOUT;
+                return stay(ETIMEDOUT);
             }
-            self.wait_turn(deadline);
+            if self.park_for(seat, (tag, at), deadline_ns) {
+                return leave(LEFT_IDLE);
+            }
+            self.wait_turn(deadline_ns);
         }
+    }
+
+    fn give_answer(&self, seat: &Seat, at: u64, parcel: &Parcel) -> i64 {
+        if self.write_parcel(seat, at, parcel) {
+            return 0;
+        }
+        self.drop_parcel(seat, parcel);
+        EFAULT
     }
 
     fn take_answer(&self, seat: &Seat, tag: u32) -> Option<Parcel> {

@@ -9,13 +9,11 @@ use baton_abi::cell::{FromCell, SEAT_BYTES};
 use baton_abi::gate::{GatePage, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message};
 
-use crate::arch::{self, CORE, GUEST_FULL, SHARE};
-use crate::effects::Effects;
-use crate::os::{Outcome, Resume};
+use crate::arch::{self, CORE, SHARE};
+use crate::os::Ending;
 use crate::runtime::Runtime;
 use crate::seat::{End, Event, Origin, Seat, State};
 use crate::sys;
-use crate::threads::Saved;
 
 /// `enter` came back because the guest waits.
 pub(crate) const LEFT_IDLE: i64 = 0;
@@ -41,6 +39,8 @@ impl Runtime {
             seat.space.borrow_mut().note_run();
         }
         seat.opened.set(0);
+        // Whoever leaves says anew when to come back.
+        seat.sleeps_until.set(None);
         let code = loop {
             // SAFETY: as above.
             unsafe { (*core).context = seat.context.get() };
@@ -64,36 +64,6 @@ impl Runtime {
         }
         if code == LEFT_END {
             self.bury(seat);
-        }
-    }
-
-    /// Has the guest of a fresh or restored seat begin with all of `GUEST_FULL`, or where a gate left it.
-    pub(crate) fn resume(&self, seat: &Seat, resume: Resume) {
-        let saved = seat.threads.borrow_mut().take(resume.thread);
-        seat.running.set(Some(resume.thread));
-        let context = seat.context.get();
-        match saved {
-            Some(Saved::Gate(gate)) => {
-                // SAFETY: the guest does not run.
-                unsafe { *context = gate.with_fs(resume.fs_base) };
-            }
-            Some(Saved::Trap(trapped)) => {
-                let mut full = trapped.full;
-                full.fs = resume.fs_base;
-                full.pkru = seat.facts.pkru;
-                full.xsave = arch::park_xsave(&trapped.xsave);
-                if let Some(result) = resume.result {
-                    full.rax = result.cast_unsigned();
-                }
-                // SAFETY: the guest does not run, and no return is on its way.
-                unsafe { *GUEST_FULL.get() = full.tamed() };
-                // SAFETY: as above.
-                unsafe { (*context).full = 1 };
-                // SAFETY: as above.
-                unsafe { (*context).fs = resume.fs_base };
-            }
-            // The current thread itself goes on: its registers are where they were.
-            None => {}
         }
     }
 
@@ -156,22 +126,7 @@ impl Runtime {
             return;
         }
         self.wake_receiver(seat);
-        // SAFETY: the guest does not run.
-        unsafe { (*seat.context.get()).rax = 1 };
         self.enter(seat);
-    }
-
-    /// The thread in the receive gate is the next to run.
-    fn wake_receiver(&self, seat: &Seat) {
-        let receiver = seat.threads.borrow_mut().receiver.take();
-        let Some(thread) = receiver else { return };
-        let mut os = seat.os.borrow_mut();
-        let Some(os) = os.as_mut() else { return };
-        os.unpark(thread);
-        let outcome = os.next(&mut Effects::new(self, seat));
-        if let Outcome::Switch(resume) = outcome {
-            self.resume(seat, resume);
-        }
     }
 
     /// Writes a parcel into a guest's memory.
@@ -207,12 +162,14 @@ impl Runtime {
     /// Registers, library OS and promises as the snapshot has them.
     fn stand(&self, seat: &Seat, snapshot: &crate::snapshot::Snapshot) {
         // SAFETY: the guest does not run.
-        unsafe { *seat.context.get() = snapshot.context };
+        unsafe { *seat.context.get() = snapshot.context.with_rights(seat.facts.pkru) };
         seat.recv_at.set(snapshot.recv_at);
         if let Some(os) = seat.os.borrow_mut().as_mut() {
             os.restore(&snapshot.os);
         }
         *seat.threads.borrow_mut() = snapshot.threads.clone();
+        seat.running.set(snapshot.os.current());
+        seat.sleeps_until.set(if snapshot.os.is_single() { None } else { snapshot.os.due() });
         seat.state.set(State::Waiting);
     }
 
@@ -297,6 +254,7 @@ impl Runtime {
         let waiting_parcels = self.waiting_handles(seat);
         self.reclaim_but(seat, &waiting_parcels);
         seat.threads.borrow_mut().clear();
+        seat.sleeps_until.set(None);
         if !seat.inbox.borrow().is_empty() {
             self.mark_ready(seat);
         }
@@ -361,34 +319,15 @@ impl Runtime {
         };
         self.complete(caller, call, parcel);
     }
+}
 
-    /// Sleepers whose time has come.
-    pub(crate) fn wake_sleepers(&self) {
-        let now = sys::now_ns();
-        for seat in self.seats.iter().filter(|seat| seat.sleeps_until.get().is_some_and(|until| until <= now)) {
-            seat.sleeps_until.set(None);
-            let outcome = {
-                let mut os = seat.os.borrow_mut();
-                os.as_mut().map(|os| os.next(&mut Effects::new(self, seat)))
-            };
-            match outcome {
-                Some(Outcome::Switch(resume)) => {
-                    let receiving = seat.state.get() == State::Waiting;
-                    self.resume(seat, resume);
-                    self.enter(seat);
-                    let _ = receiving;
-                    self.settle(seat);
-                    self.mark_ready(seat);
-                }
-                Some(Outcome::Idle { until_ns }) => seat.sleeps_until.set(until_ns),
-                _ => {}
-            }
+impl From<Ending> for End {
+    fn from(ending: Ending) -> End {
+        match ending {
+            Ending::Exit(status) => End::Exit(status),
+            Ending::Signal(signal) => End::Raised(signal),
+            Ending::Deadlock => End::Deadlock,
         }
-    }
-
-    /// When the next sleeper or call needs a look, nanoseconds.
-    pub(crate) fn next_time(&self) -> Option<u64> {
-        self.seats.iter().filter_map(|seat| seat.sleeps_until.get()).min()
     }
 }
 

@@ -33,4 +33,5 @@ mod space;
 mod sys;
 mod threads;
 mod trap;
+mod turns;
 mod vdso;

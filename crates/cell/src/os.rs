@@ -271,6 +271,27 @@ impl Os {
         self.schedule(host)
     }
 
+    /// The current thread waits in a gate, as after [`Os::park`], and nobody is chosen: whoever serves several seats has
+    /// others to look after first, and asks [`Os::next`] when [`Os::due`] says so.
+    pub fn park_aside(&mut self) {
+        if self.threads.current().is_some() {
+            self.threads.park();
+        }
+    }
+
+    /// The current thread was interrupted, as for [`Os::preempt`], and nobody is chosen, as by [`Os::park_aside`].
+    pub fn preempt_aside(&mut self) {
+        if self.threads.current().is_some() {
+            self.threads.suspend(None, true);
+        }
+    }
+
+    /// When to ask [`Os::next`], in nanoseconds of `CLOCK_MONOTONIC`: 0 is at once, `None` only after [`Os::unpark`].
+    #[must_use]
+    pub fn due(&self) -> Option<u64> {
+        if self.threads.any_ready() { Some(0) } else { self.threads.first_deadline() }
+    }
+
     /// The thread that runs; `None` while all wait.
     #[must_use]
     pub fn current(&self) -> Option<ThreadId> {

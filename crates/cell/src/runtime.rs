@@ -220,8 +220,10 @@ impl Runtime {
         let Some(bell) = bell.as_ref() else { return };
         bell.announce_sleep();
         if self.is_quiet(bell) {
-            let left = if deadline_ns == 0 { NAP_NS } else { deadline_ns.saturating_sub(sys::now_ns()) };
-            bell.sleep(Some(left.min(NAP_NS)));
+            let now = sys::now_ns();
+            let left = if deadline_ns == 0 { NAP_NS } else { deadline_ns.saturating_sub(now) };
+            let due = self.next_time().map_or(NAP_NS, |at| at.saturating_sub(now));
+            bell.sleep(Some(left.min(due).min(NAP_NS)));
         }
         bell.announce_awake();
     }

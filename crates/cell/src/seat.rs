@@ -284,6 +284,13 @@ impl Seat {
         unsafe { (*self.context.get()).fs = at };
     }
 
+    /// The guest left the processor. Somebody of it can run at `due`; whoever waits for an answer gives up in time.
+    pub(crate) fn rest(&self, due: Option<u64>) {
+        let threads = self.threads.borrow();
+        self.sleeps_until.set([due, threads.first_deadline()].into_iter().flatten().min());
+        self.state.set(if threads.receiver.is_some() { State::Waiting } else { State::Asleep });
+    }
+
     /// Whether the guest takes one more request now.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {

@@ -223,6 +223,13 @@ fn nanoseconds(now: Option<(i64, i64)>) -> u64 {
     u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000) + u64::try_from(nanoseconds).unwrap_or(0)
 }
 
+/// Sleeps for so many nanoseconds, or less if a signal comes.
+pub(crate) fn sleep(ns: u64) {
+    let seconds = i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX);
+    let time = rustix::time::Timespec { tv_sec: seconds, tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0) };
+    let _ = rustix::event::poll(&mut [], Some(&time));
+}
+
 /// Fills `out` from the kernel's generator.
 pub(crate) fn random(out: &mut [u8]) {
     let mut filled = 0;

@@ -43,6 +43,8 @@ use crate::sys::{self, Access, Backing};
 
 /// Processor time between two ticks of a cell, milliseconds.
 const TICK_MS: i64 = 10;
+/// How long a guest may sleep and wait on its way to its first receive, nanoseconds.
+const LOAD_MAX_NS: u64 = 5_000_000_000;
 
 /// Why a template ends.
 #[derive(Debug)]
@@ -285,7 +287,7 @@ impl Template {
                 let load_ns = sys::now_ns().saturating_sub(began);
                 let seat = self.seat(load.index)?;
                 let snapshot = seat.snapshot.borrow().clone();
-                let snapshot = snapshot.filter(|_| fresh);
+                let snapshot = snapshot.filter(|snapshot| fresh && snapshot.can_be_kept);
                 let bytes = snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes);
                 let message = FromCell::Loaded { index: load.index, load_ns, snapshot_bytes: bytes };
                 self.say(message, &[], snapshot.as_ref().map(|snapshot| &snapshot.fd))
@@ -318,6 +320,7 @@ impl Template {
         *seat.os.borrow_mut() = Some(loaded.os);
         begin(seat, loaded.entry, loaded.stack_pointer);
         self.runtime.enter(seat);
+        self.runtime.wait_for_first_receive(seat, LOAD_MAX_NS);
         if seat.state.get() != State::Waiting {
             return Err(self.why_not(seat));
         }
@@ -329,7 +332,7 @@ impl Template {
     fn why_not(&self, seat: &Seat) -> String {
         let why = seat.last_words.take().unwrap_or_default();
         if seat.state.get() == State::Asleep {
-            return "it sleeps before it asks for its first request: move the wait behind that".to_owned();
+            return "it sleeps for long before it asks for its first request: move the wait behind that".to_owned();
         }
         format!("it ended before it asked for a request: {why}")
     }
@@ -353,7 +356,8 @@ impl Template {
     fn revive(&self, seat: &Seat, entry: &Entry<'_>, (file, fd): (&[u8], i32), kept: OwnedFd) -> Result<(), String> {
         let mut space = seat.space.borrow_mut();
         let loaded = crate::load::load(&mut space, file, fd, entry).map_err(|error| error.to_string())?;
-        let snapshot = snapshot::reopen(kept, seat.id, loaded.os).map_err(|error| error.to_string())?;
+        let snapshot =
+            snapshot::reopen(&kept, space.base(), &loaded.config).map_err(|error| error.to_string())?;
         snapshot.restore(&mut space, fd).map_err(|errno| format!("its snapshot cannot be mapped: {errno}"))?;
         drop(space);
         *seat.os.borrow_mut() = Some(snapshot.os.clone());

@@ -19,12 +19,26 @@ pub(crate) enum Saved {
     Trap(Box<Trapped>),
 }
 
+/// A thread in the wait gate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiter {
+    pub(crate) thread: ThreadId,
+    /// The call whose answer it waits for.
+    pub(crate) tag: u32,
+    /// Where it wants the answer.
+    pub(crate) at: u64,
+    /// When it gives up, `CLOCK_MONOTONIC` nanoseconds; 0 for never.
+    pub(crate) deadline_ns: u64,
+}
+
 /// The threads of one guest.
 #[derive(Clone, Default)]
 pub(crate) struct Threads {
     saved: Vec<Option<Saved>>,
     /// Who is in the receive gate.
     pub(crate) receiver: Option<ThreadId>,
+    /// Who is in the wait gate: threads of a guest that has several.
+    pub(crate) waiters: Vec<Waiter>,
 }
 
 impl Threads {
@@ -42,9 +56,28 @@ impl Threads {
         self.saved.get_mut(thread.index())?.take()
     }
 
+    /// Sets what the gate gives that a thread is in.
+    pub(crate) fn answer(&mut self, thread: ThreadId, value: i64) {
+        if let Some(Some(Saved::Gate(context))) = self.saved.get_mut(thread.index()) {
+            context.rax = value.cast_unsigned();
+        }
+    }
+
+    /// Takes the thread that waits for the answer to a call.
+    pub(crate) fn take_waiter(&mut self, tag: u32) -> Option<Waiter> {
+        let at = self.waiters.iter().position(|waiter| waiter.tag == tag)?;
+        Some(self.waiters.swap_remove(at))
+    }
+
+    /// When the first of those in the wait gate gives up.
+    pub(crate) fn first_deadline(&self) -> Option<u64> {
+        self.waiters.iter().map(|waiter| waiter.deadline_ns).filter(|at| *at != 0).min()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.saved.clear();
         self.receiver = None;
+        self.waiters.clear();
     }
 }
 

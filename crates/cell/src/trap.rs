@@ -10,7 +10,7 @@
 use crate::arch::{self, CORE, Full, GUEST_FULL, HOST_FULL, Verdict, label};
 use crate::effects::Effects;
 use crate::guest::{LEFT_END, LEFT_IDLE};
-use crate::os::{Ending, Outcome, Resume, ThreadId};
+use crate::os::{Outcome, Resume, ThreadId};
 use crate::runtime::{Runtime, runtime};
 use crate::seat::{End, Seat, State};
 use crate::space::WriteFault;
@@ -130,7 +130,9 @@ pub(crate) extern "C" fn baton_on_trap(signal: i32, frame: u64, selector: u64, f
     // SAFETY: the kernel wrote this frame's area.
     let pkru = unsafe { arch::pkru_of(frame.xsave()) };
     let selector = u32::try_from(selector).unwrap_or(0);
-    if pkru == 0 {
+    // Two signals at once: the second finds the handler of the first before its first instructions.
+    let is_ours = pkru == 0 || pkru == arch::SIGNAL_PKRU && label::in_trap_entry(frame.rip());
+    if is_ours {
         return in_runtime(signal, frame, fs, selector);
     }
     let runtime = runtime();
@@ -238,21 +240,8 @@ impl Runtime {
                 go_on(Full { rax: value.cast_unsigned(), ..*full })
             }
             Outcome::Switch(resume) => self.switch(seat, resume, full),
-            Outcome::Idle { until_ns } => {
-                self.keep(seat, full);
-                let receives = seat.threads.borrow().receiver.is_some();
-                seat.state.set(if receives { State::Waiting } else { State::Asleep });
-                seat.sleeps_until.set(until_ns);
-                leave(LEFT_IDLE)
-            }
-            Outcome::End(ending) => end(
-                seat,
-                match ending {
-                    Ending::Exit(status) => End::Exit(status),
-                    Ending::Signal(signal) => End::Raised(signal),
-                    Ending::Deadlock => End::Deadlock,
-                },
-            ),
+            Outcome::Idle { until_ns } => self.set_aside(seat, full, until_ns),
+            Outcome::End(ending) => end(seat, End::from(ending)),
         }
     }
 
@@ -261,6 +250,13 @@ impl Runtime {
         if let Some(thread) = seat.running.get() {
             seat.threads.borrow_mut().save(thread, trapped(full));
         }
+    }
+
+    /// Nobody of the guest runs until then, or until an event comes for the thread that waits for one.
+    fn set_aside(&self, seat: &Seat, full: &Full, until_ns: Option<u64>) -> Verdict {
+        self.keep(seat, full);
+        seat.rest(until_ns);
+        leave(LEFT_IDLE)
     }
 
     fn switch(&self, seat: &Seat, to: Resume, full: &mut Full) -> Verdict {
@@ -277,20 +273,21 @@ impl Runtime {
         leave(crate::guest::LEFT_AGAIN)
     }
 
+    /// A slice of time is over. A guest with one thread goes on until its request must be answered; of several threads,
+    /// the next one gets its turn, and before it whatever else the cell has to do.
     fn on_tick(&self, seat: &Seat, full: &Full) -> Verdict {
         let deadline = seat.deadline_ns.get();
-        if seat.state.get() != State::Loading && deadline != 0 && sys::now_ns() >= deadline {
+        let is_over = seat.state.get() != State::Loading && deadline != 0 && sys::now_ns() >= deadline;
+        // Between two requests other threads may work on: they keep nobody waiting.
+        let is_at_leisure = seat.active.get() == 0 && seat.threads.borrow().receiver.is_some();
+        if is_over && !is_at_leisure {
             return end(seat, End::TimedOut);
         }
         self.publish();
-        let outcome = {
-            let mut os = seat.os.borrow_mut();
-            match os.as_mut() {
-                Some(os) if !os.is_single() => os.preempt(&mut Effects::new(self, seat)),
-                _ => return go_on(*full),
-            }
-        };
-        self.act(seat, outcome, &mut { *full })
+        let mut os = seat.os.borrow_mut();
+        let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return go_on(*full) };
+        os.preempt_aside();
+        self.set_aside(seat, full, Some(0))
     }
 
     fn on_write(&self, seat: &Seat, frame: Frame, full: &Full) -> Verdict {

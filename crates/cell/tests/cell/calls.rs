@@ -5,7 +5,7 @@ use baton_abi::cell::Trust;
 use crate::node::{Function, Node};
 use crate::{guest, machine_can};
 
-fn both(check: impl Fn(Trust)) {
+pub(crate) fn both(check: impl Fn(Trust)) {
     if machine_can() {
         for trust in [Trust::App, Trust::Buffer] {
             println!("trust {trust:?}");
@@ -126,5 +126,35 @@ fn cells_of_one_template_do_not_share_what_they_write() {
         assert_eq!(first.ask(&mut node.pool, 0, b"n").text(), "1");
         assert_eq!(first.ask(&mut node.pool, 0, b"n").text(), "2");
         assert_eq!(second.ask(&mut node.pool, 0, b"n").text(), "1");
+    });
+}
+
+#[test]
+fn a_snapshot_brings_a_function_back_in_another_template() {
+    both(|trust| {
+        let echo = guest("echo");
+        let functions = || vec![Function::new("front", &echo).calls(&["back"]), Function::new("back", &echo)];
+        let first = Node::start(trust, functions()).unwrap();
+        let mut second = Node::start_with(trust, functions(), &first.snapshots, false).unwrap();
+        drop(first);
+        let mut cell = second.fork();
+        assert_eq!(cell.ask(&mut second.pool, 0, b"c!hi").text(), "200:!hi");
+        assert_eq!(cell.ask(&mut second.pool, 0, b"m").text(), "7");
+        assert!(second.snapshots.iter().all(Option::is_none), "kept snapshots are not made anew");
+    });
+}
+
+#[test]
+fn a_snapshot_of_another_function_or_a_damaged_one_is_refused() {
+    both(|trust| {
+        let echo = guest("echo");
+        let functions = || vec![Function::new("front", &echo), Function::new("back", &echo)];
+        let mut first = Node::start(trust, functions()).unwrap();
+        first.snapshots.swap(0, 1);
+        let why = Node::start_with(trust, functions(), &first.snapshots, false).err().unwrap();
+        assert!(why.contains("none of this function"), "{why}");
+        let empty = rustix::fs::memfd_create("empty", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let why = Node::start_with(trust, functions(), &[Some(empty)], false).err().unwrap();
+        assert!(why.contains("none of this function"), "{why}");
     });
 }

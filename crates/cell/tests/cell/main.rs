@@ -7,6 +7,7 @@
 
 mod calls;
 mod node;
+mod threads;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
