@@ -9,7 +9,7 @@ use crate::guest::LEFT_IDLE;
 use crate::hand::HandError;
 use crate::links::{set_tag, tag_of};
 use crate::runtime::{Runtime, runtime};
-use crate::seat::{Call, Event, Origin, Request, Seat, State, Target};
+use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
 use crate::sys;
 use crate::threads::Waiter;
 
@@ -21,6 +21,8 @@ const GRANTS_MAX: u64 = 64;
 const PAIRS_MAX: u64 = 256;
 /// Bytes of one line of the log.
 const LOG_MAX: u64 = 8 * 1024;
+/// Where a parcel's rights lie, in words.
+const RIGHTS_WORD: usize = core::mem::offset_of!(Parcel, rights) / 8;
 /// Random bytes at a time.
 const RANDOM_MAX: u64 = 64 * 1024;
 
@@ -70,17 +72,20 @@ pub(crate) const fn leave(code: i64) -> Verdict {
 }
 
 impl Runtime {
-    fn read_words(&self, seat: &Seat, at: u64) -> Option<[u64; 8]> {
-        let mut bytes = [0u8; 64];
+    /// The descriptor of a parcel, and the rights that it names: copied once.
+    #[inline]
+    fn read_parcel(&self, seat: &Seat, at: u64) -> Option<(Descriptor, Rights)> {
+        /// The descriptor and the fields behind it up to the rights, in a multiple of sixteen.
+        const BYTES: usize = 112;
+        let mut bytes = [0u8; BYTES];
         if !seat.space.borrow().read(at, &mut bytes) {
             return None;
         }
         let (words, _) = bytes.as_chunks::<8>();
-        let mut out = [0; 8];
-        for (word, bytes) in out.iter_mut().zip(words) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        Some(out)
+        let word = |nth: usize| words.get(nth).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let descriptor = Descriptor::from_words(core::array::from_fn(word));
+        let rights = u8::try_from(word(RIGHTS_WORD) & 0xff).unwrap_or(0);
+        Some((descriptor, Rights(rights & Rights::ALL.0)))
     }
 
     fn read_pair(&self, seat: &Seat, at: u64) -> Option<Pair> {
@@ -139,8 +144,7 @@ impl Runtime {
     }
 
     fn gate_reply(&self, seat: &Seat, at: u64) -> i64 {
-        let Some(words) = self.read_words(seat, at) else { return EFAULT };
-        let d = Descriptor::from_words(words);
+        let Some((d, _)) = self.read_parcel(seat, at) else { return EFAULT };
         let found = seat.requests.borrow().get(d.tag).map(|request| (request.origin, request.invocation));
         let Some((origin, invocation)) = found else { return ESTALE };
         let d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
@@ -184,8 +188,8 @@ impl Runtime {
             return;
         };
         let lent = call.lent.take();
-        if call.is_sync {
-            call.answer = Some(parcel);
+        if let Stage::InGate { at } = call.stage {
+            call.stage = Stage::Answered(self.give_answer(caller, at, &parcel));
             self.is_answered.set(true);
             drop(calls);
         } else {
@@ -208,9 +212,9 @@ impl Runtime {
     // ---- calls -------------------------------------------------------------------------------------------------------
 
     fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
-        let Some(words) = self.read_words(seat, at) else { return EFAULT };
-        let d = Descriptor::from_words(words);
-        let lend = self.lend_rights(seat, at);
+        let Some((d, lend)) = self.read_parcel(seat, at) else { return EFAULT };
+        // What a lent payload may be used for: the guest says so in the parcel.
+        let lend = if lend == Rights::NONE { Rights::FROZEN } else { lend };
         let callee = usize::try_from(index).ok().and_then(|index| seat.facts.callees.get(index));
         let Some(callee) = callee else { return EACCES };
         let (invocation, inherited, depth, record) = {
@@ -239,16 +243,6 @@ impl Runtime {
         }
     }
 
-    /// What a lent payload may be used for: the guest says so in the parcel.
-    fn lend_rights(&self, seat: &Seat, at: u64) -> Rights {
-        let mut raw = [0u8; 4];
-        let place = at.wrapping_add(core::mem::offset_of!(Parcel, rights) as u64);
-        match seat.space.borrow().read(place, &mut raw) {
-            true if raw[0] != 0 => Rights(raw[0] & Rights::ALL.0),
-            _ => Rights::FROZEN,
-        }
-    }
-
     fn call_inside(
         &self,
         seat: &Seat,
@@ -267,8 +261,7 @@ impl Runtime {
             lent,
             deadline_ns: d.deadline_ns,
             to: Target::Seat(to.id),
-            answer: None,
-            is_sync: true,
+            stage: Stage::InGate { at },
             request: 0,
             on_behalf_of,
         };
@@ -328,18 +321,13 @@ impl Runtime {
     fn finish_call(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
         let mut calls = seat.calls.borrow_mut();
         let Some(call) = calls.get_mut(tag) else { return ESTALE };
-        let Some(parcel) = call.answer.take() else {
-            call.is_sync = false;
-            drop(calls);
-            return self.write_pending(seat, tag, at);
-        };
-        calls.remove(tag);
-        drop(calls);
-        if self.write_parcel(seat, at, &parcel) {
-            return 0;
+        if let Stage::Answered(result) = call.stage {
+            calls.remove(tag);
+            return result;
         }
-        self.drop_parcel(seat, &parcel);
-        EFAULT
+        call.stage = Stage::Pending;
+        drop(calls);
+        self.write_pending(seat, tag, at)
     }
 
     fn write_pending(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
@@ -360,8 +348,7 @@ impl Runtime {
             lent: None,
             deadline_ns: d.deadline_ns,
             to: Target::Outside(road),
-            answer: None,
-            is_sync: false,
+            stage: Stage::Pending,
             request: 0,
             on_behalf_of: 0,
         };
@@ -400,9 +387,6 @@ impl Runtime {
         }
         if let Some(lent) = call.lent {
             self.take_back(seat, lent);
-        }
-        if let Some(parcel) = call.answer {
-            self.drop_parcel(seat, &parcel);
         }
         match call.to {
             Target::Seat(id) => {
@@ -485,7 +469,8 @@ impl Runtime {
                     .calls
                     .borrow()
                     .get(tag)
-                    .is_some_and(|call| !call.is_sync && call.deadline_ns != 0 && call.deadline_ns <= now);
+                    
+                    .is_some_and(|call| call.stage == Stage::Pending && call.deadline_ns != 0 && call.deadline_ns <= now);
                 if is_over {
                     self.complete_with_error(seat, tag, 504, b"the called function did not answer in time");
                 }

@@ -106,14 +106,11 @@ impl Runtime {
         let tag = crate::links::tag_of(parcel);
         seat.latest.set(tag);
         let deadline = seat.requests.borrow().get(tag).map_or(0, |request| request.deadline_ns);
-        let longest = if seat.facts.timeout_ns == 0 {
-            0
-        } else {
-            sys::coarse_now_ns().saturating_add(seat.facts.timeout_ns)
-        };
-        seat.deadline_ns.set(match (deadline, longest) {
-            (0, other) | (other, 0) => other,
-            (one, other) => one.min(other),
+        // Whoever sends a request says until when; a clock is read only for one that does not.
+        seat.deadline_ns.set(match (deadline, seat.facts.timeout_ns) {
+            (0, 0) => 0,
+            (0, longest) => sys::coarse_now_ns().saturating_add(longest),
+            (deadline, _) => deadline,
         });
     }
 
@@ -139,8 +136,11 @@ impl Runtime {
 
     /// What is to be done once a guest waits: back to its snapshot, if the manifest says so.
     pub(crate) fn settle(&self, seat: &Seat) {
+        if !seat.facts.reset {
+            return;
+        }
         let is_idle = seat.state.get() == State::Waiting && seat.active.get() == 0;
-        if seat.facts.reset && is_idle && seat.calls.borrow().len() == 0 {
+        if is_idle && seat.calls.borrow().len() == 0 {
             self.reset(seat);
         }
     }

@@ -78,6 +78,17 @@ pub(crate) struct Account {
     pub(crate) inner_ns: u64,
 }
 
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The caller is in the call gate, and wants the answer at that address.
+    InGate { at: u64 },
+    /// The caller is in the call gate, which gives that result: 0, or that the address is none.
+    Answered(i64),
+    /// The answer comes as an event.
+    Pending,
+}
+
 /// A call that a seat made and that is not answered yet, or whose answer it has not taken.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -85,9 +96,7 @@ pub(crate) struct Call {
     pub(crate) lent: Option<Lent>,
     pub(crate) deadline_ns: u64,
     pub(crate) to: Target,
-    pub(crate) answer: Option<Parcel>,
-    /// The caller is in the call gate: the answer waits here.
-    pub(crate) is_sync: bool,
+    pub(crate) stage: Stage,
     /// The request that it became in the callee's seat.
     pub(crate) request: u32,
     /// The caller's request that it serves.
