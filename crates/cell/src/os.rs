@@ -22,6 +22,7 @@
 //! | what it waited for is there | [`Os::unpark`], [`Os::next`] | the same; the gate's result is the trap layer's to set |
 //! | it enters a seat whose outcome was `Idle`, or time is up | [`Os::next`] | the same |
 //! | a timer says that the current thread ran long enough | [`Os::preempt`] | the same |
+//! | either of these, and others than this guest come first | [`Os::park_aside`], [`Os::preempt_aside`] | [`Os::next`] when [`Os::due`] says so |
 //!
 //! Invariants: no range outside of the seat's own image, heap and mappings is ever passed to [`Host::map`],
 //! [`Host::protect`], [`Host::unmap`], [`Host::discard`] or [`Host::relocate`]; nothing that can be executed is among
@@ -41,6 +42,7 @@ mod io;
 mod memory;
 mod outcome;
 mod paths;
+mod pipes;
 mod refusal;
 mod saved;
 mod signals;
@@ -62,6 +64,7 @@ use clock::Timeout;
 use descriptors::Descriptors;
 use events::{WATCHES_MAX, Watch};
 use files::Files;
+use pipes::Pipes;
 use saved::{In, Out};
 use signals::Signals;
 use space::{Backing, Region, Space, Span};
@@ -81,6 +84,7 @@ pub struct Os {
     files: Files,
     descriptors: Descriptors,
     watches: Vec<Watch>,
+    pipes: Pipes,
     signals: Signals,
     threads: Threads,
     /// Whether the guest was told that nothing can be made executable.
@@ -98,6 +102,7 @@ impl Os {
             files: Files::new(&config.files)?,
             descriptors: Descriptors::new(),
             watches: Vec::new(),
+            pipes: Pipes::new(),
             signals: Signals::new(),
             threads: Threads::new(),
             told_jit: false,
@@ -110,6 +115,7 @@ impl Os {
         self.space.restore(&snapshot.space);
         self.descriptors.restore(&snapshot.descriptors);
         self.watches.clone_from(&snapshot.watches);
+        self.pipes.restore(&snapshot.pipes);
         self.signals.clone_from(&snapshot.signals);
         self.threads.restore(&snapshot.threads);
         self.told_jit = snapshot.told_jit;
@@ -127,6 +133,7 @@ impl Os {
     pub fn save(&self, now_ns: u64) -> Vec<u8> {
         let mut out = Out::new();
         self.space.save(&mut out);
+        self.pipes.save(&mut out);
         self.descriptors.save(&mut out);
         out.count(self.watches.len());
         self.watches.iter().for_each(|watch| watch.save(&mut out));
@@ -142,7 +149,8 @@ impl Os {
         let mut saved = In::new(bytes)?;
         let space = Space::load(&mut saved, config)?;
         let files = Files::new(&config.files).ok()?;
-        let descriptors = Descriptors::load(&mut saved, &files)?;
+        let pipes = Pipes::load(&mut saved)?;
+        let descriptors = Descriptors::load(&mut saved, &files, &pipes)?;
         let mut watches = Vec::new();
         for _ in 0..saved.count(WATCHES_MAX)? {
             watches.push(Watch::load(&mut saved, &descriptors)?);
@@ -150,7 +158,16 @@ impl Os {
         let signals = Signals::load(&mut saved)?;
         let threads = Threads::load(&mut saved, now_ns)?;
         let told_jit = saved.flag()?;
-        saved.is_empty().then_some(Os { space, files, descriptors, watches, signals, threads, told_jit })
+        saved.is_empty().then_some(Os {
+            space,
+            files,
+            descriptors,
+            watches,
+            pipes,
+            signals,
+            threads,
+            told_jit,
+        })
     }
 
     /// Serves a system call of the current thread.
@@ -172,7 +189,8 @@ impl Os {
             .or_else(|| self.identity_call(call))
             .or_else(|| self.signal_call(call))
             .or_else(|| self.path_call(call))
-            .or_else(|| self.event_call(call));
+            .or_else(|| self.event_call(call))
+            .or_else(|| self.pipe_call(call));
         served.unwrap_or_else(|| Err(call.refuse(refusal::errno(call.number))))
     }
 

@@ -1,6 +1,7 @@
 //! The descriptor table: descriptors, and the open files that they (and their duplicates) stand for.
 
 use super::files::{Files, Node};
+use super::pipes::{Ends, Pipes};
 use super::saved::{In, Out};
 use super::{Errno, Stream};
 
@@ -20,6 +21,8 @@ pub(super) enum Kind {
     Event(Event),
     /// A set of others to wait for.
     Epoll,
+    /// An end of a pipe, or of two: a socket.
+    Pipe(Ends),
 }
 
 /// An `eventfd`.
@@ -193,6 +196,10 @@ impl Descriptors {
                 Kind::Output(Stream::Err) => [2, 0, 0, 0],
                 Kind::Event(Event { count, semaphore, writes }) => [3, count, u64::from(semaphore), writes],
                 Kind::Epoll => [4, 0, 0, 0],
+                Kind::Pipe(ends) => {
+                    let [from, to] = ends.to_words();
+                    [11, from, to, 0]
+                }
                 Kind::Node(Node::Null) => [5, 0, 0, 0],
                 Kind::Node(Node::Zero) => [6, 0, 0, 0],
                 Kind::Node(Node::Random) => [7, 0, 0, 0],
@@ -209,10 +216,10 @@ impl Descriptors {
         }
     }
 
-    pub(super) fn load(saved: &mut In<'_>, files: &Files) -> Option<Descriptors> {
+    pub(super) fn load(saved: &mut In<'_>, files: &Files, pipes: &Pipes) -> Option<Descriptors> {
         let mut descriptors = Descriptors { fds: Vec::new(), opens: Vec::new() };
         for _ in 0..saved.count(FDS_MAX)? {
-            let kind = Kind::load(saved.words()?)?;
+            let kind = Kind::load(saved.words()?, pipes)?;
             if let Kind::Node(node) = kind
                 && !files.has(node)
             {
@@ -249,7 +256,7 @@ impl OpenId {
 }
 
 impl Kind {
-    fn load(words: [u64; 4]) -> Option<Kind> {
+    fn load(words: [u64; 4], pipes: &Pipes) -> Option<Kind> {
         let small = |word: u64| u32::try_from(word).ok();
         Some(match words {
             [0, ..] => Kind::Input,
@@ -263,6 +270,7 @@ impl Kind {
             [8, index, ..] => Kind::Node(Node::Text(u8::try_from(index).ok()?)),
             [9, index, ..] => Kind::Node(Node::File(small(index)?)),
             [10, sample, len, _] => Kind::Node(Node::Directory { sample: small(sample)?, len: small(len)? }),
+            [11, from, to, _] => Kind::Pipe(Ends::from_words([from, to], pipes)?),
             _ => return None,
         })
     }

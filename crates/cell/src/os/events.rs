@@ -1,6 +1,6 @@
 //! System calls that wait for descriptors: `poll`, `epoll`, and the `eventfd` by which threads wake one another.
 //!
-//! Only an `eventfd` ever changes from not ready to ready. A call that waits is tried again when one of them changed.
+//! Only an `eventfd` and pipes ever become ready. A call that waits is tried again when one of them changed.
 
 use super::call::{Answer, Call, Step, int, low};
 use super::descriptors::{Descriptors, Event, FDS_MAX, Kind, OpenId};
@@ -104,6 +104,12 @@ impl Os {
             Kind::Event(event) => {
                 (if event.count > 0 { IN } else { 0 }) | (if event.count < u64::MAX - 1 { OUT } else { 0 })
             }
+            Kind::Pipe(ends) => {
+                let (can_read, can_write, is_cut) = self.pipes.readiness(ends);
+                [(can_read, IN), (can_write, OUT), (is_cut, HUP)]
+                    .iter()
+                    .fold(0, |all, (is, bit)| all | if *is { *bit } else { 0 })
+            }
             Kind::Epoll => 0,
         }
     }
@@ -111,6 +117,10 @@ impl Os {
     /// An open file is gone, and with it what watched it or was watched by it.
     pub(super) fn forget(&mut self, closed: Option<OpenId>) {
         if let Some(closed) = closed {
+            if let Kind::Pipe(ends) = self.descriptors.get(closed).kind {
+                self.pipes.close(ends);
+                self.threads.stir();
+            }
             self.watches.retain(|watch| watch.epoll != closed && watch.target != closed);
         }
     }
@@ -180,6 +190,7 @@ impl Os {
         for (index, watch) in self.watches.iter().enumerate().filter(|(_, watch)| watch.epoll == epoll) {
             let writes = match self.descriptors.get(watch.target).kind {
                 Kind::Event(event) => event.writes,
+                Kind::Pipe(ends) => self.pipes.changes(ends),
                 _ => 0,
             };
             let is_news = watch.events & EDGE == 0 || watch.told != Some(writes);

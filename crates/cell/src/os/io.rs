@@ -3,6 +3,7 @@
 use super::call::{Answer, Call, Step, int, low};
 use super::descriptors::{Event, Kind, OpenId};
 use super::files::Node;
+use super::pipes::Ends;
 use super::{Errno, Host, IO_BYTES_MAX, Os, Stream, Timeout};
 
 impl Os {
@@ -33,8 +34,7 @@ impl Os {
             libc::SYS_dup3 if low(a) == low(b) || int(c) & !libc::O_CLOEXEC != 0 => Err(Errno::INVAL),
             libc::SYS_dup3 => self.duplicate_to(low(a), low(b), int(c) & libc::O_CLOEXEC != 0),
             libc::SYS_fcntl => self.fcntl(call, low(a), int(b), c),
-            // Nothing here is a terminal, or any other device that takes orders.
-            libc::SYS_ioctl => self.descriptors.id(low(a)).and(Err(Errno::NOTTY)),
+            libc::SYS_ioctl => self.ioctl(call, low(a), u64::from(low(b)), c),
             libc::SYS_fsync | libc::SYS_fdatasync => self.descriptors.id(low(a)).and(Err(Errno::INVAL)),
             libc::SYS_ftruncate | libc::SYS_fallocate => self.descriptors.id(low(a)).and(Err(Errno::INVAL)),
             libc::SYS_fchmod | libc::SYS_fchown => self.descriptors.id(low(a)).and(Err(Errno::ROFS)),
@@ -55,7 +55,10 @@ impl Os {
         let id = self.descriptors.id(fd)?;
         let open = *self.descriptors.get(id);
         match open.kind {
-            Kind::Input | Kind::Event(_) | Kind::Epoll if position.is_some() => Err(Errno::SPIPE),
+            Kind::Input | Kind::Event(_) | Kind::Epoll | Kind::Pipe(_) if position.is_some() => {
+                Err(Errno::SPIPE)
+            }
+            Kind::Pipe(ends) => self.read_pipe(call, (id, ends), (to, len), false),
             Kind::Input | Kind::Node(Node::Null) => Ok(Step::Done(0)),
             Kind::Output(_) => Err(Errno::BADF),
             Kind::Epoll => Err(Errno::INVAL),
@@ -83,6 +86,7 @@ impl Os {
         match self.descriptors.get(id).kind {
             Kind::Output(stream) => self.log(call, stream, (from, len)),
             Kind::Event(event) => self.write_event(call, id, event, (from, len)),
+            Kind::Pipe(ends) => self.write_pipe(call, (id, ends), (from, len), 0),
             Kind::Node(Node::Null | Node::Zero | Node::Random) => Ok(Step::Done(len.min(i32::MAX as u64))),
             Kind::Input | Kind::Node(_) => Err(Errno::BADF),
             Kind::Epoll => Err(Errno::INVAL),
@@ -207,7 +211,7 @@ impl Os {
         Ok(Step::Done(to))
     }
 
-    fn close(&mut self, fd: u32) -> Answer {
+    pub(super) fn close(&mut self, fd: u32) -> Answer {
         let closed = self.descriptors.close(fd)?;
         self.forget(closed);
         Ok(Step::Done(0))
@@ -234,6 +238,19 @@ impl Os {
         Ok(Step::Done(u64::from(to)))
     }
 
+    /// Only what any file does: nothing here is a terminal, or another device that takes orders.
+    fn ioctl<H: Host>(&mut self, call: &mut Call<'_, H>, fd: u32, request: u64, at: u64) -> Answer {
+        let id = self.descriptors.id(fd)?;
+        match request {
+            libc::FIONBIO => self.descriptors.get_mut(id).nonblock = call.read_u32(&self.space, at)? != 0,
+            libc::FIOCLEX | libc::FIONCLEX => {
+                self.descriptors.close_on_exec(fd, request == libc::FIOCLEX)?;
+            }
+            _ => return Err(Errno::NOTTY),
+        }
+        Ok(Step::Done(0))
+    }
+
     fn fcntl<H: Host>(&mut self, call: &mut Call<'_, H>, fd: u32, command: i32, arg: u64) -> Answer {
         let id = self.descriptors.id(fd)?;
         let closes = command == libc::F_DUPFD_CLOEXEC;
@@ -252,7 +269,9 @@ impl Os {
                 let mode = match open.kind {
                     Kind::Input | Kind::Node(_) => libc::O_RDONLY,
                     Kind::Output(_) => libc::O_WRONLY,
-                    Kind::Event(_) | Kind::Epoll => libc::O_RDWR,
+                    Kind::Pipe(Ends { to: None, .. }) => libc::O_RDONLY,
+                    Kind::Pipe(Ends { from: None, .. }) => libc::O_WRONLY,
+                    Kind::Event(_) | Kind::Epoll | Kind::Pipe(_) => libc::O_RDWR,
                 };
                 done(mode | if open.nonblock { libc::O_NONBLOCK } else { 0 })
             }

@@ -4,6 +4,7 @@ use super::call::{Answer, Call, Step, int, low};
 use super::descriptors::Kind;
 use super::files::{self, Bytes, Node, resolve};
 use super::identity::UID;
+use super::pipes::Ends;
 use super::{Errno, Host, Os};
 
 /// What a program learns of a file.
@@ -118,6 +119,10 @@ impl Os {
             // Like the pipes that a process has.
             Kind::Input => Meta { mode: libc::S_IFIFO | 0o400, size: 0, inode: 1 },
             Kind::Output(_) => Meta { mode: libc::S_IFIFO | 0o200, size: 0, inode: 2 },
+            Kind::Pipe(Ends { from: Some(_), to: Some(_) }) => {
+                Meta { mode: libc::S_IFSOCK | 0o600, size: 0, inode: 7 }
+            }
+            Kind::Pipe(_) => Meta { mode: libc::S_IFIFO | 0o600, size: 0, inode: 8 },
             Kind::Event(_) | Kind::Epoll => Meta { mode: 0o600, size: 0, inode: 3 },
         })
     }

@@ -22,7 +22,7 @@ pub(super) fn name(number: u64) -> &'static str {
 /// the call, and runtimes have a way around that.
 pub(super) fn errno(number: u64) -> Errno {
     match number.cast_signed() {
-        libc::SYS_socket | libc::SYS_socketpair => Errno::ACCESS,
+        libc::SYS_socket => Errno::ACCESS,
         libc::SYS_wait4 | libc::SYS_waitid => Errno::CHILD,
         number if FORBIDDEN.contains(&number) => Errno::PERM,
         number if WRITING.contains(&number) => Errno::ROFS,

@@ -150,7 +150,7 @@ impl Os {
         Ok(Step::Done(0))
     }
 
-    fn raise<H: Host>(&mut self, call: &mut Call<'_, H>, tid: u32, signal: i32) -> Answer {
+    pub(super) fn raise<H: Host>(&mut self, call: &mut Call<'_, H>, tid: u32, signal: i32) -> Answer {
         let thread = self.threads.by_tid(tid).ok_or(Errno::SRCH)?;
         match usize::try_from(signal) {
             Ok(0) => return Ok(Step::Done(0)),

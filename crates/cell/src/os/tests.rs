@@ -8,6 +8,7 @@ mod hostile;
 mod identity;
 mod memory;
 mod oracle;
+mod pipes;
 mod saved;
 mod threads;
 mod waits;

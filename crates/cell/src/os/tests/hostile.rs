@@ -45,6 +45,8 @@ fn numbers() -> impl Strategy<Value = u64> {
         libc::SYS_epoll_ctl,
         libc::SYS_epoll_wait,
         libc::SYS_poll,
+        libc::SYS_pipe2,
+        libc::SYS_socketpair,
         libc::SYS_read,
         libc::SYS_write,
         libc::SYS_readv,

@@ -278,6 +278,24 @@ fn a_preempted_thread_goes_to_the_back_with_its_registers_as_they_are() {
 }
 
 #[test]
+fn a_thread_can_be_set_aside_before_anybody_is_chosen() {
+    let mut guest = Guest::new();
+    assert!(guest.os.is_single());
+    let second = spawn(&mut guest);
+    assert!(!guest.os.is_single());
+    guest.os.park_aside();
+    assert_eq!((guest.os.current(), guest.os.due()), (None, Some(0)), "the other one is ready");
+    assert_eq!(resumed(guest.next()), (second, Some(0)));
+    guest.os.preempt_aside();
+    assert_eq!((guest.os.current(), guest.os.due()), (None, Some(0)));
+    assert_eq!(resumed(guest.next()), (second, None));
+    guest.host.poke_words(SCRATCH, &[0, 100]);
+    let until = guest.host.time + 100;
+    assert_eq!(guest.outcome(libc::SYS_nanosleep, [SCRATCH, 0]), Outcome::Idle { until_ns: Some(until) });
+    assert_eq!(guest.os.due(), Some(until));
+}
+
+#[test]
 fn the_whole_guest_ends_with_any_thread() {
     let mut guest = Guest::new();
     spawn(&mut guest);
