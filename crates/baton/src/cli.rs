@@ -44,7 +44,7 @@ pub(crate) enum Verb {
     /// What an invocation cost, hop by hop
     Receipt(ReceiptArgs),
     /// What this machine offers, and which isolation settings follow
-    Doctor(JsonArgs),
+    Doctor(DoctorArgs),
     /// Measure Baton against its yardsticks
     #[command(disable_help_flag = true)]
     Bench(BenchArgs),
@@ -65,6 +65,18 @@ pub(crate) struct JsonArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Load a program into a compartment, and list the system calls that it asks for and does not get
+    #[arg(long, value_name = "PATH|APP/FUNCTION")]
+    pub(crate) trace_syscalls: Option<String>,
+    /// Arguments of that program
+    #[arg(last = true, value_name = "ARG", requires = "trace_syscalls")]
+    pub(crate) args: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod invoke;
 mod logs;
 mod ps;
 mod receipt;
+mod trace;
 
 use std::future::Future;
 use std::io;
@@ -43,7 +44,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Logs(args) => logs::run(&home, &args),
         Verb::Caps(CapsVerb::Ls(args)) => ps::capabilities(&home, &args),
         Verb::Receipt(args) => receipt::run(&home, &args),
-        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Doctor(args) => match &args.trace_syscalls {
+            Some(program) => trace::run(&home, program, &args),
+            None => doctor::run(&args.output),
+        },
         Verb::Bench(args) => return bench::run(&args),
         Verb::Rm(args) => remove(&home, &args),
         Verb::Completions(args) => completions(&args),

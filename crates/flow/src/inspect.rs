@@ -11,6 +11,7 @@ pub(crate) fn app(app: &App) -> AppStatus {
         function: state.name.to_string(),
         isolation: state.spec.isolation.as_str().to_owned(),
         runs_as: state.hosting.to_string(),
+        artifact: state.artifact.display().to_string(),
         queued: u32::try_from(state.queued()).unwrap_or(u32::MAX),
         calls: state.calls.get(),
         errors: state.errors.get(),

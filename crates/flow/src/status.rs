@@ -24,6 +24,8 @@ pub struct FunctionStatus {
     pub isolation: String,
     /// The isolation that it runs with; `process (no …)` where the machine lacks what it asks for.
     pub runs_as: String,
+    /// The file of its executable.
+    pub artifact: String,
     /// Calls that wait for a replica.
     pub queued: u32,
     /// Calls answered so far, failures included.

@@ -15,6 +15,7 @@ pub mod spawn;
 mod start_error;
 mod sys;
 pub mod template;
+pub mod trace;
 
 pub use cell::{Cell, Heard};
 pub use peer::{Body, Peer};

@@ -100,3 +100,12 @@ fn the_home_may_stand_anywhere() {
     assert_eq!(parse("ps --home /x").unwrap().home, Some(PathBuf::from("/x")));
     assert_eq!(parse("--home /x ps --json").unwrap().home, Some(PathBuf::from("/x")));
 }
+
+#[test]
+fn a_program_to_trace_may_have_arguments() {
+    let Verb::Doctor(doctor) = verb("doctor --trace-syscalls shop/cart --json -- --fast x") else { panic!() };
+    assert_eq!(doctor.trace_syscalls.as_deref(), Some("shop/cart"));
+    assert_eq!(doctor.args, ["--fast", "x"]);
+    assert!(doctor.output.json);
+    refused("doctor -- x");
+}

@@ -281,7 +281,8 @@ impl Living<'_> {
             });
             let report = named.await.unwrap_or(text);
             let writer = Writer { app: &app.name, function: app.function_name(function), holder };
-            app.node.logs.borrow_mut().add(writer, "error", None, &report);
+            let mut logs = app.node.logs.borrow_mut();
+            report.lines().for_each(|line| logs.add(writer, "error", None, line));
         });
     }
 
