@@ -12,15 +12,20 @@ const HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 const SYMBOL: usize = 24;
 const SYMBOLS_AT: usize = HEADER + 2 * PROGRAM_HEADER;
-const NAMES: &[u8] = b"\0__vdso_clock_gettime\0__vdso_gettimeofday\0linux-vdso.so.1\0";
+const NAMES: &[u8] = b"\0__vdso_clock_gettime\0__vdso_gettimeofday\0linux-vdso.so.1\0LINUX_2.6\0";
 const CLOCK_NAME: usize = 1;
 const TIME_OF_DAY_NAME: usize = 22;
 const SO_NAME: usize = 42;
+const VERSION_NAME: usize = 58;
 const SYMBOLS: usize = 3;
 const NAMES_AT: usize = SYMBOLS_AT + SYMBOLS * SYMBOL;
 const HASH_AT: usize = (NAMES_AT + NAMES.len()).next_multiple_of(8);
-const DYNAMIC_AT: usize = (HASH_AT + 4 * (2 + 1 + SYMBOLS)).next_multiple_of(16);
-const DYNAMIC_ENTRIES: usize = 7;
+/// The version of each symbol, and what versions there are: C libraries can do without, Go's runtime cannot.
+const VERSIONS_AT: usize = HASH_AT + 4 * (2 + 1 + SYMBOLS);
+const DEFINITIONS_AT: usize = (VERSIONS_AT + 2 * SYMBOLS).next_multiple_of(8);
+const DEFINITION: usize = 28;
+const DYNAMIC_AT: usize = (DEFINITIONS_AT + 2 * DEFINITION).next_multiple_of(16);
+const DYNAMIC_ENTRIES: usize = 10;
 const CODE_AT: usize = (DYNAMIC_AT + 16 * DYNAMIC_ENTRIES).next_multiple_of(16);
 
 /// Address of the clock gate's place in the gate page.
@@ -89,6 +94,23 @@ impl Object {
         self.u32(HASH_AT + 16, 2);
     }
 
+    /// Version 1 is the object itself, version 2 is the one that all symbols have.
+    fn versions(&mut self) {
+        self.u16(VERSIONS_AT + 2, 2);
+        self.u16(VERSIONS_AT + 4, 2);
+        for (nth, name, next) in [(0, SO_NAME, DEFINITION), (1, VERSION_NAME, 0)] {
+            let at = DEFINITIONS_AT + nth * DEFINITION;
+            self.u16(at, 1);
+            self.u16(at + 2, u16::from(nth == 0)); // the base
+            self.u16(at + 4, if nth == 0 { 1 } else { 2 });
+            self.u16(at + 6, 1); // one name
+            self.u32(at + 8, hash_of(NAMES.get(name..).unwrap_or_default()));
+            self.u32(at + 12, 20); // which follows
+            self.u32(at + 16, u32::try_from(next).unwrap_or(0));
+            self.u32(at + 20, u32::try_from(name).unwrap_or(0));
+        }
+    }
+
     fn dynamic(&mut self) {
         let entries = [
             (4, HASH_AT),
@@ -97,6 +119,9 @@ impl Object {
             (10, NAMES.len()),
             (11, SYMBOL),
             (14, SO_NAME),
+            (0x6fff_fff0, VERSIONS_AT),
+            (0x6fff_fffc, DEFINITIONS_AT),
+            (0x6fff_fffd, 2),
             (0, 0),
         ];
         for (nth, (tag, value)) in entries.into_iter().enumerate() {
@@ -104,6 +129,15 @@ impl Object {
             self.u64(DYNAMIC_AT + 16 * nth + 8, value);
         }
     }
+}
+
+/// The hash of ELF, of a name up to its NUL.
+fn hash_of(name: &[u8]) -> u32 {
+    name.iter().take_while(|byte| **byte != 0).fold(0u32, |hash, &byte| {
+        let hash = (hash << 4).wrapping_add(u32::from(byte));
+        let high = hash & 0xf000_0000;
+        (hash ^ (high >> 24)) & !high
+    })
 }
 
 /// The object, to be mapped at [`baton_abi::cell::VDSO_AT`].
@@ -133,6 +167,7 @@ pub(crate) fn build() -> [u8; PAGE as usize] {
     object.symbol(1, CLOCK_NAME, CODE_AT, clock.len());
     object.symbol(2, TIME_OF_DAY_NAME, second, time_of_day.len());
     object.hash();
+    object.versions();
     object.dynamic();
     object.bytes
 }
@@ -150,6 +185,9 @@ mod tests {
             assert!(object[at..].starts_with(name.as_bytes()) && object[at + name.len()] == 0);
         }
         assert!(NAMES[SO_NAME..].starts_with(b"linux-vdso"));
+        assert!(NAMES[VERSION_NAME..].starts_with(b"LINUX_2.6"));
+        // As glibc and Go have it.
+        assert_eq!(hash_of(b"LINUX_2.6\0"), 0x3ae_75f6);
         assert!(crate::scan::scan(&object).next().is_none());
     }
 }

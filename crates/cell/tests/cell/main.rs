@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "descriptors are placed between fork and exec")]
 
 mod calls;
+mod languages;
 mod node;
 mod threads;
 
@@ -46,9 +47,11 @@ fn give_control(command: &mut Command, from: i32, to: i32) {
 
 /// Offsets of the lazy-binding code of a static C library, which never runs: what the deploy-time check finds by symbol.
 fn harmless(elf: &[u8]) -> Vec<u64> {
+    let Ok(image) = baton_cell::elf::Image::parse(elf) else { return Vec::new() };
     baton_cell::scan::scan(elf)
         .filter(|finding| finding.what == baton_cell::scan::Forbidden::RestoreState)
         .map(|finding| finding.offset as u64)
+        .filter(|&offset| image.code_at(offset).is_some())
         .collect()
 }
 
