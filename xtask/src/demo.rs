@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 /// Builds, starts, and stays until the node ends.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<(), BuildError> {
-    builds::binaries(project, &["baton"])?;
+    builds::binaries(project, builds::PRODUCT)?;
     builds::guest(project, &project.root().join(BOUTIQUE))?;
 
     let baton = project.release_binary("baton").map_err(BuildError::Metadata)?;

@@ -45,7 +45,7 @@ impl std::error::Error for InstallError {}
 /// Builds, copies, and says whether the place is on `PATH`.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<(), InstallError> {
     // Each package's binary has the package's name.
-    let names = if options.bench { builds::ALL_BINARIES } else { &["baton"] };
+    let names = if options.bench { builds::ALL_BINARIES } else { builds::PRODUCT };
     builds::binaries(project, names).map_err(InstallError::Build)?;
     for name in names {
         let built = project.release_binary(name).map_err(InstallError::Metadata)?;

@@ -76,7 +76,7 @@ async fn foreground(mut running: Running, json: bool, first: Option<First>) -> R
         if let Some(First { app, built, .. }) = &first {
             let reply = deploy_built(&client, app, built).await?;
             if !json {
-                line_out(&described(&reply))?;
+                line_out(&described(&client, &reply).await?)?;
             }
         }
         ready(&running, &client, json).await
@@ -154,13 +154,16 @@ fn watch(mut app: App, mut sources: Sources, client: Client) -> Result<(), Failu
             let changed = App::load(&directory)?;
             let sources = Sources::of(&changed);
             let built = build::build(&changed)?;
-            let reply = block_on(deploy_built(&client, &changed, &built))?;
+            let reply = block_on(async {
+                let reply = deploy_built(&client, &changed, &built).await?;
+                described(&client, &reply).await
+            })?;
             Ok((changed, sources, reply))
         };
         match attempt() {
             Ok((changed, seen, reply)) => {
                 (app, sources) = (changed, seen);
-                eprintln!("{}", described(&reply));
+                eprintln!("{reply}");
             }
             Err(failure) => {
                 Failure::print(&failure);

@@ -7,6 +7,7 @@ use baton_control::ArtifactHash;
 use baton_control::protocol::{DeployReply, DeployRequest};
 use bytes::Bytes;
 use hyper::Method;
+use serde::Deserialize;
 
 use super::talk;
 use crate::app::App;
@@ -21,24 +22,54 @@ pub(super) fn run(home: &Path, args: &DeployArgs) -> Result<(), Failure> {
     talk(home, async |client| client.call(Method::GET, "/healthz", Bytes::new()).await)?;
     let app = App::load(&args.dir)?;
     let built = build::build(&app)?;
-    let reply = talk(home, async |client| deploy_built(&client, &app, &built).await)?;
-    if args.output.json {
-        return json_out(&reply);
-    }
-    line_out(&described(&reply))
+    talk(home, async |client| {
+        let reply = deploy_built(&client, &app, &built).await?;
+        if args.output.json {
+            return json_out(&reply);
+        }
+        line_out(&described(&client, &reply).await?)
+    })
 }
 
 /// What came of a deployment, for people.
-pub(crate) fn described(reply: &DeployReply) -> String {
+pub(crate) async fn described(client: &Client, reply: &DeployReply) -> Result<String, Failure> {
     let style = Style::stdout();
     let DeployReply { app, version, .. } = reply;
-    match reply.replicas {
-        Some(replicas) => {
-            let plural = if replicas == 1 { "" } else { "s" };
-            format!("{} {app} version {version}, {replicas} replica{plural} ready", style.green("deployed"))
-        }
-        None => format!("{app} version {version} runs already, nothing has changed"),
+    let Some(replicas) = reply.replicas else {
+        return Ok(format!("{app} version {version} runs already, nothing has changed"));
+    };
+    let plural = if replicas == 1 { "" } else { "s" };
+    let Apps { apps } = client.get("/v1/apps").await?;
+    let functions = apps.into_iter().filter(|found| found.app == *app).flat_map(|found| found.functions);
+    let hosting = hosting(functions.map(|function| function.runs_as));
+    let deployed = style.green("deployed");
+    Ok(format!("{deployed} {app} version {version}, {replicas} replica{plural} ready, {hosting}"))
+}
+
+#[derive(Debug, Deserialize)]
+struct Apps {
+    apps: Vec<RunningApp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RunningApp {
+    app: String,
+    functions: Vec<RunningFunction>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RunningFunction {
+    runs_as: String,
+}
+
+/// How many functions run how: `compartment: 10`, `compartment: 3, process (no memory keys): 1`.
+fn hosting(functions: impl Iterator<Item = String>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for runs_as in functions {
+        *counts.entry(runs_as).or_default() += 1;
     }
+    let parts: Vec<String> = counts.iter().map(|(runs_as, count)| format!("{runs_as}: {count}")).collect();
+    parts.join(", ")
 }
 
 /// Uploads what the node lacks and switches to it.
@@ -61,4 +92,16 @@ pub(crate) async fn deploy_built(
         Failure::failed(format_args!("cannot write JSON: {error}"), "report this as a bug")
     })?;
     parse(&client.call(Method::POST, &format!("/v1/apps/{name}"), Bytes::from(body)).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_counted_by_how_they_run() {
+        let counted = |words: &[&str]| hosting(words.iter().map(|word| (*word).to_owned()));
+        assert_eq!(counted(&["compartment", "process", "compartment"]), "compartment: 2, process: 1");
+        assert_eq!(counted(&[]), "");
+    }
 }
