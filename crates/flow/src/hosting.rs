@@ -97,3 +97,54 @@ fn check(manifest: &Manifest, name: &str, function: &Function) -> Result<(), Dep
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    fn decided(function: &str, cells: &Result<PathBuf, Lacking>) -> Result<Vec<Hosting>, DeployError> {
+        let text = format!("[app]\nname = \"shop\"\n[functions.cart]\nartifact = \"x\"\n{function}\n");
+        let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
+        let artifacts = manifest.functions.keys().map(|name| (name.clone(), PathBuf::from("x"))).collect();
+        decide(&AppSpec { manifest, version: 1, artifacts, disarm: BTreeMap::new() }, cells)
+    }
+
+    fn without_keys() -> Result<PathBuf, Lacking> {
+        Err(Lacking { what: "memory keys".into(), why: "the processor has no memory keys".into() })
+    }
+
+    #[test]
+    fn a_machine_with_keys_runs_compartments() {
+        let found = decided("isolation = \"compartment\"", &Ok(PathBuf::from("baton-cell")));
+        assert_eq!(found, Ok(vec![Hosting::Compartment]));
+        assert_eq!(Hosting::Compartment.to_string(), "compartment");
+    }
+
+    #[test]
+    fn without_keys_a_compartment_is_refused_and_told_what_is_missing() {
+        let refused = decided("isolation = \"compartment\"", &without_keys()).unwrap_err();
+        let text = refused.to_string();
+        for part in ["cart", "the processor has no memory keys", "fallback = \"process\""] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn with_a_fallback_it_runs_as_a_process_and_says_why() {
+        let found = decided("isolation = \"compartment\"\nfallback = \"process\"", &without_keys()).unwrap();
+        assert_eq!(found[0].to_string(), "process (no memory keys)");
+        assert_eq!(decided("", &without_keys()).unwrap()[0].to_string(), "process");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let lacking = cells(None).err();
+        // The test program has no `baton-cell` beside it, unless the environment names one or keys are missing first.
+        if let Some(lacking) = lacking.filter(|lacking| lacking.what == template::PROGRAM) {
+            assert!(lacking.why.contains(template::PROGRAM_ENV), "{}", lacking.why);
+        }
+    }
+}
