@@ -289,7 +289,7 @@ impl Space {
             return self.clear(host, span, Some(backing));
         };
         self.affordable(span.len(), self.regions.paged_within(span))?;
-        self.regions.room(1)?;
+        self.regions.room(span, 1, false)?;
         host.map(span.start, span.len(), prot)?;
         self.regions.fill(span, Some(backing));
         Ok(())
@@ -300,7 +300,7 @@ impl Space {
         if span.len() == 0 {
             return Ok(());
         }
-        self.regions.room(1)?;
+        self.regions.room(span, usize::from(backing.is_some()), false)?;
         for run in self.regions.runs(span) {
             if let Err(error) = host.unmap(run.start, run.len()) {
                 self.regions.fill(Span { start: span.start, end: run.start }, backing);
@@ -341,7 +341,7 @@ impl Space {
         if prot != Prot::None {
             self.affordable(span.len(), self.regions.paged_within(span))?;
         }
-        self.regions.room(1)?;
+        self.regions.room(span, 0, true)?;
         self.regions.rewrite(span, |Region { span, backing }| {
             match backing {
                 Backing::Reserved if prot == Prot::None => return Ok(backing),
@@ -395,7 +395,8 @@ impl Space {
         }
         let to = self.regions.gap(self.maps, new.len()).ok_or(Errno::NOMEM)?;
         let middle = to.start + old.len();
-        self.regions.room(3)?;
+        // What was there is one region, and free is what is taken.
+        self.regions.room(to, 2, true)?;
         let tail = Span { start: middle, end: to.end };
         self.place(host, tail, backing)?;
         if backing != Backing::Reserved

@@ -119,9 +119,17 @@ impl Regions {
         (end <= window.end).then_some(Span { start: at, end })
     }
 
-    /// Whether `changes` more changes are possible: each can add two regions.
-    pub(crate) fn room(&self, changes: usize) -> Result<(), Errno> {
-        if self.list.len() + 2 * changes <= REGIONS_MAX { Ok(()) } else { Err(Errno::NOMEM) }
+    /// Whether the table can hold `new` more regions in `span` in place of what is there (`keep`: beside it).
+    pub(crate) fn room(&self, span: Span, new: usize, keep: bool) -> Result<(), Errno> {
+        let inside = self.within(span).count();
+        // A region that goes on beyond an end of the span is cut there.
+        let is_cut = |at: u64| {
+            let first = self.list.partition_point(|region| region.span.end <= at);
+            self.list.get(first).is_some_and(|region| region.span.start < at)
+        };
+        let cuts = [span.start, span.end].into_iter().filter(|&at| is_cut(at)).count();
+        let gone = if keep { 0 } else { inside };
+        if self.list.len() - gone + cuts + new <= REGIONS_MAX { Ok(()) } else { Err(Errno::NOMEM) }
     }
 
     /// Puts one region, or nothing, in place of what was in `span`.

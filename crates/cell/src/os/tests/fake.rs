@@ -242,7 +242,10 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new() -> Guest {
-        let config = config();
+        Guest::with(config())
+    }
+
+    pub(super) fn with(config: Config) -> Guest {
         Guest { host: Fake::new(&config), os: Os::new(config).unwrap() }
     }
 
