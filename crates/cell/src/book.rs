@@ -161,7 +161,12 @@ pub(crate) const fn mail_handle(index: u32) -> u32 {
 
 impl Book {
     pub(crate) fn new(slots: u32) -> Book {
-        Book { roots: vec![NO_ROOT; slots as usize], derived: Vec::new(), free: Vec::new(), unpublished: Vec::new() }
+        Book {
+            roots: vec![NO_ROOT; slots as usize],
+            derived: Vec::new(),
+            free: Vec::new(),
+            unpublished: Vec::new(),
+        }
     }
 
     pub(crate) fn root(&self, slot: u32) -> Option<&Root> {
@@ -237,7 +242,13 @@ impl Book {
 
     /// As [`Book::view`], for a range and with a right.
     #[inline]
-    pub(crate) fn check(&self, seat: SeatId, pair: Pair, need: Rights, range: Range) -> Result<View, Refusal> {
+    pub(crate) fn check(
+        &self,
+        seat: SeatId,
+        pair: Pair,
+        need: Rights,
+        range: Range,
+    ) -> Result<View, Refusal> {
         let view = self.view(seat, pair)?;
         if !view.rights.allows(need) {
             return Err(Refusal::Denied);
@@ -345,7 +356,9 @@ impl Book {
     }
 
     fn count(&mut self, root: Handle, by: i16) {
-        if let Some(root) = self.roots.get_mut(root.index as usize).filter(|held| held.generation == root.generation) {
+        if let Some(root) =
+            self.roots.get_mut(root.index as usize).filter(|held| held.generation == root.generation)
+        {
             root.derived = root.derived.saturating_add_signed(by);
         }
     }
@@ -384,7 +397,9 @@ impl Book {
             .filter(|(_, derived)| derived.live && derived.parent == Some(parent))
             .map(|(index, derived)| Pair { handle: DERIVED | index, generation: derived.generation })
             .collect();
-        let end = |child| self.end(child).into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below));
+        let end = |child| {
+            self.end(child).into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below))
+        };
         children.into_iter().flat_map(end).collect()
     }
 
@@ -418,7 +433,8 @@ impl Book {
     pub(crate) fn held_by(&self, seat: SeatId) -> Vec<Pair> {
         let roots = (0u32..).zip(&self.roots).filter(|(_, root)| root.owner == Owner::Seat(seat));
         let roots = roots.map(|(handle, root)| Pair { handle, generation: root.generation });
-        let derived = (0u32..).zip(&self.derived).filter(|(_, derived)| derived.live && derived.holder == seat);
+        let derived =
+            (0u32..).zip(&self.derived).filter(|(_, derived)| derived.live && derived.holder == seat);
         let derived =
             derived.map(|(index, derived)| Pair { handle: DERIVED | index, generation: derived.generation });
         derived.chain(roots).collect()

@@ -9,8 +9,8 @@ use baton_abi::boot::{MESSAGE_BYTES, MESSAGE_FDS_MAX, Message};
 use baton_abi::cell::{CELL_FDS_MAX, FromCell, TO_TEMPLATE_BYTES, ToTemplate};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 fn receive<const BYTES: usize>(
@@ -45,8 +45,7 @@ pub(crate) fn receive_message(control: &RefCell<Option<OwnedFd>>) -> Option<(Mes
 /// The next order to a template; waits for it. `None` when the node has closed the socket.
 pub(crate) fn receive_order(control: &OwnedFd) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(CELL_FDS_MAX))];
-    let (bytes, len, fds) =
-        receive::<TO_TEMPLATE_BYTES>(control.as_fd(), &mut space, RecvFlags::DONTWAIT)?;
+    let (bytes, len, fds) = receive::<TO_TEMPLATE_BYTES>(control.as_fd(), &mut space, RecvFlags::DONTWAIT)?;
     if len == 0 {
         return Ok(None);
     }
@@ -67,5 +66,6 @@ pub(crate) fn send(
         return Err(Errno::MSGSIZE);
     }
     let bytes = message.encode();
-    sendmsg(control, &[IoSlice::new(&bytes), IoSlice::new(text)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    sendmsg(control, &[IoSlice::new(&bytes), IoSlice::new(text)], &mut ancillary, SendFlags::NOSIGNAL)
+        .map(drop)
 }

@@ -95,9 +95,8 @@ pub(crate) fn enter() -> Result<(), Errno> {
     // SAFETY: takes numbers.
     let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     // SAFETY: the program points to `len` instructions that outlive the call; the kernel copies and checks it.
-    let entered = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
-    };
+    let entered =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
     if done == 0 && entered == 0 { Ok(()) } else { Err(Errno::PERM) }
 }
 

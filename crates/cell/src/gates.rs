@@ -172,24 +172,24 @@ impl Runtime {
             return Err(HandError::Refused(crate::book::Refusal::NotHeld));
         }
         // A payload in an answer is the caller's for good: what is only lent cannot be it.
-        let (mut parcel, _) = self.hand(seat, caller, d, Rights::NONE)?;
-        set_tag(&mut parcel, call);
-        self.complete(caller, call, parcel);
+        let mut parcel = Parcel::EMPTY;
+        self.hand(seat, caller, (d, Rights::NONE), &mut parcel)?;
+        self.complete(caller, call, &mut parcel);
         Ok(())
     }
 
     /// The answer to a call is there.
-    pub(crate) fn complete(&self, caller: &Seat, tag: u32, mut parcel: Parcel) {
-        set_tag(&mut parcel, tag);
+    pub(crate) fn complete(&self, caller: &Seat, tag: u32, parcel: &mut Parcel) {
+        set_tag(parcel, tag);
         let mut calls = caller.calls.borrow_mut();
         let Some(call) = calls.get_mut(tag) else {
             drop(calls);
-            self.drop_parcel(caller, &parcel);
+            self.drop_parcel(caller, parcel);
             return;
         };
         let lent = call.lent.take();
         if let Stage::InGate { at } = call.stage {
-            call.stage = Stage::Answered(self.give_answer(caller, at, &parcel));
+            call.stage = Stage::Answered(self.give_answer(caller, at, parcel));
             self.is_answered.set(true);
             drop(calls);
         } else {
@@ -197,10 +197,10 @@ impl Runtime {
             drop(calls);
             let waiter = caller.threads.borrow_mut().take_waiter(tag);
             if let Some(Waiter { thread, at, .. }) = waiter {
-                let given = self.give_answer(caller, at, &parcel);
+                let given = self.give_answer(caller, at, parcel);
                 self.wake_waiter(caller, thread, given);
             } else {
-                caller.inbox.borrow_mut().push_back(Event::Reply(parcel));
+                caller.inbox.borrow_mut().push_back(Event::Reply(*parcel));
                 self.mark_ready(caller);
             }
         }
@@ -253,12 +253,10 @@ impl Runtime {
     ) -> i64 {
         self.copied.set((0, 0));
         self.handed.set(0);
-        let (mut parcel, lent) = match self.hand(seat, to, d, lend) {
-            Ok(handed) => handed,
-            Err(error) => return error.errno(),
-        };
+        let mut parcel = Parcel::EMPTY;
+        // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
         let call = Call {
-            lent,
+            lent: None,
             deadline_ns: d.deadline_ns,
             to: Target::Seat(to.id),
             stage: Stage::InGate { at },
@@ -266,41 +264,51 @@ impl Runtime {
             on_behalf_of,
         };
         let added = seat.calls.borrow_mut().add(call);
-        let Some(call) = added else {
-            self.undo(seat, to, &parcel, lent);
-            return EAGAIN;
-        };
+        let Some(call) = added else { return EAGAIN };
         let request = Request {
             origin: Origin::Seat { seat: seat.id, call },
             invocation: d.invocation,
             deadline_ns: d.deadline_ns,
             depth: depth + 1,
-            operation: d.code,
-            hop: self.begin_hop(seat, d),
+            hop: None,
         };
         let added = to.requests.borrow_mut().add(request);
-        let Some(tag) = added else {
-            seat.calls.borrow_mut().remove(call);
-            self.undo(seat, to, &parcel, lent);
-            return EAGAIN;
+        let handed = match added {
+            Some(_) => self.hand(seat, to, (d, lend), &mut parcel).map_err(HandError::errno),
+            None => Err(EAGAIN),
+        };
+        let (lent, tag) = match (handed, added) {
+            (Ok(lent), Some(tag)) => (lent, tag),
+            (Err(errno), tag) => {
+                seat.calls.borrow_mut().remove(call);
+                tag.and_then(|tag| to.requests.borrow_mut().remove(tag));
+                return errno;
+            }
+            (Ok(_), None) => return EAGAIN,
         };
         if let Some(call) = seat.calls.borrow_mut().get_mut(call) {
             call.request = tag;
+            call.lent = lent;
+        }
+        if d.flags.has(baton_abi::Flags::RECORD)
+            && let Some(request) = to.requests.borrow_mut().get_mut(tag)
+        {
+            request.hop = self.begin_hop(seat, d);
         }
         set_tag(&mut parcel, tag);
-        self.run_callee(to, parcel);
+        self.run_callee(to, &parcel);
         self.finish_call(seat, call, at)
     }
 
     /// Lets the callee work on a call at once if it waits for work, else later.
-    fn run_callee(&self, to: &Seat, parcel: Parcel) {
+    fn run_callee(&self, to: &Seat, parcel: &Parcel) {
         self.note_turn();
         if to.state.get() == State::Cold {
             self.warm(to);
         }
         let is_free = to.state.get() == State::Waiting && to.has_room() && to.inbox.borrow().is_empty();
         if !is_free {
-            to.inbox.borrow_mut().push_back(Event::Request(parcel));
+            to.inbox.borrow_mut().push_back(Event::Request(*parcel));
             self.mark_ready(to);
             if to.state.get() == State::Waiting {
                 let outer = self.is_answered.replace(false);
@@ -310,7 +318,7 @@ impl Runtime {
             return;
         }
         to.active.set(to.active.get() + 1);
-        self.note_start(to, &parcel);
+        self.note_start(to, parcel);
         let outer = self.is_answered.replace(false);
         self.deliver(to, parcel);
         self.settle(to);
@@ -335,15 +343,7 @@ impl Runtime {
         if self.write_parcel(seat, at, &Parcel { words, ..Parcel::EMPTY }) { PENDING } else { EFAULT }
     }
 
-    /// A call that is not made after all.
-    fn undo(&self, seat: &Seat, to: &Seat, parcel: &Parcel, lent: Option<crate::seat::Lent>) {
-        match lent {
-            Some(lent) => self.take_back(seat, lent),
-            None => self.drop_parcel(to, parcel),
-        }
-    }
-
-    fn call_away(&self, seat: &Seat, road: usize, (d, lend): (&Descriptor, Rights), at: u64) -> i64 {
+    fn call_away(&self, seat: &Seat, road: u32, (d, lend): (&Descriptor, Rights), at: u64) -> i64 {
         let call = Call {
             lent: None,
             deadline_ns: d.deadline_ns,
@@ -396,7 +396,9 @@ impl Runtime {
                 }
             }
             Target::Outside(road) => {
-                if let Some(road) = seat.outgoing.borrow_mut().get_mut(road).filter(|road| !road.dead) {
+                if let Some(road) =
+                    seat.outgoing.borrow_mut().get_mut(road as usize).filter(|road| !road.dead)
+                {
                     road.push(&Descriptor { tag, ..Descriptor::new(Message::Cancel) });
                 }
             }
@@ -465,12 +467,9 @@ impl Runtime {
         for seat in &self.seats {
             let tags = seat.calls.borrow().tags();
             for tag in tags {
-                let is_over = seat
-                    .calls
-                    .borrow()
-                    .get(tag)
-                    
-                    .is_some_and(|call| call.stage == Stage::Pending && call.deadline_ns != 0 && call.deadline_ns <= now);
+                let is_over = seat.calls.borrow().get(tag).is_some_and(|call| {
+                    call.stage == Stage::Pending && call.deadline_ns != 0 && call.deadline_ns <= now
+                });
                 if is_over {
                     self.complete_with_error(seat, tag, 504, b"the called function did not answer in time");
                 }
@@ -493,11 +492,8 @@ impl Runtime {
             };
             let at = out.wrapping_add(made * size_of::<Grant>() as u64);
             let mut raw = [0u8; 24];
-            let fields = [
-                u64::from(grant.handle) | u64::from(grant.generation) << 32,
-                grant.base,
-                grant.capacity,
-            ];
+            let fields =
+                [u64::from(grant.handle) | u64::from(grant.generation) << 32, grant.base, grant.capacity];
             for (place, field) in raw.chunks_exact_mut(8).zip(fields) {
                 place.copy_from_slice(&field.to_le_bytes());
             }

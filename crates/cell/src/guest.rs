@@ -77,7 +77,7 @@ impl Runtime {
                 return;
             }
             let Some(parcel) = self.next_event(seat) else { return };
-            self.deliver(seat, parcel);
+            self.deliver(seat, &parcel);
             self.settle(seat);
         }
     }
@@ -115,9 +115,9 @@ impl Runtime {
     }
 
     /// Writes an event where the waiting guest wants it, and runs the guest.
-    pub(crate) fn deliver(&self, seat: &Seat, parcel: Parcel) {
-        if !self.write_parcel(seat, seat.recv_at.get(), &parcel) {
-            self.drop_parcel(seat, &parcel);
+    pub(crate) fn deliver(&self, seat: &Seat, parcel: &Parcel) {
+        if !self.write_parcel(seat, seat.recv_at.get(), parcel) {
+            self.drop_parcel(seat, parcel);
             seat.end.set(Some(End::BadReceive));
             self.bury(seat);
             return;
@@ -131,7 +131,8 @@ impl Runtime {
         let from = core::ptr::from_ref(parcel) as u64;
         let mut space = seat.space.borrow_mut();
         // SAFETY: the range is checked to lie in the seat; the parcel is a value of the runtime's.
-        space.contains(at, size_of::<Parcel>() as u64) && unsafe { space.copy_in(at, from, size_of::<Parcel>()) }
+        space.contains(at, size_of::<Parcel>() as u64)
+            && unsafe { space.copy_in(at, from, size_of::<Parcel>()) }
     }
 
     /// What is to be done once a guest waits: back to its snapshot, if the manifest says so.
@@ -178,7 +179,8 @@ impl Runtime {
         let snapshot = seat.snapshot.borrow().clone();
         let Some(snapshot) = snapshot else { return false };
         let mut space = seat.space.borrow_mut();
-        let mut mapped = if space.is_as_captured() { Ok(()) } else { snapshot.restore(&mut space, seat.elf_fd()) };
+        let mut mapped =
+            if space.is_as_captured() { Ok(()) } else { snapshot.restore(&mut space, seat.elf_fd()) };
         if seat.facts.reset && mapped.is_ok() {
             mapped = space.watch();
         }
@@ -312,12 +314,13 @@ impl Runtime {
     /// A failure as the answer to a call.
     pub(crate) fn complete_with_error(&self, caller: &Seat, call: u32, status: u16, text: &[u8]) {
         let text = text.get(..text.len().min(1024)).unwrap_or_default();
-        let d = Descriptor { flags: Flags::ERROR, code: status, tag: call, ..Descriptor::new(Message::Reply) };
-        let parcel = match self.land_text(caller, text) {
-            Ok(body) => self.parcel(&d, body, crate::hand::NOWHERE, 0),
-            Err(_) => self.parcel(&d, crate::hand::NOWHERE, crate::hand::NOWHERE, 0),
+        let d =
+            Descriptor { flags: Flags::ERROR, code: status, tag: call, ..Descriptor::new(Message::Reply) };
+        let mut parcel = match self.land_text(caller, text) {
+            Ok(body) => crate::hand::parcel(&d, &body, &crate::hand::NOWHERE, 0),
+            Err(_) => crate::hand::parcel(&d, &crate::hand::NOWHERE, &crate::hand::NOWHERE, 0),
         };
-        self.complete(caller, call, parcel);
+        self.complete(caller, call, &mut parcel);
     }
 }
 
@@ -334,7 +337,8 @@ impl From<Ending> for End {
 /// A text about the end of a guest, and the place in its image where that was.
 fn describe(seat: &Seat, end: End) -> (String, u64) {
     let name = &seat.facts.name;
-    let in_image = |rip: u64| rip.checked_sub(seat.space.borrow().base()).filter(|at| *at < SEAT_BYTES).unwrap_or(0);
+    let in_image =
+        |rip: u64| rip.checked_sub(seat.space.borrow().base()).filter(|at| *at < SEAT_BYTES).unwrap_or(0);
     match end {
         End::Exit(status) => (format!("{name} exited with status {status} in the middle of its work"), 0),
         End::Raised(signal) => (format!("{name} ended itself by signal {signal}"), 0),

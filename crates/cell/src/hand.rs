@@ -9,17 +9,17 @@
 //!
 //! Everything that a guest says is looked up in the book first; its own access ends before the receiver's begins.
 
+use baton_abi::cell::{POOL_AT, Trust};
 use baton_abi::gate::{Pair, Parcel};
 use baton_abi::limits::HEADROOM_BYTES;
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
-use baton_abi::cell::{POOL_AT, Trust};
 use baton_pool::capability::Range;
 use baton_pool::ledger::class_of;
 
 use crate::book::{Kind, Owner, Refusal, What, what};
 use crate::memory;
 use crate::runtime::Runtime;
-use crate::seat::{Lent, Seat};
+use crate::seat::{Lent, LentCopy, Seat};
 
 /// Why a hand-over was refused. Nothing has changed hands then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +79,15 @@ pub(crate) fn range_of(extent: Extent) -> Range {
 const HOW: u8 = Flags::LEND.0 | Flags::SHARE.0 | Flags::INLINE.0 | Flags::BYTES.0;
 
 impl Runtime {
-    /// Hands what `d` carries from `a` to `b`. `lend` are the rights that a lent body comes with.
+    /// Hands what `d` carries from `a` to `b`, and says in `out` where it landed. `lend` are the rights that a lent body comes
+    /// with.
     pub(crate) fn hand(
         &self,
         a: &Seat,
         b: &Seat,
-        d: &Descriptor,
-        lend: Rights,
-    ) -> Result<(Parcel, Option<Lent>), HandError> {
+        (d, lend): (&Descriptor, Rights),
+        out: &mut Parcel,
+    ) -> Result<Option<Lent>, HandError> {
         let mut lent = None;
         let together = d.head.handle != NONE
             && d.head.handle == d.body.handle
@@ -103,33 +104,8 @@ impl Runtime {
             };
             (body, head)
         };
-        Ok((self.parcel(d, body, head, a.holder()), lent))
-    }
-
-    /// A parcel that says where things landed.
-    pub(crate) fn parcel(&self, d: &Descriptor, body: Landed, head: Landed, from: u16) -> Parcel {
-        let kept = Flags(d.flags.0 & !HOW);
-        let descriptor = Descriptor {
-            flags: kept.with(body.flags),
-            body: body.extent,
-            head: HeadExtent {
-                handle: head.extent.handle,
-                generation: head.extent.generation,
-                offset: u32::try_from(head.extent.offset).unwrap_or(0),
-                len: u32::try_from(head.extent.len).unwrap_or(0),
-            },
-            ..*d
-        };
-        Parcel {
-            words: descriptor.to_words(),
-            body_base: body.base,
-            body_capacity: body.capacity,
-            head_base: head.base,
-            head_capacity: head.capacity,
-            rights: u32::from(body.rights.0),
-            from: u32::from(from),
-            reserved: [0; 3],
-        }
+        fill_parcel(d, &body, &head, a.holder(), out);
+        Ok(lent)
     }
 
     #[inline]
@@ -191,7 +167,13 @@ impl Runtime {
     }
 
     /// Moves a whole buffer.
-    pub(crate) fn move_root(&self, a: &Seat, b: &Seat, pair: Pair, range: Range) -> Result<Landed, HandError> {
+    pub(crate) fn move_root(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        pair: Pair,
+        range: Range,
+    ) -> Result<Landed, HandError> {
         let view = self.book.borrow().check(a.id, pair, Rights::NONE, range)?;
         let What::Root(slot) = view.what else {
             // What is lent cannot be moved on, and what is shared is shared on.
@@ -249,7 +231,13 @@ impl Runtime {
         let grant = self.allocate(b, wanted).or_else(|_| self.allocate(b, len))?;
         let offset = if grant.capacity - len >= HEADROOM_BYTES { HEADROOM_BYTES } else { 0 };
         let extent = Extent { handle: grant.handle, generation: grant.generation, offset, len };
-        Ok(Landed { extent, base: grant.base, capacity: grant.capacity, rights: Rights::ALL, flags: Flags::MOVE })
+        Ok(Landed {
+            extent,
+            base: grant.base,
+            capacity: grant.capacity,
+            rights: Rights::ALL,
+            flags: Flags::MOVE,
+        })
     }
 
     fn copy_to(&self, b: &Seat, landed: &Landed, from: u64, len: u64) -> bool {
@@ -312,7 +300,14 @@ impl Runtime {
             let write_back = lend.allows(Rights::WRITE);
             let to = landed.base + landed.extent.offset;
             let chunk = pair_of(landed.extent);
-            *lent = Some(Lent::Copy { seat: b.id, chunk, from, to, len: range.len, write_back });
+            *lent = Some(Lent::Copy(Box::new(LentCopy {
+                seat: b.id,
+                chunk,
+                from,
+                to,
+                len: range.len,
+                write_back,
+            })));
             landed.flags = Flags::LEND;
             landed.rights = lend;
         } else if !d.flags.has(Flags::SHARE) {
@@ -363,7 +358,8 @@ impl Runtime {
                     let _ = self.open_to(owner, place, rights);
                 }
             }
-            Lent::Copy { seat, chunk, from, to, len, write_back } => {
+            Lent::Copy(copy) => {
+                let LentCopy { seat, chunk, from, to, len, write_back } = *copy;
                 let Some(borrower) = self.seat(seat) else { return };
                 let is_there = borrower.mail.borrow().get(chunk).is_some();
                 if is_there && write_back && owner.space.borrow().contains(from, len) {
@@ -378,7 +374,9 @@ impl Runtime {
 
     fn rights_to(&self, seat: &Seat, slot: u32) -> Rights {
         let book = self.book.borrow();
-        book.root(slot).filter(|root| root.owner == Owner::Seat(seat.id)).map_or(Rights::NONE, |root| root.rights)
+        book.root(slot)
+            .filter(|root| root.owner == Owner::Seat(seat.id))
+            .map_or(Rights::NONE, |root| root.rights)
     }
 
     pub(crate) fn note_copy(&self, bytes: u64) {
@@ -389,6 +387,36 @@ impl Runtime {
     fn note_handed(&self, bytes: u64) {
         self.handed.set(self.handed.get().saturating_add(bytes));
     }
+}
+
+/// A parcel that says where things landed.
+pub(crate) fn parcel(d: &Descriptor, body: &Landed, head: &Landed, from: u16) -> Parcel {
+    let mut out = Parcel::EMPTY;
+    fill_parcel(d, body, head, from, &mut out);
+    out
+}
+
+/// As [`parcel`], in place: copies of what was just written cost more than writing it.
+#[inline]
+fn fill_parcel(d: &Descriptor, body: &Landed, head: &Landed, from: u16, out: &mut Parcel) {
+    let descriptor = Descriptor {
+        flags: Flags(d.flags.0 & !HOW).with(body.flags),
+        body: body.extent,
+        head: HeadExtent {
+            handle: head.extent.handle,
+            generation: head.extent.generation,
+            offset: u32::try_from(head.extent.offset).unwrap_or(0),
+            len: u32::try_from(head.extent.len).unwrap_or(0),
+        },
+        ..*d
+    };
+    out.words = descriptor.to_words();
+    out.body_base = body.base;
+    out.body_capacity = body.capacity;
+    out.head_base = head.base;
+    out.head_capacity = head.capacity;
+    out.rights = u32::from(body.rights.0);
+    out.from = u32::from(from);
 }
 
 impl What {

@@ -11,13 +11,8 @@ use crate::sys;
 impl Account {
     /// A hop that begins now. `crossings`: rings that its request went through.
     pub(crate) fn begin(d: &Descriptor, caller: u16, crossings: u32) -> Account {
-        let cost = HopCost {
-            invocation: d.invocation,
-            caller,
-            operation: d.code,
-            crossings,
-            ..HopCost::default()
-        };
+        let cost =
+            HopCost { invocation: d.invocation, caller, operation: d.code, crossings, ..HopCost::default() };
         Account { cost, began_ns: sys::now_ns(), cpu_ns: sys::cpu_ns(), inner_ns: 0 }
     }
 }
@@ -62,7 +57,9 @@ impl Runtime {
         let Some(caller) = self.seat(caller) else { return };
         let tag = caller.calls.borrow().get(call).map(|call| call.on_behalf_of);
         let Some(tag) = tag else { return };
-        if let Some(account) = caller.requests.borrow_mut().get_mut(tag).and_then(|request| request.hop.as_mut()) {
+        if let Some(account) =
+            caller.requests.borrow_mut().get_mut(tag).and_then(|request| request.hop.as_mut())
+        {
             account.inner_ns = account.inner_ns.saturating_add(cpu_ns);
         }
     }

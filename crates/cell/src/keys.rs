@@ -34,7 +34,8 @@ impl Keys {
         let mut seats: Vec<u32> = Vec::new();
         for entry in entries {
             let before = entries.iter().zip(&seats);
-            let shared = before.filter(|(other, _)| other.key_group == entry.key_group && entry.key_group != 0);
+            let shared =
+                before.filter(|(other, _)| other.key_group == entry.key_group && entry.key_group != 0);
             let known = shared.map(|(_, key)| *key).next();
             seats.push(match known {
                 Some(key) => key,
@@ -73,7 +74,10 @@ mod tests {
     #[test]
     fn a_guest_has_its_own_key_and_what_all_may_read() {
         let keys = Keys { share: 1, pool: 2, seats: vec![3, 4] };
-        assert_eq!(keys.rights(3, PoolAccess::Write, Trust::App), !0b11_11_11_00 & !0b11_00 & !0 | 0x8 | 0b11 & !0 | (u32::MAX << 8));
+        assert_eq!(
+            keys.rights(3, PoolAccess::Write, Trust::App),
+            !0b11_11_11_00 & !0b11_00 & !0 | 0x8 | 0b11 & !0 | (u32::MAX << 8)
+        );
         assert_eq!(keys.rights(4, PoolAccess::Absent, Trust::Buffer) & 0b11, 0b11, "never the runtime's");
         assert_eq!(keys.rights(4, PoolAccess::Read, Trust::App) >> 4 & 0b11, 0b10);
         assert_eq!(keys.of(1), 4);

@@ -26,15 +26,26 @@ const STRINGS_MAX: usize = 256 * 1024;
 pub(crate) enum LoadError {
     Elf(ElfError),
     /// An instruction that changes keys or segment bases.
-    Forbidden { at: u64, finding: Finding },
+    Forbidden {
+        at: u64,
+        finding: Finding,
+    },
     /// The plan names an instruction that is none of those.
-    Disarm { offset: u64, error: Option<DisarmError> },
+    Disarm {
+        offset: u64,
+        error: Option<DisarmError>,
+    },
     /// Arguments and environment are too long.
-    Strings { bytes: usize },
+    Strings {
+        bytes: usize,
+    },
     /// Image and stack need more than `memory` allows.
     Memory(os::ConfigError),
     /// The kernel refused a mapping.
-    Map { step: &'static str, errno: Errno },
+    Map {
+        step: &'static str,
+        errno: Errno,
+    },
 }
 
 impl core::fmt::Display for LoadError {
@@ -145,7 +156,9 @@ fn lay(
     if start < backed_to {
         let offset = segment.offset - (segment.at - pages.start) + (start - pages.start);
         let backing = Backing::Private { fd, offset };
-        space.map(base + start, backed_to - start, Access::Write, backing).map_err(at_step("mapping the image"))?;
+        space
+            .map(base + start, backed_to - start, Access::Write, backing)
+            .map_err(at_step("mapping the image"))?;
         zero(space, base + start, base + segment.at.max(start));
         zero(space, base + file_end.max(start), base + backed_to);
     }
@@ -183,7 +196,8 @@ fn whole<'s>(space: &'s mut Space, range: &core::ops::Range<u64>) -> &'s mut [u8
 fn disarm(space: &mut Space, image: &Image, entry: &Entry<'_>) -> Result<(), LoadError> {
     for offset in entry.disarm.numbers() {
         let at = image.code_at(offset).ok_or(LoadError::Disarm { offset, error: None })?;
-        let code = image.code().find(|code| code.contains(&at)).ok_or(LoadError::Disarm { offset, error: None })?;
+        let code =
+            image.code().find(|code| code.contains(&at)).ok_or(LoadError::Disarm { offset, error: None })?;
         let within = usize::try_from(at - code.start).unwrap_or(usize::MAX);
         scan::disarm(whole(space, &code), within)
             .map_err(|error| LoadError::Disarm { offset, error: Some(error) })?;

@@ -73,7 +73,10 @@ impl Mail {
     #[inline]
     pub(crate) fn get(&self, pair: Pair) -> Option<Chunk> {
         let What::Mail(index) = what(pair.handle) else { return None };
-        self.chunks.get(index as usize).filter(|chunk| chunk.held && chunk.generation == pair.generation).copied()
+        self.chunks
+            .get(index as usize)
+            .filter(|chunk| chunk.held && chunk.generation == pair.generation)
+            .copied()
     }
 
     /// Takes a chunk back; `false` if the guest does not hold it.

@@ -146,7 +146,9 @@ impl Runtime {
             What::Mail(_) => false,
             What::Derived(_) => {
                 let ended = self.book.borrow_mut().end(pair);
-                for derived in ended.into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below)) {
+                for derived in
+                    ended.into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below))
+                {
                     if let Some(foreign) = derived.foreign {
                         self.release_foreign(seat, foreign, derived.root.index);
                     }
@@ -205,7 +207,9 @@ impl Runtime {
         if self.trust == Trust::App || seat.opened.replace(address) == address {
             return false;
         }
-        let Some(at) = address.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes) else { return false };
+        let Some(at) = address.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes) else {
+            return false;
+        };
         let need = if write { Rights::WRITE } else { Rights::READ };
         let found = self.covering(seat, at, 1).filter(|view| view.rights.allows(need));
         found.is_some_and(|view| self.open_to(seat, view.place, view.rights).is_ok())
@@ -215,9 +219,8 @@ impl Runtime {
     fn covering(&self, seat: &Seat, at: u64, len: u64) -> Option<View> {
         let held = self.book.borrow().held_by(seat.id);
         let range = Range { offset: at, len };
-        let covers = |view: &View| {
-            Range { offset: view.place.offset, len: view.place.capacity }.contains(range)
-        };
+        let covers =
+            |view: &View| Range { offset: view.place.offset, len: view.place.capacity }.contains(range);
         held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers)
     }
 
@@ -228,7 +231,9 @@ impl Runtime {
             return true;
         }
         let in_pool = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes);
-        in_pool.and_then(|at| self.covering(seat, at, len)).is_some_and(|view| view.rights.allows(Rights::READ))
+        in_pool
+            .and_then(|at| self.covering(seat, at, len))
+            .is_some_and(|view| view.rights.allows(Rights::READ))
     }
 
     /// Under `trust = "buffer"`: nobody of the cell has access any more.

@@ -30,7 +30,9 @@ pub(crate) fn map_common(keys: &Keys) -> Result<(), Errno> {
         *gate = label::gate(number);
     }
     // SAFETY: the page has just been mapped writable, and is larger than the structure.
-    unsafe { gate_page().write(GatePage { magic: GATE_MAGIC, abi_version: ABI_VERSION, gates, incarnation: 1 }) };
+    unsafe {
+        gate_page().write(GatePage { magic: GATE_MAGIC, abi_version: ABI_VERSION, gates, incarnation: 1 })
+    };
     // SAFETY: as for the gate page.
     unsafe { sys::map(VDSO_AT, PAGE, Access::Write, Backing::Anonymous, keys.share) }?;
     let object = vdso::build();
@@ -71,7 +73,9 @@ pub(crate) fn clean_own_text() -> Result<(), u64> {
         for at in found {
             disarm(at)?;
         }
-        if let Some(left) = scan::scan(bytes).map(|finding| start + finding.offset as u64).find(|at| !gates.contains(at)) {
+        if let Some(left) =
+            scan::scan(bytes).map(|finding| start + finding.offset as u64).find(|at| !gates.contains(at))
+        {
             return Err(left);
         }
     }
@@ -94,13 +98,18 @@ fn own_code() -> Vec<(u64, usize)> {
     const HEADER_BYTES: usize = 64;
     // SAFETY: take numbers and give numbers.
     let (headers, count, vdso) = unsafe {
-        (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM), libc::getauxval(libc::AT_SYSINFO_EHDR))
+        (
+            libc::getauxval(libc::AT_PHDR),
+            libc::getauxval(libc::AT_PHNUM),
+            libc::getauxval(libc::AT_SYSINFO_EHDR),
+        )
     };
     // The program headers follow the file header, which is the first thing that is loaded.
     let mut code = segments(headers, count, headers.wrapping_sub(HEADER_BYTES as u64));
     if vdso != 0 {
         // SAFETY: the kernel mapped an ELF file there.
-        let (offset, count) = unsafe { ((vdso as *const u64).add(4).read(), (vdso as *const u16).add(28).read()) };
+        let (offset, count) =
+            unsafe { ((vdso as *const u64).add(4).read(), (vdso as *const u16).add(28).read()) };
         code.extend(segments(vdso + offset, u64::from(count), vdso));
     }
     code

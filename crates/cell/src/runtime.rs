@@ -286,7 +286,8 @@ impl Runtime {
             let Message::Edge(edge) = message else { continue };
             let Some(seat) = self.seats.iter().find(|seat| seat.holder() == edge.own) else { continue };
             let Some(road) = Road::new(&edge, fds) else { continue };
-            let mut roads = if edge.is_caller { seat.outgoing.borrow_mut() } else { seat.incoming.borrow_mut() };
+            let mut roads =
+                if edge.is_caller { seat.outgoing.borrow_mut() } else { seat.incoming.borrow_mut() };
             // In the place of one whose peer is gone: others keep their index.
             match roads.iter_mut().find(|old| old.dead && old.outstanding == 0) {
                 Some(old) => *old = road,

@@ -50,7 +50,7 @@ pub(crate) enum Origin {
     /// The node, by the tag that it chose.
     Node { tag: u32 },
     /// A replica in another process, over that road, by the tag that it chose.
-    Road { road: usize, tag: u32 },
+    Road { road: u32, tag: u32 },
     /// Another seat, by the tag of its call.
     Seat { seat: SeatId, call: u32 },
 }
@@ -62,7 +62,6 @@ pub(crate) struct Request {
     pub(crate) invocation: u64,
     pub(crate) deadline_ns: u64,
     pub(crate) depth: u16,
-    pub(crate) operation: u16,
     /// The running account, while receipts are on.
     pub(crate) hop: Option<Box<Account>>,
 }
@@ -103,13 +102,26 @@ pub(crate) struct Call {
     pub(crate) on_behalf_of: u32,
 }
 
-/// What was lent for a call.
-#[derive(Clone, Copy, Debug)]
+/// A payload that was lent as a copy.
+#[derive(Debug)]
+pub(crate) struct LentCopy {
+    pub(crate) seat: SeatId,
+    pub(crate) chunk: Pair,
+    /// Where it came from, and where it is.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) len: u64,
+    /// The borrower may write it: then it is copied back.
+    pub(crate) write_back: bool,
+}
+
+/// What was lent for a call. Small, because every call has one on its way.
+#[derive(Debug)]
 pub(crate) enum Lent {
     /// A derived capability.
     Capability(Pair),
-    /// A copy in the callee's mail; written back from there if it may be written.
-    Copy { seat: SeatId, chunk: Pair, from: u64, to: u64, len: u64, write_back: bool },
+    /// A copy in the callee's mail.
+    Copy(Box<LentCopy>),
     /// A derived entry of the shared table, for someone outside.
     Outside(baton_pool::capability::Handle),
 }
@@ -118,8 +130,8 @@ pub(crate) enum Lent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Seat(SeatId),
-    /// In other processes: any road to that function.
-    Outside(usize),
+    /// In another process, over that road.
+    Outside(u32),
 }
 
 /// A function that a seat may call.
@@ -148,7 +160,14 @@ pub(crate) enum End {
     Deadlock,
     TimedOut,
     /// A signal at an instruction, and the address that it was about.
-    Fault { signal: i32, code: i32, rip: u64, address: u64, rsp: u64, rbp: u64 },
+    Fault {
+        signal: i32,
+        code: i32,
+        rip: u64,
+        address: u64,
+        rsp: u64,
+        rbp: u64,
+    },
     /// It went past the check of a gate.
     Violation,
     /// It took its event to memory that is not its own.

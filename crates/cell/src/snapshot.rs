@@ -273,9 +273,10 @@ impl Snapshot {
     pub(crate) fn settle(&self, space: &mut Space) {
         let code: Vec<(u64, Region)> =
             space.regions().filter(|(_, region)| region.access == Access::Execute).collect();
-        let pieces = self.pieces.iter().map(|piece| {
-            (piece.at, Region { end: piece.at + piece.len, access: piece.access })
-        });
+        let pieces = self
+            .pieces
+            .iter()
+            .map(|piece| (piece.at, Region { end: piece.at + piece.len, access: piece.access }));
         space.set_regions(pieces.chain(code));
     }
 

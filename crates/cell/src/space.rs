@@ -173,7 +173,8 @@ impl Space {
                 self.regions.insert(to, region);
             }
         }
-        let inside: Vec<(u64, Region)> = self.regions.range(from..to).map(|(&at, &region)| (at, region)).collect();
+        let inside: Vec<(u64, Region)> =
+            self.regions.range(from..to).map(|(&at, &region)| (at, region)).collect();
         for (at, region) in inside {
             self.regions.remove(&at);
             if region.end > to {
@@ -236,7 +237,8 @@ impl Space {
     #[inline]
     pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> bool {
         // SAFETY: the range lies in this seat.
-        self.contains(at, bytes.len() as u64) && unsafe { self.copy_in(at, bytes.as_ptr() as u64, bytes.len()) }
+        self.contains(at, bytes.len() as u64)
+            && unsafe { self.copy_in(at, bytes.as_ptr() as u64, bytes.len()) }
     }
 
     /// As [`Space::write`], from anywhere.
@@ -283,7 +285,8 @@ impl Space {
         while page < to {
             if !self.is_hot(page) {
                 let region = self.regions.range(..=page).next_back().map(|(_, region)| *region);
-                let writable = region.is_some_and(|region| region.end > page && region.access == Access::Write);
+                let writable =
+                    region.is_some_and(|region| region.end > page && region.access == Access::Write);
                 if !writable || sys::protect(page, PAGE, Access::Write, self.key).is_err() {
                     return false;
                 }
@@ -361,7 +364,9 @@ mod tests {
     #[test]
     fn ranges_outside_of_the_seat_are_refused() {
         let mut space = space();
-        for (at, len) in [(SEATS_AT - PAGE, PAGE), (SEATS_AT, SEAT_BYTES + PAGE), (SEATS_AT + 1, PAGE), (SEATS_AT, 0)] {
+        for (at, len) in
+            [(SEATS_AT - PAGE, PAGE), (SEATS_AT, SEAT_BYTES + PAGE), (SEATS_AT + 1, PAGE), (SEATS_AT, 0)]
+        {
             assert_eq!(space.map(at, len, Access::Write, Backing::Anonymous), Err(Errno::INVAL));
         }
         assert!(!space.contains(u64::MAX, 2));
@@ -390,7 +395,11 @@ mod tests {
         space.watch().unwrap();
         assert_eq!(space.write_fault(at + 2 * PAGE), WriteFault::Watched);
         assert_eq!(space.write_fault(at + 4 * PAGE + 7), WriteFault::Watched);
-        assert_eq!(space.write_fault(at + 4 * PAGE), WriteFault::Foreign, "a hot page does not fault for writing");
+        assert_eq!(
+            space.write_fault(at + 4 * PAGE),
+            WriteFault::Foreign,
+            "a hot page does not fault for writing"
+        );
         assert!(space.write(at + 3 * PAGE - 1, b"12"));
         assert_eq!(space.hot().collect::<Vec<_>>(), [(at + 2 * PAGE, at + 5 * PAGE)]);
         assert_eq!(space.write_fault(at + 8 * PAGE), WriteFault::Foreign);

@@ -64,15 +64,7 @@ pub(crate) unsafe fn map(at: u64, len: u64, access: Access, backing: Backing, ke
     // Inaccessible at first: with key 0 it would be open to the runtime alone, but never to anyone by mistake.
     // SAFETY: the caller vouches for the range.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_mmap,
-            at,
-            len,
-            libc::PROT_NONE,
-            flags | libc::MAP_FIXED,
-            fd,
-            offset,
-        )
+        libc::syscall(libc::SYS_mmap, at, len, libc::PROT_NONE, flags | libc::MAP_FIXED, fd, offset)
     };
     check(result)?;
     protect(at, len, access, key)
@@ -133,13 +125,15 @@ pub(crate) fn dispatch_calls() -> Result<(), Errno> {
     const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
     const ON: u64 = 1;
     // SAFETY: the selector is a static; an empty range allows nothing.
-    let result =
-        unsafe { libc::prctl(PR_SET_SYSCALL_USER_DISPATCH, ON, 0u64, 0u64, &raw const (*SHARE.get()).selector) };
+    let result = unsafe {
+        libc::prctl(PR_SET_SYSCALL_USER_DISPATCH, ON, 0u64, 0u64, &raw const (*SHARE.get()).selector)
+    };
     check(result.into()).map(drop)
 }
 
 /// Signals that guests raise by what they do, and the tick.
-const TRAPS: [i32; 6] = [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+const TRAPS: [i32; 6] =
+    [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
 /// The signal of the tick.
 pub(crate) const TICK: i32 = libc::SIGALRM;
 
@@ -176,12 +170,7 @@ pub(crate) fn start_ticking(interval_ms: i64) -> Result<(), Errno> {
     let mut timer: i32 = 0;
     // SAFETY: both structures outlive the call.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_timer_create,
-            libc::CLOCK_THREAD_CPUTIME_ID,
-            &raw const event,
-            &raw mut timer,
-        )
+        libc::syscall(libc::SYS_timer_create, libc::CLOCK_THREAD_CPUTIME_ID, &raw const event, &raw mut timer)
     })?;
     let tick = libc::timespec { tv_sec: interval_ms / 1000, tv_nsec: interval_ms % 1000 * 1_000_000 };
     let every = libc::itimerspec { it_interval: tick, it_value: tick };
@@ -220,13 +209,15 @@ pub(crate) fn coarse_now_ns() -> u64 {
 
 fn nanoseconds(now: Option<(i64, i64)>) -> u64 {
     let (seconds, nanoseconds) = now.unwrap_or_default();
-    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000) + u64::try_from(nanoseconds).unwrap_or(0)
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000)
+        + u64::try_from(nanoseconds).unwrap_or(0)
 }
 
 /// Sleeps for so many nanoseconds, or less if a signal comes.
 pub(crate) fn sleep(ns: u64) {
     let seconds = i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX);
-    let time = rustix::time::Timespec { tv_sec: seconds, tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0) };
+    let time =
+        rustix::time::Timespec { tv_sec: seconds, tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0) };
     let _ = rustix::event::poll(&mut [], Some(&time));
 }
 
@@ -262,7 +253,9 @@ pub(crate) fn fork() -> Result<Option<(i32, i32)>, Errno> {
     };
     // SAFETY: like fork: the copy goes on here, on its own copy of memory. The process has one thread, so that no lock of
     // another one is copied in a taken state.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) })?;
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
+    })?;
     Ok(i32::try_from(pid).ok().filter(|&pid| pid != 0).map(|pid| (pid, pidfd)))
 }
 

@@ -16,7 +16,9 @@ use std::rc::Rc;
 
 use baton_abi::ABI_VERSION;
 use baton_abi::boot::CONTROL_FD;
-use baton_abi::cell::{Fork, FromCell, Load, SEAT_BYTES, SEATS_AT, SEATS_MAX, Setup, ToTemplate, Trust, access_of};
+use baton_abi::cell::{
+    Fork, FromCell, Load, SEAT_BYTES, SEATS_AT, SEATS_MAX, Setup, ToTemplate, Trust, access_of,
+};
 use baton_abi::cell::{MAIL_BYTES, MAIL_OFFSET, POOL_AT};
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX};
 use baton_abi::plan::{self, Entry};
@@ -52,24 +54,39 @@ enum SetupError {
     /// The machine lacks something.
     Machine(&'static str),
     /// The runtime's own text has what only its gates may have.
-    Text { at: u64 },
+    Text {
+        at: u64,
+    },
     /// A message that is none, or not the one that was due.
     Protocol(&'static str),
     /// The node speaks another version.
-    Version { node: u32 },
-    Kernel { step: &'static str, errno: Errno },
+    Version {
+        node: u32,
+    },
+    Kernel {
+        step: &'static str,
+        errno: Errno,
+    },
 }
 
 impl core::fmt::Display for SetupError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            SetupError::Machine(what) => write!(f, "this machine has no {what}: compartments cannot run on it"),
+            SetupError::Machine(what) => {
+                write!(f, "this machine has no {what}: compartments cannot run on it")
+            }
             SetupError::Text { at } => {
-                write!(f, "the cell's own code has a key-changing instruction at {at:#x}: this build is unsafe")
+                write!(
+                    f,
+                    "the cell's own code has a key-changing instruction at {at:#x}: this build is unsafe"
+                )
             }
             SetupError::Protocol(what) => write!(f, "unexpected message from the node: {what}"),
             SetupError::Version { node } => {
-                write!(f, "built for ABI version {ABI_VERSION}, the node speaks {node}: install both of one build")
+                write!(
+                    f,
+                    "built for ABI version {ABI_VERSION}, the node speaks {node}: install both of one build"
+                )
             }
             SetupError::Kernel { step, errno } => write!(f, "{step}: {errno}"),
         }
@@ -114,16 +131,14 @@ fn serve(control: OwnedFd) -> Result<(), SetupError> {
         return Err(SetupError::Version { node: setup.abi_version });
     }
     let (runtime, plan) = set_up(&setup, fds)?;
-    *runtime.control.borrow_mut() = Some(control.try_clone().map_err(|_| SetupError::Protocol("no descriptors"))?);
+    *runtime.control.borrow_mut() =
+        Some(control.try_clone().map_err(|_| SetupError::Protocol("no descriptors"))?);
     let mut template = Template { runtime, plan, cells: Vec::new(), control };
     template.obey()
 }
 
 /// Waits for the next order, or for the end of one of `cells` (`Err(AGAIN)` then).
-fn wait_order(
-    control: &OwnedFd,
-    cells: &[Cell],
-) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, SetupError> {
+fn wait_order(control: &OwnedFd, cells: &[Cell]) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, SetupError> {
     loop {
         let mut fds = vec![PollFd::new(control, PollFlags::IN)];
         fds.extend(cells.iter().map(|cell| PollFd::new(&cell.pidfd, PollFlags::IN)));
@@ -173,7 +188,11 @@ fn set_up(setup: &Setup, fds: Vec<OwnedFd>) -> Result<(&'static Runtime, Vec<u8>
             .map_err(at("mapping the pool"))?;
     }
     let shared = Shared {
-        table: CapabilityTable::new(view(&table, setup.slots + REPLICAS_MAX * DERIVED_MAX, RegionAccess::ReadWrite)?),
+        table: CapabilityTable::new(view(
+            &table,
+            setup.slots + REPLICAS_MAX * DERIVED_MAX,
+            RegionAccess::ReadWrite,
+        )?),
         ledger: LedgerView::new(view(&ledger, setup.slots, RegionAccess::Read)?),
         slots: setup.slots,
         pool_bytes: setup.pool_bytes,
@@ -229,7 +248,8 @@ fn view<T: baton_pool::SharedLayout>(
 ) -> Result<Placed<T>, SetupError> {
     let bytes = (len as usize).saturating_mul(size_of::<T>());
     let mapping = Arc::new(Mapping::new(fd, bytes, access).map_err(region("mapping a table"))?);
-    Placed::mapped(&mapping, 0, len as usize).ok_or(SetupError::Protocol("a table that does not fit its file"))
+    Placed::mapped(&mapping, 0, len as usize)
+        .ok_or(SetupError::Protocol("a table that does not fit its file"))
 }
 
 fn read_all(fd: &OwnedFd, len: usize) -> Result<Vec<u8>, SetupError> {
@@ -332,7 +352,8 @@ impl Template {
     fn why_not(&self, seat: &Seat) -> String {
         let why = seat.last_words.take().unwrap_or_default();
         if seat.state.get() == State::Asleep {
-            return "it sleeps for long before it asks for its first request: move the wait behind that".to_owned();
+            return "it sleeps for long before it asks for its first request: move the wait behind that"
+                .to_owned();
         }
         format!("it ended before it asked for a request: {why}")
     }
@@ -353,12 +374,20 @@ impl Template {
     }
 
     /// Brings a guest back from a snapshot that the node kept.
-    fn revive(&self, seat: &Seat, entry: &Entry<'_>, (file, fd): (&[u8], i32), kept: OwnedFd) -> Result<(), String> {
+    fn revive(
+        &self,
+        seat: &Seat,
+        entry: &Entry<'_>,
+        (file, fd): (&[u8], i32),
+        kept: OwnedFd,
+    ) -> Result<(), String> {
         let mut space = seat.space.borrow_mut();
         let loaded = crate::load::load(&mut space, file, fd, entry).map_err(|error| error.to_string())?;
         let snapshot =
             snapshot::reopen(&kept, space.base(), &loaded.config).map_err(|error| error.to_string())?;
-        snapshot.restore(&mut space, fd).map_err(|errno| format!("its snapshot cannot be mapped: {errno}"))?;
+        snapshot
+            .restore(&mut space, fd)
+            .map_err(|errno| format!("its snapshot cannot be mapped: {errno}"))?;
         drop(space);
         *seat.os.borrow_mut() = Some(snapshot.os.clone());
         *seat.snapshot.borrow_mut() = Some(Rc::new(snapshot));
@@ -439,7 +468,8 @@ fn become_cell(runtime: &'static Runtime, fork: &Fork, fds: Vec<OwnedFd>) -> Res
     *runtime.bell.borrow_mut() = Some(map_bell(next()?).map_err(region("mapping the bell"))?);
     for (seat, given) in runtime.seats.iter().zip(fork.seats.iter().take(fork.count as usize)) {
         let link = Duplex::map(next()?, given.ring_entries, Side::Far).map_err(region("mapping a link"))?;
-        let outside = Attachment { holder: given.holder, derived_base: given.derived_base, link, eventfd: next()? };
+        let outside =
+            Attachment { holder: given.holder, derived_base: given.derived_base, link, eventfd: next()? };
         seat.outside.replace(Some(outside));
     }
     pages::run_on(fork.core);

@@ -69,7 +69,8 @@ pub(crate) fn init_xstate() -> Result<(), XstateError> {
         let leaf = __cpuid_count(0xd, component);
         leaf.ebx as usize + leaf.eax as usize
     };
-    let bytes = (2..63).filter(|component| (mask | PKRU) & (1 << component) != 0).map(end).max().unwrap_or(576);
+    let bytes =
+        (2..63).filter(|component| (mask | PKRU) & (1 << component) != 0).map(end).max().unwrap_or(576);
     if bytes > AREA_BYTES {
         return Err(XstateError::TooLarge { bytes });
     }

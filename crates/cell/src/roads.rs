@@ -1,0 +1,216 @@
+//! Roads between seats and replicas in other processes: requests and answers over them.
+
+use baton_abi::{Descriptor, Extent, Flags, Kind as Message, Rights};
+use baton_pool::capability::{Hold, State};
+
+use crate::hand::HandError;
+use crate::runtime::{PER_TURN_MAX, Runtime};
+use crate::seat::{Lent, Origin, Seat, Target};
+
+/// How long a full link is waited for before the node counts as gone, nanoseconds.
+const NODE_PATIENCE_NS: u64 = 5_000_000_000;
+
+impl Runtime {
+    /// Takes what other processes sent over a seat's roads.
+    pub(crate) fn poll_roads(&self, seat: &Seat) {
+        let (incoming, outgoing) = (count(seat.incoming.borrow().len()), count(seat.outgoing.borrow().len()));
+        for index in 0..incoming {
+            self.poll_incoming(seat, index);
+        }
+        for index in 0..outgoing {
+            self.poll_outgoing(seat, index);
+        }
+    }
+
+    fn poll_incoming(&self, seat: &Seat, index: u32) {
+        for _ in 0..PER_TURN_MAX {
+            let mut roads = seat.incoming.borrow_mut();
+            let Some(road) = roads.get_mut(index as usize).filter(|road| !road.dead) else { return };
+            let (id, peer, closed) = (road.id, road.peer, road.duplex.flags().is_closed());
+            let popped = road.pop();
+            if popped.is_none() && closed {
+                road.dead = true;
+                road.duplex.flags().mark_drained();
+            }
+            let dead = road.dead;
+            drop(roads);
+            if dead {
+                self.forget_callers(seat, index);
+                return;
+            }
+            let Some(d) = popped else { return };
+            match Message::from_u8(d.kind) {
+                Some(Message::Request) => {
+                    let from = Hold::new(State::InFlight, id);
+                    self.accept(seat, &d, Origin::Road { road: index, tag: d.tag }, from, peer);
+                }
+                Some(Message::Cancel) => self.cancel_request(seat, Origin::Road { road: index, tag: d.tag }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Nobody waits for the answers over a road any more.
+    fn forget_callers(&self, seat: &Seat, index: u32) {
+        let is_theirs = |origin: Origin| matches!(origin, Origin::Road { road, .. } if road == index);
+        let tags = seat.requests.borrow().tags();
+        for tag in tags {
+            let origin = seat.requests.borrow().get(tag).map(|request| request.origin);
+            if let Some(origin) = origin.filter(|origin| is_theirs(*origin)) {
+                self.cancel_request(seat, origin);
+            }
+        }
+    }
+
+    fn poll_outgoing(&self, seat: &Seat, index: u32) {
+        for _ in 0..PER_TURN_MAX {
+            let mut roads = seat.outgoing.borrow_mut();
+            let Some(road) = roads.get_mut(index as usize).filter(|road| !road.dead) else { return };
+            let (id, peer, closed) = (road.id, road.peer, road.duplex.flags().is_closed());
+            let popped = road.pop();
+            let is_over = road.dead || popped.is_none() && closed;
+            if is_over {
+                road.dead = true;
+                road.outstanding = 0;
+                road.duplex.flags().mark_drained();
+            }
+            if popped.is_some() {
+                road.outstanding = road.outstanding.saturating_sub(1);
+            }
+            drop(roads);
+            if is_over {
+                self.fail_calls(seat, index);
+                return;
+            }
+            let Some(d) = popped else { return };
+            if Message::from_u8(d.kind) == Some(Message::Reply) {
+                self.take_reply(seat, index, &d, Hold::new(State::InFlight, id), peer);
+            }
+        }
+    }
+
+    fn take_reply(&self, seat: &Seat, road: u32, d: &Descriptor, from: Hold, peer: u16) {
+        let expected = seat.calls.borrow().get(d.tag).is_some_and(|call| call.to == Target::Outside(road));
+        let taken = self.take_in(seat, d, from, peer);
+        if !expected {
+            // An answer to a call that was never made, or given up: whatever it carries goes back.
+            if let Ok(parcel) = taken {
+                self.drop_parcel(seat, &parcel);
+            }
+            return;
+        }
+        match taken {
+            Ok(mut parcel) => self.complete(seat, d.tag, &mut parcel),
+            Err(error) => self.complete_with_error(seat, d.tag, 502, error.text().as_bytes()),
+        }
+    }
+
+    fn fail_calls(&self, seat: &Seat, road: u32) {
+        let tags = seat.calls.borrow().tags();
+        for tag in tags {
+            let theirs = seat.calls.borrow().get(tag).is_some_and(|call| call.to == Target::Outside(road));
+            if theirs {
+                self.complete_with_error(seat, tag, 503, b"the called function's replica is gone");
+            }
+        }
+    }
+
+    /// The least loaded road to a function outside that has credit. `Err` if there is none at all.
+    pub(crate) fn choose_road(&self, seat: &Seat, name: &str) -> Result<Option<u32>, ()> {
+        let roads = seat.outgoing.borrow();
+        let alive = (0u32..).zip(roads.iter()).filter(|(_, road)| !road.dead && road.name == name);
+        let mut any = false;
+        let mut best: Option<(u32, u32)> = None;
+        for (index, road) in alive {
+            any = true;
+            let load = road.outstanding.max(road.bell.in_flight());
+            if road.outstanding < road.credits && best.is_none_or(|(least, _)| load < least) {
+                best = Some((load, index));
+            }
+        }
+        if any { Ok(best.map(|(_, index)| index)) } else { Err(()) }
+    }
+
+    /// Sends a call of `seat` over a road.
+    pub(crate) fn call_outside(
+        &self,
+        seat: &Seat,
+        road: u32,
+        d: &Descriptor,
+        lend: Rights,
+    ) -> Result<Option<Lent>, HandError> {
+        let id = seat.outgoing.borrow().get(road as usize).map_or(0, |road| road.id);
+        let (out, lent) = self.send_out(seat, d, Hold::new(State::InFlight, id), Some(lend))?;
+        let pushed = seat.outgoing.borrow_mut().get_mut(road as usize).is_some_and(|road| {
+            road.outstanding += 1;
+            road.push(&out)
+        });
+        if pushed { Ok(lent) } else { Err(HandError::Full) }
+    }
+
+    /// Sends an answer of `seat` outside.
+    pub(crate) fn answer_outside(
+        &self,
+        seat: &Seat,
+        origin: Origin,
+        d: &Descriptor,
+    ) -> Result<(), HandError> {
+        match origin {
+            Origin::Node { tag } => {
+                let to = Hold::new(State::ToNode, seat.holder());
+                let (out, _) = self.send_out(seat, &Descriptor { tag, ..*d }, to, None)?;
+                self.push_link(seat, &out);
+                Ok(())
+            }
+            Origin::Road { road, tag } => {
+                let id = seat.incoming.borrow().get(road as usize).map_or(0, |road| road.id);
+                let to = Hold::new(State::InFlight, id);
+                let (out, _) = self.send_out(seat, &Descriptor { tag, ..*d }, to, None)?;
+                if let Some(road) =
+                    seat.incoming.borrow_mut().get_mut(road as usize).filter(|road| !road.dead)
+                {
+                    // A caller never has more calls out than its ring has entries; one that lies loses its answer.
+                    road.push(&out);
+                }
+                Ok(())
+            }
+            Origin::Seat { .. } => Ok(()),
+        }
+    }
+
+    /// The text of a failure as an answer to someone outside.
+    pub(crate) fn answer_text(&self, seat: &Seat, origin: Origin, status: u16, invocation: u64, text: &[u8]) {
+        let to = match origin {
+            Origin::Node { .. } => Hold::new(State::ToNode, seat.holder()),
+            Origin::Road { road, .. } => Hold::new(
+                State::InFlight,
+                seat.incoming.borrow().get(road as usize).map_or(0, |road| road.id),
+            ),
+            Origin::Seat { .. } => return,
+        };
+        let body = self.fill(seat, 0, (text.as_ptr() as u64, text.len() as u64), None, to);
+        let body = body.unwrap_or(Extent::EMPTY);
+        let d = Descriptor {
+            flags: Flags::ERROR,
+            code: status,
+            invocation,
+            body,
+            ..Descriptor::new(Message::Reply)
+        };
+        match origin {
+            Origin::Node { tag } => self.push_link(seat, &Descriptor { tag, ..d }),
+            Origin::Road { road, tag } => {
+                if let Some(road) =
+                    seat.incoming.borrow_mut().get_mut(road as usize).filter(|road| !road.dead)
+                {
+                    road.push(&Descriptor { tag, ..d });
+                }
+            }
+            Origin::Seat { .. } => {}
+        }
+    }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
