@@ -51,7 +51,7 @@ pub(crate) struct FunctionState {
     /// Times that a compartment of it was reset after a fault.
     pub(crate) faults: Cell<u64>,
     /// Groups of cells, by number, that may sleep when a request comes that may lead to them.
-    sleepers: Vec<usize>,
+    pub(crate) sleepers: Vec<usize>,
 }
 
 /// A place for one call at a replica. The call is counted there once its tag exists.
@@ -332,75 +332,6 @@ impl App {
             false
         });
         !suspects.is_empty()
-    }
-}
-
-/// What concerns cells.
-impl App {
-    fn group_of(&self, function: usize) -> Option<&Rc<Group>> {
-        self.groups.iter().find(|group| group.seats.contains(&function))
-    }
-
-    /// The functions of a group, by seat.
-    pub(crate) fn of_group<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a FunctionState> {
-        group.seats.iter().filter_map(|&function| self.functions.get(function))
-    }
-
-    /// The functions of a group, for a person to read.
-    pub(crate) fn names_of(&self, group: &Group) -> String {
-        let names: Vec<&str> = self.of_group(group).map(|state| state.name.as_str()).collect();
-        names.join(", ")
-    }
-
-    /// Whether two replicas belong to one group: such have no edges.
-    pub(crate) fn are_kin(&self, one: &Replica, other: &Replica) -> bool {
-        self.group_of(one.function).is_some_and(|group| group.seats.contains(&other.function))
-    }
-
-    /// Whether there is no cell for a function, and none is on its way.
-    pub(crate) fn is_asleep(&self, function: usize) -> bool {
-        self.group_of(function).is_some_and(|group| group.is_asleep())
-    }
-
-    /// Whether the cells of a function are there only while they are used.
-    fn comes_and_goes(&self, function: usize) -> bool {
-        self.group_of(function).is_some_and(|group| group.floor == 0)
-    }
-
-    /// How long a replica may stand still: in a cell, that is the others' work too.
-    fn patience(&self, function: usize) -> Duration {
-        let own = self.functions.get(function).map(|state| state.spec.timeout.duration());
-        self.group_of(function).map_or(own.unwrap_or_default(), |group| group.patience)
-    }
-
-    /// Wakes every cell to which a request of this function may lead: an edge can be waited for, and nobody hears that
-    /// someone waits for one.
-    fn wake_cells(&self, state: &FunctionState) {
-        for &number in &state.sleepers {
-            if let Some(group) = self.groups.get(number) {
-                group.wake();
-            }
-        }
-    }
-
-    /// Whether a request is waiting or under way that may lead to this group.
-    pub(crate) fn is_wanted(&self, group: &Group) -> bool {
-        let wants = |(number, state): (usize, &FunctionState)| {
-            let is_busy = |place: &Option<Rc<Replica>>| place.as_ref().is_some_and(|up| up.in_flight() > 0);
-            group.is_behind(number) && (state.queued() > 0 || state.replicas.borrow().iter().any(is_busy))
-        };
-        self.functions.iter().enumerate().any(wants)
-    }
-
-    /// Sleeps for a while, or until the app stops.
-    pub(crate) async fn pause(&self, delay: Duration) {
-        let until = Instant::now() + delay;
-        loop {
-            let changed = self.changed.notified();
-            if self.stopping.get() || tokio::time::timeout_at(until.into(), changed).await.is_err() {
-                return;
-            }
-        }
     }
 }
 

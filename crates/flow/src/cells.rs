@@ -15,7 +15,10 @@
 
 mod birth;
 mod form;
+mod images;
+mod introduce;
 mod keep;
+mod of_app;
 mod plan;
 mod symbols;
 mod template;
@@ -64,6 +67,10 @@ pub(crate) struct Group {
     demand: Notify,
     cells: RefCell<BTreeMap<u32, Rc<baton_replica::Cell>>>,
     next_cell: Cell<u32>,
+    /// Cells of the present template that died for want of memory, as far as was noticed.
+    oom_kills: Cell<u64>,
+    /// Reports of faults that are being given names.
+    naming: Cell<u32>,
     /// Told when a cell is born or has ended.
     turned: Notify,
     /// Each seat's snapshot, and the name under which it is stored.

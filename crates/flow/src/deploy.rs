@@ -66,7 +66,7 @@ pub(crate) async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
 
 fn is_ready(app: &App, function: usize) -> bool {
     let Some(state) = app.functions.get(function) else { return true };
-    let group = app.groups.iter().find(|group| group.seats.contains(&function));
+    let group = app.group_of(function);
     if let Some(group) = group.filter(|group| !group.is_ready() || group.floor == 0) {
         return group.is_ready();
     }

@@ -25,6 +25,23 @@ const LOG_BYTES_PER_REST: usize = 64 * 1024;
 /// How long it rests.
 const LOG_REST: Duration = Duration::from_millis(5);
 
+/// Keeps the data plane's turns short, however much is written: whoever writes faster than this waits.
+#[derive(Debug, Default)]
+pub(crate) struct Rests {
+    unrested: std::cell::Cell<usize>,
+}
+
+impl Rests {
+    /// So many bytes were read.
+    pub(crate) async fn after(&self, bytes: usize) {
+        self.unrested.set(self.unrested.get() + bytes);
+        if self.unrested.get() >= LOG_BYTES_PER_REST {
+            self.unrested.set(0);
+            tokio::time::sleep(LOG_REST).await;
+        }
+    }
+}
+
 /// Keeps one replica of `function` alive until the app stops.
 pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
     let begun = Instant::now();
@@ -66,7 +83,7 @@ pub(crate) fn listen(app: &Rc<App>, function: String, holder: u16, output: Outpu
             let Ok(pipe) = watch(pipe) else { return };
             let mut line = Vec::new();
             let mut chunk = [0u8; 4096];
-            let mut unrested = 0;
+            let rests = Rests::default();
             while let Ok(mut ready) = pipe.readable().await {
                 let read = match rustix::io::read(pipe.get_ref(), &mut chunk) {
                     Ok(0) => break,
@@ -77,12 +94,7 @@ pub(crate) fn listen(app: &Rc<App>, function: String, holder: u16, output: Outpu
                     }
                     Err(_) => break,
                 };
-                unrested += read;
-                if unrested >= LOG_BYTES_PER_REST {
-                    // Whoever writes faster than this waits for its pipe; the data plane does not.
-                    unrested = 0;
-                    tokio::time::sleep(LOG_REST).await;
-                }
+                rests.after(read).await;
                 let writer = Writer { app: &app.name, function: &function, holder };
                 for &byte in chunk.get(..read).unwrap_or_default() {
                     if byte == b'\n' || line.len() >= LINE_BYTES_MAX {

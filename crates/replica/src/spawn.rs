@@ -79,6 +79,12 @@ impl Child {
         }
     }
 
+    /// Processes of its control group that the kernel has killed for want of memory so far; 0 where there is none.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        self.group.as_ref().map_or(0, cgroup::Group::oom_kills)
+    }
+
     /// How the process ended, if it has. Never blocks. The descriptor (see [`AsFd`]) is readable once this is `Some`.
     pub fn try_wait(&mut self) -> Option<ExitReason> {
         self.reap(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
@@ -108,7 +114,7 @@ impl Child {
         };
         let killed = ExitReason::Signalled { signal: Signal::KILL.as_raw() };
         let group = self.group.take();
-        let starved = reason == killed && group.as_ref().is_some_and(cgroup::Group::ran_out_of_memory);
+        let starved = reason == killed && group.as_ref().is_some_and(|group| group.oom_kills() > 0);
         self.ended = Some(if starved { ExitReason::OutOfMemory } else { reason });
         self.ended
     }

@@ -144,6 +144,12 @@ impl Template {
         self.child.as_fd()
     }
 
+    /// Cells that the kernel has killed for want of memory so far.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        self.child.oom_kills()
+    }
+
     /// Kills it, and all its cells with it.
     pub fn kill(&self) {
         self.child.kill();

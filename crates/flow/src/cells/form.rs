@@ -83,6 +83,8 @@ fn new(formed: Formed, specs: &[&Function], program: &Path) -> Group {
         demand: Notify::new(),
         cells: RefCell::default(),
         next_cell: Cell::new(0),
+        oom_kills: Cell::new(0),
+        naming: Cell::new(0),
         turned: Notify::new(),
         images: RefCell::new((0..count).map(|_| None).collect()),
         keys: RefCell::new(vec![None; count]),

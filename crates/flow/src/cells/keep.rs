@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use super::birth::fork;
 use super::{Group, symbols};
 use crate::app::App;
-use crate::lifecycle::{bury, describe, pump, watch};
+use crate::lifecycle::{Rests, bury, describe, pump, watch};
 use crate::logs::Writer;
 use crate::replica::{Phase, Replica};
 
@@ -23,6 +23,8 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 const REASON_WITHIN: Duration = Duration::from_millis(100);
 /// How often a cell that need not be there is looked at, at most and at least.
 const IDLE_CHECKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Reports of one group that are given names at the same time. Those beyond go without: each reads an executable.
+const NAMING_MAX: u32 = 2;
 /// Messages of a cell that are taken before others get their turn.
 const MESSAGES_MAX: u32 = 64;
 
@@ -42,7 +44,13 @@ pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
         backoff.started(begun.elapsed());
         let end = match fork(&app, &group, place) {
             Ok((cell, replicas)) => {
-                let living = Living { app: &app, group: &group, cell: &cell, replicas: &replicas };
+                let living = Living {
+                    app: &app,
+                    group: &group,
+                    cell: &cell,
+                    replicas: &replicas,
+                    rests: Rests::default(),
+                };
                 let end = living.live().await;
                 group.forget_cell(cell.number());
                 end
@@ -102,6 +110,7 @@ struct Living<'a> {
     group: &'a Rc<Group>,
     cell: &'a Rc<Cell>,
     replicas: &'a [Rc<Replica>],
+    rests: Rests,
 }
 
 impl Living<'_> {
@@ -190,7 +199,10 @@ impl Living<'_> {
         for _ in 0..MESSAGES_MAX {
             match self.cell.hear() {
                 Ok(Heard { message: FromCell::Ready, .. }) => said_ready = true,
-                Ok(heard) => self.take(&heard),
+                Ok(heard) => {
+                    self.take(&heard);
+                    self.rests.after(heard.text.len()).await;
+                }
                 Err(Errno::AGAIN) => {
                     ready.clear_ready();
                     break;
@@ -273,6 +285,14 @@ impl Living<'_> {
         state.faults.set(state.faults.get().saturating_add(1));
         let (app, function, holder) = (Rc::clone(self.app), replica.function, replica.holder);
         let text = String::from_utf8_lossy(text).into_owned();
+        let group = Rc::clone(self.group);
+        if group.naming.get() >= NAMING_MAX {
+            let writer = Writer { app: &app.name, function: app.function_name(function), holder };
+            let first = text.lines().next().unwrap_or_default();
+            app.node.logs.borrow_mut().add(writer, "error", None, first);
+            return;
+        }
+        group.naming.set(group.naming.get() + 1);
         let executable = state.artifact.clone();
         tokio::task::spawn_local(async move {
             let named = tokio::task::spawn_blocking({
@@ -280,6 +300,7 @@ impl Living<'_> {
                 move || symbols::report(&executable, at, &text)
             });
             let report = named.await.unwrap_or(text);
+            group.naming.set(group.naming.get() - 1);
             let writer = Writer { app: &app.name, function: app.function_name(function), holder };
             let mut logs = app.node.logs.borrow_mut();
             report.lines().for_each(|line| logs.add(writer, "error", None, line));

@@ -1,36 +1,24 @@
 //! The life of a template: started, set up, loaded, and listened to until it ends.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use baton_abi::ABI_VERSION;
-use baton_abi::boot::PoolAccess;
-use baton_abi::cell::{FromCell, Setup, Trust};
+use baton_abi::cell::FromCell;
 use baton_placement::Backoff;
-use baton_pool::region::{self, Access, Mapping};
-use baton_replica::{
-    ExitReason, Heard, Limits, Mappings, NetworkAccess, Output, Role, SpawnSpec, Template, probe, template,
-};
+use baton_replica::{ExitReason, Heard, Template};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
+use super::images::{find_images, forget_images, keep_image};
+use super::introduce::{introduce, launch};
 use super::{Group, plan};
 use crate::app::App;
-use crate::lifecycle::{describe, listen, watch};
+use crate::lifecycle::{Rests, describe, listen, watch};
 use crate::logs::Writer;
-use crate::snapshots::{Image, Origin, SnapshotKey};
-use crate::start::{MAPPINGS_SLACK, TABLES_BYTES, milli_to_cores};
 
 /// How long a template may take to load all functions of its group.
 const LOAD_WITHIN: Duration = Duration::from_secs(10);
-/// Private memory of one seat beside the function's own: its mail, its stack, what the runtime keeps of it.
-const SEAT_SLACK: u64 = 64 << 20;
-/// Private memory of the runtime itself.
-const CELL_SLACK: u64 = 256 << 20;
-/// Descriptors that a template or a cell may have open: its own few, those of a fork, two for each edge on its way.
-const FILES_MAX: u32 = 1024;
 
 /// Keeps the template of a group alive until the app stops.
 pub(crate) async fn keep_template(app: Rc<App>, group: Rc<Group>) {
@@ -110,6 +98,7 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
 
 /// Readable when the template speaks, and when it has ended.
 struct Fds {
+    rests: Rests,
     control: AsyncFd<OwnedFd>,
     end: AsyncFd<OwnedFd>,
 }
@@ -121,166 +110,12 @@ fn begin(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec<u8>]) -> Result<Fds, S
     introduce(app, group, &template, entries)?;
     let fds = || {
         let control = watch(template.control_fd().try_clone_to_owned()?)?;
-        Ok(Fds { control, end: watch(template.end_fd().try_clone_to_owned()?)? })
+        Ok(Fds { rests: Rests::default(), control, end: watch(template.end_fd().try_clone_to_owned()?)? })
     };
     let fds = fds().map_err(|_: std::io::Error| "the node has no file descriptors left".to_owned())?;
+    group.oom_kills.set(template.oom_kills());
     *group.template.borrow_mut() = Some(template);
     Ok(fds)
-}
-
-fn launch(app: &App, group: &Group) -> Result<(Template, Output), String> {
-    let program =
-        File::open(&group.program).map_err(|error| format!("{}: {error}", group.program.display()))?;
-    let options = &app.node.options;
-    let states = || app.of_group(group);
-    let private: u64 = states().map(|state| state.spec.memory.bytes().saturating_add(SEAT_SLACK)).sum();
-    let shared = app.pool.borrow().bytes().saturating_add(TABLES_BYTES + MAPPINGS_SLACK);
-    let places = u32::try_from(group.places()).unwrap_or(u32::MAX);
-    let cores = states().map(|state| state.spec.cpu.map(|cores| milli_to_cores(cores.milli())));
-    // Bounded only if every function is: the time of one that is not bounded is not the others' to use up.
-    let cpu: Option<f32> = cores.sum();
-    let limits = Limits {
-        memory_bytes: private.saturating_add(CELL_SLACK),
-        mapped_bytes: shared,
-        cpu: cpu.map(|cores| cores * f32::from(u16::try_from(places).unwrap_or(u16::MAX))),
-        // The template, its cells, and as many that are just ending.
-        processes: places.saturating_mul(2).saturating_add(2),
-        files: FILES_MAX,
-    };
-    let spec = |control, stdout, stderr| SpawnSpec {
-        program: program.into(),
-        args: vec![c"baton-cell".to_owned()],
-        role: Role::Template,
-        env: template::environment(),
-        control,
-        stdout,
-        stderr,
-        limits,
-        network: NetworkAccess::None,
-        cores: options.cores.clone(),
-        name: format!("{}-cells-{}", app.name, group.number),
-        insecure_no_sandbox: options.insecure_no_sandbox,
-    };
-    template::start(spec).map_err(|error| error.to_string())
-}
-
-/// Gives the template its mappings, its plan and its functions.
-fn introduce(app: &App, group: &Group, template: &Template, entries: &[Vec<u8>]) -> Result<(), String> {
-    let said = |errno: Errno| format!("the template of {} does not listen: {errno}", app.names_of(group));
-    let plan: Vec<u8> = entries.concat();
-    let plan_fd = memory_file("baton-plan", &plan).map_err(|error| error.to_string())?;
-    let pool = app.pool.borrow();
-    let read_only = |fd| region::read_only(fd).map_err(|error| error.to_string());
-    let access = pool_access(app, group);
-    let reader = if access == PoolAccess::Read { Some(read_only(pool.fd())?) } else { None };
-    let ledger = read_only(pool.ledger_fd())?;
-    let mappings = Mappings {
-        pool: match access {
-            PoolAccess::Absent => None,
-            PoolAccess::Read => reader.as_ref().map(AsFd::as_fd),
-            PoolAccess::Write => Some(pool.fd()),
-        },
-        ledger: ledger.as_fd(),
-        table: pool.table_fd(),
-    };
-    let setup = setup(app, group, plan.len());
-    template.set_up(&setup, plan_fd.as_fd(), &mappings).map_err(said)?;
-    let images = group.images.borrow();
-    for (seat, state) in app.of_group(group).enumerate() {
-        let shown = |error: std::io::Error| format!("{}: {error}", state.artifact.display());
-        let elf = File::open(&state.artifact).map_err(shown)?;
-        let bytes = elf.metadata().map_err(shown)?.len();
-        let image = images.get(seat).and_then(Option::as_ref).map(Image::fd);
-        template.load(u32::try_from(seat).unwrap_or(u32::MAX), elf.as_fd(), bytes, image).map_err(said)?;
-    }
-    Ok(())
-}
-
-/// What the most trusted function of the group may do; the runtime holds each to its own right.
-fn pool_access(app: &App, group: &Group) -> PoolAccess {
-    let accesses = app.of_group(group).map(|state| plan::access(state.spec.pool));
-    accesses.max_by_key(|access| *access as u32).unwrap_or(PoolAccess::Absent)
-}
-
-fn setup(app: &App, group: &Group, plan_bytes: usize) -> Setup {
-    let pool = app.pool.borrow();
-    let may_map = pool_access(app, group) != PoolAccess::Absent;
-    Setup {
-        abi_version: ABI_VERSION,
-        trust: match app.trust {
-            baton_catalog::Trust::App => Trust::App,
-            baton_catalog::Trust::Buffer => Trust::Buffer,
-        },
-        pool_bytes: if may_map { pool.bytes() } else { 0 },
-        slots: pool.slots(),
-        functions: u32::try_from(group.seats.len()).unwrap_or(u32::MAX),
-        plan_bytes: u32::try_from(plan_bytes).unwrap_or(u32::MAX),
-        trace: false,
-    }
-}
-
-fn memory_file(name: &str, bytes: &[u8]) -> Result<OwnedFd, region::RegionError> {
-    let fd = region::create(name, (bytes.len() as u64).max(1), false)?;
-    Mapping::new(&fd, bytes.len().max(1), Access::ReadWrite)?.write(0, bytes);
-    region::read_only(fd.as_fd())
-}
-
-/// Looks for stored snapshots of functions that have none in memory.
-async fn find_images(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec<u8>]) {
-    let Some(snapshots) = app.node.snapshots.clone() else { return };
-    let setup = setup(app, group, 0);
-    for (seat, (state, plan)) in app.of_group(group).zip(entries).enumerate() {
-        if group.images.borrow().get(seat).is_some_and(Option::is_some) {
-            continue;
-        }
-        let mut setting = setup.abi_version.to_le_bytes().to_vec();
-        setting.extend((setup.trust as u32).to_le_bytes());
-        setting.extend(setup.pool_bytes.to_le_bytes());
-        setting.extend(setup.slots.to_le_bytes());
-        setting.extend((seat as u64).to_le_bytes());
-        let (snapshots, plan) = (std::sync::Arc::clone(&snapshots), plan.clone());
-        let (executable, program) = (state.artifact.clone(), group.program.clone());
-        let work = move || {
-            let processor = probe::processor();
-            let origin = Origin {
-                executable: &executable,
-                program: &program,
-                plan: &plan,
-                setting: &setting,
-                processor: &processor,
-            };
-            let key = origin.key()?;
-            Ok((key, snapshots.fetch(key)))
-        };
-        let found: std::io::Result<(SnapshotKey, _)> = match tokio::task::spawn_blocking(work).await {
-            Ok(found) => found,
-            Err(_) => return,
-        };
-        let Ok((key, fetched)) = found else { continue };
-        if let Err(error) = &fetched {
-            let name = &state.name;
-            app.node.say(&app.name, "warn", &format!("{name}: its stored snapshot is not used: {error}"));
-        }
-        if let Some(place) = group.keys.borrow_mut().get_mut(seat) {
-            *place = Some(key);
-        }
-        if let Some(place) = group.images.borrow_mut().get_mut(seat) {
-            *place = fetched.ok().flatten();
-        }
-    }
-}
-
-/// The template takes a snapshot for none: no function of the group starts from one now.
-fn forget_images(app: &Rc<App>, group: &Group, name: &str, why: &str) {
-    app.node.say(&app.name, "warn", &format!("{name}: its snapshot is not used: {why}"));
-    group.images.borrow_mut().fill_with(|| None);
-    let keys = std::mem::take(&mut *group.keys.borrow_mut());
-    if let Some(snapshots) = &app.node.snapshots {
-        for key in keys.iter().flatten() {
-            snapshots.forget(*key);
-        }
-    }
-    *group.keys.borrow_mut() = vec![None; group.seats.len()];
 }
 
 /// Waits until every function is loaded.
@@ -319,26 +154,6 @@ async fn load(app: &Rc<App>, group: &Rc<Group>, fds: &Fds, left: &mut [bool]) ->
     Ok(())
 }
 
-/// A new snapshot: kept in memory for the next template, and on the disk for the next node.
-fn keep_image(app: &Rc<App>, group: &Rc<Group>, seat: usize, fd: OwnedFd) {
-    let Some(image) = Image::sealed(fd) else {
-        tracing::warn!(app = app.name, seat, "a snapshot that could still change is not kept");
-        return;
-    };
-    let key = group.keys.borrow().get(seat).copied().flatten();
-    if let (Some(key), Some(snapshots), Ok(copy)) = (key, app.node.snapshots.clone(), image.try_clone()) {
-        let name = app.name.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = snapshots.keep(key, &copy) {
-                tracing::warn!(app = name, seat, %error, "a snapshot is not stored");
-            }
-        });
-    }
-    if let Some(place) = group.images.borrow_mut().get_mut(seat) {
-        *place = Some(image);
-    }
-}
-
 /// Listens to a template until it ends.
 async fn serve(app: &Rc<App>, group: &Rc<Group>, fds: &Fds) -> String {
     loop {
@@ -368,7 +183,10 @@ async fn next(app: &App, group: &Group, fds: &Fds) -> Result<Heard, String> {
         };
         let heard = group.template.borrow().as_ref().map_or(Err(Errno::PIPE), Template::hear);
         match heard {
-            Ok(heard) => return Ok(heard),
+            Ok(heard) => {
+                fds.rests.after(heard.text.len()).await;
+                return Ok(heard);
+            }
             Err(Errno::AGAIN) => ready.clear_ready(),
             Err(Errno::PIPE | Errno::CONNRESET) => {
                 group.kill();
@@ -399,7 +217,7 @@ fn take(app: &App, group: &Group, message: FromCell, text: &[u8], fd: Option<Own
         }
         FromCell::Ended { cell, code, status } => {
             if let Some(cell) = group.cell(cell) {
-                cell.ended(reason_of(code, status));
+                cell.ended(reason_of(group, code, status));
             }
             group.turned.notify_waiters();
         }
@@ -411,14 +229,17 @@ fn take(app: &App, group: &Group, message: FromCell, text: &[u8], fd: Option<Own
     }
 }
 
-/// From the words of `waitid`.
-fn reason_of(code: i32, status: i32) -> ExitReason {
+/// From the words of `waitid`, and from what the kernel says of the group's memory.
+fn reason_of(group: &Group, code: i32, status: i32) -> ExitReason {
     /// `CLD_EXITED`, `CLD_KILLED`, `CLD_DUMPED`.
     const EXITED: i32 = 1;
     const KILLED: i32 = 2;
     const DUMPED: i32 = 3;
+    let kills = group.template.borrow().as_ref().map_or(0, Template::oom_kills);
+    let starved = kills > group.oom_kills.replace(kills);
     match code {
         EXITED => ExitReason::Exited { status },
+        KILLED if starved => ExitReason::OutOfMemory,
         KILLED | DUMPED => ExitReason::Signalled { signal: status },
         _ => ExitReason::Unknown,
     }

@@ -300,18 +300,20 @@ impl Group {
         self.birthplace = None;
     }
 
-    /// Whether the kernel killed a process of this group for want of memory.
-    pub(super) fn ran_out_of_memory(&self) -> bool {
-        self.directories.iter().filter(|(hierarchy, _)| hierarchy.controllers.contains(&"memory")).any(
-            |(hierarchy, directory)| {
-                let file = match hierarchy.version {
-                    Version::V1 => "memory.oom_control",
-                    Version::V2 => "memory.events",
-                };
-                let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
-                text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count != "0")
-            },
-        )
+    /// Processes of this group that the kernel killed for want of memory.
+    pub(super) fn oom_kills(&self) -> u64 {
+        let with_memory =
+            self.directories.iter().filter(|(hierarchy, _)| hierarchy.controllers.contains(&"memory"));
+        let kills = with_memory.map(|(hierarchy, directory)| {
+            let file = match hierarchy.version {
+                Version::V1 => "memory.oom_control",
+                Version::V2 => "memory.events",
+            };
+            let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
+            let counts = text.lines().filter_map(|line| line.strip_prefix("oom_kill ")?.parse::<u64>().ok());
+            counts.sum::<u64>()
+        });
+        kills.sum()
     }
 }
 
