@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::app::Isolation;
 use crate::load::{Load, Pace, Plan, Step, Until};
 use crate::proc;
 use crate::report::Report;
@@ -42,23 +43,22 @@ enum Verb {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Isolation {
+enum IsolationArg {
     Process,
+    Compartment,
 }
 
-impl Isolation {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
+impl From<IsolationArg> for Isolation {
+    fn from(arg: IsolationArg) -> Self {
+        match arg {
+            IsolationArg::Process => Self::Process,
+            IsolationArg::Compartment => Self::Compartment,
         }
     }
 }
 
 #[derive(Debug, Args)]
 struct CommonArgs {
-    /// The isolation setting of Baton's functions
-    #[arg(long, value_enum, default_value = "process")]
-    isolation: Isolation,
     /// Write the report as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -80,6 +80,9 @@ struct CommonArgs {
 struct SuiteArgs {
     #[command(flatten)]
     common: CommonArgs,
+    /// The isolation settings of Baton's functions; of several, all are measured in one run
+    #[arg(long, value_enum, value_name = "LIST", default_value = "process", value_delimiter = ',')]
+    isolation: Vec<IsolationArg>,
     /// Be done in 40 seconds
     #[arg(long)]
     quick: bool,
@@ -95,6 +98,9 @@ struct SuiteArgs {
 struct SoakArgs {
     #[command(flatten)]
     common: CommonArgs,
+    /// The isolation setting of Baton's functions
+    #[arg(long, value_enum, default_value = "process")]
+    isolation: IsolationArg,
     /// How long
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -123,7 +129,7 @@ struct LoadArgs {
 
 #[derive(Debug, Args)]
 struct YardstickArgs {
-    /// `futex`, `uds` or `peer`
+    /// `futex`, `uds`, `memcpy` or `peer`
     kind: String,
     /// What a peer answers
     of: Option<String>,
@@ -131,6 +137,8 @@ struct YardstickArgs {
     payload: usize,
     #[arg(long, default_value_t = 1000)]
     iterations: u64,
+    #[arg(long, default_value_t = 1)]
+    batch: u64,
 }
 
 /// Runs the program; the exit code is 0 done, 1 failed, 2 bad usage.
@@ -150,14 +158,17 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn options(common: &CommonArgs, quick: bool) -> Options {
+fn options(common: &CommonArgs, isolations: &[IsolationArg], quick: bool) -> Options {
     let mut setup = Setup::default_here();
     setup.baton = common.baton.clone().unwrap_or(setup.baton);
     setup.grpc = common.grpc.clone().unwrap_or(setup.grpc);
     setup.receipts = common.receipts;
+    let mut isolations: Vec<Isolation> = isolations.iter().map(|&arg| arg.into()).collect();
+    isolations.sort_unstable();
+    isolations.dedup();
     Options {
         setup,
-        isolation: common.isolation.name().into(),
+        isolations,
         quick,
         rounds: if quick { 3 } else { 5 },
         sample: None,
@@ -169,7 +180,7 @@ fn run_suite(
     args: &SuiteArgs,
     suite: fn(&Options) -> Result<Report, SuiteError>,
 ) -> Result<ExitCode, String> {
-    let mut options = options(&args.common, args.quick);
+    let mut options = options(&args.common, &args.isolation, args.quick);
     options.rounds = args.rounds.and_then(|rounds| usize::try_from(rounds).ok()).unwrap_or(options.rounds);
     options.sample = args.sample_ms.map(Duration::from_millis);
     let mut report = suite(&options).map_err(|error| error.to_string())?;
@@ -192,7 +203,8 @@ fn run_soak(args: &SoakArgs) -> Result<ExitCode, String> {
         return Ok(ExitCode::from(2));
     }
     let soak = SoakOptions { duration: Duration::from_secs_f64(args.minutes * 60.0), load: args.load };
-    let verdict = suites::soak(&options(&args.common, false), soak).map_err(|error| error.to_string())?;
+    let options = options(&args.common, &[args.isolation], false);
+    let verdict = suites::soak(&options, soak).map_err(|error| error.to_string())?;
     if let Some(path) = &args.common.json {
         let text = serde_json::to_string_pretty(&verdict).map_err(|error| error.to_string())?;
         std::fs::write(path, text + "\n").map_err(|error| unwritten(path, &error))?;
@@ -247,6 +259,7 @@ fn run_yardstick(args: &YardstickArgs) -> Result<ExitCode, String> {
     let trips = match (args.kind.as_str(), args.of.as_deref()) {
         ("futex", None) => yardstick::futex(args.iterations),
         ("uds", None) => yardstick::uds(args.payload, args.iterations),
+        ("memcpy", None) => yardstick::memcpy(args.payload, args.iterations, args.batch),
         ("peer", Some(of @ ("futex" | "uds"))) => {
             let done = yardstick::peer(of, args.payload).map(|()| ExitCode::SUCCESS);
             return done.map_err(|error| error.to_string());
@@ -279,6 +292,20 @@ mod tests {
         assert!(
             Cli::try_parse_from(["baton-bench", "boutique", "--isolation", "process", "--quick"]).is_ok()
         );
+        assert!(Cli::try_parse_from(["baton-bench", "soak", "--isolation", "process,compartment"]).is_err());
+    }
+
+    #[test]
+    fn isolations_are_listed_or_repeated() {
+        for words in [
+            "--isolation compartment,process",
+            "--isolation process --isolation compartment --isolation process",
+        ] {
+            let line = ["baton-bench", "hop"].into_iter().chain(words.split(' '));
+            let Verb::Hop(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+            let options = options(&args.common, &args.isolation, true);
+            assert_eq!(options.isolations, [Isolation::Process, Isolation::Compartment]);
+        }
     }
 
     #[test]

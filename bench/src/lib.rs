@@ -1,12 +1,14 @@
 //! Benchmarks of Baton and their yardsticks: a load generator, scenarios, process accounting, reports.
 //!
 //! ```text
-//! cli ──▶ suites ──▶ systems (who is measured) ──▶ proc (child processes, placement, processor time)
+//! cli ──▶ suites ──▶ systems (who is measured) ─┬▶ proc (child processes, placement, processor time)
+//!           │  │                                └▶ app (variants of a manifest)
 //!           │  └───▶ boutique (what visitors do) ─▶ load (HTTP/1.1, closed and open loop)
 //!           └──────▶ report (medians, ratios, table, JSON)         yardstick (futex and Unix socket)
 //! ```
 //! Unsafe code is in `yardstick::sys` alone.
 
+pub mod app;
 pub mod boutique;
 pub mod cli;
 pub mod load;

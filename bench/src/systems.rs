@@ -1,5 +1,6 @@
 //! The systems under test, started the way a comparison needs them: all of one system's processes on one core.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::app::{App, AppError, Isolation};
 use crate::locate;
 use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
 
@@ -76,6 +78,15 @@ pub enum SystemError {
     },
     /// A server did not start.
     Start(StartError),
+    /// Another variant was not deployed.
+    Deploy {
+        /// The app.
+        app: String,
+        /// What `baton deploy` said.
+        status: String,
+    },
+    /// The app's manifest is not usable.
+    App(AppError),
     /// Its state directory could not be made.
     State(io::Error),
 }
@@ -85,6 +96,8 @@ impl fmt::Display for SystemError {
         match self {
             Self::Missing(program) => write!(f, "{} is not installed; build it first", program.display()),
             Self::Build { app, status } => write!(f, "`baton build {}` failed: {status}", app.display()),
+            Self::Deploy { app, status } => write!(f, "`baton deploy` of {app} failed: {status}"),
+            Self::App(error) => error.fmt(f),
             Self::Start(error) => error.fmt(f),
             Self::State(error) => write!(f, "no state directory: {error}"),
         }
@@ -123,7 +136,7 @@ pub struct Fleet {
     /// The node's admin API, where the system is Baton.
     pub admin: Option<Admin>,
     servers: Vec<Server>,
-    _state: Option<TempDir>,
+    state: Option<TempDir>,
 }
 
 impl Fleet {
@@ -139,6 +152,12 @@ impl Fleet {
         }
         Ok(sum)
     }
+}
+
+/// What `baton build --json` prints.
+#[derive(Deserialize)]
+struct BuildLine {
+    artifacts: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -162,21 +181,49 @@ fn listening(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening ").and_then(resolve)
 }
 
-/// Builds an app and starts a node with it.
-pub fn start_baton(setup: &Setup, system: &str, app: &Path) -> Result<Fleet, SystemError> {
+/// Builds an app on all cores, before anything is placed or timed.
+pub fn build(setup: &Setup, directory: &Path) -> Result<App, SystemError> {
+    let failed = |status: String| SystemError::Build { app: directory.into(), status };
+    let mut command = Command::new(&setup.baton);
+    // It keeps no state there; it only wants to know where.
+    command.arg("build").arg(directory).arg("--json").env("BATON_HOME", std::env::temp_dir());
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            return SystemError::Missing(setup.baton.clone());
+        }
+        failed(error.to_string())
+    })?;
+    if !output.status.success() {
+        return Err(failed(output.status.to_string()));
+    }
+    let built: BuildLine =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
+    App::read(directory, &built.artifacts).map_err(SystemError::App)
+}
+
+/// Builds an app and starts a node with it in one isolation.
+pub fn start_baton(setup: &Setup, isolation: Isolation, app: &Path) -> Result<Fleet, SystemError> {
+    start_app(setup, isolation.system(), &build(setup, app)?.isolated(isolation))
+}
+
+/// Starts a node with an app.
+pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, SystemError> {
     let state = tempfile::tempdir().map_err(SystemError::State)?;
-    build(setup, app, state.path())?;
-    let mut args: Vec<OsString> = ["up", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
+    let directory = state.path().join("app");
+    app.write(&directory).map_err(SystemError::App)?;
+    let mut args: Vec<OsString> =
+        ["up", "--no-build", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
     args.push(setup.server_core.to_string().into());
     if setup.receipts {
         args.push("--receipts".into());
     }
-    args.push(app.into());
+    args.push(directory.into());
+    let home = state.path().join("home");
     let spec = ServerSpec {
         name: system.into(),
         program: setup.baton.clone(),
         args,
-        env: vec![("BATON_HOME".into(), state.path().into())],
+        env: vec![("BATON_HOME".into(), home.into())],
         core: Some(setup.server_core),
         ready_within: READY_WITHIN,
     };
@@ -186,27 +233,25 @@ pub fn start_baton(setup: &Setup, system: &str, app: &Path) -> Result<Fleet, Sys
         address,
         admin: Some(admin),
         servers: vec![server],
-        _state: Some(state),
+        state: Some(state),
     })
 }
 
-/// Builds on all cores, before anything is placed or timed.
-fn build(setup: &Setup, app: &Path, state: &Path) -> Result<(), SystemError> {
-    let status = Command::new(&setup.baton)
-        .arg("build")
-        .arg(app)
-        .env("BATON_HOME", state)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(SystemError::Build { app: app.into(), status: status.to_string() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(SystemError::Missing(setup.baton.clone()))
-        }
-        Err(error) => Err(SystemError::Build { app: app.into(), status: error.to_string() }),
+/// Deploys another variant to a node that runs.
+pub fn deploy(setup: &Setup, fleet: &Fleet, app: &App) -> Result<(), SystemError> {
+    let directory = tempfile::tempdir().map_err(SystemError::State)?;
+    app.write(directory.path()).map_err(SystemError::App)?;
+    let failed = |status: String| SystemError::Deploy { app: app.name().to_owned(), status };
+    let mut command = Command::new(&setup.baton);
+    command.arg("deploy").arg(directory.path()).arg("--json");
+    if let Some(state) = &fleet.state {
+        command.env("BATON_HOME", state.path().join("home"));
     }
+    let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 fn start_yardstick(setup: &Setup, name: &str, args: &[&str]) -> Result<(Server, SocketAddr), SystemError> {
@@ -224,7 +269,7 @@ fn start_yardstick(setup: &Setup, name: &str, args: &[&str]) -> Result<(Server, 
 /// Starts one sub-command of the yardsticks' program, such as `hyper` or `hop-server`.
 pub fn start_single(setup: &Setup, system: &str, command: &str) -> Result<Fleet, SystemError> {
     let (server, address) = start_yardstick(setup, system, &[command, "--listen", "127.0.0.1:0"])?;
-    Ok(Fleet { system: system.into(), address, admin: None, servers: vec![server], _state: None })
+    Ok(Fleet { system: system.into(), address, admin: None, servers: vec![server], state: None })
 }
 
 /// Starts the boutique as ten gRPC services.
@@ -244,7 +289,7 @@ pub fn start_grpc_boutique(setup: &Setup) -> Result<Fleet, SystemError> {
         entry = Some(address);
     }
     let address = entry.ok_or_else(|| SystemError::Missing(setup.grpc.clone()))?;
-    Ok(Fleet { system: "grpc".into(), address, admin: None, servers, _state: None })
+    Ok(Fleet { system: "grpc".into(), address, admin: None, servers, state: None })
 }
 
 #[cfg(test)]

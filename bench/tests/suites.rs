@@ -16,6 +16,9 @@ use serde_json::Value;
 
 const TRIPS: &str = r#"{"p50_ns":2000,"p95_ns":3000,"p99_ns":4000,"mean_ns":2500}"#;
 
+/// What `baton build --json` says of an app without functions.
+const BUILT: &str = r#"{"app":"shop","artifacts":{}}"#;
+
 /// A directory with an app and the two stand-ins.
 struct Stage(tempfile::TempDir);
 
@@ -26,7 +29,10 @@ impl Stage {
         let serve = |how: &str| {
             format!("STAND_IN={how} exec {} stand_in --exact --ignored --nocapture", me.display())
         };
-        stage.script("baton", &format!("[ \"$1\" = build ] && exit 0\n{}", serve("node")));
+        stage.script(
+            "baton",
+            &format!("[ \"$1\" = build ] && {{ echo '{BUILT}'; exit 0; }}\n{}", serve("node")),
+        );
         stage.script(
             "grpc",
             &format!("[ \"$1\" = hop-client ] && {{ echo '{TRIPS}'; exit 0; }}\n{}", serve("server")),
@@ -94,6 +100,20 @@ fn http_interleaves_both_systems() {
 }
 
 #[test]
+fn isolations_are_systems_of_one_run() {
+    let args = ["http", "--rounds", "3", "--sample-ms", "10", "--isolation", "process,compartment"];
+    let report = Stage::new().report(&args);
+    let systems: Vec<String> = cases(&report).into_iter().take(3).collect();
+    assert_eq!(systems, ["baton-process hello 1", "baton-compartment hello 1", "hyper hello 1"]);
+    for ratio in
+        ["rps_baton_over_hyper_at_64", "rps_compartment_over_hyper_at_64", "rps_compartment_over_baton_at_64"]
+    {
+        assert!(report["ratios"][ratio].as_f64().unwrap() > 0.0, "{ratio}");
+    }
+    assert_eq!(report["promises"]["rps_compartment_over_hyper_at_64"]["at_least"], 0.65);
+}
+
+#[test]
 fn boutique_measures_mix_chains_and_open_loop() {
     let report = Stage::new().report(&["boutique", "--quick", "--rounds", "3", "--sample-ms", "20"]);
     let cases = cases(&report);
@@ -121,6 +141,22 @@ fn hop_runs_all_yardsticks() {
     assert!(row("futex", 64)["cpu_us_per_req"].as_f64().unwrap() > 0.0);
     assert_eq!(report["ratios"]["p50_us_baton_1MiB_over_64B"], 1.0);
     assert_eq!(report["ratios"]["p50_us_grpc_over_baton_64B"], 1.0);
+}
+
+#[test]
+fn hop_between_compartments_is_held_to_processes_and_to_copying() {
+    let args = ["hop", "--quick", "--rounds", "3", "--sample-ms", "10", "--isolation", "process,compartment"];
+    let report = Stage::new().report(&args);
+    let cases = cases(&report);
+    for case in ["hop-trust-app", "hop-trust-buffer"] {
+        assert!(cases.contains(&format!("baton-compartment {case} 1")), "{cases:?}");
+    }
+    assert!(cases.contains(&"memcpy hop 1".to_owned()), "{cases:?}");
+    let ratios = &report["ratios"];
+    assert_eq!(ratios["p50_us_trust_app_1MiB"], 2.0);
+    assert_eq!(ratios["p50_us_baton_over_trust_buffer_64B"], 1.0);
+    assert!(ratios["p50_us_trust_buffer_over_memcpy_1MiB"].as_f64().unwrap() < 1.0);
+    assert_eq!(report["promises"]["p50_us_trust_buffer_over_memcpy_64KiB"], Value::Null);
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub struct Report {
     pub rounds: usize,
     /// Medians of all systems and cases.
     pub rows: Vec<Row>,
-    /// Medians of the rounds' ratios (or differences, where the name says `minus`).
+    /// Medians of the rounds' ratios; differences where the name says `minus`, figures where it says neither.
     pub ratios: BTreeMap<String, f64>,
     /// Their least and greatest values.
     pub ratio_ranges: BTreeMap<String, [f64; 2]>,
@@ -261,6 +261,11 @@ impl Report {
         promise: Option<Promise>,
     ) {
         self.relate(name, series, figure, over, promise, |a, b| a / b);
+    }
+
+    /// Adds a figure itself, if it was measured: for promises that are no relation.
+    pub fn figure(&mut self, name: &str, series: &Series, figure: &str, key: &Key, promise: Option<Promise>) {
+        self.relate(name, series, figure, [key, key], promise, |value, _| value);
     }
 
     /// Adds the difference of a figure between two keys, if both were measured.

@@ -102,7 +102,8 @@ fn number(value: f64) -> String {
         v if v >= 10_000.0 => format!("{:.1}k", value / 1000.0),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
     }
 }
 
@@ -121,8 +122,8 @@ mod tests {
     #[test]
     fn numbers_and_sizes_are_short() {
         assert_eq!(
-            [1.234, 12.34, 123.4, 12_340.0, 123_400.0].map(number),
-            ["1.23", "12.3", "123", "12.3k", "123k"]
+            [0.1234, 1.234, 12.34, 123.4, 12_340.0, 123_400.0].map(number),
+            ["0.123", "1.23", "12.3", "123", "12.3k", "123k"]
         );
         assert_eq!([64, 4096, 1 << 20, 1000].map(size), ["64 B", "4 KiB", "1 MiB", "1000 B"]);
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::app::Isolation;
 use crate::boutique::{Case, Chain, Shop};
 use crate::load::{Pace, get};
 use crate::proc;
@@ -15,7 +16,7 @@ use crate::report::{Key, Promise, Report, Series};
 use crate::systems::{self, Fleet};
 
 use super::sampling::{Timing, take};
-use super::{Options, SuiteError, or_note, say};
+use super::{Options, SuiteError, or_note, say, start_all};
 
 pub(super) const APP: &str = "examples/boutique";
 const MIX_CONCURRENCY: [u32; 3] = [1, 16, 64];
@@ -49,10 +50,7 @@ struct Run<'a> {
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let mut report = Report::new("boutique", options.quick, options.rounds);
-    let app = options.app.clone().or_else(|| crate::locate::app(APP)).ok_or(SuiteError::NoApp(APP))?;
-    let baton = systems::start_baton(&options.setup, &options.baton_system(), &app);
-    let mut fleets = Vec::new();
-    fleets.extend(or_note(baton, &options.baton_system(), &mut report.notes)?);
+    let mut fleets = start_all(options, &options.build(APP)?)?;
     fleets.extend(or_note(systems::start_grpc_boutique(&options.setup), "grpc", &mut report.notes)?);
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
     report.take_rows(&series);
@@ -133,30 +131,45 @@ impl Run<'_> {
 }
 
 fn relate(options: &Options, series: &Series, report: &mut Report) {
-    let key = |case: &str, concurrency| Key::new(&options.baton_system(), case, concurrency);
+    for &isolation in &options.isolations {
+        let (system, name) = (isolation.system(), format!("{}_over_grpc", isolation.short()));
+        relate_to(&name, [system, "grpc"], series, report, over_grpc(isolation));
+    }
+    if options.has(Isolation::Compartment) {
+        let systems = [Isolation::Compartment.system(), Isolation::Process.system()];
+        relate_to("compartment_over_baton", systems, series, report, OVER_PROCESSES);
+    }
+}
+
+/// What is promised of the mix at 64 connections: requests/s, processor time, 99th percentile.
+type Promises = [Option<Promise>; 3];
+
+/// The compartments' over the processes'.
+const OVER_PROCESSES: Promises = [Some(Promise::AtLeast(1.5)), Some(Promise::AtMost(1.0)), None];
+
+fn over_grpc(isolation: Isolation) -> Promises {
+    let (rps, cpu) = match isolation {
+        Isolation::Process => (4.0, 0.25),
+        Isolation::Compartment => (8.0, 1.0),
+    };
+    [Some(Promise::AtLeast(rps)), Some(Promise::AtMost(cpu)), Some(Promise::AtMost(1.0))]
+}
+
+fn relate_to(name: &str, [a, b]: [&str; 2], series: &Series, report: &mut Report, promises: Promises) {
     for concurrency in MIX_CONCURRENCY {
-        let baton = key("mix", concurrency);
-        let over = [&baton, &baton.of("grpc")];
-        let promised = |promise| (concurrency == 64).then_some(promise);
-        let name = |figure: &str| format!("{figure}_baton_over_grpc_at_{concurrency}");
-        report.ratio(&name("rps"), series, "rps", over, promised(Promise::AtLeast(4.0)));
-        report.ratio(
-            &name("cpu_us_per_req"),
-            series,
-            "cpu_us_per_req",
-            over,
-            promised(Promise::AtMost(0.25)),
-        );
-        report.ratio(&name("p99_us"), series, "p99_us", over, promised(Promise::AtMost(1.0)));
+        let key = Key::new(a, "mix", concurrency);
+        for (figure, promise) in ["rps", "cpu_us_per_req", "p99_us"].into_iter().zip(promises) {
+            let promise = promise.filter(|_| concurrency == 64);
+            let name = format!("{figure}_{name}_at_{concurrency}");
+            report.ratio(&name, series, figure, [&key, &key.of(b)], promise);
+        }
     }
     for (chain, _) in Chain::WEIGHTS {
-        let baton = key(chain.name(), CHAIN_CONCURRENCY);
-        let name = format!("rps_baton_over_grpc_{}", chain.name());
-        report.ratio(&name, series, "rps", [&baton, &baton.of("grpc")], None);
+        let key = Key::new(a, chain.name(), CHAIN_CONCURRENCY);
+        report.ratio(&format!("rps_{name}_{}", chain.name()), series, "rps", [&key, &key.of(b)], None);
     }
     for (case, _) in OPEN {
-        let baton = key(case, OPEN_CONCURRENCY);
-        let name = format!("p99_us_baton_over_grpc_{case}");
-        report.ratio(&name, series, "p99_us", [&baton, &baton.of("grpc")], None);
+        let key = Key::new(a, case, OPEN_CONCURRENCY);
+        report.ratio(&format!("p99_us_{name}_{case}"), series, "p99_us", [&key, &key.of(b)], None);
     }
 }

@@ -3,14 +3,20 @@
 //! Both sides of every system are on the same core: a chain of calls has one runner at a time, and a wake across cores
 //! costs more than everything that is measured here. Every system times its own round trips, one after the other, and
 //! says what it saw; the payload of Baton is lent and never touched, that of sockets and gRPC is sent whole.
+//!
+//! A call between compartments costs little more than reading the clock twice. There, and for `memcpy`, a time is that of
+//! a batch of calls, divided by their number: see [`batch_for`].
+
+mod relate;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::app::Isolation;
 use crate::load::{Errors, get};
 use crate::proc;
-use crate::report::{Figures, Key, Promise, Report, Sample, Series};
+use crate::report::{Figures, Key, Report, Sample, Series};
 use crate::systems::{self, Fleet};
 use crate::units::floor;
 use crate::yardstick::{ITERATIONS_MAX, RoundTrips};
@@ -20,10 +26,18 @@ use super::{Options, SuiteError, or_note, say};
 
 const APP: &str = "bench/apps/hop";
 const PAYLOADS: [u64; 6] = [64, 4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20];
+/// The cases of Baton's rows, the payload lent.
+const PROCESS: &str = "hop";
+const TRUST_APP: &str = "hop-trust-app";
+const TRUST_BUFFER: &str = "hop-trust-buffer";
 const QUICK_PAYLOADS: [u64; 3] = [64, 64 << 10, 1 << 20];
 const QUICK_TOTAL: Duration = Duration::from_secs(18);
 /// Round trips that find out how many fit into a sample.
 const PROBES: u64 = 5;
+/// Calls of a batch.
+const BATCH: u64 = 64;
+/// Longer round trips are timed one by one: there the clock's own time is nothing.
+const BATCHED_BELOW_NS: f64 = 20_000.0;
 /// What a single request to the caller may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,7 +52,7 @@ struct System<'a> {
 
 enum Kind<'a> {
     /// Asked over HTTP.
-    Baton { fleet: &'a Fleet, mode: &'static str },
+    Baton { fleet: &'a Fleet, mode: &'static str, batches: bool },
     /// A client program that prints its result.
     Grpc { options: &'a Options, server: &'a Fleet },
     /// This program again.
@@ -48,38 +62,73 @@ enum Kind<'a> {
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let mut report = Report::new("hop", options.quick, options.rounds);
-    let app = options.app.clone().or_else(|| crate::locate::app(APP)).ok_or(SuiteError::NoApp(APP))?;
-    let baton = systems::start_baton(&options.setup, &options.baton_system(), &app);
-    let baton = or_note(baton, &options.baton_system(), &mut report.notes)?;
+    let fleets = start(options)?;
     let grpc =
         or_note(systems::start_single(&options.setup, "grpc", "hop-server"), "grpc", &mut report.notes)?;
-    let systems = line_up(options, baton.as_ref(), grpc.as_ref());
+    let systems = line_up(options, &fleets, grpc.as_ref());
     // This process only waits for others here; it stays off their core.
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &systems, &mut report))??;
     report.take_rows(&series);
-    relate(options, &series, &mut report);
+    relate::all(options, &series, &mut report);
+    if options.has(Isolation::Compartment) {
+        report.notes.push(format!(
+            "times of baton-compartment and memcpy below {} µs are means of {BATCH} calls each",
+            BATCHED_BELOW_NS / 1e3
+        ));
+    }
     Ok(report)
 }
 
-fn line_up<'a>(options: &'a Options, baton: Option<&'a Fleet>, grpc: Option<&'a Fleet>) -> Vec<System<'a>> {
-    let system =
-        |name: &str, case, kind, carries_payload| System { name: name.into(), case, kind, carries_payload };
-    let mut systems = Vec::new();
-    if let Some(fleet) = baton {
-        systems.push(system(&options.baton_system(), "hop", Kind::Baton { fleet, mode: "lend" }, true));
-        if !options.quick {
-            systems.push(system(
-                &options.baton_system(),
-                "hop-move",
-                Kind::Baton { fleet, mode: "move" },
-                true,
-            ));
+/// A node for each of Baton's deployments: the cases of its rows, lent and moved, and where it answers.
+struct Deployment {
+    fleet: Fleet,
+    lent: &'static str,
+    moved: &'static str,
+    batches: bool,
+}
+
+fn start(options: &Options) -> Result<Vec<Deployment>, SuiteError> {
+    let app = options.build(APP)?;
+    let mut deployments = Vec::new();
+    for &isolation in &options.isolations {
+        let app = app.clone().isolated(isolation);
+        let variants = match isolation {
+            Isolation::Process => vec![(app, PROCESS, "hop-move")],
+            Isolation::Compartment => vec![
+                (app.clone().trusting("app"), TRUST_APP, "hop-trust-app-move"),
+                (app.trusting("buffer"), TRUST_BUFFER, "hop-trust-buffer-move"),
+            ],
+        };
+        for (app, lent, moved) in variants {
+            let fleet = systems::start_app(&options.setup, isolation.system(), &app)?;
+            deployments.push(Deployment { fleet, lent, moved, batches: isolation == Isolation::Compartment });
         }
     }
-    systems.push(system("futex", "hop", Kind::Yardstick { options, kind: "futex" }, false));
-    systems.push(system("uds", "hop", Kind::Yardstick { options, kind: "uds" }, true));
+    Ok(deployments)
+}
+
+fn line_up<'a>(
+    options: &'a Options,
+    deployments: &'a [Deployment],
+    grpc: Option<&'a Fleet>,
+) -> Vec<System<'a>> {
+    let system = |name: &str, case, kind| System { name: name.into(), case, kind, carries_payload: true };
+    let mut systems = Vec::new();
+    for Deployment { fleet, lent, moved, batches } in deployments {
+        let kind = |mode| Kind::Baton { fleet, mode, batches: *batches };
+        systems.push(system(&fleet.system, *lent, kind("lend")));
+        if !options.quick {
+            systems.push(system(&fleet.system, *moved, kind("move")));
+        }
+    }
+    let yardstick = |name| system(name, "hop", Kind::Yardstick { options, kind: name });
+    systems.push(System { carries_payload: false, ..yardstick("futex") });
+    systems.push(yardstick("uds"));
+    if options.has(Isolation::Compartment) {
+        systems.push(yardstick("memcpy"));
+    }
     if let Some(server) = grpc {
-        systems.push(system("grpc", "hop", Kind::Grpc { options, server }, true));
+        systems.push(system("grpc", "hop", Kind::Grpc { options, server }));
     }
     systems
 }
@@ -89,27 +138,32 @@ fn measure(options: &Options, systems: &[System<'_>], report: &mut Report) -> Re
     let timing = Timing::new(options, options.rounds * payloads.len() * systems.len(), QUICK_TOTAL);
     let budget = timing.measured.min(Duration::from_secs(1));
     let mut series = Series::default();
-    let mut iterations = BTreeMap::new();
+    let mut expected: BTreeMap<Key, f64> = BTreeMap::new();
     let mut noisy = 0;
     for round in 1..=options.rounds {
         for &payload in payloads {
             for system in systems.iter().filter(|s| s.carries_payload || payload == PAYLOADS[0]) {
                 let key = Key::new(&system.name, system.case, 1).payload(payload);
                 say(format_args!("round {round}: {} {} at {payload} bytes", system.name, system.case));
-                if !iterations.contains_key(&key) {
-                    let probe = system.round_trips(payload, PROBES)?.0;
-                    iterations.insert(key.clone(), fitting(budget, probe.p50_ns));
-                }
+                let expected_ns = match expected.get(&key) {
+                    Some(known) => *known,
+                    None => system.round_trips(payload, PROBES, 1)?.0.p50_ns,
+                };
                 noisy += usize::from(!timing.settle());
-                let (trips, cpu_ns) =
-                    system.round_trips(payload, iterations.get(&key).copied().unwrap_or(PROBES))?;
-                iterations.insert(key.clone(), fitting(budget, trips.p50_ns));
+                let count = fitting(budget, expected_ns);
+                let (trips, cpu_ns) = system.round_trips(payload, count, batch_for(expected_ns))?;
+                expected.insert(key.clone(), trips.p50_ns);
                 series.add(key, sample(trips, cpu_ns));
             }
         }
     }
     super::note_noise(report, noisy);
     Ok(series)
+}
+
+/// How many calls share a pair of clock readings, where they do at all.
+fn batch_for(trip_ns: f64) -> u64 {
+    if trip_ns < BATCHED_BELOW_NS { BATCH } else { 1 }
 }
 
 /// How many round trips fill the budget.
@@ -138,10 +192,16 @@ fn sample(trips: RoundTrips, cpu_ns: Option<f64>) -> Sample {
 
 impl System<'_> {
     /// Runs round trips; also their processor time each, where it is known.
-    fn round_trips(&self, payload: u64, iterations: u64) -> Result<(RoundTrips, Option<f64>), SuiteError> {
+    fn round_trips(
+        &self,
+        payload: u64,
+        iterations: u64,
+        batch: u64,
+    ) -> Result<(RoundTrips, Option<f64>), SuiteError> {
         match &self.kind {
-            Kind::Baton { fleet, mode } => {
-                let path = format!("/?payload={payload}&iterations={iterations}&mode={mode}");
+            Kind::Baton { fleet, mode, batches } => {
+                let batch = if *batches { batch } else { 1 };
+                let path = format!("/?payload={payload}&iterations={iterations}&mode={mode}&batch={batch}");
                 let before = fleet.usage()?.cpu;
                 let answer = get(fleet.address, &path, None, PATIENCE)?;
                 let used = fleet.usage()?.cpu.saturating_sub(before);
@@ -156,7 +216,7 @@ impl System<'_> {
             Kind::Yardstick { options, kind } => {
                 let program = std::env::current_exe().map_err(|error| self.failed(error))?;
                 let mut command = Command::new(program);
-                command.args(["yardstick", kind]);
+                command.args(["yardstick", kind, "--batch", &batch.to_string()]);
                 self.run_client(options, command, payload, iterations)
             }
         }
@@ -194,31 +254,6 @@ impl System<'_> {
     }
 }
 
-fn relate(options: &Options, series: &Series, report: &mut Report) {
-    let baton = |payload| Key::new(&options.baton_system(), "hop", 1).payload(payload);
-    let (small, large) = (baton(64), baton(1 << 20));
-    report.ratio(
-        "p50_us_baton_1MiB_over_64B",
-        series,
-        "p50_us",
-        [&large, &small],
-        Some(Promise::AtMost(1.2)),
-    );
-    let over = [&small, &small.of("futex")];
-    report.ratio("p50_us_baton_over_futex_64B", series, "p50_us", over, Some(Promise::AtMost(1.3)));
-    for (name, key, bound) in [("64B", &small, 5.0), ("1MiB", &large, 100.0)] {
-        let promise = Some(Promise::AtLeast(bound));
-        report.ratio(
-            &format!("p50_us_grpc_over_baton_{name}"),
-            series,
-            "p50_us",
-            [&key.of("grpc"), key],
-            promise,
-        );
-        report.ratio(&format!("p50_us_uds_over_baton_{name}"), series, "p50_us", [&key.of("uds"), key], None);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +263,11 @@ mod tests {
         assert_eq!(fitting(Duration::from_secs(1), 1e6), 1000);
         assert_eq!(fitting(Duration::from_secs(1), 1e12), PROBES);
         assert_eq!(fitting(Duration::from_secs(10), 1.0), ITERATIONS_MAX / 4);
+    }
+
+    #[test]
+    fn only_short_round_trips_are_timed_in_batches() {
+        assert_eq!((batch_for(250.0), batch_for(25_000.0)), (BATCH, 1));
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::app::Isolation;
 use crate::load::{Pace, Plan, Step};
 use crate::proc;
 use crate::report::{Key, Promise, Report, Series};
 use crate::systems::{self, Fleet};
 
 use super::sampling::{Timing, take};
-use super::{Options, SuiteError, or_note, say};
+use super::{Options, SuiteError, or_note, say, start_all};
 
 const APP: &str = "bench/apps/hello";
 const CONCURRENCY: [u32; 3] = [1, 16, 64];
@@ -18,11 +19,8 @@ const QUICK_TOTAL: Duration = Duration::from_secs(25);
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let mut report = Report::new("http", options.quick, options.rounds);
-    let app = options.app.clone().or_else(|| crate::locate::app(APP)).ok_or(SuiteError::NoApp(APP))?;
-    let baton = systems::start_baton(&options.setup, &options.baton_system(), &app);
+    let mut fleets = start_all(options, &options.build(APP)?)?;
     let hyper = systems::start_single(&options.setup, "hyper", "hyper");
-    let mut fleets: Vec<Fleet> = Vec::new();
-    fleets.extend(or_note(baton, &options.baton_system(), &mut report.notes)?);
     fleets.extend(or_note(hyper, "hyper", &mut report.notes)?);
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
     report.take_rows(&series);
@@ -54,15 +52,27 @@ fn plans(fleet: &Fleet, connections: u32) -> Vec<Plan> {
     (0..connections).map(|_| Plan { setup: Vec::new(), cycle: vec![Arc::clone(&step)] }).collect()
 }
 
+/// What is promised of requests/s over those of bare hyper at 64 connections.
+fn promised(isolation: Isolation) -> Promise {
+    Promise::AtLeast(match isolation {
+        Isolation::Process => 0.5,
+        Isolation::Compartment => 0.65,
+    })
+}
+
 fn relate(options: &Options, series: &Series, report: &mut Report) {
-    for concurrency in CONCURRENCY {
-        let baton = Key::new(&options.baton_system(), "hello", concurrency);
+    for (&isolation, concurrency) in options.isolations.iter().flat_map(|i| CONCURRENCY.map(|c| (i, c))) {
+        let (name, baton) = (isolation.short(), Key::new(isolation.system(), "hello", concurrency));
         let over = [&baton, &baton.of("hyper")];
-        let promise = (concurrency == 64).then_some(Promise::AtLeast(0.5));
-        report.ratio(&format!("rps_baton_over_hyper_at_{concurrency}"), series, "rps", over, promise);
+        let promise = (concurrency == 64).then(|| promised(isolation));
+        report.ratio(&format!("rps_{name}_over_hyper_at_{concurrency}"), series, "rps", over, promise);
         if concurrency == 1 {
-            let promise = Some(Promise::AtMost(10.0));
-            report.difference("p50_us_baton_minus_hyper_at_1", series, "p50_us", over, promise);
+            let promise = (isolation == Isolation::Process).then_some(Promise::AtMost(10.0));
+            report.difference(&format!("p50_us_{name}_minus_hyper_at_1"), series, "p50_us", over, promise);
+        }
+        if isolation == Isolation::Compartment {
+            let over = [&baton, &baton.of(Isolation::Process.system())];
+            report.ratio(&format!("rps_compartment_over_baton_at_{concurrency}"), series, "rps", over, None);
         }
     }
 }

@@ -14,9 +14,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::app::{App, Isolation};
 use crate::load::{ClientError, LoadError};
 use crate::proc::ProcError;
-use crate::systems::{Setup, SystemError};
+use crate::systems::{self, Fleet, Setup, SystemError};
 
 pub use boutique::run as boutique;
 pub use hop::run as hop;
@@ -28,8 +29,8 @@ pub use soak::{SoakOptions, Verdict, run as soak};
 pub struct Options {
     /// Programs and placement.
     pub setup: Setup,
-    /// The isolation setting of Baton's functions.
-    pub isolation: String,
+    /// The isolation settings of Baton's functions, one or several; a system each.
+    pub isolations: Vec<Isolation>,
     /// Whether the whole run shall take no more than 40 seconds.
     pub quick: bool,
     /// Interleaved rounds.
@@ -41,10 +42,20 @@ pub struct Options {
 }
 
 impl Options {
-    /// The name of Baton's rows.
+    /// Whether an isolation setting is measured.
     #[must_use]
-    pub fn baton_system(&self) -> String {
-        format!("baton-{}", self.isolation)
+    pub fn has(&self, isolation: Isolation) -> bool {
+        self.isolations.contains(&isolation)
+    }
+
+    /// The suite's app, built.
+    fn build(&self, app: &'static str) -> Result<App, SuiteError> {
+        Ok(systems::build(&self.setup, &self.directory(app)?)?)
+    }
+
+    /// The app's directory: the one that was asked for, or the suite's own.
+    fn directory(&self, app: &'static str) -> Result<PathBuf, SuiteError> {
+        self.app.clone().or_else(|| crate::locate::app(app)).ok_or(SuiteError::NoApp(app))
     }
 }
 
@@ -133,6 +144,14 @@ fn or_note<T>(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Starts an app once for each isolation setting of the run.
+fn start_all(options: &Options, app: &App) -> Result<Vec<Fleet>, SuiteError> {
+    let start = |&isolation: &Isolation| {
+        systems::start_app(&options.setup, isolation.system(), &app.clone().isolated(isolation))
+    };
+    Ok(options.isolations.iter().map(start).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// Says what is measured now, where somebody watches.

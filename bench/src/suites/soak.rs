@@ -3,7 +3,6 @@
 //! It holds if there was no error, if resident memory is flat (the median of the last third is at most 1.1 × that of
 //! the first), and if every buffer that was in use is back once the load has ended.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::app::Isolation;
 use crate::boutique::{Case, Shop};
 use crate::load::{Errors, Load, Outcome, Pace, Until, get};
 use crate::proc;
@@ -88,20 +88,12 @@ pub struct Verdict {
 
 /// Runs the soak.
 pub fn run(options: &Options, soak: SoakOptions) -> Result<Verdict, SuiteError> {
-    let app: PathBuf =
-        options.app.clone().or_else(|| crate::locate::app(APP)).ok_or(SuiteError::NoApp(APP))?;
-    let name = app_name(&app).ok_or_else(|| SuiteError::Answer {
-        system: app.display().to_string(),
-        problem: "its baton.toml names no app".into(),
-    })?;
-    let node = systems::start_baton(&options.setup, &options.baton_system(), &app)?;
+    let isolation = options.isolations.first().copied().unwrap_or(Isolation::Process);
+    let app = options.build(APP)?;
+    let name = app.name().to_owned();
+    let node = systems::start_app(&options.setup, isolation.system(), &app.isolated(isolation))?;
     let shop = open_shop(&node.system, node.address)?;
     proc::pinned(Some(options.setup.load_core), || measure(&node, &name, &shop, soak))?
-}
-
-fn app_name(app: &std::path::Path) -> Option<String> {
-    let manifest: toml::Table = std::fs::read_to_string(app.join("baton.toml")).ok()?.parse().ok()?;
-    Some(manifest.get("app")?.get("name")?.as_str()?.to_owned())
 }
 
 fn measure(node: &Fleet, app: &str, shop: &Shop, soak: SoakOptions) -> Result<Verdict, SuiteError> {
@@ -255,12 +247,5 @@ mod tests {
         let list = serde_json::json!({"apps": [{"app": "other", "pool": {}}, {"app": "shop", "pool": pool}], "failed": []});
         assert_eq!(pool_in(&list, "shop").and_then(held_in), Some(6));
         assert_eq!(pool_in(&list, "nobody"), None);
-    }
-
-    #[test]
-    fn apps_are_named_by_their_manifest() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("baton.toml"), "[app]\nname = \"shop\"\n").unwrap();
-        assert_eq!(app_name(directory.path()).as_deref(), Some("shop"));
     }
 }

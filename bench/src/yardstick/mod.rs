@@ -1,12 +1,14 @@
 //! The floor under a hop: two processes that do nothing but wake each other.
 //!
 //! * `futex`: one shared word each way, no payload;
-//! * `uds`: a Unix stream socket, N bytes there, 64 bytes back.
+//! * `uds`: a Unix stream socket, N bytes there, 64 bytes back;
+//! * `memcpy`: N bytes copied once, from warm memory to warm memory, in one process.
 //!
 //! The caller's process starts its peer, which inherits its placement, runs the round trips one after the other, and
 //! prints one line of JSON.
 
 mod futex;
+mod memcpy;
 mod sys;
 mod uds;
 
@@ -84,6 +86,19 @@ impl RoundTrips {
             cpu_ns: None,
         })
     }
+
+    /// Times of batches of `count` as times of one.
+    fn divided_by(self, count: u64) -> Self {
+        let one = |ns: f64| ns / count as f64;
+        Self {
+            p50_ns: one(self.p50_ns),
+            p95_ns: one(self.p95_ns),
+            p99_ns: one(self.p99_ns),
+            mean_ns: one(self.mean_ns),
+            min_ns: self.min_ns.map(one),
+            cpu_ns: self.cpu_ns,
+        }
+    }
 }
 
 /// Runs the caller's side of a futex ping-pong.
@@ -96,7 +111,12 @@ pub fn uds(payload: usize, iterations: u64) -> Result<RoundTrips, YardstickError
     uds::call(payload, iterations)
 }
 
-/// The peer's side of either, on what it got as standard input.
+/// Copies a payload over and over, `batch` copies between two looks at the clock.
+pub fn memcpy(payload: usize, iterations: u64, batch: u64) -> Result<RoundTrips, YardstickError> {
+    memcpy::run(payload, iterations, batch)
+}
+
+/// The peer's side of the first two, on what it got as standard input.
 pub fn peer(kind: &str, payload: usize) -> Result<(), YardstickError> {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     match kind {
@@ -108,22 +128,35 @@ pub fn peer(kind: &str, payload: usize) -> Result<(), YardstickError> {
 /// Times `trip` after a warm-up, with the processor time of this process and its peer.
 fn measure(
     iterations: u64,
+    trip: impl FnMut() -> Result<(), YardstickError>,
+) -> Result<RoundTrips, YardstickError> {
+    measure_batches(iterations, 1, trip)
+}
+
+/// Times batches of `trip`; a time is that of one trip on average.
+fn measure_batches(
+    iterations: u64,
+    batch: u64,
     mut trip: impl FnMut() -> Result<(), YardstickError>,
 ) -> Result<RoundTrips, YardstickError> {
-    let iterations = iterations.clamp(1, ITERATIONS_MAX);
+    let batch = batch.max(1);
+    let batches = (iterations / batch).clamp(1, ITERATIONS_MAX / batch);
+    let iterations = batches * batch;
     for _ in 0..(iterations / 10).clamp(1, WARM_UP_MAX) {
         trip()?;
     }
-    let mut times = Vec::with_capacity(usize::try_from(iterations).unwrap_or(0));
+    let mut times = Vec::with_capacity(usize::try_from(batches).unwrap_or(0));
     let cpu = || proc::usage(std::process::id()).map(|usage| usage.cpu).unwrap_or(Duration::ZERO);
     let before = cpu();
-    for _ in 0..iterations {
+    for _ in 0..batches {
         let begun = Instant::now();
-        trip()?;
+        for _ in 0..batch {
+            trip()?;
+        }
         times.push(nanos(begun.elapsed()));
     }
     let used = cpu().saturating_sub(before);
-    let mut trips = RoundTrips::of(times).ok_or(YardstickError::Silent)?;
+    let mut trips = RoundTrips::of(times).ok_or(YardstickError::Silent)?.divided_by(batch);
     trips.cpu_ns = Some(nanos(used) as f64 / iterations as f64);
     Ok(trips)
 }
@@ -164,5 +197,18 @@ mod tests {
         })
         .unwrap();
         assert_eq!(trips, 55);
+    }
+
+    #[test]
+    fn batches_are_divided_among_their_trips() {
+        let mut trips = 0;
+        let times = measure_batches(100, 10, || {
+            trips += 1;
+            std::thread::sleep(Duration::from_micros(100));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(trips, 110);
+        assert!((100_000.0..900_000.0).contains(&times.p50_ns), "{times:?}");
     }
 }

@@ -1,18 +1,20 @@
-//! Calls `callee` over and over and times each round trip.
+//! Calls `callee` over and over and times the round trips.
 //!
 //! `lend`: one payload, filled once, lent for each call. `move`: a fresh payload of zeroes for each call, which the callee
-//! owns and drops; allocating and zeroing it is part of the round trip.
+//! owns and drops; allocating and zeroing it is part of the round trip. With `batch` there is one time for so many calls,
+//! their mean: reading the clock costs as much as a call between compartments.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use baton::{Context, Error, Request, Response};
+use baton::{Buffer, Context, Error, Request, Response};
 
 const REPLY_BYTES: usize = 64;
 const PAYLOAD_MAX: usize = 64 << 20;
 const ITERATIONS_MAX: usize = 1_000_000;
+const BATCH_MAX: usize = 1000;
 const WARM_UP_MAX: usize = 200;
 const PAGE_BYTES: usize = 4096;
 
@@ -23,52 +25,54 @@ fn main() -> ExitCode {
 async fn time_calls(ctx: Context, request: Request) -> Result<Response, Error> {
     let payload = number(&request, "payload", 64)?.min(PAYLOAD_MAX);
     let iterations = number(&request, "iterations", 1000)?.clamp(1, ITERATIONS_MAX);
+    let batch = number(&request, "batch", 1)?.clamp(1, BATCH_MAX.min(iterations));
     let warm_up = (iterations / 10).clamp(1, WARM_UP_MAX);
-    let nanos = match parameter(&request, "mode").unwrap_or("lend") {
-        "lend" => lend(&ctx, payload, warm_up, iterations).await?,
-        "move" => hand_over(&ctx, payload, warm_up, iterations).await?,
+    let lent = match parameter(&request, "mode").unwrap_or("lend") {
+        "lend" => Some(touched(&ctx, payload)?),
+        "move" => None,
         other => return Err(Error::new(400, format!("mode is lend or move, not {other}"))),
     };
+    let caller = Caller { ctx: &ctx, payload, lent };
+    caller.call(warm_up).await?;
+    let mut nanos = Vec::with_capacity(iterations / batch);
+    for _ in 0..iterations / batch {
+        let begun = Instant::now();
+        caller.call(batch).await?;
+        let each = begun.elapsed().as_nanos() / batch as u128;
+        nanos.push(u64::try_from(each).unwrap_or(u64::MAX));
+    }
     let mut body = ctx.alloc(512)?;
     write!(body, "{}", summary(nanos)).map_err(|_| Error::new(500, "the summary is too long"))?;
     Ok(Response::ok(body).header("content-type", "application/json"))
 }
 
-async fn lend(ctx: &Context, payload: usize, warm_up: usize, iterations: usize) -> Result<Vec<u64>, Error> {
+/// A payload whose pages are there.
+fn touched(ctx: &Context, payload: usize) -> Result<Buffer, Error> {
     let mut buffer = ctx.zeroed(payload)?;
     for byte in buffer.iter_mut().step_by(PAGE_BYTES) {
         *byte = 1;
     }
-    let mut nanos = Vec::with_capacity(iterations);
-    for nth in 0..warm_up + iterations {
-        let begun = Instant::now();
-        let reply = ctx.call("callee", &buffer).await?;
-        let taken = begun.elapsed();
-        check(reply.body().len())?;
-        if nth >= warm_up {
-            nanos.push(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
-        }
-    }
-    Ok(nanos)
+    Ok(buffer)
 }
 
-async fn hand_over(
-    ctx: &Context,
+struct Caller<'a> {
+    ctx: &'a Context,
     payload: usize,
-    warm_up: usize,
-    iterations: usize,
-) -> Result<Vec<u64>, Error> {
-    let mut nanos = Vec::with_capacity(iterations);
-    for nth in 0..warm_up + iterations {
-        let begun = Instant::now();
-        let reply = ctx.call("callee", ctx.zeroed(payload)?).await?;
-        let taken = begun.elapsed();
-        check(reply.body().len())?;
-        if nth >= warm_up {
-            nanos.push(u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+    /// What is lent for each call; without it, each call gets a payload of its own.
+    lent: Option<Buffer>,
+}
+
+impl Caller<'_> {
+    async fn call(&self, times: usize) -> Result<(), Error> {
+        for _ in 0..times {
+            let reply = match &self.lent {
+                Some(buffer) => self.ctx.call("callee", buffer).await?,
+                None => self.ctx.call("callee", self.ctx.zeroed(self.payload)?).await?,
+            };
+            check(reply.body().len())?;
         }
+        Ok(())
     }
-    Ok(nanos)
 }
 
 fn check(reply_bytes: usize) -> Result<(), Error> {

@@ -1,0 +1,47 @@
+//! Says when it began, and when another function did that it calls twice.
+//!
+//! Started as `first handshake`, it prints when its `main` began and ends: what starting the same binary as a plain
+//! process costs.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use baton::{Context, Error, Request, Response};
+use rustix::time::{ClockId, clock_gettime};
+
+const STAMP_BYTES: usize = 8;
+
+fn main() -> ExitCode {
+    let began_ns = now_ns();
+    if std::env::args_os().nth(1).is_some_and(|word| word == "handshake") {
+        println!("{began_ns}");
+        return ExitCode::SUCCESS;
+    }
+    baton::serve(stamp)
+}
+
+async fn stamp(ctx: Context, _request: Request) -> Result<Response, Error> {
+    let first_ns = now_ns();
+    let mut trips = [(0, 0); 2];
+    for (called_ns, began_ns) in &mut trips {
+        *called_ns = now_ns();
+        let reply = ctx.call("second", ()).await?;
+        let stamp: [u8; STAMP_BYTES] =
+            reply.body().try_into().map_err(|_| Error::new(500, "`second` answered with no stamp"))?;
+        *began_ns = u64::from_le_bytes(stamp);
+    }
+    let [(called_ns, second_ns), (called_again_ns, second_again_ns)] = trips;
+    let stamps = format!(
+        r#"{{"first_ns":{first_ns},"called_ns":{called_ns},"second_ns":{second_ns},"called_again_ns":{called_again_ns},"second_again_ns":{second_again_ns}}}"#
+    );
+    let mut body = ctx.alloc(stamps.len())?;
+    body.extend_from_slice(stamps.as_bytes())?;
+    Ok(Response::ok(body).header("content-type", "application/json"))
+}
+
+/// `CLOCK_MONOTONIC`, which is the same for every process of a machine.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}

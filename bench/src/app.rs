@@ -1,0 +1,311 @@
+//! An app as it is measured: built once, then deployed in as many variants as a comparison needs.
+//!
+//! A variant is the app's own manifest with another isolation, trust or scale, written into a directory of its own. Its
+//! functions are the executables that the one build left behind: every variant runs the same bytes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+const MANIFEST: &str = "baton.toml";
+
+/// How Baton holds functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isolation {
+    /// A process each.
+    Process,
+    /// Compartments of a cell.
+    Compartment,
+}
+
+impl Isolation {
+    /// The manifest's word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Compartment => "compartment",
+        }
+    }
+
+    /// The name of its rows.
+    #[must_use]
+    pub const fn system(self) -> &'static str {
+        match self {
+            Self::Process => "baton-process",
+            Self::Compartment => "baton-compartment",
+        }
+    }
+
+    /// What ratios call it.
+    #[must_use]
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::Process => "baton",
+            Self::Compartment => "compartment",
+        }
+    }
+}
+
+/// Why an app has no variants.
+#[derive(Debug)]
+pub enum AppError {
+    /// A manifest cannot be read, or its variant not be written.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// A manifest is not TOML, or not of the form that Baton's have.
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The build left no executable for a function.
+    NotBuilt {
+        /// The app's directory.
+        path: PathBuf,
+        /// The function.
+        function: String,
+    },
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Malformed { path, problem } => {
+                write!(f, "{} is no manifest of an app: {problem}", path.display())
+            }
+            Self::NotBuilt { path, function } => {
+                write!(f, "`baton build {}` left no executable for {function}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for AppError {}
+
+/// An app's manifest, its functions built.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    manifest: Table,
+}
+
+impl App {
+    /// Reads an app's manifest and puts `artifacts` in the places of its builds.
+    pub fn read(directory: &Path, artifacts: &BTreeMap<String, PathBuf>) -> Result<Self, AppError> {
+        let path = directory.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(|error| AppError::File { path: path.clone(), error })?;
+        let malformed = |problem: String| AppError::Malformed { path: path.clone(), problem };
+        let mut manifest: Table =
+            text.parse().map_err(|error: toml::de::Error| malformed(error.to_string()))?;
+        if let Some(functions) = manifest.get_mut("functions") {
+            let functions = functions.as_table_mut().ok_or_else(|| malformed("no functions".to_owned()))?;
+            for (name, function) in functions {
+                let function =
+                    function.as_table_mut().ok_or_else(|| malformed(format!("{name} is no table")))?;
+                let artifact = artifacts.get(name);
+                let artifact = artifact.ok_or_else(|| AppError::NotBuilt {
+                    path: directory.to_owned(),
+                    function: name.clone(),
+                })?;
+                function.remove("build");
+                function.insert("artifact".to_owned(), Value::String(artifact.display().to_string()));
+            }
+        }
+        Ok(Self { manifest })
+    }
+
+    /// The app's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.manifest.get("app").and_then(|app| app.get("name")).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The executable of a function.
+    #[must_use]
+    pub fn artifact(&self, function: &str) -> Option<PathBuf> {
+        let function = self.manifest.get("functions")?.get(function)?;
+        Some(function.get("artifact")?.as_str()?.into())
+    }
+
+    /// The same with this isolation for every function.
+    #[must_use]
+    pub fn isolated(mut self, isolation: Isolation) -> Self {
+        for function in self.functions_mut() {
+            function.insert("isolation".to_owned(), Value::String(isolation.word().to_owned()));
+        }
+        self
+    }
+
+    /// The same with this trust: `app` or `buffer`.
+    #[must_use]
+    pub fn trusting(mut self, trust: &str) -> Self {
+        if let Some(app) = self.manifest.get_mut("app").and_then(Value::as_table_mut) {
+            app.insert("trust".to_owned(), Value::String(trust.to_owned()));
+        }
+        self
+    }
+
+    /// The same with so many replicas of each function always there.
+    #[must_use]
+    pub fn with_replicas(mut self, count: u32) -> Self {
+        for function in self.functions_mut() {
+            let scale = function.entry("scale").or_insert_with(|| Value::Table(Table::new()));
+            if let Some(scale) = scale.as_table_mut() {
+                scale.insert("min".to_owned(), Value::Integer(count.into()));
+                scale.insert("max".to_owned(), Value::Integer(count.max(1).into()));
+            }
+        }
+        self
+    }
+
+    /// The same with a word in every function's environment: another deployment of the same code.
+    #[must_use]
+    pub fn marked(mut self, mark: &str) -> Self {
+        for function in self.functions_mut() {
+            let env = function.entry("env").or_insert_with(|| Value::Table(Table::new()));
+            if let Some(env) = env.as_table_mut() {
+                env.insert("BENCH_MARK".to_owned(), Value::String(mark.to_owned()));
+            }
+        }
+        self
+    }
+
+    /// The same with some of another app's functions, and the routes that lead to them.
+    #[must_use]
+    pub fn with_functions(mut self, other: &Self, names: &[&str]) -> Self {
+        let theirs = other.manifest.get("functions").and_then(Value::as_table);
+        let added = theirs.into_iter().flatten().filter(|(name, _)| names.contains(&name.as_str()));
+        let added: Vec<_> = added.map(|(name, function)| (name.clone(), function.clone())).collect();
+        let functions = self.manifest.entry("functions").or_insert_with(|| Value::Table(Table::new()));
+        if let Some(functions) = functions.as_table_mut() {
+            functions.extend(added);
+        }
+        let routes = other.manifest.get("routes").and_then(Value::as_array);
+        let leads_here = |route: &&Value| {
+            route.get("function").and_then(Value::as_str).is_some_and(|function| names.contains(&function))
+        };
+        let added: Vec<_> = routes.into_iter().flatten().filter(leads_here).cloned().collect();
+        let routes = self.manifest.entry("routes").or_insert_with(|| Value::Array(Vec::new()));
+        if let Some(routes) = routes.as_array_mut() {
+            routes.extend(added);
+        }
+        self
+    }
+
+    /// The same with one more function that `caller` may call.
+    #[must_use]
+    pub fn with_call(mut self, caller: &str, callee: &str) -> Self {
+        let function = self.manifest.get_mut("functions").and_then(|functions| functions.get_mut(caller));
+        if let Some(function) = function.and_then(Value::as_table_mut) {
+            let calls = function.entry("calls").or_insert_with(|| Value::Array(Vec::new()));
+            if let Some(calls) = calls.as_array_mut() {
+                calls.push(Value::String(callee.to_owned()));
+            }
+        }
+        self
+    }
+
+    /// Writes the manifest into a directory, which it makes.
+    pub fn write(&self, directory: &Path) -> Result<(), AppError> {
+        let path = directory.join(MANIFEST);
+        let text = toml::to_string(&self.manifest)
+            .map_err(|error| AppError::Malformed { path: path.clone(), problem: error.to_string() })?;
+        fs::create_dir_all(directory)
+            .and_then(|()| fs::write(&path, text))
+            .map_err(|error| AppError::File { path, error })
+    }
+
+    fn functions_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        let functions = self.manifest.get_mut("functions").and_then(Value::as_table_mut);
+        functions.into_iter().flatten().filter_map(|(_, function)| function.as_table_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str = r#"
+        [app]
+        name = "shop"
+        [functions.cart]
+        build = { cargo = "functions/cart" }
+        isolation = "process"
+        scale = { min = 1, max = 1, concurrency = 64 }
+        [functions.front]
+        build = { cargo = "functions/front" }
+        calls = ["cart"]
+        [[routes]]
+        path = "/"
+        function = "front"
+    "#;
+
+    fn app(text: &str) -> App {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(MANIFEST), text).unwrap();
+        let artifacts =
+            ["cart", "front"].map(|name| (name.to_owned(), PathBuf::from(format!("/built/{name}"))));
+        App::read(directory.path(), &artifacts.into()).unwrap()
+    }
+
+    /// What the node would read of a variant.
+    fn written(app: &App) -> baton_catalog::Manifest {
+        let directory = tempfile::tempdir().unwrap();
+        app.write(directory.path()).unwrap();
+        let file = directory.path().join(MANIFEST);
+        let text = fs::read_to_string(&file).unwrap();
+        baton_catalog::Manifest::parse(&text, &file).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    #[test]
+    fn a_variant_runs_what_was_built_in_another_way() {
+        let shop = app(SHOP);
+        assert_eq!((shop.name(), shop.artifact("cart")), ("shop", Some("/built/cart".into())));
+        let manifest = written(&shop.clone().isolated(Isolation::Compartment).trusting("app"));
+        assert_eq!(manifest.app.trust, baton_catalog::Trust::App);
+        for (name, function) in &manifest.functions {
+            assert_eq!(function.isolation, baton_catalog::Isolation::Compartment);
+            let path = PathBuf::from(format!("/built/{name}"));
+            assert_eq!(function.build, baton_catalog::Build::Artifact { path });
+        }
+        let manifest = written(&shop.with_replicas(0).marked("7"));
+        let cart = manifest.function("cart").unwrap();
+        assert_eq!((cart.scale.min, cart.scale.max, cart.scale.concurrency), (0, 1, 64));
+        assert_eq!(cart.env["BENCH_MARK"], "7");
+    }
+
+    #[test]
+    fn functions_move_in_with_their_routes() {
+        let text = SHOP.replace("shop", "other").replace("front", "first").replace("\"/\"", "\"/first\"");
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(MANIFEST), text).unwrap();
+        let artifacts = ["cart", "first"].map(|name| (name.to_owned(), PathBuf::from("/x")));
+        let other = App::read(directory.path(), &artifacts.into()).unwrap();
+        let both = app(SHOP).with_functions(&other, &["first"]).with_call("first", "front");
+        let manifest = written(&both);
+        assert_eq!((manifest.functions.len(), manifest.routes.len()), (3, 2));
+        let calls: Vec<&str> =
+            manifest.function("first").unwrap().calls.iter().map(|name| name.as_str()).collect();
+        assert_eq!(calls, ["cart", "front"]);
+    }
+
+    #[test]
+    fn what_is_not_built_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(MANIFEST), SHOP).unwrap();
+        let error = App::read(directory.path(), &BTreeMap::new()).unwrap_err();
+        assert!(error.to_string().contains("cart"), "{error}");
+        fs::write(directory.path().join(MANIFEST), "functions = 3").unwrap();
+        assert!(matches!(App::read(directory.path(), &BTreeMap::new()), Err(AppError::Malformed { .. })));
+    }
+}
