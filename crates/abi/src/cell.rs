@@ -14,8 +14,10 @@
 
 use crate::boot::PoolAccess;
 
-/// Functions that one cell can hold: 15 keys, one for what all may read, one for the pool.
-pub const SEATS_MAX: usize = 13;
+/// Memory keys that a cell can give its functions: 15, without one for what all may read and one for the pool.
+pub const KEYS_MAX: usize = 13;
+/// Functions that one cell can hold: more than keys, for those that share one.
+pub const SEATS_MAX: usize = 32;
 /// Size of the largest control message, bytes.
 pub const CELL_MESSAGE_BYTES: usize = 8 * 1024 + 64;
 /// Most descriptors with one control message: control, bell, link and eventfd of each seat.

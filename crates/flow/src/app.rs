@@ -21,6 +21,7 @@ use crate::hosting::Hosting;
 use crate::node::Node;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
+use crate::status::LoadStatus;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
 const STUCK_GRACE: Duration = Duration::from_millis(500);
@@ -50,6 +51,8 @@ pub(crate) struct FunctionState {
     pub(crate) errors: Cell<u64>,
     /// Times that a compartment of it was reset after a fault.
     pub(crate) faults: Cell<u64>,
+    /// How its executable was last loaded into a template.
+    pub(crate) loaded: Cell<Option<LoadStatus>>,
     /// Groups of cells, by number, that may sleep when a request comes that may lead to them.
     pub(crate) sleepers: Vec<usize>,
 }
@@ -83,6 +86,8 @@ pub(crate) struct App {
     pub(crate) stopping: Cell<bool>,
     /// Wakes those who wait for replicas to come or go.
     pub(crate) changed: Notify,
+    /// Told when cells that have nothing to do are to end now.
+    pub(crate) evicted: Notify,
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
     suspects: RefCell<Vec<Suspect>>,
@@ -121,6 +126,7 @@ impl App {
                     calls: Cell::new(0),
                     errors: Cell::new(0),
                     faults: Cell::new(0),
+                    loaded: Cell::new(None),
                     sleepers: groups.iter().filter(may_sleep).map(|group| group.number).collect(),
                 }
             })
@@ -137,6 +143,7 @@ impl App {
             edges: RefCell::default(),
             stopping: Cell::new(false),
             changed: Notify::new(),
+            evicted: Notify::new(),
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
             suspects: RefCell::default(),

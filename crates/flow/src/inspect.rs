@@ -16,6 +16,7 @@ pub(crate) fn app(app: &App) -> AppStatus {
         calls: state.calls.get(),
         errors: state.errors.get(),
         faults: state.faults.get(),
+        loaded: state.loaded.get(),
         replicas: state
             .replicas
             .borrow()

@@ -34,8 +34,19 @@ pub struct FunctionStatus {
     pub errors: u64,
     /// Times that a compartment of it was reset after a fault, whoever had called it.
     pub faults: u64,
+    /// How its executable was last loaded into a template; `None` for processes, and before it was.
+    pub loaded: Option<LoadStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// How a template loaded an executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadStatus {
+    /// From the order to load it until it waited for its first request, nanoseconds.
+    pub load_ns: u64,
+    /// Whether a stored snapshot spared it its start.
+    pub from_snapshot: bool,
 }
 
 /// One replica.

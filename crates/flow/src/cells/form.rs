@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use baton_abi::cell::SEATS_MAX;
+use baton_abi::cell::{KEYS_MAX, SEATS_MAX};
 use baton_catalog::{Function, KeyName, Manifest};
 use baton_placement::{KeyTooCrowded, Room, Tenant, group};
 use tokio::sync::Notify;
@@ -15,8 +15,8 @@ use super::Group;
 use crate::error::DeployError;
 use crate::hosting::Hosting;
 
-/// What a cell has room for: the abi gives each seat a key.
-const ROOM: Room = Room { seats: SEATS_MAX, keys: SEATS_MAX };
+/// What a cell has room for.
+const ROOM: Room = Room { seats: SEATS_MAX, keys: KEYS_MAX };
 
 /// Groups of the functions that run in compartments; `hosting` is in the order of the manifest's functions.
 pub(crate) fn form(
@@ -173,12 +173,21 @@ mod tests {
     }
 
     #[test]
+    fn functions_that_share_keys_fit_in_one_cell_beyond_the_number_of_keys() {
+        let names: Vec<String> = (0..20).map(|n| format!("f{n}")).collect();
+        let shared = |number: usize| if number < 10 { "share_key = \"x\"" } else { "" };
+        let functions: Vec<(&str, &str)> =
+            names.iter().enumerate().map(|(number, name)| (name.as_str(), shared(number))).collect();
+        assert_eq!(groups(&functions).len(), 1, "eleven keys");
+    }
+
+    #[test]
     fn a_crowded_key_is_refused_by_name() {
-        let names: Vec<String> = (0..14).map(|n| format!("f{n}")).collect();
+        let names: Vec<String> = (0..33).map(|n| format!("f{n}")).collect();
         let functions: Vec<(&str, &str)> =
             names.iter().map(|name| (name.as_str(), "share_key = \"all\"")).collect();
-        let hosting = vec![Hosting::Compartment; 14];
+        let hosting = vec![Hosting::Compartment; 33];
         let refused = form(&app(&functions), &hosting, Path::new("cell")).err().unwrap();
-        assert_eq!(refused, DeployError::KeyTooCrowded { key: "all".into(), functions: 14, max: 13 });
+        assert_eq!(refused, DeployError::KeyTooCrowded { key: "all".into(), functions: 33, max: 32 });
     }
 }
