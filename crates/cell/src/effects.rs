@@ -2,6 +2,7 @@
 
 use baton_abi::cell::FromCell;
 
+use crate::memory;
 use crate::os::{Errno, Fault, Host, Prot, Stream};
 use crate::runtime::Runtime;
 use crate::seat::Seat;
@@ -34,6 +35,18 @@ impl Host for Effects<'_> {
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
         self.seat.space.borrow_mut().write(at, bytes).then_some(()).ok_or(Fault)
+    }
+
+    fn read_outside(&mut self, at: u64, out: &mut [u8]) -> Result<(), Fault> {
+        let len = out.len() as u64;
+        let may = self.runtime.may_read(self.seat, at, len);
+        (may && memory::copy(out.as_mut_ptr() as u64, at, len)).then_some(()).ok_or(Fault)
+    }
+
+    fn write_outside(&mut self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let len = bytes.len() as u64;
+        let may = self.runtime.may_write(self.seat, at, len);
+        (may && memory::copy(at, bytes.as_ptr() as u64, len)).then_some(()).ok_or(Fault)
     }
 
     fn map(&mut self, at: u64, len: u64, prot: Prot) -> Result<(), Errno> {

@@ -39,6 +39,8 @@ impl Runtime {
             seat.space.borrow_mut().note_run();
         }
         seat.opened.set(0);
+        // The guest around this one is in a gate, and so is the one that ran last: what x87 registers hold is theirs.
+        let outer = arch::take_x87();
         // Whoever leaves says anew when to come back.
         seat.sleeps_until.set(None);
         let code = loop {
@@ -53,6 +55,10 @@ impl Runtime {
                 break code;
             }
         };
+        arch::take_x87();
+        if let Some(outer) = outer.filter(|_| before.is_some()) {
+            arch::give_x87(&outer);
+        }
         self.current.set(before);
         // SAFETY: as above.
         unsafe { (*core).host_rsp = host_rsp };

@@ -3,7 +3,7 @@
 // UNSAFETY: copies to and from the pool and the seats' mail, by addresses that the book gave.
 #![expect(unsafe_code, reason = "payload memory that the runtime shares with guests")]
 
-use baton_abi::cell::{POOL_AT, Trust};
+use baton_abi::cell::{MAIL_BYTES, POOL_AT, Trust};
 use baton_abi::gate::{Grant, Pair};
 use baton_abi::{Kind as Message, Rights};
 use baton_pool::capability::{Handle, Hold, Range, State};
@@ -207,11 +207,8 @@ impl Runtime {
         if self.trust == Trust::App || seat.opened.replace(address) == address {
             return false;
         }
-        let Some(at) = address.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes) else {
-            return false;
-        };
         let need = if write { Rights::WRITE } else { Rights::READ };
-        let found = self.covering(seat, at, 1).filter(|view| view.rights.allows(need));
+        let found = self.held_around(seat, address, 1).filter(|view| view.rights.allows(need));
         found.is_some_and(|view| self.open_to(seat, view.place, view.rights).is_ok())
     }
 
@@ -230,10 +227,20 @@ impl Runtime {
         if seat.space.borrow().contains(at, len) {
             return true;
         }
-        let in_pool = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes);
-        in_pool
-            .and_then(|at| self.covering(seat, at, len))
-            .is_some_and(|view| view.rights.allows(Rights::READ))
+        self.held_around(seat, at, len).is_some_and(|view| view.rights.allows(Rights::READ))
+    }
+
+    /// Whether a guest may write a range that is not of its library OS: its mail, or a buffer that it holds.
+    pub(crate) fn may_write(&self, seat: &Seat, at: u64, len: u64) -> bool {
+        let mail = seat.mail.borrow().base();
+        let in_mail = at >= mail && len <= MAIL_BYTES && at - mail <= MAIL_BYTES - len;
+        let is_mail = self.trust == Trust::Buffer && in_mail;
+        is_mail || self.held_around(seat, at, len).is_some_and(|view| view.rights.allows(Rights::WRITE))
+    }
+
+    fn held_around(&self, seat: &Seat, at: u64, len: u64) -> Option<View> {
+        let in_pool = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes)?;
+        self.covering(seat, in_pool, len)
     }
 
     /// Under `trust = "buffer"`: nobody of the cell has access any more.

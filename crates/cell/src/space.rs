@@ -122,14 +122,13 @@ impl Space {
         Ok(())
     }
 
-    /// Makes a writable, anonymous range read as zeros.
+    /// Makes what is mapped in a range read as zeros. What may be done with it stays.
     pub(crate) fn discard(&mut self, at: u64, len: u64) -> Result<(), Errno> {
         self.admit(at, len)?;
-        let parts: Vec<(u64, u64)> = self.writable_parts(at, at + len);
-        for (from, to) in parts {
+        for (from, to, access) in self.data_parts(at, at + len) {
             // A page of a private file mapping would come back with the file's bytes: a fresh mapping has none.
             // SAFETY: as in `map`.
-            unsafe { sys::map(from, to - from, Access::Write, Backing::Anonymous, self.key) }?;
+            unsafe { sys::map(from, to - from, access, Backing::Anonymous, self.key) }?;
             self.changed = true;
         }
         Ok(())
@@ -154,13 +153,13 @@ impl Space {
         true
     }
 
-    fn writable_parts(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+    fn data_parts(&self, from: u64, to: u64) -> Vec<(u64, u64, Access)> {
         let first = self.regions.range(..from).next_back().filter(|(_, region)| region.end > from);
         first
             .into_iter()
             .chain(self.regions.range(from..to))
-            .filter(|(_, region)| region.access == Access::Write)
-            .map(|(&at, region)| (at.max(from), region.end.min(to)))
+            .filter(|(_, region)| region.access != Access::Execute)
+            .map(|(&at, region)| (at.max(from), region.end.min(to), region.access))
             .collect()
     }
 

@@ -49,6 +49,8 @@ static FACTS: Place<Facts> = Place::new(Facts { mask: 0, pkru_at: 0, bytes: 0 })
 pub(crate) enum XstateError {
     /// No memory keys in the extended state.
     NoKeys,
+    /// The processor does not say which registers are in use.
+    NoInUse,
     /// The extended state is larger than what is kept of it.
     TooLarge { bytes: usize },
 }
@@ -63,6 +65,10 @@ pub(crate) fn init_xstate() -> Result<(), XstateError> {
     let enabled = unsafe { _xgetbv(0) };
     if enabled & PKRU == 0 {
         return Err(XstateError::NoKeys);
+    }
+    // Leaf 13.1, eax bit 2: the register of what is in use can be read.
+    if __cpuid_count(0xd, 1).eax & (1 << 2) == 0 {
+        return Err(XstateError::NoInUse);
     }
     let mask = enabled & !PKRU & !AMX;
     let end = |component: u32| {
@@ -97,6 +103,53 @@ pub(crate) fn park(area: &XsaveArea) -> *const u8 {
     // SAFETY: no full return is on its way: the runtime decides who runs next.
     unsafe { PARKED.get().copy_from_nonoverlapping(area, 1) };
     PARKED.get().cast()
+}
+
+/// Whether x87 (and with it MMX) registers hold anything.
+#[inline]
+fn is_x87_used() -> bool {
+    let (low, _high): (u32, u32);
+    // SAFETY: `init_xstate` found that the register exists; reading it changes nothing.
+    unsafe {
+        core::arch::asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") _high, options(nomem, nostack))
+    };
+    low & 1 != 0
+}
+
+/// An area of `FXSAVE`.
+#[repr(C, align(16))]
+pub(crate) struct X87([u8; 512]);
+
+/// Takes the x87 registers away from the guest that has just left, if it used them: the next one must not see them.
+#[inline]
+pub(crate) fn take_x87() -> Option<Box<X87>> {
+    is_x87_used().then(swap_x87)
+}
+
+#[cold]
+fn swap_x87() -> Box<X87> {
+    let mut area = Box::new(X87([0; 512]));
+    // SAFETY: the area is large enough and aligned; the registers stay as they are.
+    unsafe { core::arch::asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr(), options(nostack)) };
+    super::clean_x87();
+    area
+}
+
+/// Every component in its initial state.
+pub(super) static CLEAN: XsaveArea = XsaveArea::clean();
+
+/// Gives a guest its x87 registers back.
+#[cold]
+pub(crate) fn give_x87(area: &X87) {
+    // SAFETY: an area that `FXSAVE` wrote. The vector registers that it also sets are named as lost.
+    unsafe {
+        core::arch::asm!(
+            "fxrstor64 [{}]", in(reg) area.0.as_ptr(),
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+            out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _, options(nostack)
+        );
+    };
 }
 
 /// PKRU as it was when a signal frame's area was written.
