@@ -132,6 +132,7 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/node", get(reads::node))
         .route("/v1/apps", get(reads::apps))
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
+        .route("/v1/apps/{app}/evict", post(writes::evict))
         .route("/v1/apps/{app}/pool", get(reads::pool))
         .route("/v1/artifacts/{hash}", put(writes::upload).head(reads::artifact))
         .route("/v1/invoke/{app}/{function}", any(invoke::call))

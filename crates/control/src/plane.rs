@@ -17,6 +17,8 @@ pub trait Plane: Send + Sync + 'static {
     fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>>;
     /// Stops an app; says whether there was one.
     fn remove(&self, app: String) -> Answer<'_, bool>;
+    /// Ends the cells of an app that have nothing to do; how many have ended, `None` without such an app.
+    fn evict(&self, app: String) -> Answer<'_, Option<u32>>;
     /// What runs.
     fn status(&self) -> Answer<'_, Vec<AppStatus>>;
     /// Counters since the start.
@@ -54,6 +56,10 @@ impl Plane for PlaneHandle {
 
     fn remove(&self, app: String) -> Answer<'_, bool> {
         Box::pin(self.run(|flow| async move { flow.remove(&app).await }))
+    }
+
+    fn evict(&self, app: String) -> Answer<'_, Option<u32>> {
+        Box::pin(self.run(|flow| async move { flow.evict(&app).await }))
     }
 
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {

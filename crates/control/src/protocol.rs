@@ -43,6 +43,13 @@ pub struct RemoveReply {
     pub removed: String,
 }
 
+/// `POST /v1/apps/{app}/evict`: to measure a cold start, cells have to be gone and their templates not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvictReply {
+    /// Idle cells that have ended.
+    pub evicted: u32,
+}
+
 /// `GET /v1/apps`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Apps {

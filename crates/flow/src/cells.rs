@@ -14,6 +14,7 @@
 //! again when nobody has used it for `scale.idle`. Its template stays.
 
 mod birth;
+mod evict;
 mod form;
 mod images;
 mod introduce;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use baton_replica::{ExitReason, Template};
 use tokio::sync::Notify;
 
+pub(crate) use evict::evict;
 pub(crate) use form::form;
 pub(crate) use keep::keep_cell;
 pub(crate) use plan::access;

@@ -199,6 +199,13 @@ impl Flow {
         true
     }
 
+    /// Ends the cells of an app that have nothing to do, and waits for their ends. Gives how many have ended; `None` if
+    /// there is no such app.
+    pub async fn evict(&self, app: &str) -> Option<u32> {
+        let app = self.inner.apps.borrow().get(app).cloned()?;
+        Some(cells::evict(&app).await)
+    }
+
     /// Calls a function from the admin API.
     ///
     /// # Errors

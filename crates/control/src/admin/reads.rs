@@ -30,7 +30,7 @@ fn given<T>(query: Given<T>) -> Result<T, Fault> {
     }
 }
 
-fn no_app(app: &str) -> Fault {
+pub(super) fn no_app(app: &str) -> Fault {
     Fault::new(StatusCode::NOT_FOUND, format!("no app {app} runs"), "`baton ps` lists what runs")
 }
 

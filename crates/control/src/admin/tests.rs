@@ -140,6 +140,8 @@ async fn an_app_is_uploaded_deployed_and_removed() {
     check(&server.send("POST", "/v1/apps/shop", &deploy).await, 200, "\"changed\":false");
     check(&server.send("GET", "/v1/apps", b"").await, 200, "\"app\":\"shop\",\"version\":1");
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 200, "\"buffers_in_use\":2");
+    check(&server.send("POST", "/v1/apps/shop/evict", b"").await, 200, "\"evicted\":2");
+    check(&server.send("POST", "/v1/apps/nobody/evict", b"").await, 404, "baton ps");
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 200, "\"removed\":\"shop\"");
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 404, "no app shop");
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 404, "baton ps");

@@ -13,10 +13,11 @@ use tokio::time::timeout;
 
 use super::Api;
 use super::fault::Fault;
+use super::reads::no_app;
 use crate::artifacts::{ArtifactError, ArtifactHash, HashFault};
 use crate::deploy::Outcome;
 use crate::limits;
-use crate::protocol::{DeployReply, DeployRequest, Recording, RemoveReply};
+use crate::protocol::{DeployReply, DeployRequest, EvictReply, Recording, RemoveReply};
 
 /// The next bytes of a body; `None` at its end.
 async fn next_bytes(body: &mut Body) -> Result<Option<Bytes>, Fault> {
@@ -99,6 +100,16 @@ pub(super) async fn remove(
         return Ok(Json(RemoveReply { removed: app }));
     }
     Err(Fault::new(StatusCode::NOT_FOUND, format!("no app {app} is deployed"), "`baton ps` lists what is"))
+}
+
+pub(super) async fn evict(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+) -> Result<Json<EvictReply>, Fault> {
+    match api.plane.evict(app.clone()).await? {
+        Some(evicted) => Ok(Json(EvictReply { evicted })),
+        None => Err(no_app(&app)),
+    }
 }
 
 fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {

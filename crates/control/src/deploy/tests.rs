@@ -62,6 +62,9 @@ impl Plane for Stub {
     fn remove(&self, app: String) -> Answer<'_, bool> {
         ready(self.apps.lock().unwrap().remove(&app).is_some())
     }
+    fn evict(&self, app: String) -> Answer<'_, Option<u32>> {
+        ready(self.apps.lock().unwrap().contains_key(&app).then_some(2))
+    }
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {
         let apps = self.apps.lock().unwrap();
         let status = |(app, version): (&String, &u64)| AppStatus {

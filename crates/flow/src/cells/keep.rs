@@ -223,7 +223,7 @@ impl Living<'_> {
         Some(said_ready)
     }
 
-    /// From ready to the end; whether the end is that nobody used it.
+    /// From ready to the end; whether the end is that nobody used it, or that idle cells are to end.
     async fn serve(&self, control: AsyncFd<OwnedFd>, end: AsyncFd<OwnedFd>) -> bool {
         let (least, most) = IDLE_CHECKS;
         let pause = (self.group.idle / 4).clamp(least, most);
@@ -237,6 +237,10 @@ impl Living<'_> {
             };
             tokio::select! {
                 heard = self.listen(&control, &end) => if heard.is_none() { return false },
+                () = self.app.evicted.notified() => if !self.app.is_wanted(self.group) {
+                    self.put_to_sleep(&end).await;
+                    return true;
+                },
                 () = idle_check => {
                     let activity = self.activity();
                     if activity != used.0 || self.app.is_wanted(self.group) {

@@ -16,6 +16,7 @@ use super::{Group, plan};
 use crate::app::App;
 use crate::lifecycle::{Rests, describe, listen, watch};
 use crate::logs::Writer;
+use crate::status::LoadStatus;
 
 /// How long a template may take to load all functions of its group.
 const LOAD_WITHIN: Duration = Duration::from_secs(10);
@@ -132,6 +133,10 @@ async fn load(app: &Rc<App>, group: &Rc<Group>, fds: &Fds, left: &mut [bool]) ->
                     }
                 }
                 tracing::debug!(app = app.name, index, load_ns, "function loaded");
+                let from_snapshot = group.images.borrow().get(index as usize).is_some_and(Option::is_some);
+                if let Some(state) = app.of_group(group).nth(index as usize) {
+                    state.loaded.set(Some(LoadStatus { load_ns, from_snapshot }));
+                }
                 if let Some(fd) = fd {
                     keep_image(app, group, index as usize, fd);
                 }

@@ -143,6 +143,27 @@ fn without_need_there_is_a_cell_only_while_it_is_used() {
     });
 }
 
+/// What need not be there is gone then, what has to be is there anew.
+#[test]
+fn idle_cells_end_when_they_are_told_to() {
+    for (scale, left) in [("scale = { min = 0, max = 1 }", 0), ("scale = { min = 2, max = 2 }", 2)] {
+        on_stage(async move |stage| {
+            stage.deploy(&[("cart", "echo", scale), ("catalog", "echo", scale)]).await.unwrap();
+            stage.expect_echo("cart").await;
+            let cells = stage.pids("cart");
+            assert_eq!(stage.flow.evict("shop").await, Some(cells.len() as u32));
+            assert!(cells.iter().all(|cell| !is_alive(*cell)));
+            stage.until("they are not there anew", || stage.function("cart").replicas.len() == left).await;
+            stage.expect_echo("catalog").await;
+            assert_eq!(stage.restarts("cart"), 0, "an eviction is no death");
+            assert_eq!(stage.flow.evict("nobody").await, None);
+            let loaded = stage.function("cart").loaded.unwrap();
+            assert!(!loaded.from_snapshot && loaded.load_ns > 0, "{loaded:?}");
+            stage.settled().await;
+        });
+    }
+}
+
 /// A cell that is used does not fall asleep, however short its time.
 #[test]
 fn a_cell_in_use_stays() {
