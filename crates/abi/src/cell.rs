@@ -119,6 +119,7 @@ pub const ANY_CORE: u32 = u32::MAX;
 
 /// A message from the node to a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a message lives as long as it is read, on the stack")]
 pub enum ToTemplate {
     /// The mappings and the plan.
     Setup(Setup),

@@ -73,21 +73,11 @@ const NO_ROOT: Root = Root {
     written: 0,
 };
 
-/// How a derived capability came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Ends with its call.
-    Lent,
-    /// Stays until it is given up or revoked.
-    Shared,
-}
-
 /// A capability that is derived from another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Derived {
     pub(crate) generation: u32,
     pub(crate) live: bool,
-    pub(crate) kind: Kind,
     pub(crate) holder: SeatId,
     pub(crate) rights: Rights,
     depth: u8,
@@ -259,20 +249,7 @@ impl Book {
         Ok(view)
     }
 
-    /// Derives a capability for `holder` from one that `by` holds.
-    pub(crate) fn derive(
-        &mut self,
-        by: SeatId,
-        parent: Pair,
-        range: Range,
-        rights: Rights,
-        (kind, holder): (Kind, SeatId),
-    ) -> Result<Pair, Refusal> {
-        let view = self.check(by, parent, Rights::PASS, range)?;
-        self.derive_from(&view, parent, range, rights, (kind, holder))
-    }
-
-    /// As [`Book::derive`], from a view that was just checked for the range and the right to pass it on.
+    /// Derives a capability for `holder` from `parent`, whose view was just checked for the range and the right to pass it on.
     #[inline]
     pub(crate) fn derive_from(
         &mut self,
@@ -280,7 +257,7 @@ impl Book {
         parent: Pair,
         range: Range,
         rights: Rights,
-        (kind, holder): (Kind, SeatId),
+        holder: SeatId,
     ) -> Result<Pair, Refusal> {
         let (root, depth) = match view.what {
             What::Root(slot) => (Handle { index: slot, generation: parent.generation }, 1),
@@ -296,7 +273,6 @@ impl Book {
         let pair = self.add(Derived {
             generation: 0,
             live: true,
-            kind,
             holder,
             rights: view.rights.intersect(rights),
             depth,
@@ -322,12 +298,11 @@ impl Book {
         foreign: Handle,
         root: Handle,
         view: View,
-        (kind, holder): (Kind, SeatId),
+        holder: SeatId,
     ) -> Result<Pair, Refusal> {
         self.add(Derived {
             generation: 0,
             live: true,
-            kind,
             holder,
             rights: view.rights,
             depth: 1,
@@ -457,6 +432,20 @@ mod tests {
 
     const WHOLE: Range = Range { offset: 0, len: 4096 };
 
+    impl Book {
+        fn derive(
+            &mut self,
+            by: SeatId,
+            parent: Pair,
+            range: Range,
+            rights: Rights,
+            holder: SeatId,
+        ) -> Result<Pair, Refusal> {
+            let view = self.check(by, parent, Rights::PASS, range)?;
+            self.derive_from(&view, parent, range, rights, holder)
+        }
+    }
+
     fn book() -> (Book, Pair) {
         let mut book = Book::new(16);
         let handle = Handle { index: 3, generation: 7 };
@@ -481,17 +470,17 @@ mod tests {
     fn derivations_only_narrow_and_end_as_a_subtree() {
         let (mut book, pair) = book();
         let part = Range { offset: 100, len: 50 };
-        let lent = book.derive(1, pair, part, Rights::FROZEN, (Kind::Lent, 2)).unwrap();
+        let lent = book.derive(1, pair, part, Rights::FROZEN, 2).unwrap();
         let over = Range { offset: 90, len: 50 };
         assert_eq!(book.check(2, lent, Rights::READ, over).err(), Some(Refusal::OutOfBounds));
         assert_eq!(book.check(2, lent, Rights::WRITE, part).err(), Some(Refusal::Denied));
-        let deeper = book.derive(2, lent, part, Rights::ALL, (Kind::Shared, 3)).unwrap();
+        let deeper = book.derive(2, lent, part, Rights::ALL, 3).unwrap();
         assert_eq!(book.check(3, deeper, Rights::WRITE, part).err(), Some(Refusal::Denied));
         assert_eq!(book.root(3).unwrap().derived, 2);
         assert_eq!(book.end(lent).map(|(_, below)| below.len()), Some(1));
         assert_eq!(book.root(3).unwrap().derived, 0);
         assert_eq!(book.view(3, deeper).err(), Some(Refusal::NotHeld));
-        let again = book.derive(1, pair, part, Rights::ALL, (Kind::Lent, 2)).unwrap();
+        let again = book.derive(1, pair, part, Rights::ALL, 2).unwrap();
         assert_ne!(again, deeper, "a recycled entry has another generation");
         assert_ne!(again, lent);
     }
@@ -511,8 +500,8 @@ mod tests {
         let (mut book, pair) = book();
         let mut at = pair;
         for _ in 0..DEPTH_MAX {
-            at = book.derive(1, at, WHOLE, Rights::ALL, (Kind::Shared, 1)).unwrap();
+            at = book.derive(1, at, WHOLE, Rights::ALL, 1).unwrap();
         }
-        assert_eq!(book.derive(1, at, WHOLE, Rights::ALL, (Kind::Shared, 1)), Err(Refusal::TooMany));
+        assert_eq!(book.derive(1, at, WHOLE, Rights::ALL, 1), Err(Refusal::TooMany));
     }
 }

@@ -127,14 +127,15 @@ impl Runtime {
         seat.recv_at.set(out_at);
         let resets = seat.facts.reset && seat.active.get() == 0;
         // Whoever waits for the answer that was just given goes first.
-        if !self.is_answered.get() && !resets {
-            if let Some(parcel) = self.next_event(seat) {
-                if self.write_parcel(seat, out_at, &parcel) {
-                    return stay(1);
-                }
-                self.drop_parcel(seat, &parcel);
-                return stay(EFAULT);
+        if !self.is_answered.get()
+            && !resets
+            && let Some(parcel) = self.next_event(seat)
+        {
+            if self.write_parcel(seat, out_at, &parcel) {
+                return stay(1);
             }
+            self.drop_parcel(seat, &parcel);
+            return stay(EFAULT);
         }
         if !seat.inbox.borrow().is_empty() {
             self.mark_ready(seat);

@@ -32,7 +32,9 @@ impl Runtime {
     pub(crate) fn enter(&self, seat: &Seat) {
         let core = CORE.get();
         // SAFETY: the one thread of the cell is here, not in the assembly.
-        let (host_rsp, context) = unsafe { ((*core).host_rsp, (*core).context) };
+        let host_rsp = unsafe { (*core).host_rsp };
+        // SAFETY: as above.
+        let context = unsafe { (*core).context };
         let before = self.current.replace(Some(seat.id));
         if seat.state.get() != State::Loading {
             seat.state.set(State::Busy);

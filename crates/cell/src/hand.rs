@@ -16,7 +16,7 @@ use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::Range;
 use baton_pool::ledger::class_of;
 
-use crate::book::{Kind, Owner, Refusal, What, what};
+use crate::book::{Owner, Refusal, What, what};
 use crate::memory;
 use crate::runtime::Runtime;
 use crate::seat::{Lent, LentCopy, Seat};
@@ -142,7 +142,7 @@ impl Runtime {
         if d.flags.has(Flags::SHARE) {
             let mut book = self.book.borrow_mut();
             let view = book.check(a.id, pair, Rights::PASS, range)?;
-            let derived = book.derive_from(&view, pair, range, Rights::FROZEN, (Kind::Shared, b.id))?;
+            let derived = book.derive_from(&view, pair, range, Rights::FROZEN, b.id)?;
             return Ok(landed(derived, range, view.place, Rights::FROZEN, Flags::SHARE));
         }
         self.move_root(a, b, pair, range)
@@ -159,7 +159,7 @@ impl Runtime {
         let mut book = self.book.borrow_mut();
         let view = book.check(a.id, pair, Rights::PASS, range)?;
         let rights = view.rights.intersect(rights);
-        let derived = book.derive_from(&view, pair, range, rights, (Kind::Lent, b.id))?;
+        let derived = book.derive_from(&view, pair, range, rights, b.id)?;
         drop(book);
         self.open_to(b, view.place, rights)?;
         *lent = Some(Lent::Capability(derived));

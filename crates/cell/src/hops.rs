@@ -2,10 +2,9 @@
 
 use baton_abi::Descriptor;
 use baton_abi::descriptor::HopCost;
-use baton_abi::gate::Parcel;
 
 use crate::runtime::Runtime;
-use crate::seat::{Account, Event, Request, Seat};
+use crate::seat::{Account, Request, Seat};
 use crate::sys;
 
 impl Account {
@@ -67,11 +66,5 @@ impl Runtime {
     /// The invocation that a seat works on: of several, the one that it began last.
     pub(crate) fn invocation_of(&self, seat: &Seat) -> u64 {
         seat.requests.borrow().get(seat.latest.get()).map_or(0, |request| request.invocation)
-    }
-
-    /// Requests that wait in the seat's inbox.
-    pub(crate) fn is_waiting(seat: &Seat, tag: u32) -> bool {
-        let is_it = |parcel: &Parcel| crate::links::tag_of(parcel) == tag;
-        seat.inbox.borrow().iter().any(|event| matches!(event, Event::Request(parcel) if is_it(parcel)))
     }
 }

@@ -10,16 +10,13 @@ use baton_abi::{Descriptor, Extent, Flags, Kind as Message, NONE, Rights};
 use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::Place;
 
-use crate::book::{Kind, Owner, View, What};
+use crate::book::{Owner, View, What};
 use crate::hand::{HandError, Landed, landed, pair_of, range_of};
 use crate::links::{set_tag, tag_of};
 use crate::memory;
 use crate::outside::class_of_place;
 use crate::runtime::{PER_TURN_MAX, Runtime};
 use crate::seat::{Account, Event, Origin, Request, Seat, State as SeatState};
-
-/// How long a full link is waited for before the node counts as gone, nanoseconds.
-const NODE_PATIENCE_NS: u64 = 5_000_000_000;
 
 impl Runtime {
     /// Only grants: for a seat whose runtime waits for memory.
@@ -143,7 +140,7 @@ impl Runtime {
         } else {
             let found =
                 self.shared.table.look(handle.index).filter(|found| found.handle == handle).ok_or(bad)?;
-            let kind = if flags.has(Flags::SHARE) { Kind::Shared } else { Kind::Lent };
+            let kind = if flags.has(Flags::SHARE) { Flags::SHARE } else { Flags::LEND };
             if !found.range.contains(range) {
                 return Err(HandError::Refused(crate::book::Refusal::OutOfBounds));
             }
@@ -162,10 +159,9 @@ impl Runtime {
             Some(kind) => {
                 let root = Handle { index: slot, generation: slot_generation };
                 let view = View { place, range, rights, what: What::Root(slot) };
-                let pair = self.book.borrow_mut().admit_derived(handle, root, view, (kind, seat.id))?;
+                let pair = self.book.borrow_mut().admit_derived(handle, root, view, seat.id)?;
                 self.open_to(seat, place, rights)?;
-                let how = if kind == Kind::Shared { Flags::SHARE } else { Flags::LEND };
-                Ok(landed(pair, range, place, rights, how))
+                Ok(landed(pair, range, place, rights, kind))
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::elf::{self, ElfError, Image};
 use crate::os::{self, Os};
 use crate::scan::{self, DisarmError, Finding};
 use crate::space::Space;
-use crate::sys::{self, Access, Backing, PAGE};
+use crate::sys::{self, Access, Backing, PAGE, PAGE_BYTES};
 
 /// Bytes of strings that a guest may get: arguments and environment.
 const STRINGS_MAX: usize = 256 * 1024;
@@ -177,7 +177,7 @@ fn lay(
 }
 
 fn zero(space: &mut Space, from: u64, to: u64) {
-    const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+    const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
     if from < to {
         // Less than a page: the rest of one that holds a segment's first or last bytes.
         let len = usize::try_from(to - from).unwrap_or(0);

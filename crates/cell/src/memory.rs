@@ -15,7 +15,7 @@ use crate::hand::HandError;
 use crate::outside::{ask, class_of_place};
 use crate::runtime::Runtime;
 use crate::seat::Seat;
-use crate::sys::{self, Access, PAGE};
+use crate::sys::{self, Access, PAGE, PAGE_BYTES};
 
 /// How long the node may take to answer a request for memory, nanoseconds.
 const NODE_PATIENCE_NS: u64 = 5_000_000_000;
@@ -31,7 +31,7 @@ pub(crate) fn copy(to: u64, from: u64, len: u64) -> bool {
 
 /// Writes zeros over payload bytes of the pool.
 pub(crate) fn wipe(at: u64, len: u64) {
-    const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+    const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
     let mut done = 0;
     while done < len {
         let part = (len - done).min(PAGE);

@@ -130,12 +130,6 @@ impl Stash {
             *asked = false;
         }
     }
-
-    /// Forgets everything.
-    pub(crate) fn drain(&mut self) -> Vec<u32> {
-        self.asked = Default::default();
-        self.classes.iter_mut().flat_map(core::mem::take).collect()
-    }
 }
 
 /// The class of a buffer, if it has one.

@@ -3,7 +3,7 @@
 // UNSAFETY: maps pages at fixed places, and reads and patches the runtime's own text.
 #![expect(unsafe_code, reason = "pages at fixed addresses, and the program's own headers")]
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use baton_abi::ABI_VERSION;
 use baton_abi::cell::{ANY_CORE, GATE_PAGE_AT, VDSO_AT};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::arch::{SHARE, label};
 use crate::keys::Keys;
 use crate::scan;
-use crate::sys::{self, Access, Backing, PAGE};
+use crate::sys::{self, Access, Backing, PAGE, PAGE_BYTES};
 use crate::vdso;
 
 /// The gate page, as the runtime writes it.
@@ -87,40 +87,47 @@ fn disarm(at: u64) -> Result<(), u64> {
     sys::protect(page, 2 * PAGE, Access::Write, 0).map_err(|_| at)?;
     // SAFETY: the two pages hold the instruction, which is at most fifteen bytes long, and are writable now. They hold
     // none of the code that runs here: the C library's resolver is never called.
-    let code = unsafe { core::slice::from_raw_parts_mut(page as *mut u8, 2 * PAGE as usize) };
+    let code = unsafe { core::slice::from_raw_parts_mut(page as *mut u8, 2 * PAGE_BYTES) };
     let disarmed = scan::disarm(code, usize::try_from(at - page).unwrap_or(usize::MAX));
     sys::protect(page, 2 * PAGE, Access::Execute, 0).map_err(|_| at)?;
     disarmed.map_err(|_| at)
 }
 
+const PROGRAM_HEADER_BYTES: u64 = 56;
+
+/// A value that the kernel told this program at its start.
+fn auxiliary(kind: u64) -> u64 {
+    // SAFETY: takes a number and gives one.
+    unsafe { libc::getauxval(kind) }
+}
+
+/// A word of the headers of this program, or of the kernel's vDSO.
+fn word(at: u64) -> u64 {
+    // SAFETY: callers name words of headers that the kernel says are mapped.
+    unsafe { (at as *const u64).read_unaligned() }
+}
+
 /// The executable segments of this program and of the kernel's vDSO: address and bytes.
 fn own_code() -> Vec<(u64, usize)> {
     const HEADER_BYTES: usize = 64;
-    // SAFETY: take numbers and give numbers.
-    let (headers, count, vdso) = unsafe {
-        (
-            libc::getauxval(libc::AT_PHDR),
-            libc::getauxval(libc::AT_PHNUM),
-            libc::getauxval(libc::AT_SYSINFO_EHDR),
-        )
-    };
+    let headers = auxiliary(libc::AT_PHDR);
+    let (count, vdso) = (auxiliary(libc::AT_PHNUM), auxiliary(libc::AT_SYSINFO_EHDR));
     // The program headers follow the file header, which is the first thing that is loaded.
     let mut code = segments(headers, count, headers.wrapping_sub(HEADER_BYTES as u64));
     if vdso != 0 {
-        // SAFETY: the kernel mapped an ELF file there.
-        let (offset, count) =
-            unsafe { ((vdso as *const u64).add(4).read(), (vdso as *const u16).add(28).read()) };
-        code.extend(segments(vdso + offset, u64::from(count), vdso));
+        // `e_phoff` and, in the low half of its word, `e_phnum`.
+        let (offset, count) = (word(vdso + 32), word(vdso + 56) & 0xffff);
+        code.extend(segments(vdso + offset, count, vdso));
     }
     code
 }
 
+/// The executable ones of `count` program headers, for a file that is loaded at `base`.
 fn segments(headers: u64, count: u64, base: u64) -> Vec<(u64, usize)> {
     let mut found = Vec::new();
     for nth in 0..count {
-        let header = (headers + nth * 56) as *const u64;
-        // SAFETY: the kernel says that there are so many headers at that place.
-        let (kind, at, len) = unsafe { (header.read(), header.add(2).read(), header.add(5).read()) };
+        let header = headers + nth * PROGRAM_HEADER_BYTES;
+        let (kind, at, len) = (word(header), word(header + 16), word(header + 40));
         let (kind, flags) = (kind & 0xffff_ffff, kind >> 32);
         if kind == 1 && flags & 1 != 0 {
             found.push((base.wrapping_add(at), usize::try_from(len).unwrap_or(0)));
@@ -137,9 +144,4 @@ pub(crate) fn run_on(core: u32) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(core as usize);
     let _ = rustix::thread::sched_setaffinity(None, &set);
-}
-
-/// The descriptor's number, for mappings.
-pub(crate) fn number(fd: &OwnedFd) -> i32 {
-    fd.as_raw_fd()
 }

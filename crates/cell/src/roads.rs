@@ -7,9 +7,6 @@ use crate::hand::HandError;
 use crate::runtime::{PER_TURN_MAX, Runtime};
 use crate::seat::{Lent, Origin, Seat, Target};
 
-/// How long a full link is waited for before the node counts as gone, nanoseconds.
-const NODE_PATIENCE_NS: u64 = 5_000_000_000;
-
 impl Runtime {
     /// Takes what other processes sent over a seat's roads.
     pub(crate) fn poll_roads(&self, seat: &Seat) {

@@ -63,8 +63,6 @@ pub(crate) struct Runtime {
     pub(crate) copied: Cell<(u16, u64)>,
     /// Bytes that it handed over without a copy.
     pub(crate) handed: Cell<u64>,
-    /// Processor time up to which everything is accounted for, while receipts are on.
-    pub(crate) charged_ns: Cell<u64>,
     control_seen: Cell<u32>,
     ticks_seen: Cell<u32>,
     turns: Cell<u32>,
@@ -75,8 +73,10 @@ static RUNTIME: Place<*const Runtime> = Place::new(core::ptr::null());
 
 /// The runtime of this process.
 pub(crate) fn runtime() -> &'static Runtime {
-    // SAFETY: set by `install` before the first guest runs, and never changed or freed.
-    unsafe { &**RUNTIME.get() }
+    // SAFETY: written once, by `install`.
+    let runtime = unsafe { *RUNTIME.get() };
+    // SAFETY: `install` came before the first guest, and what it leaked is never freed.
+    unsafe { &*runtime }
 }
 
 /// Makes `runtime` the one that gates and traps find. Once.
@@ -106,7 +106,6 @@ impl Runtime {
             alloc_tag: Cell::new(1),
             copied: Cell::new((0, 0)),
             handed: Cell::new(0),
-            charged_ns: Cell::new(0),
             control_seen: Cell::new(0),
             ticks_seen: Cell::new(0),
             turns: Cell::new(0),

@@ -18,7 +18,7 @@ mod header;
 use crate::arch::{self, Context};
 use crate::os::Os;
 use crate::space::{Region, Space};
-use crate::sys::{Access, Backing, PAGE};
+use crate::sys::{Access, Backing, PAGE, PAGE_BYTES};
 use crate::threads::Threads;
 
 /// Bytes in front of the pages.
@@ -289,7 +289,7 @@ impl Snapshot {
     }
 
     fn copy_back(&self, mut from: u64, to: u64) -> bool {
-        const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+        const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
         while from < to {
             let next = self.pieces.partition_point(|piece| piece.at <= from);
             let Some(piece) = next.checked_sub(1).and_then(|nth| self.pieces.get(nth)) else { return false };
@@ -303,7 +303,7 @@ impl Snapshot {
                     // SAFETY: the hot range is writable memory of the seat; the view holds the piece's bytes.
                     unsafe { arch::copy(from, self.view + offset + (from - piece.at), len) }
                 }
-                Source::Zeros => (from..end).step_by(PAGE as usize).all(|page| {
+                Source::Zeros => (from..end).step_by(PAGE_BYTES).all(|page| {
                     // SAFETY: as above; a whole page of zeros.
                     unsafe { arch::copy(page, ZEROS.as_ptr() as u64, ZEROS.len()) }
                 }),

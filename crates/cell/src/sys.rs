@@ -5,10 +5,12 @@
 
 use rustix::io::Errno;
 
-use crate::arch::{SHARE, SIGNAL_STACK, SIGNAL_STACK_BYTES, label};
+use crate::arch::{SHARE, SIGNAL_STACK, SIGNAL_STACK_BYTES, ShareBlock, label};
 
 /// Bytes of a page.
-pub(crate) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = PAGE_BYTES as u64;
+/// The same, as a length in memory.
+pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// What may be done with a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +97,6 @@ pub(crate) unsafe fn relocate(from: u64, to: u64, len: u64) -> Result<(), Errno>
     check(unsafe { libc::syscall(libc::SYS_mremap, from, len, len, flags, to) }).map(drop)
 }
 
-/// `madvise`.
-///
-/// # Safety
-/// `advice` may throw the range's contents away: nothing of the runtime's may rely on them.
-pub(crate) unsafe fn advise(at: u64, len: u64, advice: i32) -> Result<(), Errno> {
-    // SAFETY: the caller vouches for the contents.
-    check(unsafe { libc::syscall(libc::SYS_madvise, at, len, advice) }).map(drop)
-}
-
 /// A new key, closed for nobody: rights are set at each entry.
 pub(crate) fn key() -> Result<u32, Errno> {
     // SAFETY: takes two numbers.
@@ -124,10 +117,10 @@ pub(crate) fn has_rseq() -> bool {
 pub(crate) fn dispatch_calls() -> Result<(), Errno> {
     const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
     const ON: u64 = 1;
+    const { assert!(core::mem::offset_of!(ShareBlock, selector) == 0) };
+    let selector = SHARE.get().cast::<u8>();
     // SAFETY: the selector is a static; an empty range allows nothing.
-    let result = unsafe {
-        libc::prctl(PR_SET_SYSCALL_USER_DISPATCH, ON, 0u64, 0u64, &raw const (*SHARE.get()).selector)
-    };
+    let result = unsafe { libc::prctl(PR_SET_SYSCALL_USER_DISPATCH, ON, 0u64, 0u64, selector) };
     check(result.into()).map(drop)
 }
 

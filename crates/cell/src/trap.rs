@@ -10,7 +10,7 @@
 use crate::arch::{self, CORE, Full, GUEST_FULL, HOST_FULL, Verdict, label};
 use crate::effects::Effects;
 use crate::guest::{LEFT_END, LEFT_IDLE};
-use crate::os::{Outcome, Resume, ThreadId};
+use crate::os::{Outcome, Resume};
 use crate::runtime::{Runtime, runtime};
 use crate::seat::{End, Seat, State};
 use crate::space::WriteFault;
@@ -316,6 +316,3 @@ fn trapped(full: &Full) -> Saved {
     unsafe { arch::keep_xsave(full.xsave, &mut xsave) };
     Saved::Trap(Box::new(Trapped { full: *full, xsave }))
 }
-
-/// The thread that a guest begins with.
-pub(crate) const FIRST: ThreadId = ThreadId::FIRST;

@@ -6,7 +6,7 @@
 use baton_abi::cell::GATE_PAGE_AT;
 use baton_abi::gate::{CLOCK, GatePage};
 
-use crate::sys::PAGE;
+use crate::sys::PAGE_BYTES;
 
 const HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
@@ -32,7 +32,7 @@ const CODE_AT: usize = (DYNAMIC_AT + 16 * DYNAMIC_ENTRIES).next_multiple_of(16);
 const CLOCK_AT: u64 = GATE_PAGE_AT + core::mem::offset_of!(GatePage, gates) as u64 + 8 * CLOCK as u64;
 
 struct Object {
-    bytes: [u8; PAGE as usize],
+    bytes: [u8; PAGE_BYTES],
 }
 
 impl Object {
@@ -141,7 +141,7 @@ fn hash_of(name: &[u8]) -> u32 {
 }
 
 /// The object, to be mapped at [`baton_abi::cell::VDSO_AT`].
-pub(crate) fn build() -> [u8; PAGE as usize] {
+pub(crate) fn build() -> [u8; PAGE_BYTES] {
     let gate = CLOCK_AT.to_le_bytes();
     // clock_gettime(clock, timespec): movabs rax, [gate]; jmp rax
     let clock = [&[0x48, 0xa1][..], &gate, &[0xff, 0xe0]].concat();
@@ -157,7 +157,7 @@ pub(crate) fn build() -> [u8; PAGE as usize] {
         &[0x48, 0x89, 0x47, 0x08, 0x31, 0xc0, 0xc3], // mov [rdi+8], rax; xor eax, eax; ret
     ]
     .concat();
-    let mut object = Object { bytes: [0xcc; PAGE as usize] };
+    let mut object = Object { bytes: [0xcc; PAGE_BYTES] };
     object.put(0, &[0; CODE_AT]);
     object.header();
     object.put(NAMES_AT, NAMES);

@@ -160,13 +160,13 @@ pub(crate) unsafe fn pkru_of(area: *const u8) -> u32 {
     // SAFETY: written once, before the first guest.
     let facts = unsafe { *FACTS.get() };
     // SAFETY: the header of an area in the standard format begins there.
-    let present = unsafe { area.add(HEADER_AT).cast::<u64>().read_unaligned() };
+    let present = unsafe { area.wrapping_add(HEADER_AT).cast::<u64>().read_unaligned() };
     if present & PKRU == 0 {
         // In its initial state it is 0.
         return 0;
     }
     // SAFETY: the frame holds every component up to this one.
-    unsafe { area.add(facts.pkru_at).cast::<u32>().read_unaligned() }
+    unsafe { area.wrapping_add(facts.pkru_at).cast::<u32>().read_unaligned() }
 }
 
 /// A private copy of a signal frame's area.

@@ -4,8 +4,11 @@
 
 // UNSAFETY: hands the control socket to the child by number.
 #![expect(unsafe_code, reason = "descriptors are placed between fork and exec")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod build;
 mod calls;
+mod hop;
 mod languages;
 mod node;
 mod threads;
@@ -37,12 +40,12 @@ fn cell_binary() -> &'static Path {
 
 /// Places a descriptor at a number in the child.
 fn give_control(command: &mut Command, from: i32, to: i32) {
-    // SAFETY: `dup2` is async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            if libc::dup2(from, to) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-        })
+    let place = move || {
+        // SAFETY: duplicates one descriptor; async-signal-safe.
+        if unsafe { libc::dup2(from, to) } < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     };
+    // SAFETY: the closure makes one system call.
+    unsafe { command.pre_exec(place) };
 }
 
 /// Offsets of the lazy-binding code of a static C library, which never runs: what the deploy-time check finds by symbol.

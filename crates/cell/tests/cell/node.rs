@@ -21,8 +21,8 @@ use baton_pool::link::{self, Duplex, Side};
 use baton_pool::pool::Pool;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 /// Longest wait for anything.
@@ -125,9 +125,13 @@ fn receive(control: &OwnedFd, wait: Duration) -> Option<(FromCell, String, Optio
     let mut bytes = [0u8; CELL_MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let got =
-        rustix::net::recvmsg(control, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-            .ok()?;
+    let got = rustix::net::recvmsg(
+        control,
+        &mut [IoSliceMut::new(&mut bytes)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .ok()?;
     let fd = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -148,7 +152,10 @@ impl Node {
         snapshots: &[Option<OwnedFd>],
         trace: bool,
     ) -> Result<Node, String> {
-        let pool = Pool::create("test", 256 << 20, false).unwrap();
+        let mut pool = Pool::create("test", 256 << 20, false).unwrap();
+        if trust == Trust::Buffer {
+            pool.keep_pages_apart();
+        }
         let (control, guest) = pair();
         let mut command = Command::new(super::cell_binary());
         command.env_clear().env("GLIBC_TUNABLES", "glibc.pthread.rseq=0").stdin(Stdio::null());
@@ -319,12 +326,6 @@ impl Cell {
         self.tag
     }
 
-    /// Tells a seat that nobody waits for `tag`.
-    pub(crate) fn cancel(&mut self, seat: usize, tag: u32) {
-        self.links[seat].0.to_peer.push(&Descriptor { tag, ..Descriptor::new(Kind::Cancel) }).unwrap();
-        self.bell.ring();
-    }
-
     /// Waits for the answer to `tag`.
     pub(crate) fn wait(&mut self, pool: &mut Pool, seat: usize, tag: u32) -> Option<Answer> {
         let until = Instant::now() + PATIENCE;
@@ -341,7 +342,9 @@ impl Cell {
             }
             let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
             let nap = rustix::time::Timespec { tv_sec: 0, tv_nsec: 100_000 };
-            if poll(&mut fds, Some(&nap)).unwrap() > 0 && self.links.iter_mut().all(|(l, _)| l.from_peer.is_empty().unwrap()) {
+            if poll(&mut fds, Some(&nap)).unwrap() > 0
+                && self.links.iter_mut().all(|(l, _)| l.from_peer.is_empty().unwrap())
+            {
                 return None;
             }
         }
