@@ -10,13 +10,18 @@
 //! | way | PKRU | SUD selector | stack | FS |
 //! |---|---|---|---|---|
 //! | into the runtime by a gate | 0, value checked | must be *block*, becomes *allow* | the runtime's, as `enter` left it | the runtime's |
-//! | into the runtime by a signal | 0, value checked | kept, becomes *allow* | must be the signal stack | the runtime's |
+//! | into the runtime by a signal | 0, value checked | kept, becomes *allow* | must be the signal stack, below the first frame | the runtime's |
 //! | back to a guest | the seat's, value checked | *block* | the guest's | the guest's |
 //!
 //! Every instruction here that changes PKRU is followed by a check of what it wrote, because a guest can jump anywhere
 //! in executable memory: `wrpkru` by a comparison of its operand with a constant or with the shared block, which guests can
 //! read and not write; `xrstor` by a test that its mask left PKRU out. Whoever fails a check meets `ud2`. (ERIM, USENIX
 //! Security 2019, is where the idea of checked gates comes from.)
+//!
+//! **The signal stack** is taken away by each signal (`SS_AUTODISARM`) and given back on the way to a guest. So whatever stack
+//! pointer a guest has, even one within the signal stack, the kernel writes the frame of its signal at one and the same
+//! place, at the top. Without that a guest could have it write over frames, or fail and end the cell. Where a guest comes
+//! from ([`Core::frame_at`]) is the only place where a frame is believed in, and each is spent once.
 //!
 //! A return to a guest never uses `rt_sigreturn`: a guest that could reach one with the selector at *allow* could set
 //! PKRU from a forged frame. All registers are restored here, through a block that guests can read.
@@ -37,6 +42,10 @@ pub(crate) use xstate::{
 
 /// Bytes of the signal stack.
 pub(crate) const SIGNAL_STACK_BYTES: usize = 256 * 1024;
+/// Bytes of it that a handler needs at most, with those that interrupt it.
+const HANDLER_BYTES: usize = SIGNAL_STACK_BYTES / 2;
+/// The kernel takes the signal stack away while a handler runs on it.
+const SS_AUTODISARM: i32 = i32::MIN;
 /// PKRU as the kernel sets it for a signal handler: everything but key 0 closed.
 pub(crate) const SIGNAL_PKRU: u32 = 0x5555_5554;
 /// System calls trap.
@@ -80,6 +89,9 @@ pub(crate) struct Core {
     pub(crate) vectors: u64,
     /// Set by every tick that interrupted the runtime.
     pub(crate) ticked: u64,
+    /// Where the kernel writes a signal's frame unless a handler runs already; the end of the signal stack until that is
+    /// known.
+    pub(crate) frame_at: u64,
 }
 
 /// A guest between two runs, as a gate left it.
@@ -139,8 +151,8 @@ pub(crate) struct Full {
 pub(crate) struct Verdict {
     /// The gate's result, or what `enter` returns.
     pub(crate) value: i64,
-    /// 0: back to the guest. 1: `enter` returns. Traps only: 2, back into the runtime by [`HOST_FULL`]; 3, back into it by
-    /// `rt_sigreturn`, `value` being the frame.
+    /// 0: back to the guest. 1: `enter` returns. Traps only: 2, back into the runtime by [`HOST_FULL`], `value` saying
+    /// whether no handler is left and the signal stack is free; 3, back into it by `rt_sigreturn`, `value` being the frame.
     pub(crate) leave: u64,
 }
 
@@ -185,7 +197,11 @@ pub(crate) static CORE: Place<Core> = Place::new(Core {
     rip: 0,
     vectors: 0,
     ticked: 0,
+    frame_at: 0,
 });
+/// What the signal stack is to the kernel.
+pub(crate) static ALTERNATE: Place<libc::stack_t> =
+    Place::new(libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: SS_AUTODISARM, ss_size: SIGNAL_STACK_BYTES });
 pub(crate) static SIGNAL_STACK: Place<SignalStack> = Place::new(SignalStack([0; SIGNAL_STACK_BYTES]));
 /// Where the handler leaves the registers of a guest to go back to.
 pub(crate) static GUEST_FULL: Place<Full> = Place::new(Full::ZERO);
@@ -287,7 +303,9 @@ global_asm!(
     share = sym SHARE,
     core = sym CORE,
     stack = sym SIGNAL_STACK,
-    stack_bytes = const SIGNAL_STACK_BYTES,
+    handler_bytes = const HANDLER_BYTES,
+    alternate = sym ALTERNATE,
+    sigaltstack = const libc::SYS_sigaltstack,
     guest_full = sym GUEST_FULL,
     host_full = sym HOST_FULL,
     dispatch = sym crate::gates::baton_dispatch,
@@ -305,6 +323,7 @@ global_asm!(
     core_host_fs = const offset_of!(Core, host_fs),
     core_context = const offset_of!(Core, context),
     core_vectors = const offset_of!(Core, vectors),
+    core_frame_at = const offset_of!(Core, frame_at),
     h_rax = const offset_of!(Core, rax),
     h_rsp = const offset_of!(Core, rsp),
     h_rip = const offset_of!(Core, rip),
@@ -408,6 +427,34 @@ pub(crate) mod label {
     pub(crate) fn range() -> core::ops::Range<u64> {
         of(&raw const baton_asm_begin)..of(&raw const baton_asm_end)
     }
+}
+
+/// The end of the signal stack.
+fn signal_stack_end() -> u64 {
+    SIGNAL_STACK.get() as u64 + SIGNAL_STACK_BYTES as u64
+}
+
+/// Where the kernel writes the frame of a signal that interrupts no handler; `None` until one has come.
+pub(crate) fn first_frame() -> Option<u64> {
+    // SAFETY: one thread, which is here.
+    Some(unsafe { (*CORE.get()).frame_at }).filter(|at| *at != signal_stack_end())
+}
+
+/// Says where that is.
+pub(crate) fn set_first_frame(at: u64) {
+    // SAFETY: as above.
+    unsafe { (*CORE.get()).frame_at = at };
+}
+
+/// Tells the kernel of the signal stack; any frame on it may be the first.
+pub(crate) fn arm_signal_stack() -> Result<(), rustix::io::Errno> {
+    // SAFETY: no signal has come yet, so that nobody else looks at the static.
+    unsafe { (*ALTERNATE.get()).ss_sp = SIGNAL_STACK.get().cast() };
+    let old: *mut libc::stack_t = core::ptr::null_mut();
+    // SAFETY: the stack is a static of that size.
+    let failed = unsafe { libc::sigaltstack(ALTERNATE.get(), old) } != 0;
+    set_first_frame(signal_stack_end());
+    if failed { Err(rustix::io::Errno::INVAL) } else { Ok(()) }
 }
 
 /// Runs the guest of `context` until it leaves; gives the code that it left with.

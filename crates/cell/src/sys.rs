@@ -5,7 +5,7 @@
 
 use rustix::io::Errno;
 
-use crate::arch::{SHARE, SIGNAL_STACK, SIGNAL_STACK_BYTES, ShareBlock, label};
+use crate::arch::{self, SHARE, ShareBlock, label};
 
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = PAGE_BYTES as u64;
@@ -140,10 +140,7 @@ pub(crate) fn catch_signals() -> Result<(), Errno> {
         mask: u64,
     }
     const SA_RESTORER: u64 = 0x0400_0000;
-    let stack = libc::stack_t { ss_sp: SIGNAL_STACK.get().cast(), ss_flags: 0, ss_size: SIGNAL_STACK_BYTES };
-    let old: *mut libc::stack_t = core::ptr::null_mut();
-    // SAFETY: the stack is a static of that size.
-    check(unsafe { libc::syscall(libc::SYS_sigaltstack, &raw const stack, old) })?;
+    arch::arm_signal_stack()?;
     let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER) as u64 | SA_RESTORER;
     // Nothing returns through the restorer: it is where a handler that did would end.
     let action = Action { handler: label::trap(), flags, restorer: label::violation(), mask: 0 };
@@ -152,7 +149,9 @@ pub(crate) fn catch_signals() -> Result<(), Errno> {
         // SAFETY: the structure is the kernel's; the handler is made for every signal at every moment.
         check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, old, 8) })?;
     }
-    Ok(())
+    // The first one shows where frames go.
+    // SAFETY: the handler is in place.
+    check(unsafe { libc::raise(TICK) }.into()).map(drop)
 }
 
 /// Has [`TICK`] raised every `interval_ms` of processor time of this thread.

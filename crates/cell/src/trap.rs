@@ -1,8 +1,8 @@
 //! Signals: trapped system calls, faults of guests, and the tick.
 //!
-//! Whose they are follows from PKRU in the signal's frame: 0 is the runtime, anything else a guest. A frame is looked at
-//! where the kernel puts it and nowhere else, and is spent once it was looked at: a guest that jumps here with a stack pointer
-//! of its choice finds either no frame or an old one, and ends.
+//! Whose they are follows from PKRU in the signal's frame: 0 is the runtime, anything else a guest. While a guest runs the
+//! selector says so, and the one frame that counts is that at the top of the signal stack, wherever the handler's stack
+//! pointer points; it is spent once it was looked at. A guest that jumps here finds an old frame, and ends.
 
 // UNSAFETY: reads and writes signal frames.
 #![expect(unsafe_code, reason = "signal frames are raw memory that the kernel wrote")]
@@ -114,22 +114,25 @@ impl Frame {
 }
 
 const BACK: Verdict = Verdict { value: 0, leave: 0 };
-const BACK_TO_RUNTIME: Verdict = Verdict { value: 0, leave: 2 };
 
 fn leave(code: i64) -> Verdict {
     Verdict { value: code, leave: 1 }
 }
 
 /// Every signal comes here, on the signal stack, with the runtime's rights.
-pub(crate) extern "C" fn baton_on_trap(signal: i32, frame: u64, selector: u64, fs: u64) -> Verdict {
-    let frame = Frame(frame);
-    if frame.signal() != signal || signal == SPENT {
+pub(crate) extern "C" fn baton_on_trap(frame: u64, selector: u64, fs: u64) -> Verdict {
+    let selector = u32::try_from(selector).unwrap_or(0);
+    let Some(first) = arch::first_frame() else { return first_of_all(Frame(frame)) };
+    // Beside the first frame there is another one if a tick came before the handler's first instructions: it can wait. A
+    // frame elsewhere is one that a guest made up.
+    let frame = Frame(if selector == u32::from(arch::BLOCK) { first } else { frame });
+    let signal = frame.signal();
+    if signal == SPENT {
         // Nobody raised it: a guest jumped here.
         return violated();
     }
     // SAFETY: the kernel wrote this frame's area.
     let pkru = unsafe { arch::pkru_of(frame.xsave()) };
-    let selector = u32::try_from(selector).unwrap_or(0);
     // Two signals at once: the second finds the handler of the first before its first instructions.
     let is_ours = pkru == 0 || pkru == arch::SIGNAL_PKRU && label::in_trap_entry(frame.rip());
     if is_ours {
@@ -137,7 +140,7 @@ pub(crate) extern "C" fn baton_on_trap(signal: i32, frame: u64, selector: u64, f
     }
     let runtime = runtime();
     let Some(seat) = runtime.current() else { die(frame, "a signal of nobody's") };
-    if label::in_resume(frame.rip()) {
+    if label::in_resume(frame.rip()) && signal == sys::TICK {
         // A tick half-way through a return: the return begins anew, from what it was given.
         frame.spend();
         return BACK;
@@ -155,6 +158,17 @@ pub(crate) extern "C" fn baton_on_trap(signal: i32, frame: u64, selector: u64, f
     verdict
 }
 
+/// The runtime's own signal before any guest: it shows where frames go.
+fn first_of_all(frame: Frame) -> Verdict {
+    arch::set_first_frame(frame.0);
+    frame.spend();
+    back_by_kernel(frame)
+}
+
+fn back_by_kernel(frame: Frame) -> Verdict {
+    Verdict { value: frame.0.cast_signed(), leave: 3 }
+}
+
 /// The guest jumped where it should not.
 fn violated() -> Verdict {
     match runtime().current() {
@@ -169,16 +183,18 @@ fn violated() -> Verdict {
 /// The runtime itself was interrupted.
 fn in_runtime(signal: i32, frame: Frame, fs: u64, selector: u32) -> Verdict {
     let rip = frame.rip();
-    if rip == label::violation() {
+    let is_tick = signal == sys::TICK;
+    if rip == label::violation() || selector == u32::from(arch::BLOCK) && !is_tick {
+        // A guest jumped at an instruction that gives rights, and met the check behind it.
         frame.spend();
         return violated();
     }
-    if signal == sys::TICK {
+    if is_tick {
         frame.spend();
         // SAFETY: this thread is the only one.
         unsafe { (*CORE.get()).ticked = 1 };
         if selector == 0 {
-            return Verdict { value: frame.0.cast_signed(), leave: 3 };
+            return back_by_kernel(frame);
         }
     } else if label::in_copy(rip) && matches!(signal, libc::SIGSEGV | libc::SIGBUS) {
         frame.set_register(16, label::copy_failed());
@@ -188,7 +204,7 @@ fn in_runtime(signal: i32, frame: Frame, fs: u64, selector: u32) -> Verdict {
     }
     // SAFETY: no other return into the runtime is on its way.
     unsafe { *HOST_FULL.get() = frame.full(fs, 0, selector) };
-    BACK_TO_RUNTIME
+    Verdict { value: i64::from(arch::first_frame() == Some(frame.0)), leave: 2 }
 }
 
 fn die(frame: Frame, why: &str) -> ! {

@@ -184,6 +184,17 @@ baton_enter:
 # ---- leave: enter returns rax --------------------------------------------------------------------------------
 30:
     mov rsp, [rip + {core} + {core_host_rsp}]
+    jmp 32f
+# The same from a handler: the signal stack is free again.
+31:
+    mov rsp, [rip + {core} + {core_host_rsp}]
+    mov rbx, rax
+    lea rdi, [rip + {alternate}]
+    xor esi, esi
+    mov eax, {sigaltstack}
+    syscall
+    mov rax, rbx
+32:
     add rsp, 8
     pop r15
     pop r14
@@ -213,28 +224,32 @@ baton_trap:
 baton_trap_open:
     test eax, eax
     jnz {violation}
-    mov rsi, rsp
-    lea rax, [rip + {stack}]
-    cmp rsi, rax
+# Above the first frame a handler would write over it; far below there is no room for one.
+    mov rdi, rsp
+    cmp rdi, [rip + {core} + {core_frame_at}]
+    ja {violation}
+    lea rax, [rip + {stack} + {handler_bytes}]
+    cmp rdi, rax
     jb {violation}
-    add rax, {stack_bytes}
-    cmp rsi, rax
-    jae {violation}
     push 0x202
     popfq
-    movzx edx, byte ptr [rip + {share} + {selector}]
+    movzx esi, byte ptr [rip + {share} + {selector}]
     mov byte ptr [rip + {share} + {selector}], 0
-    rdfsbase rcx
+    rdfsbase rdx
     mov rax, [rip + {core} + {core_host_fs}]
     wrfsbase rax
     and rsp, -16
     xor ebp, ebp
     call {on_trap}
     cmp edx, 1
-    je 30b
+    je 31b
     ja 50f
-# ---- back to a guest with all its registers (r15: a Full) ----------------------------------------------------
+    mov r14d, 1
+    jmp 41f
+# ---- back to a guest with all its registers; r14: whether that is from a handler -----------------------------
 40:
+    xor r14d, r14d
+41:
     lea r15, [rip + {guest_full}]
     mov rcx, [r15 + {f_xsave}]
     mov rax, [r15 + {f_mask}]
@@ -245,6 +260,14 @@ baton_trap_open:
     jnz {violation}
     mov rax, [r15 + {f_fs}]
     wrfsbase rax
+# What lay in the frame is in the registers: the signal stack is free again.
+    test r14d, r14d
+    jz 42f
+    lea rdi, [rip + {alternate}]
+    xor esi, esi
+    mov eax, {sigaltstack}
+    syscall
+42:
 .globl baton_resume_begin
 baton_resume_begin:
     mov rax, [r15 + {f_rax}]
@@ -291,6 +314,7 @@ baton_resume_end:
 50:
     cmp edx, 3
     je 55f
+    mov r14, rax
     lea r15, [rip + {host_full}]
     mov rcx, [r15 + {f_xsave}]
     mov rax, [r15 + {f_mask}]
@@ -301,6 +325,13 @@ baton_resume_end:
     jnz {violation}
     mov rax, [r15 + {f_fs}]
     wrfsbase rax
+    test r14d, r14d
+    jz 51f
+    lea rdi, [rip + {alternate}]
+    xor esi, esi
+    mov eax, {sigaltstack}
+    syscall
+51:
     mov rax, [r15 + {f_rax}]
     mov [rip + {core} + {h_rax}], rax
     mov rax, [r15 + {f_rsp}]
