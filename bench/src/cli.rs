@@ -33,6 +33,8 @@ enum Verb {
     Hop(SuiteArgs),
     /// The Online Boutique against the same functions as ten gRPC services
     Boutique(SuiteArgs),
+    /// New replicas, new cells and first loads against starting a process; what a reset and a further cell cost
+    Coldstart(RunArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
     Soak(SoakArgs),
     /// Load any URL and print what came of it
@@ -78,11 +80,17 @@ struct CommonArgs {
 
 #[derive(Debug, Args)]
 struct SuiteArgs {
-    #[command(flatten)]
-    common: CommonArgs,
     /// The isolation settings of Baton's functions; of several, all are measured in one run
     #[arg(long, value_enum, value_name = "LIST", default_value = "process", value_delimiter = ',')]
     isolation: Vec<IsolationArg>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    common: CommonArgs,
     /// Be done in 40 seconds
     #[arg(long)]
     quick: bool,
@@ -145,9 +153,10 @@ struct YardstickArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Verb::Http(args) => run_suite(&args, suites::http),
-        Verb::Hop(args) => run_suite(&args, suites::hop),
-        Verb::Boutique(args) => run_suite(&args, suites::boutique),
+        Verb::Http(args) => run_suite(&args.run, &args.isolation, suites::http),
+        Verb::Hop(args) => run_suite(&args.run, &args.isolation, suites::hop),
+        Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
+        Verb::Coldstart(args) => run_suite(&args, &[IsolationArg::Compartment], suites::coldstart),
         Verb::Soak(args) => run_soak(&args),
         Verb::Load(args) => run_load(&args),
         Verb::Yardstick(args) => run_yardstick(&args),
@@ -177,10 +186,11 @@ fn options(common: &CommonArgs, isolations: &[IsolationArg], quick: bool) -> Opt
 }
 
 fn run_suite(
-    args: &SuiteArgs,
+    args: &RunArgs,
+    isolations: &[IsolationArg],
     suite: fn(&Options) -> Result<Report, SuiteError>,
 ) -> Result<ExitCode, String> {
-    let mut options = options(&args.common, &args.isolation, args.quick);
+    let mut options = options(&args.common, isolations, args.quick);
     options.rounds = args.rounds.and_then(|rounds| usize::try_from(rounds).ok()).unwrap_or(options.rounds);
     options.sample = args.sample_ms.map(Duration::from_millis);
     let mut report = suite(&options).map_err(|error| error.to_string())?;
@@ -303,7 +313,7 @@ mod tests {
         ] {
             let line = ["baton-bench", "hop"].into_iter().chain(words.split(' '));
             let Verb::Hop(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
-            let options = options(&args.common, &args.isolation, true);
+            let options = options(&args.run.common, &args.isolation, true);
             assert_eq!(options.isolations, [Isolation::Process, Isolation::Compartment]);
         }
     }

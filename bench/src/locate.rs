@@ -10,6 +10,14 @@ pub(crate) fn program(name: &str) -> PathBuf {
     beside.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
+/// A program that npm installed at or above the working directory; the bare name, for `PATH` to find, if there is none.
+#[must_use]
+pub(crate) fn npm_program(name: &str) -> PathBuf {
+    let here = env::current_dir().unwrap_or_default();
+    let installed = here.ancestors().map(|at| at.join("node_modules/.bin").join(name));
+    installed.into_iter().find(|path| path.is_file()).unwrap_or_else(|| name.into())
+}
+
 /// An app's directory, looked for from the working directory and from this program upwards.
 #[must_use]
 pub(crate) fn app(relative: &str) -> Option<PathBuf> {

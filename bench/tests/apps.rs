@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use baton_catalog::Manifest;
+use baton_catalog::{Isolation, Manifest};
 
 fn manifest(app: &str) -> Manifest {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(app).join("baton.toml");
@@ -25,4 +25,15 @@ fn hop_has_one_edge_and_room_for_the_largest_payload() {
     let calls: Vec<usize> = hop.functions.values().map(|function| function.calls.len()).collect();
     assert_eq!(calls, [0, 1], "callee calls nobody, caller calls it");
     assert!(hop.functions.values().all(|function| function.scale.min == 1 && function.scale.max == 1));
+}
+
+#[test]
+fn coldstart_has_what_says_when_it_began_and_a_twin_with_reset() {
+    let coldstart = manifest("coldstart");
+    let is_reset = |name| coldstart.function(name).map(|function| (function.reset, function.build.clone()));
+    let (dirty, twin) = (is_reset("dirty").unwrap(), is_reset("dirty-reset").unwrap());
+    assert_eq!((dirty.0, twin.0, dirty.1), (false, true, twin.1));
+    let first = coldstart.function("first").unwrap();
+    assert_eq!(first.calls.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["second"]);
+    assert!(coldstart.functions.values().all(|function| function.isolation == Isolation::Compartment));
 }

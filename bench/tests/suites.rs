@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 
-use serde_json::Value;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
 
 const TRIPS: &str = r#"{"p50_ns":2000,"p95_ns":3000,"p99_ns":4000,"mean_ns":2500}"#;
-
-/// What `baton build --json` says of an app without functions.
-const BUILT: &str = r#"{"app":"shop","artifacts":{}}"#;
 
 /// A directory with an app and the two stand-ins.
 struct Stage(tempfile::TempDir);
@@ -29,10 +27,13 @@ impl Stage {
         let serve = |how: &str| {
             format!("STAND_IN={how} exec {} stand_in --exact --ignored --nocapture", me.display())
         };
-        stage.script(
-            "baton",
-            &format!("[ \"$1\" = build ] && {{ echo '{BUILT}'; exit 0; }}\n{}", serve("node")),
-        );
+        let stamp = stage.path().join("stamp");
+        let artifact = |name: &str| format!("\"{name}\":\"{}\"", stamp.display());
+        let artifacts = ["first", "second", "dirty", "dirty-reset"].map(artifact).join(",");
+        let built = format!("{{\"app\":\"any\",\"artifacts\":{{{artifacts}}}}}");
+        let node = format!("case \"$1\" in build) echo '{built}';; deploy) ;; *) {};; esac", serve("node"));
+        stage.script("baton", &node);
+        stage.script("stamp", &serve("stamp"));
         stage.script(
             "grpc",
             &format!("[ \"$1\" = hop-client ] && {{ echo '{TRIPS}'; exit 0; }}\n{}", serve("server")),
@@ -160,6 +161,28 @@ fn hop_between_compartments_is_held_to_processes_and_to_copying() {
 }
 
 #[test]
+fn cold_starts_are_counted_from_the_clocks_of_both_sides() {
+    let report = Stage::new().report(&["coldstart", "--quick", "--sample-ms", "10"]);
+    let rows = report["rows"].as_array().unwrap();
+    let row = |system: &str, case: &str| {
+        let is_it = |row: &&Value| row["system"] == system && row["case"] == case;
+        rows.iter().find(is_it).unwrap_or_else(|| panic!("{system} {case} is missing"))
+    };
+    let baton = |case| row("baton-compartment", case);
+    let [cold, warm] = ["replica", "replica-warm"].map(|case| baton(case)["p50_us"].as_f64());
+    assert_eq!((cold, warm), (Some(3.0), Some(1.0)));
+    assert!(baton("cell")["p50_us"].as_f64().unwrap() > 0.0);
+    assert_eq!(baton("first-load")["p50_us"], 700.0);
+    assert!(row("forkexec", "replica")["p50_us"].as_f64().unwrap() > 100.0);
+    for case in ["memory", "memory-used"] {
+        assert!(baton(case)["private_kib"].as_f64().unwrap() > 100.0);
+    }
+    assert_eq!(report["promises"]["p99_us_cell"]["at_most"], 3000.0);
+    assert!(report["ratios"]["p50_us_reset_minus_off_at_1"].is_number());
+    assert!(report["ratios"]["cpu_us_per_req_reset_minus_off_at_16"].is_number());
+}
+
+#[test]
 fn soak_keeps_the_books() {
     let stage = Stage::new();
     let args = ["soak", "--minutes", "0.02", "--load", "0.3"];
@@ -195,6 +218,7 @@ fn stand_in() {
         "node" => {
             println!("\n{{\"gateway\":\"{address}\",\"admin\":\"{address}\",\"token\":\"t\",\"apps\":[]}}")
         }
+        "stamp" => return println!("\n{}", now_ns()),
         _ => println!("\nlistening {address}"),
     }
     thread::spawn(move || {
@@ -212,17 +236,50 @@ fn answer(mut socket: TcpStream) {
         && count > 0
     {
         let text = String::from_utf8_lossy(&buffer[..count]);
-        let body = match text.split(' ').nth(1).unwrap() {
-            path if path.starts_with("/?") => TRIPS,
-            "/v1/apps/shop/pool" => r#"{"buffers_out":3,"buffers_in_use":0,"buffers_stashed":3}"#,
-            "/v1/apps/leaky/pool" => r#"{"error":"no such place","hint":""}"#,
-            "/v1/apps" => r#"{"apps":[{"app":"leaky","pool":{"buffers_in_use":6,"orphans":1}}]}"#,
-            _ => r#"<a href="/product/AAA">one</a><a href="/product/BBB">two</a>"#,
+        let path = text.split(' ').nth(1).unwrap();
+        let body = match path {
+            path if path.starts_with("/?") => TRIPS.to_owned(),
+            "/coldstart" => stamps(now_ns()),
+            "/dirty" => "0".to_owned(),
+            "/dirty-reset" => "25".to_owned(),
+            "/v1/apps/shop/pool" => r#"{"buffers_out":3,"buffers_in_use":0,"buffers_stashed":3}"#.to_owned(),
+            "/v1/apps/leaky/pool" => r#"{"error":"no such place","hint":""}"#.to_owned(),
+            "/v1/apps" => apps(),
+            _ => r#"<a href="/product/AAA">one</a><a href="/product/BBB">two</a>"#.to_owned(),
         };
-        let status = if text.starts_with("POST") { "303 See Other" } else { "200 OK" };
+        let is_form = text.starts_with("POST") && !path.starts_with("/v1/");
+        let status = if is_form { "303 See Other" } else { "200 OK" };
         let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
-        if socket.write_all((head + body).as_bytes()).is_err() {
+        if socket.write_all((head + &body).as_bytes()).is_err() {
             return;
         }
     }
+}
+
+/// A compartment that began now, and called another that took 3 µs at first and 1 µs then.
+fn stamps(now_ns: u64) -> String {
+    let stamps = [
+        ("first_ns", 0),
+        ("called_ns", 1000),
+        ("second_ns", 4000),
+        ("called_again_ns", 5000),
+        ("second_again_ns", 6000),
+    ];
+    let stamps = stamps.map(|(name, after)| format!("\"{name}\":{}", now_ns + after));
+    format!("{{{}}}", stamps.join(","))
+}
+
+/// One app that leaks, and one with two cells, both of which are this process.
+fn apps() -> String {
+    let me = std::process::id();
+    let replicas = json!([{ "cell": 0, "pid": me }, { "cell": 1, "pid": me }]);
+    let loaded = json!({ "load_ns": 700_000, "from_snapshot": false });
+    let functions = json!([{ "loaded": loaded, "replicas": replicas }]);
+    let leaky = json!({ "app": "leaky", "pool": { "buffers_in_use": 6, "orphans": 1 } });
+    json!({ "apps": [leaky, { "app": "shop", "functions": functions }] }).to_string()
+}
+
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-pub use client::{Answer, BODY_BYTES_MAX, ClientError, get, request};
+pub use client::{Answer, BODY_BYTES_MAX, Caller, ClientError, get, post, request};
 pub use driver::{Load, LoadError, REQUEST_TIMEOUT};
 pub use response::{HEAD_BYTES_MAX, Progress, ReadError, Response, ResponseReader};
 

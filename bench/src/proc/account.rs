@@ -107,6 +107,19 @@ fn rss_in_status(status: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
+/// Memory of a process that no other process has mapped, KiB; `None` if the kernel does not tell.
+#[must_use]
+pub fn private_kib(pid: u32) -> Option<u64> {
+    private_in_smaps(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+}
+
+fn private_in_smaps(smaps: &str) -> Option<u64> {
+    let private = smaps.lines().filter(|line| line.starts_with("Private_"));
+    let kib = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+    let sizes: Option<Vec<u64>> = private.map(kib).collect();
+    sizes.filter(|sizes| !sizes.is_empty()).map(|sizes| sizes.iter().sum())
+}
+
 /// Keeps the calling thread, and what it starts from now on, on one core.
 pub fn pin(core: usize) -> Result<(), ProcError> {
     let mut set = CpuSet::new();
@@ -166,6 +179,8 @@ mod tests {
         assert_eq!(parent_in_stat("garbage"), None);
         assert_eq!(rss_in_status("Name:\tx\nVmRSS:\t    5120 kB\nThreads: 1\n"), Some(5120));
         assert_eq!(rss_in_status("Name:\tx\n"), None);
+        let smaps = "Rss: 9 kB\nPrivate_Clean: 3 kB\nPrivate_Dirty: 40 kB\nPrivate_Hugetlb: 0 kB\n";
+        assert_eq!((private_in_smaps(smaps), private_in_smaps("Rss: 9 kB\n")), (Some(43), None));
         assert_eq!(busy_and_total("cpu  10 1 5 80 4 0 0 0 0 0\ncpu0 1"), Some((16, 100)));
     }
 

@@ -3,5 +3,5 @@
 mod account;
 mod server;
 
-pub use account::{ProcError, Usage, affinity, busy_share, descendants, pin, pinned, usage};
+pub use account::{ProcError, Usage, affinity, busy_share, descendants, pin, pinned, private_kib, usage};
 pub use server::{Server, ServerSpec, StartError};

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{Promise, Report, Row};
 
 /// The columns after the keys, in order; those that no row has are left out. The JSON holds more.
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("offered_rps", "offered/s"),
     ("rps", "req/s"),
     ("p50_us", "p50 µs"),
@@ -13,6 +13,7 @@ const COLUMNS: [(&str, &str); 7] = [
     ("p99_us", "p99 µs"),
     ("cpu_us_per_req", "CPU µs/req"),
     ("rss_mib", "RSS MiB"),
+    ("private_kib", "private KiB"),
 ];
 
 impl Report {

@@ -14,14 +14,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::app::Isolation;
-use crate::load::{Errors, get};
+use crate::load::get;
 use crate::proc;
-use crate::report::{Figures, Key, Report, Sample, Series};
+use crate::report::{Key, Report, Series};
 use crate::systems::{self, Fleet};
 use crate::units::floor;
 use crate::yardstick::{ITERATIONS_MAX, RoundTrips};
 
-use super::sampling::Timing;
+use super::sampling::{Timing, sample_of_trips};
 use super::{Options, SuiteError, or_note, say};
 
 const APP: &str = "bench/apps/hop";
@@ -153,7 +153,7 @@ fn measure(options: &Options, systems: &[System<'_>], report: &mut Report) -> Re
                 let count = fitting(budget, expected_ns);
                 let (trips, cpu_ns) = system.round_trips(payload, count, batch_for(expected_ns))?;
                 expected.insert(key.clone(), trips.p50_ns);
-                series.add(key, sample(trips, cpu_ns));
+                series.add(key, sample_of_trips(trips, cpu_ns));
             }
         }
     }
@@ -169,25 +169,6 @@ fn batch_for(trip_ns: f64) -> u64 {
 /// How many round trips fill the budget.
 fn fitting(budget: Duration, trip_ns: f64) -> u64 {
     floor(budget.as_secs_f64() * 1e9 / trip_ns.max(1.0)).clamp(PROBES, ITERATIONS_MAX / 4)
-}
-
-fn sample(trips: RoundTrips, cpu_ns: Option<f64>) -> Sample {
-    let mut figures: Figures = [
-        ("rps", 1e9 / trips.mean_ns.max(1.0)),
-        ("p50_us", trips.p50_ns / 1e3),
-        ("p95_us", trips.p95_ns / 1e3),
-        ("p99_us", trips.p99_ns / 1e3),
-        ("mean_us", trips.mean_ns / 1e3),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    if let Some(least) = trips.min_ns {
-        figures.insert("least_us".into(), least / 1e3);
-    }
-    if let Some(cpu_ns) = cpu_ns {
-        figures.insert("cpu_us_per_req".into(), cpu_ns / 1e3);
-    }
-    Sample { figures, errors: Errors::default(), payload_bytes: 0 }
 }
 
 impl System<'_> {
@@ -274,7 +255,7 @@ mod tests {
     fn round_trips_become_figures_in_microseconds() {
         let line = br#"{"p50_ns":2000,"p95_ns":3000,"p99_ns":4000,"mean_ns":2500,"min_ns":1000}"#;
         let trips: RoundTrips = serde_json::from_slice(line).unwrap();
-        let figures = sample(trips, Some(1500.0)).figures;
+        let figures = sample_of_trips(trips, Some(1500.0)).figures;
         assert_eq!((figures["p50_us"], figures["rps"], figures["cpu_us_per_req"]), (2.0, 400_000.0, 1.5));
     }
 }

@@ -4,6 +4,7 @@
 //! All systems stand ready all the time; those that are not measured sleep.
 
 mod boutique;
+mod coldstart;
 mod hop;
 mod http;
 mod sampling;
@@ -20,6 +21,7 @@ use crate::proc::ProcError;
 use crate::systems::{self, Fleet, Setup, SystemError};
 
 pub use boutique::run as boutique;
+pub use coldstart::run as coldstart;
 pub use hop::run as hop;
 pub use http::run as http;
 pub use soak::{SoakOptions, Verdict, run as soak};

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::load::{Load, Outcome, Pace, Plan, Until};
+use crate::load::{Errors, Load, Outcome, Pace, Plan, Until};
 use crate::proc::busy_share;
 use crate::report::{Figures, Sample};
 use crate::systems::Fleet;
+use crate::yardstick::RoundTrips;
 
 use super::{Options, SuiteError};
 
@@ -96,4 +97,24 @@ pub(super) fn sample_of(outcome: &Outcome) -> Sample {
     .into();
     let payload_bytes = outcome.body_bytes / outcome.answered.max(1);
     Sample { figures, errors: outcome.errors, payload_bytes }
+}
+
+/// The figures of things that were timed one after the other, and their processor time each, where it is known.
+pub(super) fn sample_of_trips(trips: RoundTrips, cpu_ns: Option<f64>) -> Sample {
+    let mut figures: Figures = [
+        ("rps", 1e9 / trips.mean_ns.max(1.0)),
+        ("p50_us", trips.p50_ns / 1e3),
+        ("p95_us", trips.p95_ns / 1e3),
+        ("p99_us", trips.p99_ns / 1e3),
+        ("mean_us", trips.mean_ns / 1e3),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if let Some(least) = trips.min_ns {
+        figures.insert("least_us".into(), least / 1e3);
+    }
+    if let Some(cpu_ns) = cpu_ns {
+        figures.insert("cpu_us_per_req".into(), cpu_ns / 1e3);
+    }
+    Sample { figures, errors: Errors::default(), payload_bytes: 0 }
 }
