@@ -1,16 +1,15 @@
 //! Bodies: payloads that were received, and frozen payloads that are shared.
 
 // UNSAFETY: slices into the app's pool.
-#![expect(unsafe_code, reason = "slices over pool memory that this replica may read")]
+#![expect(unsafe_code, reason = "slices over buffers that this function may read")]
 
+use core::cell::Cell;
 use core::fmt;
 use core::ops::Deref;
-use core::ptr::NonNull;
 use std::rc::Rc;
 
 use baton_abi::Rights;
-use baton_abi::boot::PoolAccess;
-use baton_pool::capability::Range;
+use baton_pool::capability::{Handle, Range};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::buffer::Buffer;
@@ -20,15 +19,15 @@ use crate::error::Error;
 /// A received payload, read in place.
 pub struct Body {
     capability: Capability,
-    base: NonNull<u8>,
     start: usize,
     len: usize,
 }
 
 impl Body {
-    /// `base` is where the buffer is mapped; `start..start + len` lies inside it.
-    pub(crate) fn owned(capability: Capability, base: NonNull<u8>, start: usize, len: usize) -> Body {
-        Body { capability, base, start, len }
+    /// `start..start + len` lies inside the capability's buffer.
+    #[inline]
+    pub(crate) fn new(capability: Capability, start: usize, len: usize) -> Body {
+        Body { capability, start, len }
     }
 
     /// The payload as a buffer that can be written, if this function owns it (it was moved here, not lent).
@@ -39,7 +38,7 @@ impl Body {
         if self.capability.kind != Kind::Owned || !self.capability.rights.allows(Rights::WRITE) {
             return Err(self);
         }
-        Ok(Buffer::received(self.capability, self.base, self.start, self.len))
+        Ok(Buffer::received(self.capability, self.start, self.len))
     }
 
     /// The payload, to be written in place: where this function owns it, or its sender lent it writable (`&mut Buffer`).
@@ -48,14 +47,11 @@ impl Body {
     /// [`Error::Denied`] if it may only be read, or was taken back.
     pub fn bytes_mut(&mut self) -> Result<&mut [u8], Error> {
         self.capability.check(Rights::WRITE, self.range())?;
-        if self.capability.runtime.memory.access != PoolAccess::Write {
-            return Err(Error::Denied { what: "writing without `pool = \"write\"` in the manifest" });
-        }
-        // SAFETY: `start` lies inside the buffer, checked against the ledger when the body arrived.
-        let from = unsafe { self.base.as_ptr().add(self.start) };
-        // SAFETY: `start + len` lies inside a writable mapping. The table says that this replica holds the capability
-        // with the right to write; a lender that gave it cannot touch its buffer while its `&mut` lasts, and
-        // `&mut self` is the only reference here.
+        // SAFETY: `start` lies inside the buffer, checked when the body arrived.
+        let from = unsafe { self.capability.base.as_ptr().add(self.start) };
+        // SAFETY: `start + len` lies inside writable memory: this function holds the capability with the right to write,
+        // by the check. A lender that gave it cannot touch its buffer while its `&mut` lasts, and `&mut self` is the only
+        // reference here.
         Ok(unsafe { core::slice::from_raw_parts_mut(from, self.len) })
     }
 
@@ -97,9 +93,9 @@ impl Body {
         let (Ok(at), Ok(len)) = (usize::try_from(range.offset), usize::try_from(range.len)) else {
             return &[];
         };
-        // SAFETY: `range` lies inside the buffer's mapping, checked when the message was accepted.
-        let from = unsafe { self.base.as_ptr().add(at) };
-        // SAFETY: as in `deref`: the whole buffer is this replica's while it holds the capability.
+        // SAFETY: `range` lies inside the buffer, checked when the message was accepted.
+        let from = unsafe { self.capability.base.as_ptr().add(at) };
+        // SAFETY: as in `deref`: the whole buffer is this function's while it holds the capability.
         unsafe { core::slice::from_raw_parts(from, len) }
     }
 
@@ -107,16 +103,27 @@ impl Body {
         Range { offset: self.start as u64, len: self.len as u64 }
     }
 
-    pub(crate) fn capability(&self) -> &Capability {
-        &self.capability
+    #[inline]
+    pub(crate) fn handle(&self) -> Handle {
+        self.capability.handle
+    }
+
+    #[inline]
+    pub(crate) fn kind(&self) -> Kind {
+        self.capability.kind
+    }
+
+    /// Bytes of the whole buffer.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capability.capacity
     }
 
     /// The payload, to be sent, if this function owns it.
     #[inline]
     pub(crate) fn departing(&mut self) -> Departing<'_> {
         let range = self.range();
-        let written = range.offset.saturating_add(range.len);
-        Departing { capability: &mut self.capability, base: self.base, range, written }
+        let written = range.offset.saturating_add(range.len).max(u64::from(self.capability.written));
+        Departing { capability: &mut self.capability, range, written }
     }
 }
 
@@ -134,11 +141,11 @@ impl Deref for Body {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `start` lies inside the buffer, checked against the ledger when the body arrived.
-        let from = unsafe { self.base.as_ptr().add(self.start) };
-        // SAFETY: `start + len` lies inside the mapping (checked on arrival). While this replica holds the
+        // SAFETY: `start` lies inside the buffer, checked when the body arrived.
+        let from = unsafe { self.capability.base.as_ptr().add(self.start) };
+        // SAFETY: `start + len` lies inside the buffer (checked on arrival). While this function holds the
         // capability no other function of the app has a right to write the range; functions of one app trust
-        // each other's intent under process isolation.
+        // each other's intent.
         unsafe { core::slice::from_raw_parts(from, self.len) }
     }
 }
@@ -152,19 +159,21 @@ impl fmt::Debug for Body {
 /// A frozen payload: read-only for everyone, shared with any number of readers.
 #[derive(Clone)]
 pub struct Shared {
-    body: Rc<Body>,
+    frozen: Rc<Frozen>,
     range: Range,
+}
+
+struct Frozen {
+    body: Body,
+    /// The epoch in which the capability was found valid.
+    checked: Cell<Option<u32>>,
 }
 
 impl Shared {
     pub(crate) fn freeze(mut body: Body) -> Shared {
-        let memory = &body.capability.runtime.memory;
         let range = body.range();
-        memory.table.describe(body.capability.handle, range, body.capability.runtime.invocation());
-        if let Ok(rights) = memory.table.restrict(body.capability.handle, memory.holder, Rights::FROZEN) {
-            body.capability.rights = rights;
-        }
-        Shared { body: Rc::new(body), range }
+        body.capability.freeze(range);
+        Shared { frozen: Rc::new(Frozen { body, checked: Cell::new(None) }), range }
     }
 
     /// The bytes.
@@ -173,10 +182,15 @@ impl Shared {
     /// [`Error::Denied`] when the payload was revoked or has expired. A slice that was taken before stays readable
     /// in this process; what it shows then is not defined.
     pub fn bytes(&self) -> Result<&[u8], Error> {
-        self.body.capability.check(Rights::READ, self.range)?;
-        let skip = usize::try_from(self.range.offset).unwrap_or(usize::MAX).saturating_sub(self.body.start);
+        let Frozen { body, checked } = &*self.frozen;
+        let epoch = body.capability.runtime.epoch();
+        if epoch.is_none() || checked.get() != epoch {
+            body.capability.check(Rights::READ, body.range())?;
+            checked.set(epoch);
+        }
+        let skip = usize::try_from(self.range.offset).unwrap_or(usize::MAX).saturating_sub(body.start);
         let len = usize::try_from(self.range.len).unwrap_or(usize::MAX);
-        Ok(self.body.get(skip..).and_then(|rest| rest.get(..len)).unwrap_or_default())
+        Ok(body.get(skip..).and_then(|rest| rest.get(..len)).unwrap_or_default())
     }
 
     /// A part of it, `from..to` counted in bytes of this one. Narrowing only narrows.
@@ -189,7 +203,7 @@ impl Shared {
             return Err(Error::Denied { what: "a part outside of the payload" });
         }
         let range = Range { offset: self.range.offset + from, len: to - from };
-        Ok(Shared { body: Rc::clone(&self.body), range })
+        Ok(Shared { frozen: Rc::clone(&self.frozen), range })
     }
 
     /// Bytes.
@@ -207,12 +221,12 @@ impl Shared {
     /// Takes the payload away from everyone that it was shared with, and from everyone that they passed it on to.
     /// When this returns no further view of it can be opened. Returns how many capabilities ended.
     pub fn revoke(&self) -> u32 {
-        let memory = &self.body.capability.runtime.memory;
-        memory.table.revoke_derived(self.body.capability.handle, memory.derived())
+        self.frozen.body.capability.revoke_derived()
     }
 
-    pub(crate) fn capability(&self) -> &Capability {
-        &self.body.capability
+    #[inline]
+    pub(crate) fn handle(&self) -> Handle {
+        self.frozen.body.handle()
     }
 
     pub(crate) fn range(&self) -> Range {

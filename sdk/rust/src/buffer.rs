@@ -1,24 +1,24 @@
 //! Buffers: payloads that this function owns and may write.
 
 // UNSAFETY: slices into the app's pool.
-#![expect(unsafe_code, reason = "slices over pool memory that this replica owns")]
+#![expect(unsafe_code, reason = "slices over buffers that this function owns")]
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::ptr::NonNull;
 
+use baton_abi::Rights;
 use baton_abi::limits::HEADROOM_BYTES;
 use baton_pool::capability::Range;
 
 use crate::body::{Body, Shared};
+use crate::call::Payload;
 use crate::capability::{Capability, Departing};
 use crate::error::Error;
+use crate::runtime::Runtime;
 
 /// A payload that this function owns: append-only like a `Vec<u8>` of fixed capacity, writable in place.
 pub struct Buffer {
     capability: Capability,
-    /// Start of the whole buffer.
-    base: NonNull<u8>,
     start: usize,
     len: usize,
     capacity: usize,
@@ -26,21 +26,23 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// An empty payload in `capability`'s buffer, with room for a head in front where there is any to spare.
-    /// `base` is where the buffer is mapped, writable, `capability.capacity` bytes long.
+    /// An empty payload in `capability`'s buffer, which is writable, with room for a head in front where there is any to
+    /// spare.
     #[inline]
-    pub(crate) fn new(capability: Capability, base: NonNull<u8>, wanted: usize) -> Buffer {
+    pub(crate) fn new(capability: Capability, wanted: usize) -> Buffer {
         let whole = usize::try_from(capability.capacity).unwrap_or(usize::MAX);
         let headroom = usize::try_from(HEADROOM_BYTES).unwrap_or(0);
         let start = if whole.saturating_sub(headroom) >= wanted { headroom } else { 0 };
-        Buffer { capability, base, start, len: 0, capacity: whole - start, high_water: start }
+        let high_water = start.max(capability.written as usize);
+        Buffer { capability, start, len: 0, capacity: whole - start, high_water }
     }
 
-    /// A received payload, writable because it is owned. `base` as in [`Buffer::new`].
-    pub(crate) fn received(capability: Capability, base: NonNull<u8>, start: usize, len: usize) -> Buffer {
+    /// A received payload, writable because it is owned; `start + len` lies inside the buffer.
+    pub(crate) fn received(capability: Capability, start: usize, len: usize) -> Buffer {
         let whole = usize::try_from(capability.capacity).unwrap_or(usize::MAX);
         let capacity = whole.saturating_sub(start);
-        Buffer { capability, base, start, len, capacity, high_water: start + len }
+        let high_water = (start + len).max(capability.written as usize);
+        Buffer { capability, start, len, capacity, high_water }
     }
 
     /// Bytes written.
@@ -88,8 +90,8 @@ impl Buffer {
             return Err(Error::BufferFull { capacity: self.capacity, wanted: self.len + bytes.len() });
         }
         // SAFETY: `start + len + bytes.len() <= start + capacity`, which is inside the buffer's mapping.
-        let to = unsafe { self.base.as_ptr().add(self.start + self.len) };
-        // SAFETY: `to` is valid for that many bytes of writable mapping that this replica owns; `bytes` cannot
+        let to = unsafe { self.capability.base.as_ptr().add(self.start + self.len) };
+        // SAFETY: `to` is valid for that many bytes of writable mapping that this function owns; `bytes` cannot
         // overlap bytes behind `len`, to which no reference is ever given out.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         self.len += bytes.len();
@@ -106,8 +108,8 @@ impl Buffer {
             return Err(Error::BufferFull { capacity: self.capacity, wanted: len });
         }
         // SAFETY: inside the mapping, as in `extend_from_slice`.
-        let to = unsafe { self.base.as_ptr().add(self.start + self.len) };
-        // SAFETY: `to` is valid for `more` bytes of writable mapping that this replica owns.
+        let to = unsafe { self.capability.base.as_ptr().add(self.start + self.len) };
+        // SAFETY: `to` is valid for `more` bytes of writable mapping that this function owns.
         unsafe { core::ptr::write_bytes(to, 0, more) };
         self.len = len;
         Ok(())
@@ -123,24 +125,30 @@ impl Buffer {
     #[must_use]
     pub fn into_body(mut self) -> Body {
         self.describe();
-        Body::owned(self.capability.take(), self.base, self.start, self.len)
+        Body::new(self.capability.take(), self.start, self.len)
+    }
+
+    /// The payload, to be lent. Nobody can write it through this reference while that lasts.
+    #[inline]
+    pub(crate) fn lend<'a>(&self, rights: Rights) -> Payload<'a> {
+        if let Runtime::Link(link) = self.capability.runtime {
+            // Whoever derives from a capability looks at its range.
+            link.describe(self.capability.handle, self.range(), self.written());
+        }
+        Payload::Lend(self.capability.handle, self.range(), rights)
     }
 
     /// The range of the payload in its buffer.
     #[inline]
-    pub(crate) fn range(&self) -> Range {
+    fn range(&self) -> Range {
         Range { offset: self.start as u64, len: self.len as u64 }
-    }
-
-    pub(crate) fn capability(&self) -> &Capability {
-        &self.capability
     }
 
     /// The payload, to be sent.
     #[inline]
     pub(crate) fn departing(&mut self) -> Departing<'_> {
         let (range, written) = (self.range(), self.written());
-        Departing { capability: &mut self.capability, base: self.base, range, written }
+        Departing { capability: &mut self.capability, range, written }
     }
 
     /// First byte behind everything that was ever written.
@@ -149,11 +157,10 @@ impl Buffer {
         self.high_water.max(self.start + self.len) as u64
     }
 
-    /// Says in the table how far bytes were written.
     #[inline]
-    pub(crate) fn describe(&self) {
-        let Capability { runtime, handle, .. } = self.capability;
-        runtime.memory.table.describe_written(handle, self.range(), self.written(), runtime.invocation());
+    fn describe(&mut self) {
+        let (range, written) = (self.range(), self.written());
+        self.capability.describe(range, written);
     }
 }
 
@@ -171,9 +178,9 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: `start <= whole buffer`, checked when the buffer was made.
-        let from = unsafe { self.base.as_ptr().add(self.start) };
-        // SAFETY: the first `len` bytes were written, lie inside the mapping, and this replica owns them: no other
-        // process has a right to write them while `self` lives.
+        let from = unsafe { self.capability.base.as_ptr().add(self.start) };
+        // SAFETY: the first `len` bytes were written, lie inside the mapping, and this function owns them: nobody else
+        // has a right to write them while `self` lives.
         unsafe { core::slice::from_raw_parts(from, self.len) }
     }
 }
@@ -181,7 +188,7 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`.
-        let from = unsafe { self.base.as_ptr().add(self.start) };
+        let from = unsafe { self.capability.base.as_ptr().add(self.start) };
         // SAFETY: as in `deref`, and `&mut self` is the only reference.
         unsafe { core::slice::from_raw_parts_mut(from, self.len) }
     }

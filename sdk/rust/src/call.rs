@@ -14,8 +14,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
 use crate::capability::Kind;
-use crate::edge::Parked;
 use crate::error::Error;
+use crate::link::Wait;
 use crate::message::Accepted;
 use crate::runtime::Runtime;
 
@@ -40,9 +40,6 @@ pub enum Payload<'a> {
     Shared(Shared),
     /// Copied into the pool.
     Bytes(Cow<'a, [u8]>),
-    /// In the descriptor itself.
-    #[doc(hidden)]
-    Inline([u8; 8], u64),
 }
 
 impl<'a> Payload<'a> {
@@ -50,7 +47,7 @@ impl<'a> Payload<'a> {
     pub(crate) fn copied_bytes(&self) -> Option<usize> {
         match self {
             Payload::Bytes(bytes) => Some(bytes.len()).filter(|&len| len > 0),
-            Payload::Body(body) if body.capability().kind == Kind::Lent => Some(body.len()),
+            Payload::Body(body) if body.kind() == Kind::Lent => Some(body.len()),
             _ => None,
         }
     }
@@ -86,26 +83,24 @@ impl From<&Shared> for Payload<'_> {
     }
 }
 
-fn lend<'a>(buffer: &Buffer, rights: Rights) -> Payload<'a> {
-    buffer.describe();
-    Payload::Lend(buffer.capability().handle, buffer.range(), rights)
-}
-
 impl<'a> From<&'a Buffer> for Payload<'a> {
+    #[inline]
     fn from(buffer: &'a Buffer) -> Self {
-        lend(buffer, Rights::FROZEN)
+        buffer.lend(Rights::FROZEN)
     }
 }
 
 impl<'a> From<&'a mut Buffer> for Payload<'a> {
+    #[inline]
     fn from(buffer: &'a mut Buffer) -> Self {
-        lend(buffer, Rights::ALL)
+        buffer.lend(Rights::ALL)
     }
 }
 
 impl<'a> From<&'a Body> for Payload<'a> {
+    #[inline]
     fn from(body: &'a Body) -> Self {
-        Payload::Lend(body.capability().handle, body.range(), Rights::FROZEN)
+        Payload::Lend(body.handle(), body.range(), Rights::FROZEN)
     }
 }
 
@@ -136,16 +131,20 @@ impl From<String> for Payload<'_> {
 /// A call that was not made yet. `.await` makes it.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<'a> {
-    runtime: &'static Runtime,
-    function: &'a str,
-    payload: Payload<'a>,
-    operation: u16,
-    timeout: Option<Duration>,
+    runtime: Runtime,
+    pub(crate) function: &'a str,
+    /// Taken out when it is sent.
+    pub(crate) payload: Payload<'a>,
+    pub(crate) operation: u16,
+    pub(crate) timeout: Option<Duration>,
+    /// One of several at once.
+    pub(crate) is_parallel: bool,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(runtime: &'static Runtime, function: &'a str, payload: Payload<'a>) -> Call<'a> {
-        Call { runtime, function, payload, operation: 0, timeout: None }
+    #[inline]
+    pub(crate) fn new(runtime: Runtime, function: &'a str, payload: Payload<'a>) -> Call<'a> {
+        Call { runtime, function, payload, operation: 0, timeout: None, is_parallel: false }
     }
 
     /// A number for the callee to tell its operations apart by.
@@ -167,7 +166,7 @@ impl<'a> IntoFuture for Call<'a> {
 
     #[inline]
     fn into_future(self) -> CallFuture<'a> {
-        CallFuture { call: self, state: State::Fresh, parked: None, since_ns: None }
+        CallFuture { call: self, state: State::Fresh, wait: Wait::default() }
     }
 }
 
@@ -178,14 +177,35 @@ enum State {
     Done,
 }
 
+/// What became of a call that was to be made.
+pub(crate) enum Started {
+    /// Not made yet: there is no way to the callee now.
+    Waits,
+    /// Its tag.
+    Sent(u32),
+    Answered(Reply),
+}
+
 /// A call on its way. Dropping it takes back what was lent and tells the callee that nobody waits.
 pub struct CallFuture<'a> {
-    /// Its payload is taken out when it is sent.
     call: Call<'a>,
     state: State,
-    parked: Option<Parked>,
-    /// When it first had to wait for a road.
-    since_ns: Option<u64>,
+    wait: Wait,
+}
+
+impl CallFuture<'_> {
+    /// Marks the call as one of several at once.
+    pub(crate) fn in_parallel(&mut self) {
+        self.call.is_parallel = true;
+    }
+
+    #[inline]
+    fn start(&mut self, waker: &Waker) -> Result<Started, Error> {
+        match self.call.runtime {
+            Runtime::Link(link) => link.start_call(&mut self.call, &mut self.wait, waker),
+            Runtime::Gates(gates) => gates.start_call(&mut self.call, waker),
+        }
+    }
 }
 
 impl Future for CallFuture<'_> {
@@ -194,19 +214,22 @@ impl Future for CallFuture<'_> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if matches!(this.state, State::Fresh) {
-            match this.start(context.waker()) {
-                Ok(Some(tag)) => this.state = State::Sent(tag),
-                Ok(None) => {}
-                Err(error) => {
-                    this.state = State::Done;
-                    return Poll::Ready(Err(error));
+        let polled = match this.state {
+            State::Fresh => match this.start(context.waker()) {
+                Ok(Started::Answered(reply)) => Poll::Ready(Ok(reply)),
+                Ok(Started::Sent(tag)) => {
+                    this.state = State::Sent(tag);
+                    Poll::Pending
                 }
-            }
-            return Poll::Pending;
-        }
-        let State::Sent(tag) = this.state else { return Poll::Pending };
-        let polled = this.call.runtime.poll_call(tag, context.waker());
+                Ok(Started::Waits) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+            State::Sent(tag) => match this.call.runtime {
+                Runtime::Link(link) => link.poll_call(tag, context.waker()),
+                Runtime::Gates(gates) => gates.poll_call(tag, context.waker()),
+            },
+            State::Done => Poll::Pending,
+        };
         if polled.is_ready() {
             this.state = State::Done;
         }
@@ -214,42 +237,14 @@ impl Future for CallFuture<'_> {
     }
 }
 
-impl CallFuture<'_> {
-    /// Sends the call, if it need not wait; gives its tag.
-    #[inline]
-    fn start(&mut self, waker: &Waker) -> Result<Option<u32>, Error> {
-        let Call { runtime, function, timeout, operation, .. } = self.call;
-        // Without credit the payload stays here, untouched, until an answer frees some.
-        let Some(road) = runtime.choose_road(function, waker, &mut self.parked)? else {
-            // Its time runs while it waits for a road, too.
-            let since_ns = *self.since_ns.get_or_insert_with(crate::wire::now_ns);
-            if timeout.is_some_and(|timeout| crate::wire::is_over(since_ns, timeout)) {
-                self.unpark();
-                return Err(Error::DeadlineExceeded { function: function.to_owned() });
-            }
-            return Ok(None);
-        };
-        self.parked = None;
-        let tag = runtime.start_call(road, &mut self.call.payload, operation, timeout, waker)?;
-        // What is left of it is not needed for the answer.
-        self.call.payload = Payload::Empty;
-        Ok(Some(tag))
-    }
-
-    fn unpark(&mut self) {
-        if let Some(parked) = self.parked.take() {
-            self.call.runtime.unpark(parked);
-        }
-    }
-}
-
 impl Drop for CallFuture<'_> {
     #[inline]
     fn drop(&mut self) {
-        match self.state {
-            State::Sent(tag) => self.call.runtime.abandon_call(tag),
-            State::Fresh => self.unpark(),
-            State::Done => {}
+        match (self.state, self.call.runtime) {
+            (State::Done, _) | (State::Fresh, Runtime::Gates(_)) => {}
+            (State::Fresh, Runtime::Link(link)) => link.stop_waiting(&mut self.wait),
+            (State::Sent(tag), Runtime::Link(link)) => link.abandon_call(tag),
+            (State::Sent(tag), Runtime::Gates(gates)) => gates.abandon_call(tag),
         }
     }
 }

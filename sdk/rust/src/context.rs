@@ -39,14 +39,14 @@ impl Level {
 /// What a handler can do beside answering. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    runtime: &'static Runtime,
+    runtime: Runtime,
     invocation: u64,
     deadline_ns: u64,
     traceparent: Option<Rc<str>>,
 }
 
 impl Context {
-    pub(crate) fn new(runtime: &'static Runtime, ticket: &Ticket, traceparent: Option<Rc<str>>) -> Context {
+    pub(crate) fn new(runtime: Runtime, ticket: &Ticket, traceparent: Option<Rc<str>>) -> Context {
         Context { runtime, invocation: ticket.invocation, deadline_ns: ticket.deadline_ns, traceparent }
     }
 
@@ -86,15 +86,23 @@ impl Context {
 
     /// Makes all `calls` at once and waits for all answers, in the order of the calls.
     pub async fn join<'a>(&self, calls: impl IntoIterator<Item = Call<'a>>) -> Vec<Result<Reply, Error>> {
-        let pending: Vec<CallFuture<'a>> = calls.into_iter().map(IntoFuture::into_future).collect();
+        let mut pending: Vec<CallFuture<'a>> = calls.into_iter().map(IntoFuture::into_future).collect();
+        if pending.len() > 1 {
+            pending.iter_mut().for_each(CallFuture::in_parallel);
+        }
         crate::join::JoinAll::new(pending).await
     }
 
     /// Writes a line to the node's log, with the invocation that it belongs to.
     pub fn log(&self, level: Level, message: impl Display) {
-        // One write a line: lines of several replicas do not mix. A log that cannot be written is lost.
-        let line = format!("\u{1}{}{:016x} {message}\n", level.letter(), self.invocation);
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        match self.runtime {
+            Runtime::Link(_) => {
+                // One write a line: lines of several replicas do not mix. A log that cannot be written is lost.
+                let line = format!("\u{1}{}{:016x} {message}\n", level.letter(), self.invocation);
+                let _ = std::io::stderr().write_all(line.as_bytes());
+            }
+            Runtime::Gates(gates) => gates.log(level.letter(), &message.to_string()),
+        }
     }
 
     /// The invocation's number, as receipts and logs show it.
@@ -106,7 +114,7 @@ impl Context {
     /// How long whoever asked still waits; `None` if that is not known. Calls that this function makes end by then.
     #[must_use]
     pub fn remaining(&self) -> Option<std::time::Duration> {
-        let left = self.deadline_ns.saturating_sub(crate::wire::now_ns());
+        let left = self.deadline_ns.saturating_sub(crate::clock::now_ns());
         (self.deadline_ns != 0).then(|| std::time::Duration::from_nanos(left))
     }
 

@@ -21,7 +21,7 @@ pub(crate) type Outcome = Result<Response, Error>;
 /// Who waits for a task's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The node.
+    /// The node; in a cell, whoever its runtime knows.
     Link,
     /// The caller at the other end of this edge (index).
     Edge(usize),
@@ -251,14 +251,14 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         self.current.enter(ticket, index, &slot.waker);
         let cpu_before = if ticket.record {
             self.current.hop.replace(slot.hop.take());
-            crate::wire::cpu_ns()
+            crate::clock::cpu_ns()
         } else {
             0
         };
         let mut context = PollContext::from_waker(&slot.waker);
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut context)));
         if ticket.record {
-            self.current.count(|hop| hop.add_cpu(crate::wire::cpu_ns().saturating_sub(cpu_before)));
+            self.current.count(|hop| hop.add_cpu(crate::clock::cpu_ns().saturating_sub(cpu_before)));
             slot.hop = self.current.hop.take();
         }
         let outcome = match polled {

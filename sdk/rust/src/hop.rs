@@ -15,7 +15,7 @@ pub(crate) struct Hop {
 impl Hop {
     pub(crate) fn start(invocation: u64, caller: u16, operation: u16) -> Hop {
         let cost = HopCost { invocation, caller, operation, crossings: 1, ..HopCost::default() };
-        Hop { cost, started_ns: crate::wire::now_ns(), switches_before: switches() }
+        Hop { cost, started_ns: crate::clock::now_ns(), switches_before: switches() }
     }
 
     pub(crate) fn add_cpu(&mut self, ns: u64) {
@@ -34,7 +34,7 @@ impl Hop {
     pub(crate) fn finish(mut self, status: u16) -> HopCost {
         self.cost.crossings += 1;
         self.cost.status = status;
-        self.cost.wall_ns = crate::wire::now_ns().saturating_sub(self.started_ns);
+        self.cost.wall_ns = crate::clock::now_ns().saturating_sub(self.started_ns);
         self.cost.switches = switches().saturating_sub(self.switches_before);
         self.cost
     }

@@ -18,29 +18,30 @@
 //! Ownership is Rust's: a buffer that was moved cannot be touched again, one that was lent comes back.
 
 mod body;
-mod boot;
 mod buffer;
 mod call;
 mod capability;
+mod clock;
 mod context;
-mod edge;
 mod error;
 mod executor;
+mod gates;
 mod hop;
 mod join;
+mod link;
 mod message;
+mod random;
 mod request;
 mod response;
 mod runtime;
 mod serve;
-mod stash;
-mod wire;
 
 pub use body::{Body, Shared};
 pub use buffer::Buffer;
 pub use call::{Call, Payload, Reply};
 pub use context::{Context, Level};
 pub use error::Error;
+pub use random::{on_restore, random};
 pub use request::Request;
 pub use response::Response;
 pub use serve::serve;

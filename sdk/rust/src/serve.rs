@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use crate::boot;
+use baton_abi::boot::CALLS_ENV;
+
 use crate::context::Context;
 use crate::error::Error;
+use crate::gates::{Gates, Page};
+use crate::link::Link;
 use crate::request::Request;
 use crate::response::Response;
-use crate::runtime::Runtime;
 
 /// Exit status of a function that was not started by a node.
 const EXIT_USAGE: u8 = 2;
@@ -17,21 +19,28 @@ const EXIT_USAGE: u8 = 2;
 ///
 /// Requests run on this thread. While a handler awaits a call, others go on, as many as `scale.concurrency` allows.
 /// A handler that returns an error, or panics, fails its own request.
+///
+/// The same program runs in a process of its own and in a compartment of a cell, as the manifest's `isolation` says; here it
+/// finds out.
 pub fn serve<H>(handler: H) -> ExitCode
 where
     H: AsyncFn(Context, Request) -> Result<Response, Error> + 'static,
 {
-    let boot = match boot::boot() {
-        Ok(boot) => boot,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
+    let make = |context, request| handler(context, request);
+    let served = match Page::find() {
+        Some(page) => Gates::start(page, declared_calls())
+            .map(|gates| gates.run(make))
+            .map_err(|error| error.to_string()),
+        None => Link::start(declared_calls()).map(|link| link.run(make)),
     };
-    let runtime = Runtime::new(boot);
-    if let Err(error) = boot::announce_ready(runtime.control()) {
+    served.unwrap_or_else(|error| {
         eprintln!("{error}");
-        return ExitCode::from(EXIT_USAGE);
-    }
-    runtime.run(|context, request| handler(context, request))
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+/// What the manifest's `calls` names, as the node says it in the environment.
+fn declared_calls() -> Vec<String> {
+    let names = std::env::var(CALLS_ENV).unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }

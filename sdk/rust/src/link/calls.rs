@@ -6,12 +6,14 @@ use std::time::Duration;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 use baton_pool::capability::{Handle, Hold, State};
 
-use super::Runtime;
-use crate::call::{Payload, Reply};
-use crate::edge::Parked;
+use super::Link;
+use super::receive::accept;
+use super::roads::Wait;
+use super::send::{Way, send};
+use crate::call::{Call, Payload, Reply, Started};
 use crate::error::Error;
 use crate::executor::Wakeup;
-use crate::message::{Accepted, Way, accept, send};
+use crate::message::Accepted;
 
 enum Pending {
     Free,
@@ -57,9 +59,6 @@ pub(crate) struct Calls {
 const REPLIES_PER_TURN: u32 = 512;
 /// Most calls that one replica can have on their way.
 const CALLS_MAX: usize = u16::MAX as usize;
-
-/// Most tasks that wait for a callee's first replica, or its next one.
-const ROADLESS_MAX: usize = 4096;
 
 fn tag_of(index: u16, generation: u16) -> u32 {
     u32::from(generation) << 16 | u32::from(index)
@@ -148,81 +147,7 @@ impl Calls {
     }
 }
 
-impl Runtime {
-    /// The least loaded road to `function` with credit; `None` when the caller must wait (its waker is kept).
-    pub(crate) fn choose_road(
-        &self,
-        function: &str,
-        waker: &Waker,
-        parked: &mut Option<Parked>,
-    ) -> Result<Option<usize>, Error> {
-        let mut roads = self.outgoing.borrow_mut();
-        let mut known = false;
-        let mut best: Option<(usize, u32)> = None;
-        let mut shortest: Option<(usize, usize)> = None;
-        for (index, road) in roads.iter().enumerate().filter(|(_, road)| &*road.name == function) {
-            known = true;
-            if road.dead {
-                continue;
-            }
-            if road.outstanding < road.credits {
-                let load = road.load();
-                if best.is_none_or(|(_, least)| load < least) {
-                    best = Some((index, load));
-                }
-            }
-            if shortest.is_none_or(|(_, least)| road.waiting.len() < least) {
-                shortest = Some((index, road.waiting.len()));
-            }
-        }
-        let function = || function.to_owned();
-        match (best, shortest) {
-            (Some((index, _)), _) => Ok(Some(index)),
-            (None, Some((index, waiting))) => {
-                let waits = |parked: &Parked| {
-                    let road = roads.get(parked.road);
-                    road.is_some_and(|road| road.waiting.iter().any(|(number, _)| *number == parked.number))
-                };
-                if parked.as_ref().is_some_and(waits) {
-                    return Ok(None);
-                }
-                let Some(road) = roads.get_mut(index) else { return Ok(None) };
-                if waiting as u64 >= u64::from(road.queue_max) {
-                    return Err(Error::Overloaded { function: function() });
-                }
-                road.last_parked += 1;
-                *parked = Some(Parked { road: index, number: road.last_parked });
-                road.waiting.push_back((road.last_parked, waker.clone()));
-                Ok(None)
-            }
-            (None, None) if known || self.declared.iter().any(|name| *name == function()) => {
-                // Its replicas are being started: the next one's edge wakes this call, or its time ends it.
-                let mut roadless = self.roadless.borrow_mut();
-                if roadless.len() >= ROADLESS_MAX {
-                    return Err(Error::Unavailable { function: function() });
-                }
-                if !roadless.iter().any(|waiting| waiting.will_wake(waker)) {
-                    roadless.push(waker.clone());
-                }
-                Ok(None)
-            }
-            (None, None) => Err(Error::NoEdge { function: function() }),
-        }
-    }
-
-    /// A call that waited for credit does not any more; the credit that may have woken it goes to the next one.
-    pub(crate) fn unpark(&self, parked: Parked) {
-        let mut roads = self.outgoing.borrow_mut();
-        let Some(road) = roads.get_mut(parked.road) else { return };
-        let before = road.waiting.len();
-        road.waiting.retain(|(number, _)| *number != parked.number);
-        if before == road.waiting.len()
-            && let Some((_, next)) = road.waiting.pop_front()
-        {
-            next.wake();
-        }
-    }
-
+impl Link {
     /// The earliest of: the callee's time, the caller's own wish, and when whoever asked the running task stops waiting.
     #[inline]
     fn call_deadline(&self, callee_ns: u64, timeout: Option<Duration>, inherited_ns: u64) -> u64 {
@@ -232,36 +157,55 @@ impl Runtime {
         if inherited_ns != 0 && self.clock_seen_ns.get().saturating_add(ns) >= inherited_ns {
             return inherited_ns;
         }
-        let now_ns = crate::wire::coarse_now_ns();
+        let now_ns = crate::clock::coarse_now_ns();
         self.clock_seen_ns.set(now_ns);
         let own = now_ns.saturating_add(ns).max(1);
         if inherited_ns == 0 { own } else { own.min(inherited_ns) }
     }
 
-    /// Sends a call over `road`; gives its tag. Its answer wakes `waker`.
+    /// Sends a call, if it need not wait for a road.
     #[inline]
     pub(crate) fn start_call(
         &'static self,
-        road: usize,
-        payload: &mut Payload<'_>,
-        operation: u16,
-        timeout: Option<Duration>,
+        call: &mut Call<'_>,
+        wait: &mut Wait,
         waker: &Waker,
-    ) -> Result<u32, Error> {
+    ) -> Result<Started, Error> {
+        // Without credit the payload stays where it is, untouched, until an answer frees some.
+        let Some(road) = self.choose_road(call.function, waker, &mut wait.parked)? else {
+            // Its time runs while it waits for a road, too.
+            let since_ns = *wait.since_ns.get_or_insert_with(crate::clock::now_ns);
+            if call.timeout.is_some_and(|timeout| crate::clock::is_over(since_ns, timeout)) {
+                self.stop_waiting(wait);
+                return Err(Error::DeadlineExceeded { function: call.function.to_owned() });
+            }
+            return Ok(Started::Waits);
+        };
+        wait.parked = None;
+        let tag = self.send_call(road, call, waker)?;
+        // What is left of the payload is not needed for the answer.
+        call.payload = Payload::Empty;
+        Ok(Started::Sent(tag))
+    }
+
+    /// Sends a call over `road`; gives its tag. Its answer wakes `waker`.
+    #[inline]
+    fn send_call(&'static self, road: usize, call: &mut Call<'_>, waker: &Waker) -> Result<u32, Error> {
         let (id, callee_ns) =
             self.outgoing.borrow().get(road).map_or((0, 0), |road| (road.id, road.timeout_ns));
         let ticket = self.current.ticket();
         let to = Hold::new(State::InFlight, id);
-        let sent = send(self, payload, &[], Way { to, invocation: ticket.invocation, can_lend: true })?;
-        let deadline_ns = self.call_deadline(callee_ns, timeout, ticket.deadline_ns);
+        let way = Way { to, invocation: ticket.invocation, can_lend: true };
+        let sent = send(self, &mut call.payload, &[], way)?;
+        let deadline_ns = self.call_deadline(callee_ns, call.timeout, ticket.deadline_ns);
         let mut calls = self.calls.borrow_mut();
         let wakeup = self.current.wakeup(waker);
-        let call = NewCall { road, deadline_ns, exact: timeout.is_some(), lent: sent.lent, wakeup };
-        let tag = calls.add(call).ok_or(Error::Denied { what: "more calls at a time" })?;
+        let new = NewCall { road, deadline_ns, exact: call.timeout.is_some(), lent: sent.lent, wakeup };
+        let tag = calls.add(new).ok_or(Error::Denied { what: "more calls at a time" })?;
         let record = if ticket.record { Flags::RECORD } else { Flags::MOVE };
         let descriptor = Descriptor {
             flags: sent.flags.with(record),
-            code: operation,
+            code: call.operation,
             tag,
             invocation: ticket.invocation,
             deadline_ns,
@@ -454,7 +398,7 @@ impl Runtime {
         if calls.timed == 0 && !ticked {
             return;
         }
-        let now = crate::wire::now_ns();
+        let now = crate::clock::now_ns();
         let over: Vec<u32> = (0u16..)
             .zip(&calls.slots)
             .filter(|(_, slot)| {

@@ -6,35 +6,38 @@ use std::process::ExitCode;
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 
-use super::{Arrived, Runtime};
+use super::edge::Road;
+use super::receive::accept;
+use super::send::{Way, send};
+use super::{Arrived, Link};
 use crate::context::Context;
-use crate::edge::Road;
 use crate::error::Error;
 use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
 use crate::hop::Hop;
-use crate::message::{Accepted, Way, accept, send};
+use crate::message::Accepted;
 use crate::request::Request;
 use crate::response::Response;
+use crate::runtime::Runtime;
 
 /// Requests that one turn starts before it looks at everything else again.
 const STARTS_PER_TURN: u32 = 64;
 
 /// The loop of a replica: it starts a task for each request, and polls tasks that can go on.
 struct Loop<M, F> {
-    runtime: &'static Runtime,
+    link: &'static Link,
     /// Makes a task of a request.
     make: M,
     tasks: Tasks<F>,
 }
 
-impl Runtime {
+impl Link {
     /// Works until the node says that it is enough.
     pub(crate) fn run<M, F>(&'static self, make: M) -> ExitCode
     where
         M: Fn(Context, Request) -> F,
         F: Future<Output = Outcome>,
     {
-        let mut work = Loop { runtime: self, make, tasks: Tasks::new(&self.current) };
+        let mut work = Loop { link: self, make, tasks: Tasks::new(&self.current) };
         loop {
             work.turn();
             if self.shutdown.get() && work.tasks.live() == 0 {
@@ -53,63 +56,63 @@ where
 {
     /// Does what there is to do.
     fn turn(&mut self) {
-        let runtime = self.runtime;
-        runtime.turns.set(runtime.turns.get().wrapping_add(1));
-        runtime.bell.publish_turn(runtime.turns.get());
-        runtime.poll_control();
-        runtime.poll_link();
-        if !runtime.cancelled.borrow().is_empty() {
-            for tag in runtime.cancelled.take() {
+        let link = self.link;
+        link.turns.set(link.turns.get().wrapping_add(1));
+        link.bell.publish_turn(link.turns.get());
+        link.poll_control();
+        link.poll_link();
+        if !link.cancelled.borrow().is_empty() {
+            for tag in link.cancelled.take() {
                 self.cancel(Origin::Link, tag);
             }
         }
-        let outgoing = runtime.outgoing.borrow().len();
+        let outgoing = link.outgoing.borrow().len();
         for index in 0..outgoing {
-            runtime.poll_replies(index);
+            link.poll_replies(index);
         }
-        let ticks = runtime.bell.ticks();
-        let ticked = runtime.ticks_seen.replace(ticks) != ticks;
-        runtime.expire_calls(ticked);
+        let ticks = link.bell.ticks();
+        let ticked = link.ticks_seen.replace(ticks) != ticks;
+        link.expire_calls(ticked);
         self.start_requests();
-        self.tasks.run_ready(|finished| runtime.finish(finished));
-        runtime.bell.publish_in_flight(self.tasks.live());
-        runtime.flush_bells();
+        self.tasks.run_ready(|finished| link.finish(finished));
+        link.bell.publish_in_flight(self.tasks.live());
+        link.flush_bells();
     }
 
     fn sleep(&mut self) {
-        let bell = &self.runtime.bell;
+        let bell = &self.link.bell;
         bell.announce_sleep();
         if self.is_quiet() {
-            let deadline = self.runtime.calls.borrow().next_deadline();
-            let timeout = deadline.map(|deadline| deadline.saturating_sub(crate::wire::now_ns()));
+            let deadline = self.link.calls.borrow().next_deadline();
+            let timeout = deadline.map(|deadline| deadline.saturating_sub(crate::clock::now_ns()));
             bell.sleep(timeout);
         }
         bell.announce_awake();
     }
 
     fn is_quiet(&self) -> bool {
-        let runtime = self.runtime;
-        runtime.link.borrow_mut().from_peer.is_empty().unwrap_or(false)
-            && runtime.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
+        let link = self.link;
+        link.duplex.borrow_mut().from_peer.is_empty().unwrap_or(false)
+            && link.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
             && (!self.has_room()
-                || (runtime.incoming.borrow_mut().iter_mut().all(Road::is_quiet)
-                    && runtime.arrived.borrow().is_empty()))
-            && runtime.bell.control_sent() == runtime.control_seen.get()
+                || (link.incoming.borrow_mut().iter_mut().all(Road::is_quiet)
+                    && link.arrived.borrow().is_empty()))
+            && link.bell.control_sent() == link.control_seen.get()
             && self.tasks.is_quiet()
     }
 
     fn has_room(&self) -> bool {
-        self.tasks.live() < self.runtime.concurrency
+        self.tasks.live() < self.link.concurrency
     }
 
     fn start_requests(&mut self) {
         let mut left = STARTS_PER_TURN;
         while left > 0 && self.has_room() {
-            let Some(arrived) = self.runtime.arrived.borrow_mut().pop_front() else { break };
+            let Some(arrived) = self.link.arrived.borrow_mut().pop_front() else { break };
             self.start(arrived.origin, &arrived.descriptor);
             left -= 1;
         }
-        let roads = self.runtime.incoming.borrow().len();
+        let roads = self.link.incoming.borrow().len();
         for index in 0..roads {
             while left > 0 && self.has_room() {
                 let Some(descriptor) = self.pop_incoming(index) else { break };
@@ -127,7 +130,7 @@ where
     #[inline]
     fn pop_incoming(&mut self, index: usize) -> Option<Descriptor> {
         let (popped, dead) = {
-            let mut roads = self.runtime.incoming.borrow_mut();
+            let mut roads = self.link.incoming.borrow_mut();
             let road = roads.get_mut(index).filter(|road| !road.dead)?;
             if road.duplex.flags().is_closed() {
                 drop(roads);
@@ -146,27 +149,27 @@ where
     /// The caller at the other end of an edge is gone.
     #[cold]
     fn bury_caller(&mut self, index: usize) {
-        let runtime = self.runtime;
+        let link = self.link;
         let mut left = Vec::new();
-        if let Some(road) = runtime.incoming.borrow_mut().get_mut(index) {
+        if let Some(road) = link.incoming.borrow_mut().get_mut(index) {
             while let Some(descriptor) = road.pop() {
                 left.push(descriptor);
             }
             road.dead = true;
         }
-        let from = runtime.hold_from(Origin::Edge(index));
+        let from = link.hold_from(Origin::Edge(index));
         for descriptor in left {
-            runtime.discard(&descriptor, from);
+            link.discard(&descriptor, from);
         }
         self.tasks.cancel(|ticket| ticket.origin == Origin::Edge(index));
-        if let Some(road) = runtime.incoming.borrow().get(index) {
+        if let Some(road) = link.incoming.borrow().get(index) {
             road.duplex.flags().mark_drained();
         }
     }
 
     #[inline]
     fn start(&mut self, origin: Origin, descriptor: &Descriptor) {
-        let runtime = self.runtime;
+        let link = self.link;
         let record = descriptor.flags.has(Flags::RECORD);
         let ticket = Ticket {
             origin,
@@ -175,49 +178,49 @@ where
             deadline_ns: descriptor.deadline_ns,
             record,
         };
-        let hop = record
-            .then(|| Box::new(Hop::start(descriptor.invocation, runtime.caller(origin), descriptor.code)));
-        let from = runtime.hold_from(origin);
-        let finished = match accept(runtime, descriptor.body, descriptor.head, descriptor.flags, from) {
+        let hop =
+            record.then(|| Box::new(Hop::start(descriptor.invocation, link.caller(origin), descriptor.code)));
+        let from = link.hold_from(origin);
+        let finished = match accept(link, descriptor.body, descriptor.head, descriptor.flags, from) {
             Ok(accepted) => {
                 // A handler may compute for long before its first await: callers should know before it begins.
-                runtime.bell.publish_in_flight(self.tasks.live() + 1);
+                link.bell.publish_in_flight(self.tasks.live() + 1);
                 let future = self.handle(descriptor.code, accepted, &ticket);
                 self.tasks.spawn(future, ticket, hop)
             }
             Err(error) => Some(Finished { ticket, outcome: Err(error), hop }),
         };
         if let Some(finished) = finished {
-            runtime.finish(finished);
+            link.finish(finished);
         }
     }
 
     #[inline]
     fn handle(&self, operation: u16, accepted: Accepted, ticket: &Ticket) -> F {
         let request = Request::new(operation, accepted);
-        let context = Context::new(self.runtime, ticket, request.traceparent());
+        let context = Context::new(Runtime::Link(self.link), ticket, request.traceparent());
         (self.make)(context, request)
     }
 
     fn cancel(&mut self, origin: Origin, tag: u32) {
-        let runtime = self.runtime;
+        let link = self.link;
         let waits = |arrived: &Arrived| arrived.origin == origin && arrived.descriptor.tag == tag;
-        let position = runtime.arrived.borrow().iter().position(waits);
-        let waiting = position.and_then(|position| runtime.arrived.borrow_mut().remove(position));
+        let position = link.arrived.borrow().iter().position(waits);
+        let waiting = position.and_then(|position| link.arrived.borrow_mut().remove(position));
         if let Some(Arrived { descriptor, .. }) = waiting {
-            runtime.discard(&descriptor, runtime.hold_from(origin));
+            link.discard(&descriptor, link.hold_from(origin));
             let invocation = descriptor.invocation;
             let ticket = Ticket { origin, tag, invocation, deadline_ns: 0, record: false };
             let outcome = Err(Error::new(504, "cancelled before it was started"));
-            runtime.finish(Finished { ticket, outcome, hop: None });
+            link.finish(Finished { ticket, outcome, hop: None });
         }
         for finished in self.tasks.cancel(|ticket| ticket.origin == origin && ticket.tag == tag) {
-            runtime.finish(finished);
+            link.finish(finished);
         }
     }
 }
 
-impl Runtime {
+impl Link {
     fn caller(&self, origin: Origin) -> u16 {
         match origin {
             Origin::Link => 0,

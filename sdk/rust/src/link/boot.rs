@@ -19,7 +19,7 @@ use baton_pool::link::{Duplex, Side, map_bell};
 use baton_pool::region::{Access, Mapping};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::wire::Memory;
+use super::memory::Memory;
 
 /// Why a function could not start.
 #[derive(Debug)]

@@ -1,35 +1,7 @@
-//! What the runtime has mapped, and the clock: the ground that everything else of the SDK stands on.
+//! The clock.
 
 // UNSAFETY: reads clocks by libc.
 #![expect(unsafe_code, reason = "libc's clock_gettime, the one that reaches the vDSO in a static binary")]
-
-use std::sync::Arc;
-
-use baton_abi::boot::PoolAccess;
-use baton_pool::capability::CapabilityTable;
-use baton_pool::ledger::LedgerView;
-use baton_pool::region::Mapping;
-
-/// The shared memory of this replica's app.
-pub(crate) struct Memory {
-    /// This replica as a holder.
-    pub(crate) holder: u16,
-    pub(crate) access: PoolAccess,
-    pub(crate) pool: Option<Arc<Mapping>>,
-    pub(crate) pool_bytes: u64,
-    pub(crate) ledger: LedgerView,
-    pub(crate) table: CapabilityTable,
-    /// Roots are the entries below this index.
-    pub(crate) slots: u32,
-    pub(crate) derived_base: u32,
-}
-
-impl Memory {
-    /// The table entries that may hold derived capabilities.
-    pub(crate) fn derived(&self) -> core::ops::Range<u32> {
-        self.slots..self.slots.saturating_add(self.ledger.derived_used())
-    }
-}
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
 pub(crate) fn now_ns() -> u64 {

@@ -1,0 +1,228 @@
+//! Handlers against a model of the cell's runtime.
+
+use std::cell::RefCell;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use baton_abi::gate::{ALLOC, CANCEL, FREE, GatePage, RECV, REPLY};
+use baton_abi::{ABI_VERSION, Flags, Kind};
+
+use super::{Gates, Page, PageError};
+use crate::{Context, Error, Level, Request, Response};
+use calls::answer_calls;
+use model::{Answer, model};
+
+mod calls;
+mod memory;
+mod model;
+
+fn start_on(page: &'static GatePage) -> &'static Gates {
+    Gates::start(Page::of(page), ["price", "stock"].map(str::to_owned).into()).unwrap()
+}
+
+/// Serves the events of the model with `handler`, until it says that it is enough.
+fn serve(handler: impl AsyncFn(Context, Request) -> Result<Response, Error>) {
+    let ended = start_on(model::page()).run(|context, request| handler(context, request));
+    assert_eq!(ended, ExitCode::SUCCESS);
+}
+
+/// Statuses and bodies of all answers.
+fn answers() -> Vec<(u16, String)> {
+    model(|model| {
+        let text = |body: &[u8]| String::from_utf8(body.to_vec()).unwrap();
+        model.replies.iter().map(|reply| (reply.d.code, text(&reply.body))).collect()
+    })
+}
+
+fn one(status: u16, body: &str) -> Vec<(u16, String)> {
+    vec![(status, body.to_owned())]
+}
+
+#[test]
+fn a_request_costs_one_gate_and_no_allocation_of_its_own() {
+    model(|model| {
+        for tag in 0..20 {
+            model.request(tag, Flags::LEND, b"abc");
+        }
+    });
+    serve(async |ctx, request| {
+        let mut answer = ctx.alloc(64)?;
+        answer.extend_from_slice(request.body())?;
+        Ok(Response::ok(answer))
+    });
+    assert_eq!(answers(), vec![(200, "abc".to_owned()); 20]);
+    model(|model| {
+        assert!(model.replies.iter().map(|reply| reply.d.tag).eq(0..20));
+        // The last receive brings the end.
+        assert_eq!((model.passed[RECV], model.passed[REPLY]), (21, 0));
+        assert_eq!((model.passed[ALLOC], model.passed[FREE]), (1, 0));
+    });
+}
+
+#[test]
+fn an_owned_payload_goes_out_in_the_buffer_that_it_came_in() {
+    model(|model| model.request(1, Flags::MOVE, b"abc"));
+    serve(async |_ctx, request| {
+        let mut body = request.into_body()?.into_buffer().map_err(|_| Error::new(500, "not owned"))?;
+        body.extend_from_slice(b"def")?;
+        Ok(Response::ok(body))
+    });
+    assert_eq!(answers(), one(200, "abcdef"));
+    model(|model| assert_eq!((model.held_count(), model.passed[ALLOC]), (0, 0)));
+}
+
+#[test]
+fn a_head_goes_in_front_of_the_payload_or_into_a_buffer_of_its_own() {
+    model(|model| (1..=3).for_each(|tag| model.request(tag, Flags::MOVE, &[u8::try_from(tag).unwrap()])));
+    serve(async |ctx, request| {
+        let response = match request.body() {
+            [1] => Response::ok(ctx.zeroed(10)?),
+            [2] => Response::ok(request.into_body()?),
+            _ => Response::ok("plain text"),
+        };
+        Ok(response.header("a", "b"))
+    });
+    model(|model| {
+        let beside: Vec<bool> =
+            model.replies.iter().map(|reply| reply.d.head.handle == reply.d.body.handle).collect();
+        assert_eq!(beside, [true, false, true]);
+        assert!(model.replies.iter().all(|reply| !reply.head.is_empty()));
+    });
+}
+
+#[test]
+fn small_answers_travel_inline_and_others_are_copied_by_the_runtime() {
+    model(|model| (1..=3).for_each(|tag| model.request(tag, Flags::MOVE, b"")));
+    let texts = ["", "8 bytes.", "more than eight"];
+    let nth = RefCell::new(texts.iter());
+    serve(async |_ctx, _request| {
+        Ok(Response::ok(nth.borrow_mut().next().copied().unwrap_or_default().to_owned()))
+    });
+    assert_eq!(answers(), texts.map(|text| (200, text.to_owned())));
+    model(|model| {
+        let flags: Vec<Flags> = model.replies.iter().map(|reply| reply.d.flags).collect();
+        assert_eq!(flags, [Flags::MOVE, Flags::INLINE, Flags::BYTES]);
+        assert_eq!(model.passed[ALLOC], 0);
+    });
+}
+
+#[test]
+fn an_inline_payload_can_be_kept_like_any_other() {
+    model(|model| {
+        let mut d =
+            baton_abi::Descriptor { flags: Flags::INLINE, ..baton_abi::Descriptor::new(Kind::Request) };
+        d.body.offset = u64::from_le_bytes(*b"abc\0\0\0\0\0");
+        d.body.len = 3;
+        model
+            .events
+            .push_back(baton_abi::gate::Parcel { words: d.to_words(), ..baton_abi::gate::Parcel::EMPTY });
+    });
+    serve(async |_ctx, request| {
+        assert_eq!(request.body(), b"abc");
+        Ok(Response::ok(request.into_body()?))
+    });
+    assert_eq!(answers(), one(200, "abc"));
+}
+
+#[test]
+fn a_refused_answer_becomes_a_failure() {
+    model(|model| {
+        model.request(1, Flags::MOVE, b"abc");
+        model.request(2, Flags::MOVE, b"");
+        model.refuse_reply = Some(libc::ENOSPC);
+    });
+    serve(async |_ctx, request| match request.body() {
+        [] => Ok(Response::empty()),
+        _ => Ok(Response::ok(request.into_body()?)),
+    });
+    assert_eq!(answers().iter().map(|(status, _)| *status).collect::<Vec<_>>(), [503, 204]);
+    model(|model| assert_eq!(model.held_count(), 0));
+}
+
+#[test]
+fn shutdown_waits_for_what_runs() {
+    model(|model| {
+        model.request(1, Flags::MOVE, b"");
+        model.event(Kind::Shutdown, 0);
+        model.late_reply(4, b"done");
+    });
+    answer_calls(|_| Answer::Later(4));
+    serve(async |ctx, _request| Ok(Response::ok(ctx.call("price", ()).await?.into_body()?)));
+    assert_eq!(answers(), one(200, "done"));
+}
+
+#[test]
+fn cancelling_drops_the_task_and_cancels_its_call() {
+    model(|model| {
+        model.request(1, Flags::MOVE, b"abc");
+        model.event(Kind::Cancel, 1);
+        // The runtime may have been on its way with it.
+        model.late_reply(6, b"too late");
+    });
+    answer_calls(|_| Answer::Later(6));
+    serve(async |ctx, request| {
+        let _kept = request.into_body()?;
+        ctx.call("price", ()).await?;
+        Ok(Response::ok("unreachable"))
+    });
+    assert_eq!(answers(), one(504, "cancelled: the caller does not wait any more"));
+    model(|model| {
+        assert_eq!((model.cancelled.as_slice(), model.passed[CANCEL]), ([6].as_slice(), 1));
+    });
+}
+
+#[test]
+fn a_panicking_handler_fails_its_own_request() {
+    model(|model| (1..=2).for_each(|tag| model.request(tag, Flags::MOVE, &[u8::try_from(tag).unwrap()])));
+    serve(async |_ctx, request| {
+        assert_ne!(request.body(), [1], "one is too few");
+        Ok(Response::ok("fine"))
+    });
+    let [(status, text), (next, _)] = answers().try_into().unwrap();
+    assert!(status == 500 && text.contains("one is too few"), "{status} {text}");
+    assert_eq!(next, 200);
+}
+
+#[test]
+fn lines_of_the_log_have_their_level() {
+    model(|model| model.request(1, Flags::MOVE, b""));
+    serve(async |ctx, _request| {
+        ctx.log(Level::Warn, format_args!("{} left", 3));
+        assert_eq!(ctx.invocation(), 101);
+        Ok(Response::empty())
+    });
+    model(|model| assert_eq!(model.lines, [('W', "3 left".to_owned())]));
+}
+
+#[test]
+fn hooks_run_once_in_every_copy_before_its_first_request() {
+    let page = model::page();
+    let at: *mut GatePage = page;
+    let gates = start_on(page);
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    crate::on_restore(move || seen.borrow_mut().push("restored"));
+    let seen = Rc::clone(&calls);
+    model(|model| (1..=3).for_each(|tag| model.request(tag, Flags::MOVE, &[u8::try_from(tag).unwrap()])));
+    model::become_copy(at, 2);
+    let ended = gates.run(|_context, request: Request| {
+        seen.borrow_mut().push("request");
+        if request.body() == [2] {
+            model::become_copy(at, 3);
+        }
+        async { Ok(Response::empty()) }
+    });
+    assert_eq!(ended, ExitCode::SUCCESS);
+    assert_eq!(*calls.borrow(), ["restored", "request", "request", "restored", "request"]);
+}
+
+#[test]
+fn a_cell_that_speaks_another_version_is_refused() {
+    let page = model::page();
+    page.abi_version = ABI_VERSION + 1;
+    let refused = Gates::start(Page::of(page), Vec::new()).err();
+    assert_eq!(refused, Some(PageError::Version { cell: ABI_VERSION + 1 }));
+    let page = model::page();
+    page.magic = 5;
+    assert_eq!(Gates::start(Page::of(page), Vec::new()).err(), Some(PageError::Magic { found: 5 }));
+}

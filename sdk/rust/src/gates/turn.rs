@@ -1,0 +1,223 @@
+//! The loop of a function in a compartment: an event, the tasks that can go on by it, the next event.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use baton_abi::gate::Parcel;
+use baton_abi::{Descriptor, Flags, Kind as Message};
+
+use super::Gates;
+use crate::call::Payload;
+use crate::capability::Kind;
+use crate::context::Context;
+use crate::error::Error;
+use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
+use crate::request::Request;
+use crate::response::Response;
+use crate::runtime::Runtime;
+
+/// Answers on their way to the runtime: the latest waits to go out with the next receive.
+struct Replies {
+    gates: &'static Gates,
+    parcel: Parcel,
+    is_waiting: bool,
+    /// Bytes that the parcel points to.
+    bytes: Payload<'static>,
+}
+
+/// The loop.
+struct Loop<M, F> {
+    gates: &'static Gates,
+    /// Makes a task of a request.
+    make: M,
+    tasks: Tasks<F>,
+    replies: Replies,
+    is_over: bool,
+}
+
+impl Gates {
+    /// Works until the node says that it is enough. The function's snapshot is taken inside its first receive.
+    pub(crate) fn run<M, F>(&'static self, make: M) -> ExitCode
+    where
+        M: Fn(Context, Request) -> F,
+        F: Future<Output = Outcome>,
+    {
+        let replies =
+            Replies { gates: self, parcel: Parcel::EMPTY, is_waiting: false, bytes: Payload::Empty };
+        let tasks = Tasks::new(&self.current);
+        let mut work = Loop { gates: self, make, tasks, replies, is_over: false };
+        let mut event = Parcel::EMPTY;
+        loop {
+            if !work.replies.receive(&mut event) {
+                return ExitCode::FAILURE;
+            }
+            work.take(&event);
+            if !work.tasks.is_quiet() {
+                work.go_on();
+            }
+            if work.is_over && work.tasks.live() == 0 {
+                work.replies.flush();
+                return ExitCode::SUCCESS;
+            }
+        }
+    }
+}
+
+impl<M, F> Loop<M, F>
+where
+    M: Fn(Context, Request) -> F,
+    F: Future<Output = Outcome>,
+{
+    #[inline]
+    fn take(&mut self, event: &Parcel) {
+        let d = Descriptor::from_words(event.words);
+        match Message::from_u8(d.kind) {
+            Some(Message::Request) => self.start(event, &d),
+            Some(Message::Reply) => self.gates.take_answer(event),
+            Some(Message::Cancel) => {
+                for finished in self.tasks.cancel(|ticket| ticket.tag == d.tag) {
+                    self.replies.finish(finished);
+                }
+            }
+            // There is nothing to do for a while: others may use what is only kept for later.
+            Some(Message::Free) => self.gates.clear_stash(),
+            Some(Message::Shutdown) => self.is_over = true,
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn start(&mut self, event: &Parcel, d: &Descriptor) {
+        let gates = self.gates;
+        let incarnation = gates.page.incarnation();
+        if gates.incarnation.replace(incarnation) != incarnation {
+            crate::random::restored();
+        }
+        let ticket = Ticket {
+            origin: Origin::Link,
+            tag: d.tag,
+            invocation: d.invocation,
+            deadline_ns: d.deadline_ns,
+            // The runtime measures what hops cost.
+            record: false,
+        };
+        let finished = match gates.accept(event, d) {
+            Ok(accepted) => {
+                let request = Request::new(d.code, accepted);
+                let context = Context::new(Runtime::Gates(gates), &ticket, request.traceparent());
+                self.tasks.spawn((self.make)(context, request), ticket, None)
+            }
+            Err(error) => Some(Finished { ticket, outcome: Err(error), hop: None }),
+        };
+        if let Some(finished) = finished {
+            self.replies.finish(finished);
+        }
+    }
+
+    /// Runs the tasks that can go on until none can. An answer that is there already does not wait for them.
+    fn go_on(&mut self) {
+        while !self.tasks.is_quiet() {
+            self.replies.flush();
+            let replies = &mut self.replies;
+            self.tasks.run_ready(|finished| replies.finish(finished));
+        }
+    }
+}
+
+impl Replies {
+    /// Sends the answer that waits and takes the next event. `false` when the gate gives none.
+    #[inline]
+    fn receive(&mut self, event: &mut Parcel) -> bool {
+        self.gates.next_epoch();
+        let reply = self.is_waiting.then_some(&self.parcel);
+        let mut got = self.gates.page.receive(reply, event);
+        if core::mem::take(&mut self.is_waiting) {
+            self.forget_bytes();
+            if got < 0 {
+                self.refused(got);
+                got = self.gates.page.receive(None, event);
+            }
+        }
+        got >= 0
+    }
+
+    /// Sends the answer that waits.
+    fn flush(&mut self) {
+        if core::mem::take(&mut self.is_waiting) {
+            let replied = self.gates.page.reply(&self.parcel);
+            self.forget_bytes();
+            if replied < 0 {
+                self.refused(replied);
+            }
+        }
+    }
+
+    #[inline]
+    fn forget_bytes(&mut self) {
+        if !matches!(self.bytes, Payload::Empty) {
+            self.bytes = Payload::Empty;
+        }
+    }
+
+    /// Puts a task's end on the way to whoever waits for it.
+    #[inline]
+    fn finish(&mut self, finished: Finished) {
+        self.flush();
+        let Finished { ticket, outcome, hop: _ } = finished;
+        match outcome {
+            Ok(mut response) => {
+                if let Err(error) = self.answer(ticket.tag, &mut response) {
+                    self.fail(ticket.tag, &error);
+                }
+            }
+            Err(error) => self.fail(ticket.tag, &error),
+        }
+    }
+
+    #[inline]
+    fn answer(&mut self, tag: u32, response: &mut Response) -> Result<(), Error> {
+        if response.head_overflow {
+            return Err(Error::new(500, "a response header is longer than 65,535 bytes"));
+        }
+        let mut d = Descriptor { code: response.status, tag, ..Descriptor::new(Message::Reply) };
+        self.gates.put(&mut response.payload, &response.head, false, &mut d)?;
+        self.parcel.words = d.to_words();
+        self.is_waiting = true;
+        match &response.payload {
+            // Goes out before its sender's own hold on it ends.
+            Payload::Shared(_) => self.flush(),
+            Payload::Body(body) if body.kind() != Kind::Owned => self.flush(),
+            Payload::Bytes(_) => self.bytes = core::mem::replace(&mut response.payload, Payload::Empty),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Answers with a failure and its text.
+    #[cold]
+    fn fail(&mut self, tag: u32, error: &Error) {
+        let mut text = Payload::from(error.to_string());
+        let mut d =
+            Descriptor { flags: Flags::ERROR, code: error.status(), tag, ..Descriptor::new(Message::Reply) };
+        // Without a text, if there is no memory for it: the status alone has to do.
+        let _ = self.gates.put(&mut text, &[], false, &mut d);
+        self.parcel.words = d.to_words();
+        self.is_waiting = true;
+        self.bytes = text;
+    }
+
+    /// The runtime did not take the answer in the parcel: what moved with it is given up. Whoever waits hears of it.
+    #[cold]
+    fn refused(&mut self, gate: i64) {
+        let d = Descriptor::from_words(self.parcel.words);
+        self.gates.give_up(&d);
+        if d.flags.has(Flags::ERROR) {
+            // Not even a failure: nobody waits any more.
+            return;
+        }
+        self.fail(d.tag, &super::refused(gate));
+        self.is_waiting = false;
+        let _ = self.gates.page.reply(&self.parcel);
+        self.forget_bytes();
+    }
+}

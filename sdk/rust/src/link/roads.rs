@@ -1,0 +1,96 @@
+//! Which road a call takes, and where it waits when there is none.
+
+use std::task::Waker;
+
+use super::Link;
+use super::edge::Parked;
+use crate::error::Error;
+
+/// Most tasks that wait for a callee's first replica, or its next one.
+const ROADLESS_MAX: usize = 4096;
+
+/// A call that is to be sent, and cannot be yet.
+#[derive(Default)]
+pub(crate) struct Wait {
+    /// Where it waits for credit.
+    pub(super) parked: Option<Parked>,
+    /// When it first had to wait for a road.
+    pub(super) since_ns: Option<u64>,
+}
+
+impl Link {
+    /// The least loaded road to `function` with credit; `None` when the caller must wait (its waker is kept).
+    pub(super) fn choose_road(
+        &self,
+        function: &str,
+        waker: &Waker,
+        parked: &mut Option<Parked>,
+    ) -> Result<Option<usize>, Error> {
+        let mut roads = self.outgoing.borrow_mut();
+        let mut known = false;
+        let mut best: Option<(usize, u32)> = None;
+        let mut shortest: Option<(usize, usize)> = None;
+        for (index, road) in roads.iter().enumerate().filter(|(_, road)| &*road.name == function) {
+            known = true;
+            if road.dead {
+                continue;
+            }
+            if road.outstanding < road.credits {
+                let load = road.load();
+                if best.is_none_or(|(_, least)| load < least) {
+                    best = Some((index, load));
+                }
+            }
+            if shortest.is_none_or(|(_, least)| road.waiting.len() < least) {
+                shortest = Some((index, road.waiting.len()));
+            }
+        }
+        let function = || function.to_owned();
+        match (best, shortest) {
+            (Some((index, _)), _) => Ok(Some(index)),
+            (None, Some((index, waiting))) => {
+                let waits = |parked: &Parked| {
+                    let road = roads.get(parked.road);
+                    road.is_some_and(|road| road.waiting.iter().any(|(number, _)| *number == parked.number))
+                };
+                if parked.as_ref().is_some_and(waits) {
+                    return Ok(None);
+                }
+                let Some(road) = roads.get_mut(index) else { return Ok(None) };
+                if waiting as u64 >= u64::from(road.queue_max) {
+                    return Err(Error::Overloaded { function: function() });
+                }
+                road.last_parked += 1;
+                *parked = Some(Parked { road: index, number: road.last_parked });
+                road.waiting.push_back((road.last_parked, waker.clone()));
+                Ok(None)
+            }
+            (None, None) if known || self.declared.iter().any(|name| *name == function()) => {
+                // Its replicas are being started: the next one's edge wakes this call, or its time ends it.
+                let mut roadless = self.roadless.borrow_mut();
+                if roadless.len() >= ROADLESS_MAX {
+                    return Err(Error::Unavailable { function: function() });
+                }
+                if !roadless.iter().any(|waiting| waiting.will_wake(waker)) {
+                    roadless.push(waker.clone());
+                }
+                Ok(None)
+            }
+            (None, None) => Err(Error::NoEdge { function: function() }),
+        }
+    }
+
+    /// A call that waited for credit does not any more; the credit that may have woken it goes to the next one.
+    pub(crate) fn stop_waiting(&self, wait: &mut Wait) {
+        let Some(parked) = wait.parked.take() else { return };
+        let mut roads = self.outgoing.borrow_mut();
+        let Some(road) = roads.get_mut(parked.road) else { return };
+        let before = road.waiting.len();
+        road.waiting.retain(|(number, _)| *number != parked.number);
+        if before == road.waiting.len()
+            && let Some((_, next)) = road.waiting.pop_front()
+        {
+            next.wake();
+        }
+    }
+}
