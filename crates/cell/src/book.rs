@@ -34,6 +34,8 @@ const UNPUBLISHED_MAX: usize = 1024;
 pub(crate) enum Owner {
     /// Not of this cell.
     Nobody,
+    /// Given up by its owner, but still lent or shared: it comes back with the last of those.
+    Orphan,
     /// Empty, to be given out.
     Stash,
     /// A seat.
@@ -87,6 +89,8 @@ pub(crate) struct Derived {
     parent: Option<Pair>,
     /// Its entry in the shared table, if it came from outside.
     pub(crate) foreign: Option<Handle>,
+    /// Its entry in the shared table, and whose range that is in, if it was made for others to see.
+    pub(crate) published: Option<(SeatId, Handle)>,
     /// The buffer.
     pub(crate) place: Place,
     pub(crate) root: Handle,
@@ -131,6 +135,10 @@ pub(crate) struct Book {
     derived: Vec<Derived>,
     free: Vec<u32>,
     unpublished: Vec<u32>,
+    /// Derived capabilities that live.
+    live: u32,
+    /// Orphans whose last derived capability has ended.
+    released: Vec<u32>,
 }
 
 /// What kind of capability an index names.
@@ -156,6 +164,8 @@ impl Book {
             derived: Vec::new(),
             free: Vec::new(),
             unpublished: Vec::new(),
+            live: 0,
+            released: Vec::new(),
         }
     }
 
@@ -279,6 +289,7 @@ impl Book {
             children: 0,
             parent: Some(parent),
             foreign: None,
+            published: None,
             place: view.place,
             root,
             range,
@@ -309,6 +320,7 @@ impl Book {
             children: 0,
             parent: None,
             foreign: Some(foreign),
+            published: None,
             place: view.place,
             root,
             range: view.range,
@@ -327,14 +339,45 @@ impl Book {
         let place = self.derived.get_mut(index as usize).ok_or(Refusal::TooMany)?;
         let generation = place.generation.checked_add(1).unwrap_or(1);
         *place = Derived { generation, ..new };
+        self.live += 1;
         Ok(Pair { handle: DERIVED | index, generation })
     }
 
     fn count(&mut self, root: Handle, by: i16) {
+        let slot = root.index;
         if let Some(root) =
-            self.roots.get_mut(root.index as usize).filter(|held| held.generation == root.generation)
+            self.roots.get_mut(slot as usize).filter(|held| held.generation == root.generation)
         {
             root.derived = root.derived.saturating_add_signed(by);
+            if root.derived == 0 && root.owner == Owner::Orphan {
+                self.released.push(slot);
+            }
+        }
+    }
+
+    /// Orphans that nobody reads any more; forgets them.
+    pub(crate) fn take_released(&mut self) -> Vec<u32> {
+        core::mem::take(&mut self.released)
+    }
+
+    /// Capabilities that were derived inside the cell, live, and are not in the shared table.
+    pub(crate) fn unpublished_derived(&self) -> Vec<(u32, Derived)> {
+        if self.live == 0 {
+            return Vec::new();
+        }
+        let hidden =
+            |derived: &Derived| derived.live && derived.foreign.is_none() && derived.published.is_none();
+        (0u32..)
+            .zip(&self.derived)
+            .filter(|(_, derived)| hidden(derived))
+            .map(|(at, derived)| (at, *derived))
+            .collect()
+    }
+
+    /// A derived capability has an entry in the shared table now.
+    pub(crate) fn note_published(&mut self, index: u32, entry: (SeatId, Handle)) {
+        if let Some(derived) = self.derived.get_mut(index as usize) {
+            derived.published = Some(entry);
         }
     }
 
@@ -351,6 +394,7 @@ impl Book {
             return None;
         }
         found.live = false;
+        self.live -= 1;
         let found = *found;
         self.free.push(index);
         self.count(found.root, -1);

@@ -538,6 +538,9 @@ impl Runtime {
         let view = self.book.borrow().view(seat.id, pair);
         let Ok(view) = view else { return ESTALE };
         let ended = self.book.borrow_mut().end_derived(pair);
+        if let Some((first, below)) = ended.split_first() {
+            self.retire(seat, first, below);
+        }
         // Pages that a reader had open are the owner's again, and nobody else's.
         if !ended.is_empty() && self.open_to(seat, view.place, view.rights).is_err() {
             return HandError::Full.errno();

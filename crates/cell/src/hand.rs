@@ -350,9 +350,11 @@ impl Runtime {
         match lent {
             Lent::Capability(pair) => {
                 let ended = self.book.borrow_mut().end(pair);
-                if self.trust == Trust::Buffer
-                    && let Some((first, _)) = ended
-                {
+                let Some((first, below)) = ended else { return };
+                if first.published.is_some() || !below.is_empty() {
+                    self.retire(owner, &first, &below);
+                }
+                if self.trust == Trust::Buffer {
                     let (place, rights) = (first.place, self.rights_to(owner, first.root.index));
                     // Failing means that the kernel is out of memory: the pages stay closed to everyone else.
                     let _ = self.open_to(owner, place, rights);

@@ -8,7 +8,7 @@ use baton_abi::gate::{Pair, Parcel};
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE, Rights};
 use baton_pool::capability::{Derivation, Handle, Hold, Range, State};
 
-use crate::book::{Owner, View, What, what};
+use crate::book::{Derived, Owner, View, What, what};
 use crate::hand::{HandError, pair_of, range_of};
 use crate::memory;
 use crate::runtime::Runtime;
@@ -74,6 +74,49 @@ impl Runtime {
         for slot in slots {
             self.publish_root(slot);
         }
+        let derived = self.book.borrow().unpublished_derived();
+        for (index, derived) in derived {
+            self.publish_derived(index, &derived);
+        }
+    }
+
+    /// Shows a capability that was lent or shared inside the cell to those who look from outside, as derived from its root.
+    fn publish_derived(&self, index: u32, derived: &Derived) {
+        let owner = self.book.borrow().root(derived.root.index).map(|root| root.owner);
+        let Some(Owner::Seat(id)) = owner else { return };
+        let (Some(owner), Some(holder)) = (self.seat(id), self.seat(derived.holder)) else { return };
+        self.publish_root(derived.root.index);
+        let Some(into) = owner.take_entry() else { return };
+        let to = Hold::held(holder.holder());
+        let what = Derivation { range: derived.range, rights: derived.rights, expiry_ns: 0, to };
+        match self.shared.table.derive(derived.root, owner.holder(), into, what) {
+            Ok(handle) => self.book.borrow_mut().note_published(index, (id, handle)),
+            Err(_) => owner.arena.borrow_mut().push(into),
+        }
+    }
+
+    /// Derived capabilities have ended: whoever outside knows of them is told, and what nobody reads any more comes back.
+    pub(crate) fn retire(&self, seat: &Seat, first: &Derived, below: &[Derived]) {
+        for derived in core::iter::once(first).chain(below) {
+            if let Some(foreign) = derived.foreign {
+                self.release_foreign(seat, foreign, derived.root.index);
+            }
+            if let Some((by, handle)) = derived.published
+                && let (Some(by), Some(holder)) = (self.seat(by), self.seat(derived.holder))
+            {
+                let released = Hold::new(State::Released, holder.holder());
+                let _ = self.shared.table.transfer(handle, Hold::held(holder.holder()), released);
+                by.arena.borrow_mut().push(handle.index);
+            }
+        }
+        let released = self.book.borrow_mut().take_released();
+        for slot in released {
+            let place = self.book.borrow().root(slot).map(|root| root.place);
+            if let Some(place) = place {
+                self.close(place);
+            }
+            self.return_to_node(seat, &[slot]);
+        }
     }
 
     /// The hold that the shared table has for a root of this cell, made true.
@@ -84,6 +127,8 @@ impl Runtime {
             Owner::Seat(id) => Hold::held(self.seat(id).map_or(0, Seat::holder)),
             // Whoever was granted it, or had it last: an empty buffer is of no interest to anyone.
             Owner::Stash | Owner::Nobody => Hold::new(State::Stashed, root.published.holder),
+            // What is derived from it says who reads it.
+            Owner::Orphan => Hold::held(root.published.holder),
         };
         if !root.is_published || root.published != hold {
             let handle = Handle { index: slot, generation: root.generation };

@@ -146,12 +146,8 @@ impl Runtime {
             What::Mail(_) => false,
             What::Derived(_) => {
                 let ended = self.book.borrow_mut().end(pair);
-                for derived in
-                    ended.into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below))
-                {
-                    if let Some(foreign) = derived.foreign {
-                        self.release_foreign(seat, foreign, derived.root.index);
-                    }
+                if let Some((first, below)) = ended {
+                    self.retire(seat, &first, &below);
                 }
                 true
             }
@@ -165,8 +161,13 @@ impl Runtime {
     fn give_up_root(&self, seat: &Seat, slot: u32, rights: Rights) {
         let found = self.book.borrow().root(slot).copied();
         let Some(root) = found else { return };
+        if root.derived > 0 {
+            // Others still read it: it comes back with the last of them.
+            self.book.borrow_mut().give(slot, Owner::Orphan);
+            return;
+        }
         let place = root.place;
-        let class = class_of_place(place.capacity).filter(|_| rights == Rights::ALL && root.derived == 0);
+        let class = class_of_place(place.capacity).filter(|_| rights == Rights::ALL);
         self.close(place);
         self.book.borrow_mut().give(slot, Owner::Stash);
         match class {
@@ -178,11 +179,7 @@ impl Runtime {
                 let surplus = self.stash.borrow_mut().put(class, slot);
                 self.return_to_node(seat, &surplus);
             }
-            None => {
-                let pair = Pair { handle: slot, generation: root.generation };
-                self.book.borrow_mut().end_derived(pair);
-                self.return_to_node(seat, &[slot]);
-            }
+            None => self.return_to_node(seat, &[slot]),
         }
     }
 
