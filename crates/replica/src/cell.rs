@@ -73,19 +73,19 @@ impl Cell {
         self.number
     }
 
-    /// The process runs. Gives it its page map, which it cannot open itself since it sees no file system.
+    /// The process runs.
     pub fn born(&self, pidfd: OwnedFd) {
-        self.pid.set(pid_of(&pidfd).unwrap_or(0));
-        if self.pidfd.set(pidfd).is_err() {
-            return;
-        }
-        if self.doomed.get() {
+        if self.pidfd.set(pidfd).is_ok() && self.doomed.get() {
             self.kill();
-            return;
         }
-        let Ok(page_map) = File::open(format!("/proc/{}/pagemap", self.pid.get())) else { return };
+    }
+
+    /// Gives it its page map, which it cannot open itself since it sees no file system. Nothing waits for that: to be called
+    /// once the cell takes requests.
+    pub fn give_page_map(&self) {
+        let Ok(page_map) = File::open(format!("/proc/{}/pagemap", self.pid())) else { return };
         // Still alive after the file was opened: so the number was not another process's meanwhile.
-        if self.pid.get() != 0 && !self.is_over() {
+        if self.end_fd().is_some() && !self.is_over() {
             // A cell that is gone needs none, one that does not listen is found out otherwise.
             let _ = self.line.say(&Message::PageMap, &[page_map.as_fd()]);
         }
@@ -131,6 +131,10 @@ impl Cell {
     /// The process's number; 0 before it is born.
     #[must_use]
     pub fn pid(&self) -> u32 {
+        // Asked for seldom, and never on the way of a request: so it is found out when it is asked for.
+        if self.pid.get() == 0 {
+            self.pid.set(self.pidfd.get().and_then(pid_of).unwrap_or(0));
+        }
         self.pid.get()
     }
 

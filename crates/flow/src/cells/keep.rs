@@ -42,6 +42,7 @@ pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
     let mut backoff = Backoff::new();
     while wait_for_turn(&app, &group).await {
         backoff.started(begun.elapsed());
+        let ordered = Instant::now();
         let end = match fork(&app, &group, place) {
             Ok((cell, replicas)) => {
                 let living = Living {
@@ -50,6 +51,7 @@ pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
                     cell: &cell,
                     replicas: &replicas,
                     rests: Rests::default(),
+                    ordered,
                 };
                 let end = living.live().await;
                 group.forget_cell(cell.number());
@@ -111,6 +113,8 @@ struct Living<'a> {
     cell: &'a Rc<Cell>,
     replicas: &'a [Rc<Replica>],
     rests: Rests,
+    /// When its fork began.
+    ordered: Instant,
 }
 
 impl Living<'_> {
@@ -152,6 +156,7 @@ impl Living<'_> {
 
     /// Waits until the cell is born and takes requests. `None` if it has ended before.
     async fn come_up(&self) -> Option<(AsyncFd<OwnedFd>, AsyncFd<OwnedFd>)> {
+        let told = self.ordered.elapsed();
         loop {
             let turned = self.group.turned.notified();
             if self.cell.end_fd().is_some() {
@@ -162,6 +167,7 @@ impl Living<'_> {
             }
             turned.await;
         }
+        let born = self.ordered.elapsed();
         let end = self.cell.end_fd()?.try_clone_to_owned().and_then(watch);
         let control = self.cell.control_fd().try_clone_to_owned().and_then(watch);
         let (Ok(end), Ok(control)) = (end, control) else {
@@ -174,6 +180,8 @@ impl Living<'_> {
                 break;
             }
         }
+        let ready = self.ordered.elapsed();
+        tracing::debug!(app = self.app.name, cell = self.cell.number(), ?told, ?born, ?ready, "cell forked");
         for replica in self.replicas {
             replica.phase.set(Phase::Ready);
         }
@@ -184,6 +192,9 @@ impl Living<'_> {
             self.app.serve_queue(function);
         }
         self.app.changed.notify_waiters();
+        // Those who waited get their turn first.
+        tokio::task::yield_now().await;
+        self.cell.give_page_map();
         Some((control, end))
     }
 
