@@ -193,7 +193,10 @@ fn in_runtime(signal: i32, frame: Frame, fs: u64, selector: u32) -> Verdict {
         frame.spend();
         // SAFETY: this thread is the only one.
         unsafe { (*CORE.get()).ticked = 1 };
-        if selector == 0 {
+        // SAFETY: as above.
+        let own_fs = unsafe { (*CORE.get()).host_fs };
+        // The kernel's way back does not know of FS: it is for code that has the runtime's, not for the last steps to a guest.
+        if selector == 0 && fs == own_fs {
             return back_by_kernel(frame);
         }
     } else if label::in_copy(rip) && matches!(signal, libc::SIGSEGV | libc::SIGBUS) {
