@@ -200,8 +200,11 @@ pub(crate) static CORE: Place<Core> = Place::new(Core {
     frame_at: 0,
 });
 /// What the signal stack is to the kernel.
-pub(crate) static ALTERNATE: Place<libc::stack_t> =
-    Place::new(libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: SS_AUTODISARM, ss_size: SIGNAL_STACK_BYTES });
+pub(crate) static ALTERNATE: Place<libc::stack_t> = Place::new(libc::stack_t {
+    ss_sp: core::ptr::null_mut(),
+    ss_flags: SS_AUTODISARM,
+    ss_size: SIGNAL_STACK_BYTES,
+});
 pub(crate) static SIGNAL_STACK: Place<SignalStack> = Place::new(SignalStack([0; SIGNAL_STACK_BYTES]));
 /// Where the handler leaves the registers of a guest to go back to.
 pub(crate) static GUEST_FULL: Place<Full> = Place::new(Full::ZERO);
@@ -427,6 +430,42 @@ pub(crate) mod label {
     pub(crate) fn range() -> core::ops::Range<u64> {
         of(&raw const baton_asm_begin)..of(&raw const baton_asm_end)
     }
+}
+
+/// Forgets the registers of the last full return: guests can read the block that it went through.
+pub(crate) fn forget_return() {
+    let share = SHARE.get();
+    for register in [
+        // SAFETY: fields of a static; the one thread is here.
+        unsafe { &raw mut (*share).rax },
+        // SAFETY: as above.
+        unsafe { &raw mut (*share).rdx },
+        // SAFETY: as above.
+        unsafe { &raw mut (*share).rcx },
+        // SAFETY: as above.
+        unsafe { &raw mut (*share).rflags },
+        // SAFETY: as above.
+        unsafe { &raw mut (*share).rsp },
+        // SAFETY: as above.
+        unsafe { &raw mut (*share).rip },
+    ] {
+        // SAFETY: as above.
+        unsafe { register.write(0) };
+    }
+}
+
+/// Whether a tick has interrupted the runtime since this was asked last.
+#[inline]
+pub(crate) fn take_tick() -> bool {
+    // SAFETY: a field of a static.
+    let place = unsafe { &raw mut (*CORE.get()).ticked };
+    // SAFETY: handlers set it in one store; a tick that comes between this and the next line is found the next time.
+    let ticked = unsafe { place.read_volatile() } != 0;
+    if ticked {
+        // SAFETY: as above.
+        unsafe { place.write_volatile(0) };
+    }
+    ticked
 }
 
 /// The end of the signal stack.

@@ -60,7 +60,11 @@ pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> 
         gate::CANCEL => runtime.gate_cancel(seat, a),
         _ => ENOSYS,
     };
-    Verdict { value, leave: 0 }
+    // A guest that asks for much in a loop is in the runtime whenever a tick comes.
+    if crate::arch::take_tick() && seat.is_over() {
+        return crate::trap::end(seat, crate::seat::End::TimedOut);
+    }
+    stay(value)
 }
 
 const fn stay(value: i64) -> Verdict {

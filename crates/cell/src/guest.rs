@@ -43,6 +43,7 @@ impl Runtime {
         seat.opened.set(0);
         // The guest around this one is in a gate, and so is the one that ran last: what x87 registers hold is theirs.
         let outer = arch::take_x87();
+        self.forget_return();
         // Whoever leaves says anew when to come back.
         seat.sleeps_until.set(None);
         let code = loop {
@@ -50,6 +51,7 @@ impl Runtime {
             unsafe { (*core).context = seat.context.get() };
             // SAFETY: as above; guests can read this and not write it.
             unsafe { (*SHARE.get()).pkru = seat.facts.pkru };
+            self.is_returned.set(seat.registers().full != 0);
             // SAFETY: the context is the seat's, set by a gate, a trap or the loader. No borrow is alive: every method
             // that leads here ends its own before.
             let code = unsafe { arch::enter(seat.context.get()) };
@@ -57,6 +59,7 @@ impl Runtime {
                 break code;
             }
         };
+        self.forget_return();
         arch::take_x87();
         if let Some(outer) = outer.filter(|_| before.is_some()) {
             arch::give_x87(&outer);
@@ -72,6 +75,13 @@ impl Runtime {
         }
         if code == LEFT_END {
             self.bury(seat);
+        }
+    }
+
+    /// Leaves nothing of one guest's registers where another one could read them, or go on with them.
+    fn forget_return(&self) {
+        if self.is_returned.take() {
+            arch::forget_return();
         }
     }
 
@@ -115,11 +125,19 @@ impl Runtime {
         seat.latest.set(tag);
         let deadline = seat.requests.borrow().get(tag).map_or(0, |request| request.deadline_ns);
         // Whoever sends a request says until when; a clock is read only for one that does not.
-        seat.deadline_ns.set(match (deadline, seat.facts.timeout_ns) {
+        let deadline = match (deadline, seat.facts.timeout_ns) {
             (0, 0) => 0,
-            (0, longest) => sys::coarse_now_ns().saturating_add(longest),
+            (0, longest) => {
+                let deadline = sys::coarse_now_ns().saturating_add(longest);
+                if let Some(request) = seat.requests.borrow_mut().get_mut(tag) {
+                    request.deadline_ns = deadline;
+                }
+                deadline
+            }
             (deadline, _) => deadline,
-        });
+        };
+        seat.deadline_ns.set(deadline);
+        self.note_overdue(seat, deadline);
     }
 
     /// Writes an event where the waiting guest wants it, and runs the guest.
@@ -148,8 +166,8 @@ impl Runtime {
         if !seat.facts.reset {
             return;
         }
-        let is_idle = seat.state.get() == State::Waiting && seat.active.get() == 0;
-        if is_idle && seat.calls.borrow().len() == 0 {
+        // What it still has out is given up: an answer could tell one request of another.
+        if seat.state.get() == State::Waiting && seat.active.get() == 0 {
             self.reset(seat);
         }
     }
@@ -157,6 +175,7 @@ impl Runtime {
     /// Back to the snapshot, by the shortest way.
     pub(crate) fn reset(&self, seat: &Seat) {
         self.reclaim(seat);
+        self.drop_answers(seat);
         let snapshot = seat.snapshot.borrow().clone();
         let Some(snapshot) = snapshot else { return };
         let cooled = snapshot.cool(&seat.space.borrow());
@@ -208,17 +227,34 @@ impl Runtime {
         self.tell(FromCell::Fault { seat: u32::from(seat.id), at: 0 }, what.as_bytes());
     }
 
-    /// Gives up everything that a seat's guest holds.
+    /// Gives up everything that a seat's guest holds. What requests in the inbox carry is the seat's, but not that guest's.
     fn reclaim(&self, seat: &Seat) {
         let tags = seat.calls.borrow().tags();
         for tag in tags {
             self.abandon(seat, tag);
         }
+        let keep = waiting_handles(seat);
         let held = self.book.borrow().held_by(seat.id);
-        for pair in held {
+        for pair in held.into_iter().filter(|pair| !keep.contains(&pair.handle)) {
             self.give_up(seat, pair);
         }
-        self.clear_mail(seat);
+        clear_mail(seat, &keep);
+    }
+
+    /// Forgets events that are about what the guest did before.
+    fn drop_answers(&self, seat: &Seat) {
+        let kept = |event: &Event| matches!(event, Event::Request(_));
+        let dropped: Vec<Event> = {
+            let mut inbox = seat.inbox.borrow_mut();
+            let (keep, drop): (Vec<Event>, Vec<Event>) = inbox.drain(..).partition(kept);
+            inbox.extend(keep);
+            drop
+        };
+        for event in dropped {
+            if let Event::Reply(parcel) = event {
+                self.drop_parcel(seat, &parcel);
+            }
+        }
     }
 
     /// A guest ended: its requests fail with the reason, everything comes back, and it is reset to its snapshot.
@@ -236,72 +272,18 @@ impl Runtime {
         seat.space.borrow_mut().changed = true;
         let status = if end == End::TimedOut { 504 } else { 502 };
         let tags = seat.requests.borrow().tags();
-        let waiting: Vec<u32> = seat
-            .inbox
-            .borrow()
-            .iter()
-            .filter_map(|event| match event {
-                Event::Request(parcel) => Some(crate::links::tag_of(parcel)),
-                _ => None,
-            })
-            .collect();
+        let waiting = waiting_tags(seat);
         for tag in tags.into_iter().filter(|tag| !waiting.contains(tag)) {
             self.fail_request(seat, tag, status, text.as_bytes());
         }
         seat.active.set(0);
-        let kept = |event: &Event| matches!(event, Event::Request(_));
-        let dropped: Vec<Event> = {
-            let mut inbox = seat.inbox.borrow_mut();
-            let (keep, drop): (Vec<Event>, Vec<Event>) = inbox.drain(..).partition(kept);
-            inbox.extend(keep);
-            drop
-        };
-        for event in dropped {
-            if let Event::Reply(parcel) = event {
-                self.drop_parcel(seat, &parcel);
-            }
-        }
-        let waiting_parcels = self.waiting_handles(seat);
-        self.reclaim_but(seat, &waiting_parcels);
+        self.drop_answers(seat);
+        self.reclaim(seat);
         seat.threads.borrow_mut().clear();
         seat.sleeps_until.set(None);
         if !seat.inbox.borrow().is_empty() {
             self.mark_ready(seat);
         }
-    }
-
-    /// What requests in the inbox carry: it is the seat's, but not the dead guest's.
-    fn waiting_handles(&self, seat: &Seat) -> Vec<u32> {
-        let inbox = seat.inbox.borrow();
-        let of = |event: &Event| match event {
-            Event::Request(parcel) => {
-                let d = Descriptor::from_words(parcel.words);
-                vec![d.body.handle, d.head.handle]
-            }
-            _ => Vec::new(),
-        };
-        inbox.iter().flat_map(of).collect()
-    }
-
-    fn reclaim_but(&self, seat: &Seat, keep: &[u32]) {
-        let tags = seat.calls.borrow().tags();
-        for tag in tags {
-            self.abandon(seat, tag);
-        }
-        let held = self.book.borrow().held_by(seat.id);
-        for pair in held.into_iter().filter(|pair| !keep.contains(&pair.handle)) {
-            self.give_up(seat, pair);
-        }
-        if keep.is_empty() {
-            self.clear_mail(seat);
-        }
-    }
-
-    fn clear_mail(&self, seat: &Seat) {
-        let mut mail = seat.mail.borrow_mut();
-        mail.clear();
-        // Requests that a later guest gets must not show what an earlier one wrote.
-        crate::memory::wipe(mail.base(), mail.used());
     }
 
     /// The answer to a request that its guest does not give.
@@ -329,6 +311,37 @@ impl Runtime {
             Err(_) => crate::hand::parcel(&d, &crate::hand::NOWHERE, &crate::hand::NOWHERE, 0),
         };
         self.complete(caller, call, &mut parcel);
+    }
+}
+
+/// Requests in the inbox.
+pub(crate) fn waiting_tags(seat: &Seat) -> Vec<u32> {
+    let inbox = seat.inbox.borrow();
+    let tag = |event: &Event| match event {
+        Event::Request(parcel) => Some(crate::links::tag_of(parcel)),
+        _ => None,
+    };
+    inbox.iter().filter_map(tag).collect()
+}
+
+/// What requests in the inbox carry.
+fn waiting_handles(seat: &Seat) -> Vec<u32> {
+    let inbox = seat.inbox.borrow();
+    let of = |event: &Event| match event {
+        Event::Request(parcel) => {
+            let d = Descriptor::from_words(parcel.words);
+            vec![d.body.handle, d.head.handle]
+        }
+        _ => Vec::new(),
+    };
+    inbox.iter().flat_map(of).collect()
+}
+
+/// Takes back all mail but `keep`. A later guest must not see what an earlier one had in it.
+fn clear_mail(seat: &Seat, keep: &[u32]) {
+    let mut mail = seat.mail.borrow_mut();
+    for (base, bytes) in mail.clear(keep) {
+        crate::memory::wipe(base, bytes);
     }
 }
 

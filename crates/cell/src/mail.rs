@@ -95,21 +95,25 @@ impl Mail {
         true
     }
 
-    /// Bytes that were ever made into chunks: what a reset has to clear.
-    pub(crate) fn used(&self) -> u64 {
-        self.used
-    }
-
-    /// Forgets every chunk, held or free. Their generations end with them only because a seat's guest is reset with its
-    /// mail.
-    pub(crate) fn clear(&mut self) {
+    /// Takes every chunk back but those with the handles `keep`. Gives the ranges that may hold something, and now belong to
+    /// nobody: address and bytes.
+    pub(crate) fn clear(&mut self, keep: &[u32]) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
         for (index, chunk) in (0u32..).zip(&mut self.chunks) {
+            if chunk.held && keep.contains(&mail_handle(index)) {
+                continue;
+            }
             if core::mem::take(&mut chunk.held)
                 && let Some(list) = self.free.get_mut(usize::from(chunk.class))
             {
                 list.push(index);
             }
+            match ranges.last_mut() {
+                Some((base, bytes)) if *base + *bytes == chunk.base => *bytes += chunk.capacity(),
+                _ => ranges.push((chunk.base, chunk.capacity())),
+            }
         }
+        ranges
     }
 }
 

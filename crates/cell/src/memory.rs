@@ -56,7 +56,8 @@ impl Runtime {
         let mut book = self.book.borrow_mut();
         let Some(root) = book.root_mut(slot) else { return Err(HandError::Full) };
         let (place, generation) = (root.place, root.generation);
-        if root.last != Owner::Seat(seat.id) {
+        // Its own bytes are no secret to a guest, but for one that must not know what it did before.
+        if root.last != Owner::Seat(seat.id) || seat.facts.reset {
             wipe(POOL_AT + place.offset, root.written.min(place.capacity));
             root.written = 0;
         }

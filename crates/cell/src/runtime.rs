@@ -54,6 +54,9 @@ pub(crate) struct Runtime {
     pub(crate) current: Cell<Option<SeatId>>,
     /// Seats with events that they could take.
     pub(crate) ready: RefCell<VecDeque<SeatId>>,
+    /// The guest that runs got all its registers at least once since it was entered: the places that such a return goes
+    /// through hold its registers and nobody else's.
+    pub(crate) is_returned: Cell<bool>,
     /// The innermost call that waits in its gate has its answer.
     pub(crate) is_answered: Cell<bool>,
     /// The answer to the allocation that waits: a buffer, or that there is none.
@@ -101,6 +104,7 @@ impl Runtime {
             bell: RefCell::new(None),
             current: Cell::new(None),
             ready: RefCell::default(),
+            is_returned: Cell::new(false),
             is_answered: Cell::new(false),
             granted: Cell::new(None),
             alloc_tag: Cell::new(1),

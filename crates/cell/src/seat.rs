@@ -22,6 +22,7 @@ use crate::outside::Road;
 use crate::slab::Slab;
 use crate::snapshot::Snapshot;
 use crate::space::Space;
+use crate::sys;
 use crate::threads::Threads;
 
 /// Requests that one seat may have in its hands, waiting ones included.
@@ -216,6 +217,8 @@ pub(crate) struct Seat {
     pub(crate) active: Cell<usize>,
     /// When the guest must have come back, `CLOCK_MONOTONIC` nanoseconds; 0 for never.
     pub(crate) deadline_ns: Cell<u64>,
+    /// When the requests in the guest's hands are to be looked at, `CLOCK_MONOTONIC` nanoseconds; 0 for never.
+    pub(crate) look_at_ns: Cell<u64>,
     pub(crate) end: Cell<Option<End>>,
     pub(crate) outside: RefCell<Option<Attachment>>,
     /// Something was put on the link since the node's bell was looked at.
@@ -260,6 +263,7 @@ impl Seat {
             inbox: RefCell::default(),
             active: Cell::new(0),
             deadline_ns: Cell::new(0),
+            look_at_ns: Cell::new(0),
             end: Cell::new(None),
             outside: RefCell::new(None),
             link_dirty: Cell::new(false),
@@ -317,6 +321,15 @@ impl Seat {
         let threads = self.threads.borrow();
         self.sleeps_until.set([due, threads.first_deadline()].into_iter().flatten().min());
         self.state.set(if threads.receiver.is_some() { State::Waiting } else { State::Asleep });
+    }
+
+    /// Whether the guest should have come back by now.
+    pub(crate) fn is_over(&self) -> bool {
+        let deadline = self.deadline_ns.get();
+        let is_over = self.state.get() != State::Loading && deadline != 0 && sys::now_ns() >= deadline;
+        // Between two requests other threads may work on: they keep nobody waiting.
+        let is_at_leisure = || self.active.get() == 0 && self.threads.borrow().receiver.is_some();
+        is_over && !is_at_leisure()
     }
 
     /// Whether the guest takes one more request now.

@@ -12,7 +12,7 @@ use crate::effects::Effects;
 use crate::guest::{LEFT_END, LEFT_IDLE};
 use crate::os::{Outcome, Resume};
 use crate::runtime::{Runtime, runtime};
-use crate::seat::{End, Seat, State};
+use crate::seat::{End, Seat};
 use crate::space::WriteFault;
 use crate::sys;
 use crate::threads::{Saved, Trapped};
@@ -140,7 +140,7 @@ pub(crate) extern "C" fn baton_on_trap(frame: u64, selector: u64, fs: u64) -> Ve
     }
     let runtime = runtime();
     let Some(seat) = runtime.current() else { die(frame, "a signal of nobody's") };
-    if label::in_resume(frame.rip()) && signal == sys::TICK {
+    if label::in_resume(frame.rip()) && signal == sys::TICK && runtime.is_returned.get() {
         // A tick half-way through a return: the return begins anew, from what it was given.
         frame.spend();
         return BACK;
@@ -155,6 +155,9 @@ pub(crate) extern "C" fn baton_on_trap(frame: u64, selector: u64, fs: u64) -> Ve
         _ => runtime.on_fault(seat, frame, &full),
     };
     frame.spend();
+    if verdict.leave == 0 {
+        return runtime.on_late_tick(seat, verdict);
+    }
     verdict
 }
 
@@ -222,19 +225,20 @@ fn die(frame: Frame, why: &str) -> ! {
     std::process::abort()
 }
 
-/// Sets the registers that the guest goes on with.
-fn go_on(full: Full) -> Verdict {
-    // SAFETY: no other return to a guest is on its way.
-    unsafe { *GUEST_FULL.get() = full.tamed() };
-    BACK
-}
-
-fn end(seat: &Seat, how: End) -> Verdict {
+pub(crate) fn end(seat: &Seat, how: End) -> Verdict {
     seat.end.set(Some(how));
     leave(LEFT_END)
 }
 
 impl Runtime {
+    /// Sets the registers that the guest goes on with.
+    fn go_on(&self, full: Full) -> Verdict {
+        self.is_returned.set(true);
+        // SAFETY: no other return to a guest is on its way.
+        unsafe { *GUEST_FULL.get() = full.tamed() };
+        BACK
+    }
+
     fn on_call(&self, seat: &Seat, number: u64, full: &Full) -> Verdict {
         let args = [full.rdi, full.rsi, full.rdx, full.r10, full.r8, full.r9];
         let outcome = {
@@ -252,11 +256,11 @@ impl Runtime {
         // SAFETY: the seat's guest is interrupted.
         full.fs = unsafe { (*seat.context.get()).fs };
         match outcome {
-            Outcome::Return(value) => go_on(Full { rax: value.cast_unsigned(), ..*full }),
+            Outcome::Return(value) => self.go_on(Full { rax: value.cast_unsigned(), ..*full }),
             Outcome::Spawned(new, value) => {
                 let child = Full { rsp: new.stack, rax: 0, ..*full };
                 seat.threads.borrow_mut().save(new.thread, trapped(&child));
-                go_on(Full { rax: value.cast_unsigned(), ..*full })
+                self.go_on(Full { rax: value.cast_unsigned(), ..*full })
             }
             Outcome::Switch(resume) => self.switch(seat, resume, full),
             Outcome::Idle { until_ns } => self.set_aside(seat, full, until_ns),
@@ -284,7 +288,7 @@ impl Runtime {
                 full.rax = result.cast_unsigned();
             }
             full.fs = to.fs_base;
-            return go_on(*full);
+            return self.go_on(*full);
         }
         self.keep(seat, full);
         self.resume(seat, to);
@@ -295,23 +299,30 @@ impl Runtime {
     /// A slice of time is over. A guest with one thread goes on until its request must be answered; of several threads,
     /// the next one gets its turn, and before it whatever else the cell has to do.
     fn on_tick(&self, seat: &Seat, full: &Full) -> Verdict {
-        let deadline = seat.deadline_ns.get();
-        let is_over = seat.state.get() != State::Loading && deadline != 0 && sys::now_ns() >= deadline;
-        // Between two requests other threads may work on: they keep nobody waiting.
-        let is_at_leisure = seat.active.get() == 0 && seat.threads.borrow().receiver.is_some();
-        if is_over && !is_at_leisure {
+        if seat.is_over() {
             return end(seat, End::TimedOut);
         }
         self.publish();
         let mut os = seat.os.borrow_mut();
-        let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return go_on(*full) };
+        let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return self.go_on(*full) };
         os.preempt_aside();
         self.set_aside(seat, full, Some(0))
     }
 
+    /// A tick came while the runtime was at work for the guest: a guest that asks for much in a loop would never be
+    /// interrupted itself.
+    fn on_late_tick(&self, seat: &Seat, back: Verdict) -> Verdict {
+        if !arch::take_tick() {
+            return back;
+        }
+        // SAFETY: the guest is about to go on with these.
+        let full = unsafe { *GUEST_FULL.get() };
+        self.on_tick(seat, &full)
+    }
+
     fn on_write(&self, seat: &Seat, frame: Frame, full: &Full) -> Verdict {
         match seat.space.borrow_mut().write_fault(frame.address()) {
-            WriteFault::Watched => go_on(*full),
+            WriteFault::Watched => self.go_on(*full),
             WriteFault::Foreign => self.on_fault(seat, frame, full),
         }
     }
@@ -319,7 +330,7 @@ impl Runtime {
     fn on_fault(&self, seat: &Seat, frame: Frame, full: &Full) -> Verdict {
         let write = frame.register(19) & PF_WRITE != 0;
         if frame.signal() == libc::SIGSEGV && self.open_on_demand(seat, frame.address(), write) {
-            return go_on(*full);
+            return self.go_on(*full);
         }
         if full.rip == label::violation() {
             return end(seat, End::Violation);

@@ -23,6 +23,10 @@ use crate::seat::{End, Seat, State};
 use crate::sys;
 use crate::threads::{Saved, Waiter};
 
+/// How long a request may stay in the hands of a guest that sleeps or waits once its time is over. A guest that was told
+/// so answers within that.
+const OVERDUE_NS: u64 = 500_000_000;
+
 impl Runtime {
     // ---- in a gate ---------------------------------------------------------------------------------------------------
 
@@ -133,8 +137,43 @@ impl Runtime {
         }
         let now = sys::now_ns();
         for seat in self.seats.iter().filter(|seat| due(seat).is_some_and(|at| at <= now)) {
-            self.expire_waits(seat, now);
-            self.run_next(seat);
+            self.end_overdue(seat, now);
+            if sleeper(seat).is_some_and(|at| at <= now) {
+                self.expire_waits(seat, now);
+                self.run_next(seat);
+            }
+        }
+    }
+
+    /// A request begins that must be answered by `deadline_ns`, if that is not 0.
+    #[inline]
+    pub(crate) fn note_overdue(&self, seat: &Seat, deadline_ns: u64) {
+        let look_at = deadline_ns.saturating_add(OVERDUE_NS);
+        let before = seat.look_at_ns.get();
+        if deadline_ns != 0 && (before == 0 || look_at < before) {
+            seat.look_at_ns.set(look_at);
+        }
+    }
+
+    /// Ends a guest that sleeps or waits, and has a request in its hands for whose answer nobody waits any more: one that
+    /// is stuck, or has forgotten it, would otherwise keep its function from all others.
+    fn end_overdue(&self, seat: &Seat, now: u64) {
+        if overdue(seat).is_none_or(|at| at > now) {
+            return;
+        }
+        let waiting = crate::guest::waiting_tags(seat);
+        let tags = seat.requests.borrow().tags();
+        let deadlines: Vec<u64> = tags
+            .into_iter()
+            .filter(|tag| !waiting.contains(tag))
+            .filter_map(|tag| seat.requests.borrow().get(tag).map(|request| request.deadline_ns))
+            .filter(|&at| at != 0)
+            .map(|at| at.saturating_add(OVERDUE_NS))
+            .collect();
+        seat.look_at_ns.set(deadlines.iter().copied().filter(|&at| at > now).min().unwrap_or(0));
+        if deadlines.iter().any(|&at| at <= now) {
+            seat.end.set(Some(End::TimedOut));
+            self.bury(seat);
         }
     }
 
@@ -180,8 +219,22 @@ impl Runtime {
     }
 }
 
-/// When a thread of a seat that waits is to run. One that is in a gate has all its threads there.
+/// Whether a guest has all its threads in gates or asleep.
+fn waits(seat: &Seat) -> bool {
+    matches!(seat.state.get(), State::Waiting | State::Asleep)
+}
+
+/// When a thread of a seat that waits is to run.
+fn sleeper(seat: &Seat) -> Option<u64> {
+    seat.sleeps_until.get().filter(|_| waits(seat))
+}
+
+/// When the requests in the hands of a guest that waits are to be looked at.
+fn overdue(seat: &Seat) -> Option<u64> {
+    Some(seat.look_at_ns.get()).filter(|&at| at != 0 && seat.active.get() > 0 && waits(seat))
+}
+
+/// When a seat that waits needs a look.
 fn due(seat: &Seat) -> Option<u64> {
-    let waits = matches!(seat.state.get(), State::Waiting | State::Asleep);
-    seat.sleeps_until.get().filter(|_| waits)
+    [sleeper(seat), overdue(seat)].into_iter().flatten().min()
 }
