@@ -137,10 +137,11 @@ impl App {
         Some(function.get("artifact")?.as_str()?.into())
     }
 
-    /// The same with this isolation for every function.
+    /// The same with this isolation for every function, and no other where the machine lacks what it needs.
     #[must_use]
     pub fn isolated(mut self, isolation: Isolation) -> Self {
         for function in self.functions_mut() {
+            function.remove("fallback");
             function.insert("isolation".to_owned(), Value::String(isolation.word().to_owned()));
         }
         self
@@ -240,7 +241,8 @@ mod tests {
         name = "shop"
         [functions.cart]
         build = { cargo = "functions/cart" }
-        isolation = "process"
+        isolation = "compartment"
+        fallback = "process"
         scale = { min = 1, max = 1, concurrency = 64 }
         [functions.front]
         build = { cargo = "functions/front" }
@@ -275,6 +277,7 @@ mod tests {
         assert_eq!(manifest.app.trust, baton_catalog::Trust::App);
         for (name, function) in &manifest.functions {
             assert_eq!(function.isolation, baton_catalog::Isolation::Compartment);
+            assert_eq!(function.fallback, baton_catalog::Fallback::Refuse);
             let path = PathBuf::from(format!("/built/{name}"));
             assert_eq!(function.build, baton_catalog::Build::Artifact { path });
         }
