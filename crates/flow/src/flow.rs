@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use baton_abi::head::Field;
-use baton_catalog::{Manifest, RouteTable};
+use baton_catalog::{Manifest, RouteTable, Trust};
 use baton_pool::pool::Pool;
 use bytes::Buf;
 
@@ -127,8 +127,12 @@ impl Flow {
         let name = spec.manifest.app.name.to_string();
         self.check_routes(&spec.manifest)?;
         let pool = &spec.manifest.pool;
-        let pool = Pool::create(&name, pool.size.bytes(), pool.huge_pages)
+        let mut pool = Pool::create(&name, pool.size.bytes(), pool.huge_pages)
             .map_err(|error| DeployError::Pool { why: error.to_string() })?;
+        if !groups.is_empty() && spec.manifest.app.trust == Trust::Buffer {
+            // The key of a large buffer's pages follows the buffer.
+            pool.keep_pages_apart();
+        }
         let index = self.inner.next_index.get();
         self.inner.next_index.set(index + 1);
         let app = App::new(node, &spec, index, Parts { pool, hosting, groups });
