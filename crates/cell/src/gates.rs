@@ -1,12 +1,12 @@
 //! What gates do. Guests come here with three numbers; nothing is believed of them.
 
 use baton_abi::gate::{self, Grant, PENDING, Pair, Parcel};
-use baton_abi::{Descriptor, Kind as Message, Rights};
+use baton_abi::{Descriptor, Flags, Kind as Message, NONE, Rights};
 use baton_pool::capability::Range;
 
 use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
-use crate::hand::HandError;
+use crate::hand::{HandError, pair_of};
 use crate::links::{set_tag, tag_of};
 use crate::runtime::{Runtime, runtime};
 use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
@@ -25,6 +25,9 @@ const LOG_MAX: u64 = 8 * 1024;
 const RIGHTS_WORD: usize = core::mem::offset_of!(Parcel, rights) / 8;
 /// Random bytes at a time.
 const RANDOM_MAX: u64 = 64 * 1024;
+
+/// The status of a request that was not begun, in its receipt.
+const CANCELLED: u16 = 504;
 
 const EFAULT: i64 = -(libc::EFAULT as i64);
 const EINVAL: i64 = -(libc::EINVAL as i64);
@@ -153,6 +156,10 @@ impl Runtime {
         let found = seat.requests.borrow().get(d.tag).map(|request| (request.origin, request.invocation));
         let Some((origin, invocation)) = found else { return ESTALE };
         let d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
+        if d.flags.has(Flags::LEND) && !d.flags.has(Flags::INLINE) && !d.flags.has(Flags::BYTES) {
+            // A payload in an answer is the caller's for good: what is only lent cannot be it.
+            return EACCES;
+        }
         self.copied.set((0, 0));
         self.handed.set(0);
         let refused = match origin {
@@ -171,16 +178,27 @@ impl Runtime {
     }
 
     fn reply_inside(&self, seat: &Seat, caller: u8, call: u32, d: &Descriptor) -> Result<(), HandError> {
-        let Some(caller) = self.seat(caller) else { return Ok(()) };
-        if caller.calls.borrow().get(call).is_none() {
-            // Nobody waits any more: what the answer carries stays the callee's until it drops it.
-            return Err(HandError::Refused(crate::book::Refusal::NotHeld));
-        }
-        // A payload in an answer is the caller's for good: what is only lent cannot be it.
+        let waiting = self.seat(caller).filter(|caller| caller.calls.borrow().get(call).is_some());
+        let Some(caller) = waiting else {
+            // Nobody waits any more: the request is over all the same, and what the answer would have moved is given up.
+            self.discard(seat, d);
+            return Ok(());
+        };
         let mut parcel = Parcel::EMPTY;
         self.hand(seat, caller, (d, Rights::NONE), &mut parcel)?;
         self.complete(caller, call, &mut parcel);
         Ok(())
+    }
+
+    /// Gives up what `d` would have moved.
+    fn discard(&self, seat: &Seat, d: &Descriptor) {
+        let stays = [Flags::INLINE, Flags::BYTES, Flags::SHARE].into_iter().any(|flag| d.flags.has(flag));
+        if d.body.handle != NONE && !stays {
+            self.give_up(seat, pair_of(d.body));
+        }
+        if d.head.handle != NONE {
+            self.give_up(seat, Pair { handle: d.head.handle, generation: d.head.generation });
+        }
     }
 
     /// The answer to a call is there.
@@ -396,8 +414,7 @@ impl Runtime {
         match call.to {
             Target::Seat(id) => {
                 if let Some(to) = self.seat(id) {
-                    to.inbox.borrow_mut().push_back(Event::Cancel(call.request));
-                    self.mark_ready(to);
+                    self.withdraw(to, call.request);
                 }
             }
             Target::Outside(road) => {
@@ -409,6 +426,25 @@ impl Runtime {
             }
         }
         true
+    }
+
+    /// A request whose caller gave it up: one that was not begun never was, of any other its guest is told.
+    fn withdraw(&self, seat: &Seat, tag: u32) {
+        let waiting = {
+            let inbox = seat.inbox.borrow();
+            inbox.iter().position(|event| matches!(event, Event::Request(parcel) if tag_of(parcel) == tag))
+        };
+        let event = waiting.and_then(|at| seat.inbox.borrow_mut().remove(at));
+        if let Some(Event::Request(parcel)) = event {
+            self.drop_parcel(seat, &parcel);
+            let request = seat.requests.borrow_mut().remove(tag);
+            if let Some(request) = request {
+                self.report_hop(seat, &request, CANCELLED);
+            }
+            return;
+        }
+        seat.inbox.borrow_mut().push_back(Event::Cancel(tag));
+        self.mark_ready(seat);
     }
 
     /// The answer of a call that was given up while it waited in the inbox.

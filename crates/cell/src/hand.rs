@@ -89,12 +89,13 @@ impl Runtime {
         out: &mut Parcel,
     ) -> Result<Option<Lent>, HandError> {
         let mut lent = None;
-        let together = d.head.handle != NONE
-            && d.head.handle == d.body.handle
-            && !d.flags.has(Flags::INLINE)
-            && !d.flags.has(Flags::BYTES);
+        let together = are_together(d);
+        if d.head.handle != NONE && !together {
+            // Before the body has changed hands: nothing may go wrong half-way.
+            self.check_head(a, d.head)?;
+        }
         let (body, head) = if together && what(d.body.handle).is_mail() {
-            self.copy_mail(a, b, d)?
+            self.copy_mail(a, b, (d, lend), &mut lent)?
         } else {
             let body = self.hand_body(a, b, d, lend, &mut lent)?;
             let head = match (d.head.handle, together) {
@@ -143,7 +144,8 @@ impl Runtime {
             let mut book = self.book.borrow_mut();
             let view = book.check(a.id, pair, Rights::PASS, range)?;
             let derived = book.derive_from(&view, pair, range, Rights::FROZEN, b.id)?;
-            return Ok(landed(derived, range, view.place, Rights::FROZEN, Flags::SHARE));
+            let rights = view.rights.intersect(Rights::FROZEN);
+            return Ok(landed(derived, range, view.place, rights, Flags::SHARE));
         }
         self.move_root(a, b, pair, range)
     }
@@ -161,7 +163,10 @@ impl Runtime {
         let rights = view.rights.intersect(rights);
         let derived = book.derive_from(&view, pair, range, rights, b.id)?;
         drop(book);
-        self.open_to(b, view.place, rights)?;
+        if let Err(error) = self.open_to(b, view.place, rights) {
+            self.book.borrow_mut().end(derived);
+            return Err(error);
+        }
         *lent = Some(Lent::Capability(derived));
         Ok(landed(derived, range, view.place, rights, Flags::LEND))
     }
@@ -252,7 +257,13 @@ impl Runtime {
     }
 
     /// Head and body in one chunk of mail.
-    fn copy_mail(&self, a: &Seat, b: &Seat, d: &Descriptor) -> Result<(Landed, Landed), HandError> {
+    fn copy_mail(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        (d, lend): (&Descriptor, Rights),
+        lent: &mut Option<Lent>,
+    ) -> Result<(Landed, Landed), HandError> {
         let chunk = self.chunk(a, pair_of(d.body), range_of(d.body))?;
         let head = Range { offset: u64::from(d.head.offset), len: u64::from(d.head.len) };
         if !(Range { offset: 0, len: chunk.capacity() }).contains(head) {
@@ -268,14 +279,23 @@ impl Runtime {
             self.give_up(b, pair);
             return Err(HandError::Fault);
         }
-        a.mail.borrow_mut().put(pair_of(d.body));
+        let (flags, rights) = if d.flags.has(Flags::LEND) {
+            let (from, to) = (chunk.base + d.body.offset, grant.base + head_bytes);
+            *lent = Some(lent_copy(b, (pair_of(d.body), pair), (from, to, d.body.len), lend));
+            (Flags::LEND, lend)
+        } else {
+            if !d.flags.has(Flags::SHARE) {
+                a.mail.borrow_mut().put(pair_of(d.body));
+            }
+            (Flags::MOVE, Rights::ALL)
+        };
         let Pair { handle, generation } = pair;
         let at = |offset, len| Landed {
             extent: Extent { handle, generation, offset, len },
             base: grant.base,
             capacity: grant.capacity,
-            rights: Rights::ALL,
-            flags: Flags::MOVE,
+            rights,
+            flags,
         };
         Ok((at(head_bytes, d.body.len), at(0, head.len)))
     }
@@ -297,17 +317,8 @@ impl Runtime {
             return Err(HandError::Fault);
         }
         if d.flags.has(Flags::LEND) {
-            let write_back = lend.allows(Rights::WRITE);
             let to = landed.base + landed.extent.offset;
-            let chunk = pair_of(landed.extent);
-            *lent = Some(Lent::Copy(Box::new(LentCopy {
-                seat: b.id,
-                chunk,
-                from,
-                to,
-                len: range.len,
-                write_back,
-            })));
+            *lent = Some(lent_copy(b, (pair, pair_of(landed.extent)), (from, to, range.len), lend));
             landed.flags = Flags::LEND;
             landed.rights = lend;
         } else if !d.flags.has(Flags::SHARE) {
@@ -322,6 +333,19 @@ impl Runtime {
             return Err(HandError::Refused(Refusal::OutOfBounds));
         }
         Ok(chunk)
+    }
+
+    /// Whether `a` can move a head that lies in a buffer of its own.
+    pub(crate) fn check_head(&self, a: &Seat, head: HeadExtent) -> Result<(), HandError> {
+        let pair = Pair { handle: head.handle, generation: head.generation };
+        let range = Range { offset: u64::from(head.offset), len: u64::from(head.len) };
+        if what(head.handle).is_mail() {
+            return self.chunk(a, pair, range).map(drop);
+        }
+        match self.book.borrow().check(a.id, pair, Rights::NONE, range)?.what {
+            What::Root(_) => Ok(()),
+            _ => Err(HandError::Refused(Refusal::Denied)),
+        }
     }
 
     fn hand_head(&self, a: &Seat, b: &Seat, head: HeadExtent) -> Result<Landed, HandError> {
@@ -361,9 +385,11 @@ impl Runtime {
                 }
             }
             Lent::Copy(copy) => {
-                let LentCopy { seat, chunk, from, to, len, write_back } = *copy;
+                let LentCopy { seat, source, chunk, from, to, len, write_back } = *copy;
                 let Some(borrower) = self.seat(seat) else { return };
-                let is_there = borrower.mail.borrow().get(chunk).is_some();
+                // Either side may have given its chunk up meanwhile, and have it again for something else.
+                let is_there =
+                    borrower.mail.borrow().get(chunk).is_some() && owner.mail.borrow().get(source).is_some();
                 if is_there && write_back && owner.space.borrow().contains(from, len) {
                     self.note_copy(len);
                     memory::copy(from, to, len);
@@ -389,6 +415,25 @@ impl Runtime {
     fn note_handed(&self, bytes: u64) {
         self.handed.set(self.handed.get().saturating_add(bytes));
     }
+}
+
+/// Whether the head lies in the body's buffer.
+pub(crate) fn are_together(d: &Descriptor) -> bool {
+    let (head, body) = (d.head, d.body);
+    head.handle != NONE
+        && (head.handle, head.generation) == (body.handle, body.generation)
+        && !d.flags.has(Flags::INLINE)
+        && !d.flags.has(Flags::BYTES)
+}
+
+fn lent_copy(
+    b: &Seat,
+    (source, chunk): (Pair, Pair),
+    (from, to, len): (u64, u64, u64),
+    lend: Rights,
+) -> Lent {
+    let write_back = lend.allows(Rights::WRITE);
+    Lent::Copy(Box::new(LentCopy { seat: b.id, source, chunk, from, to, len, write_back }))
 }
 
 /// A parcel that says where things landed.

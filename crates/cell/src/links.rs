@@ -9,7 +9,7 @@ use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE, Ri
 use baton_pool::capability::{Derivation, Handle, Hold, Range, State};
 
 use crate::book::{Derived, Owner, View, What, what};
-use crate::hand::{HandError, pair_of, range_of};
+use crate::hand::{HandError, are_together, pair_of, range_of};
 use crate::memory;
 use crate::runtime::Runtime;
 use crate::seat::{Lent, Seat};
@@ -149,7 +149,10 @@ impl Runtime {
     ) -> Result<(Descriptor, Option<Lent>), HandError> {
         let mut out = Descriptor { body: Extent::EMPTY, head: HeadExtent::EMPTY, ..*d };
         let mut lent = None;
-        let together = d.head.handle != NONE && d.head.handle == d.body.handle && !d.flags.has(Flags::INLINE);
+        let together = are_together(d);
+        if d.head.handle != NONE && !together {
+            self.check_head(from, d.head)?;
+        }
         if d.flags.has(Flags::INLINE) {
             out.body = Extent { handle: NONE, generation: 0, ..d.body };
             out.body.len = d.body.len.min(8);
@@ -222,7 +225,7 @@ impl Runtime {
         };
         let head_bytes = head.map_or(0, |(_, len)| len.next_multiple_of(64));
         let extent = self.fill(from, head_bytes, (source, d.body.len), head, to)?;
-        if !d.flags.has(Flags::BYTES) && !d.flags.has(Flags::LEND) {
+        if ![Flags::BYTES, Flags::LEND, Flags::SHARE].into_iter().any(|flag| d.flags.has(flag)) {
             from.mail.borrow_mut().put(pair_of(d.body));
         }
         let len = head.map_or(0, |(_, len)| u32::try_from(len).unwrap_or(0));
@@ -248,7 +251,9 @@ impl Runtime {
         let base = POOL_AT + root.place.offset;
         let head_copied = head.is_none_or(|(from, len)| memory::copy(base, from, len));
         self.note_copy(len);
-        // What lies behind it may be an older owner's.
+        // What lies between and behind may be an older owner's.
+        let head_end = head.map_or(0, |(_, len)| len);
+        memory::wipe(base + head_end, body_at - head_end);
         memory::wipe(base + body_at + len, root.written.saturating_sub(body_at + len));
         if !head_copied || !memory::copy(base + body_at, source, len) {
             self.return_to_node(by, &[slot]);
@@ -282,8 +287,12 @@ impl Runtime {
         match view.what {
             What::Root(slot) if !derive => {
                 let handle = Handle { index: slot, generation: pair.generation };
+                if self.book.borrow().root(slot).is_some_and(|root| root.derived > 0) {
+                    self.end_readers(from, pair);
+                }
                 self.close(view.place);
-                let written = self.book.borrow().root(slot).map_or(0, |root| root.written);
+                // Only the guest knows how far it wrote.
+                let written = view.place.capacity;
                 let hold = self.publish_root(slot).unwrap_or(Hold::held(from.holder()));
                 self.shared.table.describe_written(handle, range, written, d.invocation);
                 self.depart(handle, hold, range, to);
@@ -301,6 +310,14 @@ impl Runtime {
                 let Handle { index: handle, generation } = derived;
                 Ok((Extent { handle, generation, ..d.body }, lent))
             }
+        }
+    }
+
+    /// A buffer leaves the cell: whoever inside had it lent or shared has it no more, for from now on others decide about it.
+    fn end_readers(&self, seat: &Seat, pair: Pair) {
+        let ended = self.book.borrow_mut().end_derived(pair);
+        if let Some((first, below)) = ended.split_first() {
+            self.retire(seat, first, below);
         }
     }
 

@@ -125,7 +125,14 @@ impl Runtime {
     pub(crate) fn take_grant(&self, seat: &Seat, handle: Handle, tag: u32) {
         let stashed = Hold::new(State::Stashed, seat.holder());
         let Ok(place) = self.shared.ledger.place(handle.index, handle.generation) else { return };
-        self.book.borrow_mut().admit(handle, place, Owner::Stash, stashed);
+        {
+            // Without a byte of anyone but `seat`, to whom it was granted: others may have it all the same.
+            let mut book = self.book.borrow_mut();
+            book.admit(handle, place, Owner::Stash, stashed);
+            if let Some(root) = book.root_mut(handle.index) {
+                (root.last, root.written) = (Owner::Seat(seat.id), place.capacity);
+            }
+        }
         if tag != 0 {
             self.granted.set(Some(Some(handle)));
             return;
@@ -149,6 +156,7 @@ impl Runtime {
                 let ended = self.book.borrow_mut().end(pair);
                 if let Some((first, below)) = ended {
                     self.retire(seat, &first, &below);
+                    self.reopen(first.root.index, first.place);
                 }
                 true
             }
@@ -162,9 +170,14 @@ impl Runtime {
     fn give_up_root(&self, seat: &Seat, slot: u32, rights: Rights) {
         let found = self.book.borrow().root(slot).copied();
         let Some(root) = found else { return };
+        // Whoever gets it next must not see what was in it, and only the guest knows how far it wrote.
+        if let Some(root) = self.book.borrow_mut().root_mut(slot) {
+            root.written = root.place.capacity;
+        }
         if root.derived > 0 {
-            // Others still read it: it comes back with the last of them.
+            // Others still read it: it comes back with the last of them. They open it again when they touch it.
             self.book.borrow_mut().give(slot, Owner::Orphan);
+            self.close(root.place);
             return;
         }
         let place = root.place;
@@ -173,10 +186,6 @@ impl Runtime {
         self.book.borrow_mut().give(slot, Owner::Stash);
         match class {
             Some(class) => {
-                // Whoever gets it next must not see what was in it, and only the guest knew how far it wrote.
-                if let Some(root) = self.book.borrow_mut().root_mut(slot) {
-                    root.written = place.capacity;
-                }
                 let surplus = self.stash.borrow_mut().put(class, slot);
                 self.return_to_node(seat, &surplus);
             }
@@ -193,10 +202,33 @@ impl Runtime {
         let access = match (rights.allows(Rights::WRITE), rights.allows(Rights::READ)) {
             (true, _) => Access::Write,
             (false, true) => Access::Read,
-            _ => return Ok(()),
+            _ => {
+                self.close(place);
+                return Ok(());
+            }
         };
         let Some((at, len)) = pages(place) else { return Err(HandError::NoPool) };
-        sys::protect(at, len, access, seat.facts.key).map_err(|_| HandError::Full)
+        sys::protect(at, len, access, seat.facts.key).map_err(|_| HandError::Full)?;
+        // Others that hold it too open it again when they touch it, be it where they touched it last.
+        self.seats.iter().filter(|other| other.id != seat.id).for_each(|other| other.opened.set(0));
+        Ok(())
+    }
+
+    /// Under `trust = "buffer"`: whoever had a buffer open has given it up. Its owner has it open again, if it has one.
+    fn reopen(&self, slot: u32, place: Place) {
+        if self.trust == Trust::App {
+            return;
+        }
+        let owner = self.book.borrow().root(slot).map(|root| (root.owner, root.rights));
+        let opened = match owner {
+            Some((Owner::Seat(id), rights)) => {
+                self.seat(id).is_some_and(|owner| self.open_to(owner, place, rights).is_ok())
+            }
+            _ => false,
+        };
+        if !opened {
+            self.close(place);
+        }
     }
 
     /// Under `trust = "buffer"`: a guest touched a page that is closed to it. If it holds a capability to that buffer (one
@@ -206,16 +238,18 @@ impl Runtime {
             return false;
         }
         let need = if write { Rights::WRITE } else { Rights::READ };
-        let found = self.held_around(seat, address, 1).filter(|view| view.rights.allows(need));
+        let found = self.held_around(seat, (address, 1), need);
         found.is_some_and(|view| self.open_to(seat, view.place, view.rights).is_ok())
     }
 
-    /// What `seat` holds around a range of the pool.
-    fn covering(&self, seat: &Seat, at: u64, len: u64) -> Option<View> {
+    /// What `seat` holds around a range of the pool, with the rights that it needs.
+    fn covering(&self, seat: &Seat, (at, len): (u64, u64), need: Rights) -> Option<View> {
         let held = self.book.borrow().held_by(seat.id);
         let range = Range { offset: at, len };
-        let covers =
-            |view: &View| Range { offset: view.place.offset, len: view.place.capacity }.contains(range);
+        let covers = |view: &View| {
+            view.rights.allows(need)
+                && Range { offset: view.place.offset, len: view.place.capacity }.contains(range)
+        };
         held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers)
     }
 
@@ -225,7 +259,7 @@ impl Runtime {
         if seat.space.borrow().contains(at, len) {
             return true;
         }
-        self.held_around(seat, at, len).is_some_and(|view| view.rights.allows(Rights::READ))
+        self.held_around(seat, (at, len), Rights::READ).is_some()
     }
 
     /// Whether a guest may write a range that is not of its library OS: its mail, or a buffer that it holds.
@@ -233,12 +267,12 @@ impl Runtime {
         let mail = seat.mail.borrow().base();
         let in_mail = at >= mail && len <= MAIL_BYTES && at - mail <= MAIL_BYTES - len;
         let is_mail = self.trust == Trust::Buffer && in_mail;
-        is_mail || self.held_around(seat, at, len).is_some_and(|view| view.rights.allows(Rights::WRITE))
+        is_mail || self.held_around(seat, (at, len), Rights::WRITE).is_some()
     }
 
-    fn held_around(&self, seat: &Seat, at: u64, len: u64) -> Option<View> {
+    fn held_around(&self, seat: &Seat, (at, len): (u64, u64), need: Rights) -> Option<View> {
         let in_pool = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes)?;
-        self.covering(seat, in_pool, len)
+        self.covering(seat, (in_pool, len), need)
     }
 
     /// Under `trust = "buffer"`: nobody of the cell has access any more.

@@ -107,6 +107,8 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct LentCopy {
     pub(crate) seat: SeatId,
+    /// The owner's chunk and the borrower's.
+    pub(crate) source: Pair,
     pub(crate) chunk: Pair,
     /// Where it came from, and where it is.
     pub(crate) from: u64,

@@ -85,6 +85,8 @@ pub(crate) struct Node {
     pub(crate) load_ns: Vec<u64>,
     pub(crate) snapshots: Vec<Option<OwnedFd>>,
     cells: u32,
+    /// The number that the last holder got.
+    holder: u16,
     /// Log lines and faults that templates told of.
     pub(crate) said: Vec<String>,
 }
@@ -170,6 +172,7 @@ impl Node {
             load_ns: Vec::new(),
             snapshots: Vec::new(),
             cells: 0,
+            holder: 0,
             said: Vec::new(),
         };
         node.set_up(trust, trace);
@@ -265,7 +268,8 @@ impl Node {
         let mut holders = Vec::new();
         for (nth, seat) in seats.iter_mut().enumerate().take(links.len()) {
             let arena = self.cells * 16 + u32::try_from(nth).unwrap();
-            let holder = u16::try_from(arena + 1).unwrap();
+            self.holder += 1;
+            let holder = self.holder;
             *seat = Seat { holder, derived_base: self.pool.derived_base(arena), ring_entries: entries };
             holders.push(holder);
         }
@@ -298,6 +302,13 @@ impl Node {
     }
 }
 
+impl Node {
+    /// All cells have ended: those that are forked from now on get their ranges of the table.
+    pub(crate) fn reuse_ranges(&mut self) {
+        self.cells = 0;
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         // Its cells die with it.
@@ -307,6 +318,16 @@ impl Drop for Node {
 }
 
 impl Cell {
+    /// Ends the cell; what its seats held comes back.
+    pub(crate) fn end(self, pool: &mut Pool) {
+        rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL).unwrap();
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, None).unwrap();
+        for holder in self.holders {
+            pool.reclaim(holder, |_| true);
+        }
+    }
+
     /// Sends a request without waiting; gives its tag.
     pub(crate) fn send(&mut self, pool: &mut Pool, seat: usize, body: &[u8], operation: u16) -> u32 {
         self.tag += 1;
@@ -328,7 +349,17 @@ impl Cell {
 
     /// Waits for the answer to `tag`.
     pub(crate) fn wait(&mut self, pool: &mut Pool, seat: usize, tag: u32) -> Option<Answer> {
-        let until = Instant::now() + PATIENCE;
+        self.wait_for(pool, (seat, tag), PATIENCE)
+    }
+
+    /// As [`Cell::wait`], not for so long.
+    pub(crate) fn wait_for(
+        &mut self,
+        pool: &mut Pool,
+        (seat, tag): (usize, u32),
+        longest: Duration,
+    ) -> Option<Answer> {
+        let until = Instant::now() + longest;
         while Instant::now() < until {
             self.listen();
             for nth in 0..self.links.len() {
