@@ -1,5 +1,6 @@
 //! What gates do. Guests come here with three numbers; nothing is believed of them.
 
+use baton_abi::boot::PoolAccess;
 use baton_abi::gate::{self, Grant, PENDING, Pair, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message, NONE, Rights};
 use baton_pool::capability::Range;
@@ -521,6 +522,9 @@ impl Runtime {
     // ---- memory ------------------------------------------------------------------------------------------------------
 
     fn gate_alloc(&self, seat: &Seat, bytes: u64, count: u64, out: u64) -> i64 {
+        if seat.facts.access != PoolAccess::Write {
+            return EACCES;
+        }
         let mut made = 0u64;
         let mut last = HandError::Full;
         while made < count.min(GRANTS_MAX) {

@@ -5,7 +5,7 @@
 
 use baton_abi::cell::{POOL_AT, Trust};
 use baton_abi::descriptor::unpack_pairs;
-use baton_abi::gate::{Pair, Parcel};
+use baton_abi::gate::{Grant, Pair, Parcel};
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message, NONE, Rights};
 use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::Place;
@@ -158,12 +158,38 @@ impl Runtime {
             None => self.land_root(seat, handle, place, (range, head_range), held),
             Some(kind) => {
                 let root = Handle { index: slot, generation: slot_generation };
+                if self.trust == Trust::Buffer && class_of_place(place.capacity).is_some() {
+                    return self.copy_lent(seat, handle, root, (place, range));
+                }
                 let view = View { place, range, rights, what: What::Root(slot) };
                 let pair = self.book.borrow_mut().admit_derived(handle, root, view, seat.id)?;
                 self.open_to(seat, place, rights)?;
                 Ok(landed(pair, range, place, rights, kind))
             }
         }
+    }
+
+    /// A small payload that was lent or shared from outside: its pages are not its own, so that the seat gets a copy to read,
+    /// and the capability goes back at once.
+    fn copy_lent(
+        &self,
+        seat: &Seat,
+        foreign: Handle,
+        root: Handle,
+        (place, range): (Place, Range),
+    ) -> Result<Landed, HandError> {
+        let grant = self.allocate(seat, range.len);
+        self.note_copy(range.len);
+        let from = POOL_AT + place.offset + range.offset;
+        let copied = grant.as_ref().is_ok_and(|grant| memory::copy(grant.base, from, range.len));
+        self.release_foreign(seat, foreign, root.index);
+        let grant = grant?;
+        if !copied {
+            return Err(HandError::Fault);
+        }
+        let Grant { handle, generation, base, capacity } = grant;
+        let extent = Extent { handle, generation, offset: 0, len: range.len };
+        Ok(Landed { extent, base, capacity, rights: Rights::FROZEN, flags: Flags::MOVE })
     }
 
     fn land_root(
@@ -189,7 +215,9 @@ impl Runtime {
             return Ok(landed(pair, range, place, Rights::ALL, Flags::MOVE));
         }
         // Small ones are copied, with whatever head lies in front; the buffer is the stash's at once.
-        self.book.borrow_mut().admit(handle, place, Owner::Stash, held);
+        let stashed = Hold::new(State::Stashed, held.holder);
+        let _ = self.shared.table.pass(handle, held, stashed);
+        self.book.borrow_mut().admit(handle, place, Owner::Stash, stashed);
         let end = head.map_or(0, |head| head.offset + head.len).max(range.offset + range.len);
         let grant = self.allocate(seat, end);
         self.note_copy(end);

@@ -2,6 +2,7 @@
 //!
 //! What goes out is published first: the shared table says in whose hands it is before its receiver hears of it.
 
+use baton_abi::boot::PoolAccess;
 use baton_abi::cell::POOL_AT;
 use baton_abi::descriptor::pack_pairs;
 use baton_abi::gate::{Pair, Parcel};
@@ -209,6 +210,10 @@ impl Runtime {
         to: Hold,
         together: bool,
     ) -> Result<(Extent, HeadExtent), HandError> {
+        if from.facts.access != PoolAccess::Write {
+            // As in a process: without the right to write the pool, answers are inline.
+            return Err(HandError::NoPool);
+        }
         let (source, head) = if d.flags.has(Flags::BYTES) {
             if !self.may_read(from, d.body.offset, d.body.len) {
                 return Err(HandError::Fault);

@@ -43,14 +43,13 @@ pub(crate) fn wipe(at: u64, len: u64) {
 impl Runtime {
     /// A buffer for at least `len` bytes that `seat` owns.
     pub(crate) fn allocate(&self, seat: &Seat, len: u64) -> Result<Grant, HandError> {
-        let class = class_of(len);
-        if self.trust == Trust::Buffer && class.is_some() {
+        if !Runtime::may_use_pool(seat) {
+            return Err(HandError::NoPool);
+        }
+        if self.trust == Trust::Buffer && class_of(len).is_some() {
             let (pair, chunk) = seat.mail.borrow_mut().take(len).ok_or(HandError::Full)?;
             let Pair { handle, generation } = pair;
             return Ok(Grant { handle, generation, base: chunk.base, capacity: chunk.capacity() });
-        }
-        if !Runtime::may_use_pool(seat) {
-            return Err(HandError::NoPool);
         }
         let slot = self.take_buffer(seat, len)?;
         let mut book = self.book.borrow_mut();
