@@ -38,9 +38,10 @@ impl App {
     /// `/{name}` and what is one step below it, unless it has no pool to read requests from.
     #[must_use]
     pub fn function(mut self, name: &str, behaviour: &str, more: &str) -> Self {
+        let isolation = machine::isolation();
         let _ = write!(
             self.functions,
-            "\n[functions.{name}]\nartifact = \"guest\"\nisolation = \"process\"\nargs = [\"{behaviour}\"]\n{more}\n"
+            "\n[functions.{name}]\nartifact = \"guest\"\nisolation = \"{isolation}\"\nargs = [\"{behaviour}\"]\n{more}\n"
         );
         if more.contains("pool = \"none\"") {
             return self;
@@ -62,7 +63,8 @@ impl App {
     /// The directory, its manifest written as it is now.
     pub fn directory(&self) -> &Path {
         let Self { name, pool, functions, routes, .. } = self;
-        self.manifest(&format!("[app]\nname = \"{name}\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"))
+        // Payloads stay in the pool whatever the isolation, so that the same can be said of them.
+        self.manifest(&format!("[app]\nname = \"{name}\"\ntrust = \"app\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"))
     }
 
     /// The directory, with another manifest.

@@ -14,7 +14,7 @@ pub mod process;
 
 pub use app::App;
 pub use http::{Client, Response};
-pub use machine::{baton, sandboxed, source_root};
+pub use machine::{baton, isolation, sandboxed, source_root};
 pub use node::{Finished, Node, cli, wait_until};
 
 /// Ends the test loudly where this machine cannot run functions in a sandbox.

@@ -25,6 +25,11 @@ pub fn baton() -> PathBuf {
     path
 }
 
+/// How the functions of tests are isolated: `BATON_E2E_ISOLATION`, or `process`. The same tests hold for all settings.
+pub fn isolation() -> String {
+    env::var("BATON_E2E_ISOLATION").unwrap_or_else(|_| "process".to_owned())
+}
+
 /// Whether functions can be isolated here.
 pub fn sandboxed() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
@@ -32,7 +37,7 @@ pub fn sandboxed() -> bool {
         let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
         let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
         let settings = machine["isolation"].as_array().expect("doctor lists settings");
-        settings.iter().any(|setting| setting["isolation"] == "process" && setting["available"] == true)
+        settings.iter().any(|setting| setting["isolation"] == isolation() && setting["available"] == true)
     })
 }
 

@@ -73,7 +73,8 @@ impl Flags {
     pub const ERROR: Flags = Flags(8);
     /// `body.offset` and `body.len` hold the payload itself: up to 8 bytes in `offset`, `len` says how many.
     pub const INLINE: Flags = Flags(16);
-    /// The grant could not be met: the pool is full.
+    /// The grant could not be met: the pool is full. In a reply that is a failure: it is not the function's own, but says how
+    /// the function ended.
     pub const REFUSED: Flags = Flags(32);
     /// Through a gate: `body.offset` is the address of `body.len` bytes of the guest's own memory, to be copied.
     pub const BYTES: Flags = Flags(64);

@@ -297,11 +297,6 @@ impl Runtime {
                     self.complete_with_error(caller, call, status, text);
                 }
             }
-            // Who asked from outside gets to know that it failed; why is for the log and for callers in the app.
-            Origin::Node { .. } if status == 502 => {
-                let text = b"the function ended before it answered";
-                self.answer_text(seat, request.origin, status, request.invocation, text);
-            }
             outside => self.answer_text(seat, outside, status, request.invocation, text),
         }
     }

@@ -188,7 +188,7 @@ impl Runtime {
         let body = self.fill(seat, 0, (text.as_ptr() as u64, text.len() as u64), None, to);
         let body = body.unwrap_or(Extent::EMPTY);
         let d = Descriptor {
-            flags: Flags::ERROR,
+            flags: Flags::ERROR.with(Flags::REFUSED),
             code: status,
             invocation,
             body,

@@ -148,6 +148,10 @@ impl Runtime {
     pub(crate) fn log(&self, seat: SeatId, stream: u32, bytes: &[u8]) {
         let lines = self.lines.borrow_mut().add(seat, stream, bytes, TEXT_MAX_BYTES);
         for line in lines {
+            if let Some(of) = self.seat(seat).filter(|of| of.snapshot.borrow().is_none()) {
+                // Should it end before its first receive, this says more than its status.
+                of.last_line.replace(String::from_utf8_lossy(&line).into_owned());
+            }
             self.tell(FromCell::Log { seat: u32::from(seat), stream }, &line);
         }
     }

@@ -238,6 +238,8 @@ pub(crate) struct Seat {
     pub(crate) elf: RefCell<Option<OwnedFd>>,
     /// How the guest ended, for whoever waits for it to begin.
     pub(crate) last_words: RefCell<Option<String>>,
+    /// The last line that it wrote while it was loaded.
+    pub(crate) last_line: RefCell<String>,
     /// The last place that was opened on demand: a second fault there is one.
     pub(crate) opened: Cell<u64>,
     /// Derived entries that were ever used.
@@ -276,6 +278,7 @@ impl Seat {
             running: Cell::new(Some(ThreadId::FIRST)),
             elf: RefCell::new(None),
             last_words: RefCell::new(None),
+            last_line: RefCell::default(),
             opened: Cell::new(0),
             arena_used: Cell::new(0),
             latest: Cell::new(0),

@@ -355,7 +355,9 @@ impl Template {
             return "it sleeps for long before it asks for its first request: move the wait behind that"
                 .to_owned();
         }
-        format!("it ended before it asked for a request: {why}")
+        let line = seat.last_line.take();
+        let said = if line.is_empty() { String::new() } else { format!("; the last that it wrote: {line}") };
+        format!("it ended before it asked for a request: {why}{said}")
     }
 
     fn capture(&self, seat: &Seat, from_file: &[(u64, u64, u64)]) -> Result<(), String> {

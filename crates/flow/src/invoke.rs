@@ -296,6 +296,9 @@ impl Reply {
         let body = Body { app, bytes, handle: raw.body.map(|(handle, _)| handle) };
         if raw.is_error {
             let message = body.text();
+            if raw.has_ended {
+                return Err(InvokeError::ReplicaDied { how: message });
+            }
             return Err(InvokeError::Function { status: raw.status, message });
         }
         Ok(Reply { status: raw.status, head, body, invocation })

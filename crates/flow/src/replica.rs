@@ -18,6 +18,8 @@ use crate::slots::{Met, RawReply, Slots};
 
 /// Descriptors that one pump takes before others get their turn.
 const PUMP_MAX: u32 = 256;
+/// The status with which a cell answers for a function that ended.
+const STATUS_ENDED: u16 = 502;
 /// Buffers that one refill may ask for.
 const REFILL_MAX: u16 = 128;
 
@@ -264,6 +266,7 @@ impl Replica {
         let mut reply = RawReply {
             status: code,
             is_error: flags.has(Flags::ERROR),
+            has_ended: flags.has(Flags::ERROR.with(Flags::REFUSED)) && code == STATUS_ENDED,
             body: None,
             head: None,
             inline: None,

@@ -16,6 +16,8 @@ use crate::error::InvokeError;
 pub(crate) struct RawReply {
     pub(crate) status: u16,
     pub(crate) is_error: bool,
+    /// The failure is not the function's answer, but says how it ended.
+    pub(crate) has_ended: bool,
     pub(crate) body: Option<(Handle, Place)>,
     /// Place of the head; the handle is there if it has a buffer of its own.
     pub(crate) head: Option<(Option<Handle>, Place)>,
@@ -210,7 +212,7 @@ mod tests {
     use super::*;
 
     fn reply() -> Result<RawReply, InvokeError> {
-        Ok(RawReply { status: 200, is_error: false, body: None, head: None, inline: None })
+        Ok(RawReply { status: 200, is_error: false, has_ended: false, body: None, head: None, inline: None })
     }
 
     #[test]
