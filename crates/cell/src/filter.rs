@@ -22,6 +22,7 @@ const JUMP_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = 0x7fff_0000;
+const NO_SUCH_CALL: u32 = 0x0005_0000 | libc::ENOSYS.cast_unsigned();
 const KILL: u32 = 0x8000_0000;
 
 /// Calls that are allowed whatever their arguments.
@@ -45,6 +46,10 @@ const PLAIN: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+/// Calls that do nothing. The kernel's vsyscall page makes them without a `syscall` instruction, and so without the dispatch:
+/// a guest that calls it must not end the cell.
+const DEAF: &[i64] = &[libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu];
 
 /// Calls that are allowed unless their third argument has the bit of executable memory.
 const MAPPING: &[i64] = &[libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect];
@@ -73,6 +78,9 @@ fn program() -> Vec<libc::sock_filter> {
     ];
     for &call in PLAIN {
         program.extend([jump(JUMP_EQUAL, number(call), 0, 1), statement(RETURN, ALLOW)]);
+    }
+    for &call in DEAF {
+        program.extend([jump(JUMP_EQUAL, number(call), 0, 1), statement(RETURN, NO_SUCH_CALL)]);
     }
     for &call in MAPPING {
         program.extend([
@@ -136,6 +144,13 @@ mod tests {
         for &call in MAPPING {
             assert_eq!(verdict(number(call), ARCHITECTURE_X86_64, 3), ALLOW);
             assert_eq!(verdict(number(call), ARCHITECTURE_X86_64, 5), KILL, "executable memory");
+        }
+    }
+
+    #[test]
+    fn what_the_vsyscall_page_calls_does_nothing() {
+        for &call in DEAF {
+            assert_eq!(verdict(number(call), ARCHITECTURE_X86_64, 0), NO_SUCH_CALL);
         }
     }
 
