@@ -10,14 +10,19 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::app::{App, AppError, Isolation};
+use crate::load::get;
 use crate::locate;
 use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
 
 /// How long a server may take to be ready; apps are built before.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a node may take to say what it runs.
+const STATUS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The boutique's services in the order of their start: each is told the addresses of those before it.
 const BOUTIQUE_SERVICES: [&str; 10] = [
@@ -140,6 +145,24 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// What the node says about its apps; nothing where the system is not Baton, or does not say.
+    #[must_use]
+    pub fn apps(&self) -> Vec<Value> {
+        let Some(admin) = &self.admin else { return Vec::new() };
+        let answer = get(admin.address, "/v1/apps", Some(&admin.token), STATUS_WITHIN);
+        let list: Value =
+            answer.ok().and_then(|answer| serde_json::from_slice(&answer.body).ok()).unwrap_or_default();
+        list["apps"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// How often a replica was replaced after its death or a compartment reset after a fault.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        let apps = self.apps();
+        let functions = apps.iter().filter_map(|app| app["functions"].as_array()).flatten();
+        functions.map(losses_of).sum()
+    }
+
     /// What all servers have used so far.
     pub fn usage(&self) -> Result<Usage, ProcError> {
         let mut sum = Usage::default();
@@ -158,6 +181,13 @@ impl Fleet {
 #[derive(Deserialize)]
 struct BuildLine {
     artifacts: BTreeMap<String, PathBuf>,
+}
+
+fn losses_of(function: &Value) -> u64 {
+    // All replicas of a function show the same counter.
+    let restarts =
+        function["replicas"].as_array().into_iter().flatten().filter_map(|r| r["restarts"].as_u64());
+    restarts.max().unwrap_or(0) + function["faults"].as_u64().unwrap_or(0)
 }
 
 #[derive(Deserialize)]
@@ -304,6 +334,14 @@ mod tests {
         assert!(node_ready("building…").is_none());
         assert_eq!(listening("listening 127.0.0.1:9").unwrap().port(), 9);
         assert!(listening("hello").is_none());
+    }
+
+    #[test]
+    fn deaths_count_once_a_function_and_faults_each() {
+        let replica = serde_json::json!({"restarts": 2});
+        let function = serde_json::json!({"replicas": [replica, replica], "faults": 3});
+        assert_eq!(losses_of(&function), 5);
+        assert_eq!(losses_of(&serde_json::json!({"replicas": []})), 0);
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn isolations_are_systems_of_one_run() {
 
 #[test]
 fn boutique_measures_mix_chains_and_open_loop() {
-    let report = Stage::new().report(&["boutique", "--quick", "--rounds", "3", "--sample-ms", "20"]);
+    let report = Stage::new().report(&["boutique", "--quick", "--rounds", "3", "--sample-ms", "50"]);
     let cases = cases(&report);
     assert_eq!(cases.len(), 2 * 12, "{cases:?}");
     for case in ["grpc mix 1", "baton-process mix 64", "grpc checkout 16", "baton-process mix-open-same 64"] {

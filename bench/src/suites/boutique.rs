@@ -54,6 +54,7 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     fleets.extend(or_note(systems::start_grpc_boutique(&options.setup), "grpc", &mut report.notes)?);
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
     report.take_rows(&series);
+    super::note_losses(&mut report, &fleets);
     relate(options, &series, &mut report);
     report.notes.push("the processor time of checkout includes the addToCart before it".into());
     Ok(report)

@@ -25,10 +25,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::app::{App, Isolation};
-use crate::load::{get, post};
+use crate::load::post;
 use crate::proc;
 use crate::report::{Key, Report, Sample, Series};
-use crate::systems::{self, Admin, Fleet};
+use crate::systems::{self, Fleet};
 use crate::yardstick::RoundTrips;
 
 use super::boutique::APP as SHOP;
@@ -80,6 +80,7 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let run = Run { options, stage: &stage, program: &program };
     let series = proc::pinned(Some(options.setup.load_core), || run.measure(&mut report))??;
     report.take_rows(&series);
+    super::note_losses(&mut report, [&stage.cells, &stage.resets, &stage.residents]);
     relate::all(&series, &mut report);
     report.notes.push("`cell` includes HTTP and the node, as `warm` does".into());
     Ok(report)
@@ -172,23 +173,15 @@ fn wrong(system: &str, problem: impl Into<String>) -> SuiteError {
     SuiteError::Answer { system: system.into(), problem: problem.into() }
 }
 
-fn admin(fleet: &Fleet) -> Result<&Admin, SuiteError> {
-    fleet.admin.as_ref().ok_or_else(|| wrong(&fleet.system, "it has no admin API"))
-}
-
 /// What the node says about an app.
 fn status(fleet: &Fleet, app: &str) -> Result<Value, SuiteError> {
-    let admin = admin(fleet)?;
-    let answer = get(admin.address, "/v1/apps", Some(&admin.token), PATIENCE)?;
-    let list: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let apps = list["apps"].as_array().into_iter().flatten();
-    let found = apps.into_iter().find(|status| status["app"] == app).cloned();
+    let found = fleet.apps().into_iter().find(|status| status["app"] == app);
     found.ok_or_else(|| wrong(&fleet.system, format!("it runs no app {app}")))
 }
 
 /// Ends the cells of an app; its templates stay.
 fn evict(fleet: &Fleet, app: &str) -> Result<(), SuiteError> {
-    let admin = admin(fleet)?;
+    let admin = fleet.admin.as_ref().ok_or_else(|| wrong(&fleet.system, "it has no admin API"))?;
     let path = format!("/v1/apps/{app}/evict");
     let answer = post(admin.address, &path, Some(&admin.token), PATIENCE)?;
     match answer.status {

@@ -69,6 +69,7 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     // This process only waits for others here; it stays off their core.
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &systems, &mut report))??;
     report.take_rows(&series);
+    super::note_losses(&mut report, fleets.iter().map(|deployment| &deployment.fleet));
     relate::all(options, &series, &mut report);
     if options.has(Isolation::Compartment) {
         report.notes.push(format!(

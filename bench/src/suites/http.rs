@@ -24,6 +24,7 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     fleets.extend(or_note(hyper, "hyper", &mut report.notes)?);
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
     report.take_rows(&series);
+    super::note_losses(&mut report, &fleets);
     relate(options, &series, &mut report);
     Ok(report)
 }

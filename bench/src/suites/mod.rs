@@ -163,6 +163,17 @@ fn say(text: impl fmt::Display) {
     }
 }
 
+/// Notes systems that did not get through the run unharmed.
+fn note_losses<'a>(report: &mut crate::report::Report, fleets: impl IntoIterator<Item = &'a Fleet>) {
+    for fleet in fleets {
+        let losses = fleet.losses();
+        if losses > 0 {
+            let note = format!("{}: {losses} times a replica died or a compartment was reset", fleet.system);
+            report.notes.push(note);
+        }
+    }
+}
+
 /// Notes samples that began while something else kept the machine busy.
 fn note_noise(report: &mut crate::report::Report, noisy: usize) {
     if noisy > 0 {
