@@ -25,6 +25,7 @@
 //! Addresses must lie in the guest's own writable memory; they are checked, and what they point to is copied once.
 
 use crate::descriptor::DESCRIPTOR_WORDS;
+use crate::limits::SLOTS_MAX;
 
 /// Type of the auxiliary vector's entry that holds the address of the [`GatePage`].
 pub const AT_BATON: u64 = 0x4254_4e00;
@@ -101,9 +102,15 @@ pub struct Parcel {
     pub rights: u32,
     /// The caller as a holder; 0 for the node.
     pub from: u32,
+    /// To the first [`RECV`]: address of a [`KeptMap`] of the guest's, or 0. Otherwise zero.
+    pub kept_at: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
+
+/// A bit for each buffer slot of the pool: set while the guest has that buffer and uses it for nothing. Only for those who
+/// look from outside: what the guest says here changes nothing but what they are shown.
+pub type KeptMap = [core::sync::atomic::AtomicU64; SLOTS_MAX as usize / 64];
 
 /// A capability as guests name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +154,7 @@ impl Parcel {
         head_capacity: 0,
         rights: 0,
         from: 0,
-        reserved: [0; 3],
+        kept_at: 0,
+        reserved: [0; 2],
     };
 }

@@ -8,9 +8,9 @@
 //! | `DERIVED \| index` | a part of a buffer that was lent to, or shared with, a seat |
 //! | `MAIL \| index` | a chunk of the seat's own mail, where small payloads are copied to (`trust = "buffer"`) |
 //!
-//! The app's shared capability table says the same to others, but later: a change inside the cell is published when
-//! someone outside can see a difference (the capability leaves the cell, a call takes long). The node reclaims by holder, and
-//! all holders of a cell die with it, so that a late entry loses nothing.
+//! The app's shared capability table says the same to others, but later: a change inside the cell is published when the
+//! capability leaves the cell, or when someone asks to see. The node reclaims by holder, and all holders of a cell die with
+//! it, so that a late entry loses nothing.
 
 use baton_abi::Rights;
 use baton_abi::gate::Pair;
@@ -26,8 +26,6 @@ const MAIL: u32 = 0x8000_0000;
 const DERIVED_MAX: usize = 8192;
 /// How deep a derivation of derivations may go.
 const DEPTH_MAX: u8 = 16;
-/// Changes that are kept for publication; beyond it everything is looked at.
-const UNPUBLISHED_MAX: usize = 1024;
 
 /// Who owns a pool buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +50,8 @@ pub(crate) struct Root {
     pub(crate) rights: Rights,
     /// What the shared table says.
     pub(crate) published: Hold,
-    pub(crate) is_published: bool,
+    /// Where the payload lay in it when it last changed hands.
+    pub(crate) payload: Range,
     /// Capabilities derived from it that live.
     pub(crate) derived: u16,
     pub(crate) place: Place,
@@ -68,7 +67,7 @@ const NO_ROOT: Root = Root {
     last: Owner::Nobody,
     rights: Rights::NONE,
     published: Hold { state: State::Free, holder: 0 },
-    is_published: true,
+    payload: Range { offset: 0, len: 0 },
     derived: 0,
     place: Place { offset: 0, capacity: 0 },
     range: Range { offset: 0, len: 0 },
@@ -134,7 +133,6 @@ pub(crate) struct Book {
     roots: Vec<Root>,
     derived: Vec<Derived>,
     free: Vec<u32>,
-    unpublished: Vec<u32>,
     /// Derived capabilities that live.
     live: u32,
     /// Orphans whose last derived capability has ended.
@@ -163,7 +161,6 @@ impl Book {
             roots: vec![NO_ROOT; slots as usize],
             derived: Vec::new(),
             free: Vec::new(),
-            unpublished: Vec::new(),
             live: 0,
             released: Vec::new(),
         }
@@ -186,7 +183,7 @@ impl Book {
                 last: owner,
                 rights: Rights::ALL,
                 published,
-                is_published: true,
+                payload: Range { offset: 0, len: 0 },
                 derived: 0,
                 place,
                 range: Range { offset: 0, len: place.capacity },
@@ -208,12 +205,6 @@ impl Book {
         let Some(root) = self.roots.get_mut(slot as usize) else { return };
         root.last = root.owner;
         root.owner = owner;
-        if root.is_published {
-            root.is_published = false;
-            if self.unpublished.len() < UNPUBLISHED_MAX {
-                self.unpublished.push(slot);
-            }
-        }
     }
 
     /// What `seat` may do with `pair`. Mail is looked up by the caller.
@@ -360,6 +351,12 @@ impl Book {
         core::mem::take(&mut self.released)
     }
 
+    /// Whether there are such.
+    #[inline]
+    pub(crate) fn has_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
     /// Capabilities that were derived inside the cell, live, and are not in the shared table.
     pub(crate) fn unpublished_derived(&self) -> Vec<(u32, Derived)> {
         if self.live == 0 {
@@ -459,14 +456,13 @@ impl Book {
         derived.chain(roots).collect()
     }
 
-    /// Roots whose entry in the shared table is out of date; forgets them.
-    pub(crate) fn take_unpublished(&mut self) -> Vec<u32> {
-        if self.unpublished.len() < UNPUBLISHED_MAX {
-            return core::mem::take(&mut self.unpublished);
-        }
-        self.unpublished.clear();
-        let stale = |(_, root): &(u32, &Root)| root.owner != Owner::Nobody && !root.is_published;
-        (0u32..).zip(&self.roots).filter(stale).map(|(slot, _)| slot).collect()
+    /// The slots of all buffers that are in the cell.
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        (0u32..)
+            .zip(&self.roots)
+            .filter(|(_, root)| root.owner != Owner::Nobody)
+            .map(|(slot, _)| slot)
+            .collect()
     }
 }
 
@@ -507,7 +503,7 @@ mod tests {
         book.give(3, Owner::Seat(2));
         assert_eq!(book.view(1, pair).err(), Some(Refusal::NotHeld), "a move ends the sender's access");
         assert!(book.view(2, pair).is_ok());
-        assert_eq!(book.take_unpublished(), [3]);
+        assert_eq!(book.slots(), [3]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ const GRANTS_MAX: u64 = 64;
 const PAIRS_MAX: u64 = 256;
 /// Bytes of one line of the log.
 const LOG_MAX: u64 = 8 * 1024;
+/// Where a parcel names the map of what its guest keeps.
+const KEPT_AT: u64 = core::mem::offset_of!(Parcel, kept_at) as u64;
 /// Where a parcel's rights lie, in words.
 const RIGHTS_WORD: usize = core::mem::offset_of!(Parcel, rights) / 8;
 /// Random bytes at a time.
@@ -113,6 +115,10 @@ impl Runtime {
     fn gate_recv(&self, seat: &Seat, reply_at: u64, out_at: u64) -> Verdict {
         if seat.state.get() == State::Loading {
             seat.recv_at.set(out_at);
+            let mut kept_at = [0; 8];
+            if seat.space.borrow().read(out_at.wrapping_add(KEPT_AT), &mut kept_at) {
+                seat.kept_at.set(u64::from_le_bytes(kept_at));
+            }
             seat.state.set(State::Waiting);
             return self.park(seat);
         }

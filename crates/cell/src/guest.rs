@@ -192,6 +192,7 @@ impl Runtime {
         // SAFETY: the guest does not run.
         unsafe { *seat.context.get() = snapshot.context.with_rights(seat.facts.pkru) };
         seat.recv_at.set(snapshot.recv_at);
+        seat.kept_at.set(snapshot.kept_at);
         if let Some(os) = seat.os.borrow_mut().as_mut() {
             os.restore(&snapshot.os);
         }

@@ -190,6 +190,7 @@ impl Runtime {
         book.give(slot, Owner::Seat(b.id));
         if let Some(root) = book.root_mut(slot) {
             root.written = root.written.max(range.offset + range.len);
+            root.payload = range;
         }
         Ok(landed(pair, range, view.place, view.rights, Flags::MOVE))
     }
@@ -375,7 +376,8 @@ impl Runtime {
             Lent::Capability(pair) => {
                 let ended = self.book.borrow_mut().end(pair);
                 let Some((first, below)) = ended else { return };
-                if first.published.is_some() || !below.is_empty() {
+                let is_last = self.book.borrow().has_released();
+                if is_last || first.published.is_some() || !below.is_empty() {
                     self.retire(owner, &first, &below);
                 }
                 if self.trust == Trust::Buffer {

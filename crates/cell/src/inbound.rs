@@ -206,6 +206,7 @@ impl Runtime {
             self.book.borrow_mut().admit(handle, place, Owner::Seat(seat.id), held);
             if let Some(root) = self.book.borrow_mut().root_mut(handle.index) {
                 root.written = range.offset + range.len;
+                root.payload = range;
             }
             if !Runtime::may_use_pool(seat) {
                 self.give_up(seat, pair);

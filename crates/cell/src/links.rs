@@ -7,6 +7,7 @@ use baton_abi::cell::POOL_AT;
 use baton_abi::descriptor::pack_pairs;
 use baton_abi::gate::{Pair, Parcel};
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE, Rights};
+use baton_pool::bell::Bell;
 use baton_pool::capability::{Derivation, Handle, Hold, Range, State};
 
 use crate::book::{Derived, Owner, View, What, what};
@@ -69,16 +70,36 @@ impl Runtime {
         }
     }
 
-    /// Says in the shared table who holds what, for everyone who looks from outside.
-    pub(crate) fn publish(&self) {
-        let slots = self.book.borrow_mut().take_unpublished();
+    /// Brings the shared table up to date, if someone outside asked to see who holds what.
+    pub(crate) fn show_if_asked(&self) {
+        let asked = self.bell.borrow().as_ref().and_then(Bell::asked_to_show);
+        let Some(asked) = asked else { return };
+        let slots = self.book.borrow().slots();
         for slot in slots {
-            self.publish_root(slot);
+            self.show_root(slot);
         }
         let derived = self.book.borrow().unpublished_derived();
         for (index, derived) in derived {
             self.publish_derived(index, &derived);
         }
+        if let Some(bell) = self.bell.borrow().as_ref() {
+            bell.note_shown(asked);
+        }
+    }
+
+    /// As [`Runtime::publish_root`], but what a guest only keeps for later is no one's payload.
+    fn show_root(&self, slot: u32) {
+        let found = self.book.borrow().root(slot).copied();
+        let Some(root) = found else { return };
+        let Owner::Seat(id) = root.owner else {
+            self.publish_root(slot);
+            return;
+        };
+        let Some(seat) = self.seat(id) else { return };
+        let state = if seat.keeps(slot) { State::Stashed } else { State::Held };
+        let handle = Handle { index: slot, generation: root.generation };
+        self.shared.table.describe(handle, root.payload, self.invocation_of(seat));
+        self.settle_root(slot, Hold::new(state, seat.holder()));
     }
 
     /// Shows a capability that was lent or shared inside the cell to those who look from outside, as derived from its root.
@@ -122,8 +143,8 @@ impl Runtime {
 
     /// The hold that the shared table has for a root of this cell, made true.
     fn publish_root(&self, slot: u32) -> Option<Hold> {
-        let mut book = self.book.borrow_mut();
-        let root = book.root_mut(slot)?;
+        let book = self.book.borrow();
+        let root = book.root(slot)?;
         let hold = match root.owner {
             Owner::Seat(id) => Hold::held(self.seat(id).map_or(0, Seat::holder)),
             // Whoever was granted it, or had it last: an empty buffer is of no interest to anyone.
@@ -131,13 +152,18 @@ impl Runtime {
             // What is derived from it says who reads it.
             Owner::Orphan => Hold::held(root.published.holder),
         };
-        if !root.is_published || root.published != hold {
-            let handle = Handle { index: slot, generation: root.generation };
-            let _ = self.shared.table.pass(handle, root.published, hold);
-            root.published = hold;
-            root.is_published = true;
-        }
+        drop(book);
+        self.settle_root(slot, hold);
         Some(hold)
+    }
+
+    /// Moves a root's entry in the shared table to `hold`.
+    fn settle_root(&self, slot: u32, hold: Hold) {
+        let mut book = self.book.borrow_mut();
+        let Some(root) = book.root_mut(slot).filter(|root| root.published != hold) else { return };
+        let handle = Handle { index: slot, generation: root.generation };
+        let _ = self.shared.table.pass(handle, root.published, hold);
+        root.published = hold;
     }
 
     /// What `from` sends to someone outside, who finds it in the hold `to`.

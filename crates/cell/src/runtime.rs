@@ -181,6 +181,7 @@ impl Runtime {
         if self.ticks_seen.replace(ticks) != ticks {
             self.expire_calls();
         }
+        self.show_if_asked();
         self.wake_sleepers();
         self.run_ready();
         if let Some(bell) = self.bell.borrow().as_ref() {
@@ -222,7 +223,6 @@ impl Runtime {
         if !self.ready.borrow().is_empty() {
             return;
         }
-        self.publish();
         let bell = self.bell.borrow();
         let Some(bell) = bell.as_ref() else { return };
         bell.announce_sleep();
@@ -247,7 +247,6 @@ impl Runtime {
         if !self.ready.borrow().is_empty() {
             return;
         }
-        self.publish();
         let bell = self.bell.borrow();
         let Some(bell) = bell.as_ref() else { return };
         bell.announce_sleep();

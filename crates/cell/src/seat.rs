@@ -244,6 +244,8 @@ pub(crate) struct Seat {
     pub(crate) opened: Cell<u64>,
     /// Derived entries that were ever used.
     pub(crate) arena_used: Cell<u32>,
+    /// Where the guest says which buffers it only keeps for later; 0 if it does not.
+    pub(crate) kept_at: Cell<u64>,
     /// The request that was begun last.
     pub(crate) latest: Cell<u32>,
 }
@@ -281,6 +283,7 @@ impl Seat {
             last_line: RefCell::default(),
             opened: Cell::new(0),
             arena_used: Cell::new(0),
+            kept_at: Cell::new(0),
             latest: Cell::new(0),
         }
     }
@@ -307,6 +310,16 @@ impl Seat {
             self.arena_used.set(used + 1);
             base + used
         })
+    }
+
+    /// Whether the guest says that it uses a buffer for nothing.
+    pub(crate) fn keeps(&self, slot: u32) -> bool {
+        let map = self.kept_at.get();
+        let mut word = [0; 8];
+        let at = map.wrapping_add(u64::from(slot / 64) * 8);
+        map != 0
+            && self.space.borrow().read(at, &mut word)
+            && u64::from_le_bytes(word) >> (slot % 64) & 1 != 0
     }
 
     /// The guest's registers, as a gate left them.

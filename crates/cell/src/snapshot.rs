@@ -75,6 +75,8 @@ pub(crate) struct Snapshot {
     pub(crate) context: Context,
     /// Where the guest wants its first event.
     pub(crate) recv_at: u64,
+    /// See [`crate::seat::Seat::kept_at`].
+    pub(crate) kept_at: u64,
     pub(crate) os: Os,
     pub(crate) threads: Threads,
     /// Whether the file says everything: a guest with several threads cannot be brought back from it.
@@ -86,6 +88,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Stand {
     pub(crate) context: Context,
     pub(crate) recv_at: u64,
+    /// See [`crate::seat::Seat::kept_at`].
+    pub(crate) kept_at: u64,
     pub(crate) threads: Threads,
 }
 
@@ -154,8 +158,19 @@ fn finish(fd: OwnedFd, bytes: u64, pieces: Vec<Piece>, stand: Stand, os: Os) -> 
         let flags = rustix::mm::MapFlags::SHARED;
         rustix::mm::mmap(core::ptr::null_mut(), len, rustix::mm::ProtFlags::READ, flags, &fd, 0)
     }?;
-    let Stand { context, recv_at, threads } = stand;
-    Ok(Snapshot { fd, bytes, view: view as u64, pieces, context, recv_at, os, threads, can_be_kept: true })
+    let Stand { context, recv_at, kept_at, threads } = stand;
+    Ok(Snapshot {
+        fd,
+        bytes,
+        view: view as u64,
+        pieces,
+        context,
+        recv_at,
+        kept_at,
+        os,
+        threads,
+        can_be_kept: true,
+    })
 }
 
 fn write_all(fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {

@@ -365,6 +365,7 @@ impl Template {
         let stand = Stand {
             context: seat.registers(),
             recv_at: seat.recv_at.get(),
+            kept_at: seat.kept_at.get(),
             threads: seat.threads.borrow().clone(),
         };
         let snapshot = snapshot::capture(&seat.space.borrow(), from_file, stand, &os)

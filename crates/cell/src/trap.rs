@@ -302,7 +302,7 @@ impl Runtime {
         if seat.is_over() {
             return end(seat, End::TimedOut);
         }
-        self.publish();
+        self.show_if_asked();
         let mut os = seat.os.borrow_mut();
         let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return self.go_on(*full) };
         os.preempt_aside();

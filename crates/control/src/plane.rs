@@ -63,7 +63,10 @@ impl Plane for PlaneHandle {
     }
 
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {
-        Box::pin(self.run(|flow| async move { flow.status() }))
+        Box::pin(self.run(|flow| async move {
+            flow.have_cells_show().await;
+            flow.status()
+        }))
     }
 
     fn totals(&self) -> Answer<'_, Totals> {
@@ -71,11 +74,17 @@ impl Plane for PlaneHandle {
     }
 
     fn pool(&self, app: String) -> Answer<'_, Option<PoolStatus>> {
-        Box::pin(self.run(|flow| async move { flow.pool(&app) }))
+        Box::pin(self.run(|flow| async move {
+            flow.have_cells_show().await;
+            flow.pool(&app)
+        }))
     }
 
     fn capabilities(&self, app: Option<String>) -> Answer<'_, Vec<CapabilityRow>> {
-        Box::pin(self.run(|flow| async move { flow.capabilities(app.as_deref()) }))
+        Box::pin(self.run(|flow| async move {
+            flow.have_cells_show().await;
+            flow.capabilities(app.as_deref())
+        }))
     }
 
     fn record(&self, on: bool) -> Answer<'_, ()> {

@@ -250,6 +250,13 @@ impl Flow {
 
     // ---- what there is to know ------------------------------------------------------------------------------
 
+    /// Has the cells of all apps say who holds what, so that the next look finds it. Waits for them a little: one that is
+    /// deep in its work answers within a tick of its own.
+    pub async fn have_cells_show(&self) {
+        let replicas: Vec<_> = self.inner.apps.borrow().values().flat_map(|app| app.replicas()).collect();
+        crate::inspect::have_cells_show(&replicas).await;
+    }
+
     /// What runs.
     #[must_use]
     pub fn status(&self) -> Vec<AppStatus> {

@@ -1,10 +1,37 @@
 //! What can be seen of an app from outside.
 
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
 use baton_pool::capability::{Capability, Hold, State};
 
 use crate::app::App;
 use crate::replica::{Phase, Replica};
 use crate::status::{AppStatus, CapabilityRow, FunctionStatus, PoolStatus, ReplicaStatus};
+
+/// How long cells may take to say who holds what, and how long it is waited between two looks.
+const SHOWN_WITHIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Has the cells of `replicas` bring the capability table up to date.
+pub(crate) async fn have_cells_show(replicas: &[Rc<Replica>]) {
+    let mut asked: Vec<(&Rc<Replica>, u32)> = Vec::new();
+    let mut cells = Vec::new();
+    for replica in replicas {
+        let peer = replica.peer.borrow();
+        let Some(cell) = peer.cell().map(|cell| cell.number()) else { continue };
+        if !cells.contains(&(replica.app.as_ptr(), cell)) {
+            cells.push((replica.app.as_ptr(), cell));
+            asked.push((replica, peer.bell().ask_to_show()));
+            peer.nudge();
+        }
+    }
+    let until = Instant::now() + SHOWN_WITHIN;
+    let is_behind = |(replica, number): &(&Rc<Replica>, u32)| replica.peer.borrow().bell().shown() != *number;
+    while asked.iter().any(is_behind) && Instant::now() < until {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
 
 pub(crate) fn app(app: &App) -> AppStatus {
     let functions = app.functions.iter().enumerate().map(|(number, state)| FunctionStatus {

@@ -24,7 +24,10 @@ pub struct BellLayout {
     turn: AtomicU32,
     // Counts the node's ticks while calls are out: the replica looks at its deadlines at each.
     ticks: AtomicU32,
-    _rest: [AtomicU32; 11],
+    // How often the node asked a cell to bring the capability table up to date, and the last time that it did.
+    asked: AtomicU32,
+    shown: AtomicU32,
+    _rest: [AtomicU32; 9],
 }
 
 #[cfg(not(loom))]
@@ -119,6 +122,30 @@ impl Bell {
     #[must_use]
     pub fn ticks(&self) -> u32 {
         self.layout().ticks.load(Ordering::Acquire)
+    }
+
+    /// Node: someone wants to see who holds what. Gives the number that [`Bell::shown`] will have.
+    pub fn ask_to_show(&self) -> u32 {
+        self.layout().asked.fetch_add(1, Ordering::AcqRel).wrapping_add(1)
+    }
+
+    /// Cell: the number of the last such wish, if it is a new one.
+    #[inline]
+    #[must_use]
+    pub fn asked_to_show(&self) -> Option<u32> {
+        let asked = self.layout().asked.load(Ordering::Acquire);
+        (asked != self.layout().shown.load(Ordering::Relaxed)).then_some(asked)
+    }
+
+    /// Cell: the table says who holds what, as of the wish with that number.
+    pub fn note_shown(&self, asked: u32) {
+        self.layout().shown.store(asked, Ordering::Release);
+    }
+
+    /// Node: the number of the last wish that was met.
+    #[must_use]
+    pub fn shown(&self) -> u32 {
+        self.layout().shown.load(Ordering::Acquire)
     }
 
     /// Requests in the replica's hands, as it says.

@@ -60,7 +60,7 @@ typedef struct {
     uint32_t head_handle, head_generation, head_offset, head_len;
     uint64_t body_base, body_capacity, head_base, head_capacity;
     uint32_t rights, from;
-    uint64_t reserved[3];
+    uint64_t kept_at, reserved[2];
 } __attribute__((aligned(64))) baton_event;
 
 typedef struct { uint32_t handle, generation; } baton_pair;

@@ -9,7 +9,7 @@ use crate::threads::Threads;
 use baton_abi::cell::SEAT_BYTES;
 
 /// What a file begins with; the last byte counts layouts.
-const MAGIC: u64 = 0x424e_5053_4254_4e01;
+const MAGIC: u64 = 0x424e_5053_4254_4e02;
 /// Most pieces of a snapshot.
 const PIECES_MAX: u64 = 1024;
 
@@ -53,6 +53,7 @@ pub(super) fn encode(base: u64, stand: &Stand, pieces: &[Piece], os: &Os) -> Opt
     out.word(base);
     out.bytes(&stand.context.to_bytes());
     out.word(stand.recv_at);
+    out.word(stand.kept_at);
     out.word(pieces.len() as u64);
     for piece in pieces {
         let (kind, offset) = match piece.source {
@@ -81,7 +82,7 @@ pub(super) fn decode(head: &[u8], base: u64, size: u64, config: &Config) -> Opti
         return None;
     }
     let context = Context::from_bytes(words.bytes()?)?;
-    let recv_at = words.word()?;
+    let (recv_at, kept_at) = (words.word()?, words.word()?);
     let count = words.word().filter(|count| *count <= PIECES_MAX)?;
     let mut pieces = Vec::new();
     let mut from = base;
@@ -95,7 +96,7 @@ pub(super) fn decode(head: &[u8], base: u64, size: u64, config: &Config) -> Opti
         pieces.push(piece);
     }
     let os = Os::load(config, words.bytes()?, sys::now_ns())?;
-    Some((Stand { context, recv_at, threads: Threads::default() }, pieces, os))
+    Some((Stand { context, recv_at, kept_at, threads: Threads::default() }, pieces, os))
 }
 
 fn piece(words: &mut In<'_>, size: u64) -> Option<Piece> {

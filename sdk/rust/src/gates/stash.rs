@@ -1,10 +1,11 @@
 //! Empty buffers that are kept for later, so that few allocations need a gate, and what waits to be given back.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use baton_abi::Rights;
-use baton_abi::gate::{Grant, Pair};
-use baton_abi::limits::{HEADROOM_BYTES, SLAB_CLASSES};
+use baton_abi::gate::{Grant, KeptMap, Pair};
+use baton_abi::limits::{HEADROOM_BYTES, SLAB_CLASSES, SLOTS_MAX};
 use baton_pool::capability::Handle;
 use baton_pool::ledger::{class_bytes, class_of};
 
@@ -29,6 +30,24 @@ struct Kept {
     capacity: u32,
     /// First byte behind everything that was written since the buffer was zeros.
     written: u32,
+}
+
+/// Which pool buffers are in the stash: for those who look from outside.
+static KEPT: KeptMap = [const { AtomicU64::new(0) }; SLOTS_MAX as usize / 64];
+
+/// Where that lies.
+pub(super) fn kept_at() -> u64 {
+    KEPT.as_ptr().expose_provenance() as u64
+}
+
+/// Notes that a buffer is kept, or is not any more. There is one thread that does; handles beyond the pool's slots are not
+/// shown to anyone.
+#[inline]
+fn note(handle: Handle, is_kept: bool) {
+    let Some(word) = KEPT.get(handle.index as usize / 64) else { return };
+    let bit = 1 << (handle.index % 64);
+    let before = word.load(Ordering::Relaxed);
+    word.store(if is_kept { before | bit } else { before & !bit }, Ordering::Relaxed);
 }
 
 /// Empty buffers by size class, last in, first out.
@@ -59,13 +78,16 @@ fn batch(class: u8) -> usize {
 impl Stash {
     #[inline]
     fn take(&mut self, class: u8) -> Option<Kept> {
-        self.classes.get_mut(usize::from(class))?.pop()
+        let kept = self.classes.get_mut(usize::from(class))?.pop()?;
+        note(kept.handle, false);
+        Some(kept)
     }
 
     /// Puts a buffer in; whether there are too many now.
     #[inline]
     fn put(&mut self, class: u8, kept: Kept) -> bool {
         let Some(list) = self.classes.get_mut(usize::from(class)) else { return false };
+        note(kept.handle, true);
         list.push(kept);
         list.len() > 2 * batch(class)
     }
@@ -73,17 +95,23 @@ impl Stash {
     /// The colder ones of what there is too many of.
     fn surplus(&mut self, class: u8) -> Vec<Pair> {
         let Some(list) = self.classes.get_mut(usize::from(class)) else { return Vec::new() };
-        list.drain(..batch(class).min(list.len())).map(|kept| pair(kept.handle)).collect()
+        list.drain(..batch(class).min(list.len())).map(given_back).collect()
     }
 
     /// Everything.
     fn clear(&mut self) -> Vec<Pair> {
         let mut pairs = core::mem::take(&mut self.spent);
         for list in &mut self.classes {
-            pairs.extend(list.drain(..).map(|kept| pair(kept.handle)));
+            pairs.extend(list.drain(..).map(given_back));
         }
         pairs
     }
+}
+
+/// A kept buffer on its way back to the runtime.
+fn given_back(kept: Kept) -> Pair {
+    note(kept.handle, false);
+    pair(kept.handle)
 }
 
 impl Gates {

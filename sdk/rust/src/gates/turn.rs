@@ -46,7 +46,8 @@ impl Gates {
             Replies { gates: self, parcel: Parcel::EMPTY, is_waiting: false, bytes: Payload::Empty };
         let tasks = Tasks::new(&self.current);
         let mut work = Loop { gates: self, make, tasks, replies, is_over: false };
-        let mut event = Parcel::EMPTY;
+        // Said once: those who look from outside see by it what is only kept for later.
+        let mut event = Parcel { kept_at: super::stash::kept_at(), ..Parcel::EMPTY };
         loop {
             if !work.replies.receive(&mut event) {
                 return ExitCode::FAILURE;
