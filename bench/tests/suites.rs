@@ -91,7 +91,7 @@ fn cases(report: &Value) -> Vec<String> {
 
 #[test]
 fn http_interleaves_both_systems() {
-    let report = Stage::new().report(&["http", "--rounds", "3", "--sample-ms", "30"]);
+    let report = Stage::new().report(&["http", "--rounds", "3", "--sample-ms", "40"]);
     let expect =
         [1, 16, 64].map(|c| [format!("baton-process hello {c}"), format!("hyper hello {c}")]).concat();
     assert_eq!(cases(&report), expect);
@@ -102,7 +102,7 @@ fn http_interleaves_both_systems() {
 
 #[test]
 fn isolations_are_systems_of_one_run() {
-    let args = ["http", "--rounds", "3", "--sample-ms", "10", "--isolation", "process,compartment"];
+    let args = ["http", "--rounds", "3", "--sample-ms", "40", "--isolation", "process,compartment"];
     let report = Stage::new().report(&args);
     let systems: Vec<String> = cases(&report).into_iter().take(3).collect();
     assert_eq!(systems, ["baton-process hello 1", "baton-compartment hello 1", "hyper hello 1"]);
@@ -162,7 +162,7 @@ fn hop_between_compartments_is_held_to_processes_and_to_copying() {
 
 #[test]
 fn cold_starts_are_counted_from_the_clocks_of_both_sides() {
-    let report = Stage::new().report(&["coldstart", "--quick", "--sample-ms", "10"]);
+    let report = Stage::new().report(&["coldstart", "--quick", "--sample-ms", "40"]);
     let rows = report["rows"].as_array().unwrap();
     let row = |system: &str, case: &str| {
         let is_it = |row: &&Value| row["system"] == system && row["case"] == case;
@@ -202,7 +202,7 @@ fn soak_keeps_the_books() {
 fn what_is_not_installed_is_left_out_with_a_note() {
     let stage = Stage::new();
     fs::remove_file(stage.path().join("grpc")).unwrap();
-    let report = stage.report(&["http", "--rounds", "3", "--sample-ms", "10"]);
+    let report = stage.report(&["http", "--rounds", "3", "--sample-ms", "40"]);
     assert_eq!(report["rows"].as_array().unwrap().len(), 3);
     assert!(report["notes"][0].as_str().unwrap().starts_with("hyper is left out"));
     assert_eq!(report["ratios"].as_object().unwrap().len(), 0);
