@@ -64,7 +64,9 @@ impl App {
     pub fn directory(&self) -> &Path {
         let Self { name, pool, functions, routes, .. } = self;
         // Payloads stay in the pool whatever the isolation, so that the same can be said of them.
-        self.manifest(&format!("[app]\nname = \"{name}\"\ntrust = \"app\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"))
+        self.manifest(&format!(
+            "[app]\nname = \"{name}\"\ntrust = \"app\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"
+        ))
     }
 
     /// The directory, with another manifest.

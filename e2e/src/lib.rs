@@ -14,8 +14,19 @@ pub mod process;
 
 pub use app::App;
 pub use http::{Client, Response};
-pub use machine::{baton, isolation, sandboxed, source_root};
+pub use machine::{baton, in_cells, isolation, sandboxed, source_root};
 pub use node::{Finished, Node, cli, wait_until};
+
+/// Ends a test about replicas that are processes of their own, where functions run otherwise.
+#[macro_export]
+macro_rules! need_processes {
+    () => {
+        if $crate::in_cells() {
+            eprintln!("SKIP: {}: about functions in processes of their own", module_path!());
+            return;
+        }
+    };
+}
 
 /// Ends the test loudly where this machine cannot run functions in a sandbox.
 #[macro_export]

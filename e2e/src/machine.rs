@@ -30,6 +30,11 @@ pub fn isolation() -> String {
     env::var("BATON_E2E_ISOLATION").unwrap_or_else(|_| "process".to_owned())
 }
 
+/// Whether functions run as compartments: then several share a process, and one that fails is reset in it, not replaced.
+pub fn in_cells() -> bool {
+    isolation() == "compartment"
+}
+
 /// Whether functions can be isolated here.
 pub fn sandboxed() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();

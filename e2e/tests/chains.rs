@@ -161,7 +161,12 @@ fn receipts_count_copies_and_hops() {
         edges.sort();
         assert_eq!(edges, ["a -> b", "b -> c", "gateway -> a"], "{mode}");
         assert!(receipt["bytes_handed"].as_u64().unwrap() >= 200_000, "{mode}: {receipt}");
-        assert!(receipt["cpu_ns"].as_u64().unwrap() > 0 && receipt["crossings"].as_u64().unwrap() >= 6);
+        // Inside a cell only the way to the node and back crosses rings.
+        let crossings = if baton_e2e::in_cells() { 2 } else { 6 };
+        assert!(
+            receipt["cpu_ns"].as_u64().unwrap() > 0 && receipt["crossings"].as_u64().unwrap() >= crossings,
+            "{receipt}"
+        );
     }
     // What is only lent cannot be moved back: each step that answers with it copies it.
     let receipt = receipt(&node, "/a?lend-and-echo", &body);

@@ -153,7 +153,7 @@ fn what_a_node_runs_is_shown_and_removed() {
     let function = &ps["apps"][0]["functions"][1];
     assert_eq!(
         (&function["function"], &function["calls"], &function["runs_as"]),
-        (&"inspect".into(), &1.into(), &"process".into())
+        (&"inspect".into(), &1.into(), &baton_e2e::isolation().into())
     );
     let plain = node.cli(["ps"]);
     assert!(plain.stdout.contains("shown/inspect") && !plain.stdout.contains('\u{1b}'), "{}", plain.stdout);

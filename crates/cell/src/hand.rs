@@ -9,6 +9,7 @@
 //!
 //! Everything that a guest says is looked up in the book first; its own access ends before the receiver's begins.
 
+use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{POOL_AT, Trust};
 use baton_abi::gate::{Pair, Parcel};
 use baton_abi::limits::HEADROOM_BYTES;
@@ -122,6 +123,11 @@ impl Runtime {
             let len = d.body.len.min(8);
             let extent = Extent { handle: NONE, generation: 0, offset: d.body.offset, len };
             return Ok(Landed { extent, flags: Flags::INLINE, ..NOWHERE });
+        }
+        let copies = d.flags.has(Flags::BYTES) || d.body.handle != NONE && what(d.body.handle).is_mail();
+        if copies && a.facts.access != PoolAccess::Write {
+            // As in a process: without the right to write the pool, payloads are inline.
+            return Err(HandError::NoPool);
         }
         if d.flags.has(Flags::BYTES) {
             return self.land_bytes(a, b, d.body.offset, d.body.len);
