@@ -6,22 +6,46 @@ use std::hash::BuildHasher;
 
 use crate::text::Text;
 
-/// A source of ids: SipHash, under a key from the system's random source, of a counter.
-#[derive(Debug, Default)]
-pub struct Ids {
-    key: RandomState,
-    used: AtomicU64,
+/// A source of ids.
+#[derive(Debug)]
+pub struct Ids(Source);
+
+#[derive(Debug)]
+enum Source {
+    /// SipHash, under a key from the system's random source, of a counter.
+    Counted { key: RandomState, used: AtomicU64 },
+    /// Random bytes, drawn for each id.
+    Drawn(fn(&mut [u8])),
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Ids(Source::Counted { key: RandomState::new(), used: AtomicU64::new(0) })
+    }
 }
 
 impl Ids {
-    /// A source with a fresh random key.
+    /// A source with a fresh random key. Copies of the process would have the same one.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// A source that fills each id by `fill`. For functions: replicas are copies of one that has started, and must not go on
+    /// with one and the same key.
+    pub fn drawn(fill: fn(&mut [u8])) -> Self {
+        Ids(Source::Drawn(fill))
+    }
+
     /// 64 bits that were not handed out before.
     pub fn bits(&self) -> u64 {
-        self.key.hash_one(self.used.fetch_add(1, Ordering::Relaxed))
+        match &self.0 {
+            Source::Counted { key, used } => key.hash_one(used.fetch_add(1, Ordering::Relaxed)),
+            Source::Drawn(fill) => {
+                let mut bytes = [0; 8];
+                fill(&mut bytes);
+                u64::from_le_bytes(bytes)
+            }
+        }
     }
 
     /// 128 bits as 32 hexadecimal digits.

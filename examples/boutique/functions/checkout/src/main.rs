@@ -8,7 +8,7 @@ use boutique_glue::{Edges, asked, error, no_such_operation};
 use boutique_shop::{Ids, checkout, wire};
 
 fn main() -> ExitCode {
-    let ids = Ids::new();
+    let ids = Ids::drawn(baton::random);
     baton::serve(async move |context: Context, request: Request| {
         if request.operation() != wire::ORDER {
             return Err(no_such_operation(&request));

@@ -9,7 +9,7 @@ use boutique_shop::Ids;
 use boutique_shop::frontend::{Ask, respond};
 
 fn main() -> ExitCode {
-    let ids = Ids::new();
+    let ids = Ids::drawn(baton::random);
     baton::serve(async move |context: Context, request: Request| {
         let ask = Ask {
             method: request.method(),

@@ -9,7 +9,7 @@ use boutique_shop::payment::{Month, pay};
 use boutique_shop::{Ids, wire};
 
 fn main() -> ExitCode {
-    let ids = Ids::new();
+    let ids = Ids::drawn(baton::random);
     baton::serve(async move |context: Context, request: Request| match request.operation() {
         wire::PAY => reply(&context, &pay(&ids, asked(&request)?, Month::now()).map_err(error)?),
         _ => Err(no_such_operation(&request)),

@@ -9,7 +9,7 @@ use boutique_shop::wire::{self, Parcel};
 use boutique_shop::{Ids, shipping};
 
 fn main() -> ExitCode {
-    let ids = Ids::new();
+    let ids = Ids::drawn(baton::random);
     baton::serve(async move |context: Context, request: Request| match request.operation() {
         wire::QUOTE => reply(&context, &shipping::quote(asked(&request)?).map_err(error)?),
         wire::SHIP => {
