@@ -1,8 +1,5 @@
 //! Bodies: payloads that were received, and frozen payloads that are shared.
 
-// UNSAFETY: slices into the app's pool.
-#![expect(unsafe_code, reason = "slices over buffers that this function may read")]
-
 use core::cell::Cell;
 use core::fmt;
 use core::ops::Deref;
@@ -13,32 +10,31 @@ use baton_pool::capability::{Handle, Range};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::buffer::Buffer;
-use crate::capability::{Capability, Departing, Kind};
 use crate::error::Error;
+use crate::held::{Held, Kind};
 
 /// A received payload, read in place.
 pub struct Body {
-    capability: Capability,
-    start: usize,
-    len: usize,
+    pub(crate) held: Held,
 }
 
 impl Body {
-    /// `start..start + len` lies inside the capability's buffer.
-    #[inline]
-    pub(crate) fn new(capability: Capability, start: usize, len: usize) -> Body {
-        Body { capability, start, len }
-    }
-
     /// The payload as a buffer that can be written, if this function owns it (it was moved here, not lent).
     ///
     /// # Errors
     /// The body itself, unchanged, if it is only lent or shared.
-    pub fn into_buffer(self) -> Result<Buffer, Body> {
-        if self.capability.kind != Kind::Owned || !self.capability.rights.allows(Rights::WRITE) {
-            return Err(self);
+    pub fn into_buffer(mut self) -> Result<Buffer, Body> {
+        match self.held.kind {
+            Kind::Owned if self.held.rights.allows(Rights::WRITE) => {
+                let range = self.held.range();
+                let end = usize::try_from(range.offset + range.len).unwrap_or(usize::MAX);
+                self.held.written = self.held.written.max(end);
+                Ok(Buffer { held: self.held })
+            }
+            // What fits a descriptor moves into a buffer when there is to be more of it.
+            Kind::Inline => Buffer::copied(self.held.runtime, &self).map_err(|_| self),
+            _ => Err(self),
         }
-        Ok(Buffer::received(self.capability, self.start, self.len))
     }
 
     /// The payload, to be written in place: where this function owns it, or its sender lent it writable (`&mut Buffer`).
@@ -46,19 +42,14 @@ impl Body {
     /// # Errors
     /// [`Error::Denied`] if it may only be read, or was taken back.
     pub fn bytes_mut(&mut self) -> Result<&mut [u8], Error> {
-        self.capability.check(Rights::WRITE, self.range())?;
-        // SAFETY: `start` lies inside the buffer, checked when the body arrived.
-        let from = unsafe { self.capability.base.as_ptr().add(self.start) };
-        // SAFETY: `start + len` lies inside writable memory: this function holds the capability with the right to write,
-        // by the check. A lender that gave it cannot touch its buffer while its `&mut` lasts, and `&mut self` is the only
-        // reference here.
-        Ok(unsafe { core::slice::from_raw_parts_mut(from, self.len) })
+        self.held.check(Rights::WRITE)?;
+        Ok(self.held.bytes_mut())
     }
 
     /// Whether this function owns the payload and may move it on.
     #[must_use]
     pub fn is_owned(&self) -> bool {
-        self.capability.kind == Kind::Owned
+        matches!(self.held.kind, Kind::Owned | Kind::Inline)
     }
 
     /// Keeps the payload beyond the call, read-only, where its sender shared it or moved it here.
@@ -66,9 +57,10 @@ impl Body {
     /// # Errors
     /// [`Error::Denied`] if it is only lent.
     pub fn into_shared(self) -> Result<Shared, Error> {
-        match self.capability.kind {
+        match self.held.kind {
             Kind::Lent => Err(Error::Denied { what: "keeping a payload that is only lent" }),
-            Kind::Owned | Kind::Shared => Ok(Shared::freeze(self)),
+            Kind::Owned | Kind::Shared => Ok(Shared::frozen(self)),
+            Kind::Inline => Ok(Buffer::copied(self.held.runtime, &self)?.freeze()),
         }
     }
 
@@ -87,44 +79,6 @@ impl Body {
     pub fn values<T: FromBytes + Immutable>(&self) -> Result<&[T], Error> {
         values(self)
     }
-
-    /// The head that lies in the same buffer, at `range`, which was checked against the buffer on arrival.
-    pub(crate) fn before(&self, range: Range) -> &[u8] {
-        let (Ok(at), Ok(len)) = (usize::try_from(range.offset), usize::try_from(range.len)) else {
-            return &[];
-        };
-        // SAFETY: `range` lies inside the buffer, checked when the message was accepted.
-        let from = unsafe { self.capability.base.as_ptr().add(at) };
-        // SAFETY: as in `deref`: the whole buffer is this function's while it holds the capability.
-        unsafe { core::slice::from_raw_parts(from, len) }
-    }
-
-    pub(crate) fn range(&self) -> Range {
-        Range { offset: self.start as u64, len: self.len as u64 }
-    }
-
-    #[inline]
-    pub(crate) fn handle(&self) -> Handle {
-        self.capability.handle
-    }
-
-    #[inline]
-    pub(crate) fn kind(&self) -> Kind {
-        self.capability.kind
-    }
-
-    /// Bytes of the whole buffer.
-    pub(crate) fn capacity(&self) -> u64 {
-        self.capability.capacity
-    }
-
-    /// The payload, to be sent, if this function owns it.
-    #[inline]
-    pub(crate) fn departing(&mut self) -> Departing<'_> {
-        let range = self.range();
-        let written = range.offset.saturating_add(range.len).max(u64::from(self.capability.written));
-        Departing { capability: &mut self.capability, range, written }
-    }
 }
 
 /// `bytes` as one `T`.
@@ -140,19 +94,15 @@ pub(crate) fn values<T: FromBytes + Immutable>(bytes: &[u8]) -> Result<&[T], Err
 impl Deref for Body {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `start` lies inside the buffer, checked when the body arrived.
-        let from = unsafe { self.capability.base.as_ptr().add(self.start) };
-        // SAFETY: `start + len` lies inside the buffer (checked on arrival). While this function holds the
-        // capability no other function of the app has a right to write the range; functions of one app trust
-        // each other's intent.
-        unsafe { core::slice::from_raw_parts(from, self.len) }
+        self.held.bytes()
     }
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("len", &self.len).field("kind", &self.capability.kind).finish()
+        f.debug_struct("Body").field("len", &self.len()).field("kind", &self.held.kind).finish()
     }
 }
 
@@ -164,16 +114,18 @@ pub struct Shared {
 }
 
 struct Frozen {
-    body: Body,
+    held: Held,
     /// The epoch in which the capability was found valid.
     checked: Cell<Option<u32>>,
 }
 
 impl Shared {
-    pub(crate) fn freeze(mut body: Body) -> Shared {
-        let range = body.range();
-        body.capability.freeze(range);
-        Shared { frozen: Rc::new(Frozen { body, checked: Cell::new(None) }), range }
+    /// Freezes `body`, which lies in a buffer.
+    pub(crate) fn frozen(body: Body) -> Shared {
+        let mut held = body.held;
+        held.freeze();
+        let range = held.range();
+        Shared { frozen: Rc::new(Frozen { held, checked: Cell::new(None) }), range }
     }
 
     /// The bytes.
@@ -182,15 +134,16 @@ impl Shared {
     /// [`Error::Denied`] when the payload was revoked or has expired. A slice that was taken before stays readable
     /// in this process; what it shows then is not defined.
     pub fn bytes(&self) -> Result<&[u8], Error> {
-        let Frozen { body, checked } = &*self.frozen;
-        let epoch = body.capability.runtime.epoch();
+        let Frozen { held, checked } = &*self.frozen;
+        let epoch = held.runtime.epoch();
         if epoch.is_none() || checked.get() != epoch {
-            body.capability.check(Rights::READ, body.range())?;
+            held.check(Rights::READ)?;
             checked.set(epoch);
         }
-        let skip = usize::try_from(self.range.offset).unwrap_or(usize::MAX).saturating_sub(body.start);
-        let len = usize::try_from(self.range.len).unwrap_or(usize::MAX);
-        Ok(body.get(skip..).and_then(|rest| rest.get(..len)).unwrap_or_default())
+        let skip =
+            usize::try_from(self.range.offset.saturating_sub(held.range().offset)).unwrap_or(usize::MAX);
+        let rest = held.bytes().get(skip..);
+        Ok(rest.and_then(|rest| rest.get(..self.len())).unwrap_or_default())
     }
 
     /// A part of it, `from..to` counted in bytes of this one. Narrowing only narrows.
@@ -221,12 +174,11 @@ impl Shared {
     /// Takes the payload away from everyone that it was shared with, and from everyone that they passed it on to.
     /// When this returns no further view of it can be opened. Returns how many capabilities ended.
     pub fn revoke(&self) -> u32 {
-        self.frozen.body.capability.revoke_derived()
+        self.frozen.held.revoke_derived()
     }
 
-    #[inline]
     pub(crate) fn handle(&self) -> Handle {
-        self.frozen.body.handle()
+        self.frozen.held.handle
     }
 
     pub(crate) fn range(&self) -> Range {

@@ -1,22 +1,21 @@
 //! Calls to other functions: payloads by capability, replies as futures.
 
 use std::borrow::Cow;
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as PollContext, Poll, Waker};
 use std::time::Duration;
 
 use baton_abi::Rights;
 use baton_abi::head::Field;
-use baton_pool::capability::{Handle, Range};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
-use crate::capability::Kind;
 use crate::error::Error;
+use crate::held::{Held, Kind};
 use crate::link::Wait;
-use crate::message::Accepted;
+use crate::message::Message;
 use crate::runtime::Runtime;
 
 /// What a call or a response carries.
@@ -33,9 +32,9 @@ pub enum Payload<'a> {
     Buffer(Buffer),
     /// Moved on.
     Body(Body),
-    /// Lent: handle, range, rights. Made by `From`; there is no other way to get a handle.
+    /// Lent, with these rights. Made by `From`; there is no other way to get at what is lent.
     #[doc(hidden)]
-    Lend(Handle, Range, Rights),
+    Lend(&'a Held, Rights),
     /// Shared.
     Shared(Shared),
     /// Copied into the pool.
@@ -47,7 +46,7 @@ impl<'a> Payload<'a> {
     pub(crate) fn copied_bytes(&self) -> Option<usize> {
         match self {
             Payload::Bytes(bytes) => Some(bytes.len()).filter(|&len| len > 0),
-            Payload::Body(body) if body.kind() == Kind::Lent => Some(body.len()),
+            Payload::Body(body) if body.held.kind == Kind::Lent => Some(body.len()),
             _ => None,
         }
     }
@@ -86,21 +85,26 @@ impl From<&Shared> for Payload<'_> {
 impl<'a> From<&'a Buffer> for Payload<'a> {
     #[inline]
     fn from(buffer: &'a Buffer) -> Self {
-        buffer.lend(Rights::FROZEN)
+        buffer.describe();
+        Payload::Lend(&buffer.held, Rights::FROZEN)
     }
 }
 
 impl<'a> From<&'a mut Buffer> for Payload<'a> {
     #[inline]
     fn from(buffer: &'a mut Buffer) -> Self {
-        buffer.lend(Rights::ALL)
+        buffer.describe();
+        Payload::Lend(&buffer.held, Rights::ALL)
     }
 }
 
 impl<'a> From<&'a Body> for Payload<'a> {
     #[inline]
     fn from(body: &'a Body) -> Self {
-        Payload::Lend(body.handle(), body.range(), Rights::FROZEN)
+        match body.held.kind {
+            Kind::Inline => Payload::Bytes(Cow::Borrowed(body)),
+            _ => Payload::Lend(&body.held, Rights::FROZEN),
+        }
     }
 }
 
@@ -128,46 +132,25 @@ impl From<String> for Payload<'_> {
     }
 }
 
-/// A call that was not made yet. `.await` makes it.
+/// A call to another function. Nothing happens until it is awaited; dropping it on its way takes back what was lent and
+/// tells the callee that nobody waits.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<'a> {
     runtime: Runtime,
     pub(crate) function: &'a str,
     /// Taken out when it is sent.
     pub(crate) payload: Payload<'a>,
-    pub(crate) operation: u16,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) operation: u32,
     /// One of several at once.
     pub(crate) is_parallel: bool,
-}
-
-impl<'a> Call<'a> {
-    #[inline]
-    pub(crate) fn new(runtime: Runtime, function: &'a str, payload: Payload<'a>) -> Call<'a> {
-        Call { runtime, function, payload, operation: 0, timeout: None, is_parallel: false }
-    }
-
-    /// A number for the callee to tell its operations apart by.
-    pub fn operation(mut self, number: u16) -> Call<'a> {
-        self.operation = number;
-        self
-    }
-
-    /// At most this long, if that is less than what the request has left.
-    pub fn timeout(mut self, timeout: Duration) -> Call<'a> {
-        self.timeout = Some(timeout);
-        self
-    }
-}
-
-impl<'a> IntoFuture for Call<'a> {
-    type Output = Result<Reply, Error>;
-    type IntoFuture = CallFuture<'a>;
-
-    #[inline]
-    fn into_future(self) -> CallFuture<'a> {
-        CallFuture { call: self, state: State::Fresh, wait: Wait::default() }
-    }
+    state: State,
+    /// Where it waits for a road to its callee.
+    pub(crate) wait: Option<Box<Wait>>,
+    /// What it came to, until that is taken: field by field, where small stores are read back as they were written.
+    status: u32,
+    message: Option<Held>,
+    error: Option<Box<Error>>,
 }
 
 #[derive(Clone, Copy)]
@@ -177,74 +160,139 @@ enum State {
     Done,
 }
 
-/// What became of a call that was to be made.
-pub(crate) enum Started {
-    /// Not made yet: there is no way to the callee now.
-    Waits,
-    /// Its tag.
-    Sent(u32),
-    Answered(Reply),
+/// How far a call has come.
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    Pending,
+    /// Status and message are there.
+    Answered,
+    /// The error is there.
+    Failed,
 }
 
-/// A call on its way. Dropping it takes back what was lent and tells the callee that nobody waits.
-pub struct CallFuture<'a> {
-    call: Call<'a>,
-    state: State,
-    wait: Wait,
-}
+impl<'a> Call<'a> {
+    #[inline]
+    pub(crate) fn new(runtime: Runtime, function: &'a str, payload: Payload<'a>) -> Call<'a> {
+        Call {
+            runtime,
+            function,
+            payload,
+            timeout: None,
+            operation: 0,
+            is_parallel: false,
+            state: State::Fresh,
+            wait: None,
+            status: 0,
+            message: None,
+            error: None,
+        }
+    }
 
-impl CallFuture<'_> {
+    /// A number for the callee to tell its operations apart by.
+    #[inline]
+    pub fn operation(mut self, number: u16) -> Call<'a> {
+        self.operation = u32::from(number);
+        self
+    }
+
+    /// At most this long, if that is less than what the request has left.
+    pub fn timeout(mut self, timeout: Duration) -> Call<'a> {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Marks the call as one of several at once.
     pub(crate) fn in_parallel(&mut self) {
-        self.call.is_parallel = true;
+        self.is_parallel = true;
+    }
+
+    /// Makes the call, or looks for its answer.
+    #[inline(never)]
+    fn advance(&mut self, waker: &Waker) -> Step {
+        match (self.state, self.runtime) {
+            (State::Fresh, Runtime::Gates(gates)) => gates.start_call(self, waker),
+            (State::Fresh, Runtime::Link(link)) => match link.start_call(self, waker) {
+                Ok(Some(tag)) => self.sent(tag),
+                Ok(None) => Step::Pending,
+                Err(error) => self.failed(error),
+            },
+            (State::Sent(tag), runtime) => {
+                let polled = match runtime {
+                    Runtime::Link(link) => link.poll_call(tag, waker),
+                    Runtime::Gates(gates) => gates.poll_call(tag, waker),
+                };
+                match polled {
+                    Poll::Pending => Step::Pending,
+                    Poll::Ready(Ok(Reply { status, message })) => self.answered(status, message),
+                    Poll::Ready(Err(error)) => self.failed(error),
+                }
+            }
+            (State::Done, _) => Step::Pending,
+        }
+    }
+
+    /// The call is on its way.
+    pub(crate) fn sent(&mut self, tag: u32) -> Step {
+        // What is left of the payload is not needed for the answer.
+        self.payload = Payload::Empty;
+        self.state = State::Sent(tag);
+        Step::Pending
     }
 
     #[inline]
-    fn start(&mut self, waker: &Waker) -> Result<Started, Error> {
-        match self.call.runtime {
-            Runtime::Link(link) => link.start_call(&mut self.call, &mut self.wait, waker),
-            Runtime::Gates(gates) => gates.start_call(&mut self.call, waker),
-        }
+    pub(crate) fn answered(&mut self, status: u32, message: Message) -> Step {
+        self.status = status;
+        self.message = message.0;
+        self.state = State::Done;
+        Step::Answered
+    }
+
+    #[cold]
+    pub(crate) fn failed(&mut self, error: Error) -> Step {
+        self.error = Some(Box::new(error));
+        self.state = State::Done;
+        Step::Failed
     }
 }
 
-impl Future for CallFuture<'_> {
+impl Future for Call<'_> {
     type Output = Result<Reply, Error>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let polled = match this.state {
-            State::Fresh => match this.start(context.waker()) {
-                Ok(Started::Answered(reply)) => Poll::Ready(Ok(reply)),
-                Ok(Started::Sent(tag)) => {
-                    this.state = State::Sent(tag);
-                    Poll::Pending
-                }
-                Ok(Started::Waits) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(error)),
-            },
-            State::Sent(tag) => match this.call.runtime {
-                Runtime::Link(link) => link.poll_call(tag, context.waker()),
-                Runtime::Gates(gates) => gates.poll_call(tag, context.waker()),
-            },
-            State::Done => Poll::Pending,
-        };
-        if polled.is_ready() {
-            this.state = State::Done;
+        match this.advance(context.waker()) {
+            Step::Pending => Poll::Pending,
+            Step::Answered => {
+                Poll::Ready(Ok(Reply { status: this.status, message: Message(this.message.take()) }))
+            }
+            Step::Failed => {
+                let error = this.error.take().map(|error| *error);
+                Poll::Ready(Err(error.unwrap_or(Error::Protocol { what: "a call that does not exist" })))
+            }
         }
-        polled
     }
 }
 
-impl Drop for CallFuture<'_> {
+impl Drop for Call<'_> {
     #[inline]
     fn drop(&mut self) {
-        match (self.state, self.call.runtime) {
-            (State::Done, _) | (State::Fresh, Runtime::Gates(_)) => {}
-            (State::Fresh, Runtime::Link(link)) => link.stop_waiting(&mut self.wait),
+        match self.state {
+            State::Done => {}
+            State::Fresh if self.wait.is_none() => {}
+            _ => self.abandon(),
+        }
+    }
+}
+
+impl Call<'_> {
+    #[cold]
+    fn abandon(&mut self) {
+        match (self.state, self.runtime) {
             (State::Sent(tag), Runtime::Link(link)) => link.abandon_call(tag),
             (State::Sent(tag), Runtime::Gates(gates)) => gates.abandon_call(tag),
+            (_, Runtime::Link(link)) => link.stop_waiting(&mut self.wait),
+            (_, Runtime::Gates(_)) => {}
         }
     }
 }
@@ -252,15 +300,15 @@ impl Drop for CallFuture<'_> {
 /// What a called function answered.
 #[derive(Debug)]
 pub struct Reply {
-    pub(crate) status: u16,
-    pub(crate) message: Accepted,
+    pub(crate) status: u32,
+    pub(crate) message: Message,
 }
 
 impl Reply {
     /// The status: 200 unless the function set another.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.status
+        u16::try_from(self.status).unwrap_or(u16::MAX)
     }
 
     /// The payload, in place; empty if there is none.

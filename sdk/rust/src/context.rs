@@ -7,7 +7,7 @@ use std::rc::Rc;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::buffer::Buffer;
-use crate::call::{Call, CallFuture, Payload, Reply};
+use crate::call::{Call, Payload, Reply};
 use crate::error::Error;
 use crate::executor::Ticket;
 use crate::runtime::Runtime;
@@ -54,6 +54,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::PoolFull`] when the app's pool has no room now.
+    #[inline]
     pub fn alloc(&self, capacity: usize) -> Result<Buffer, Error> {
         self.runtime.alloc(capacity)
     }
@@ -62,6 +63,7 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::alloc`].
+    #[inline]
     pub fn zeroed(&self, len: usize) -> Result<Buffer, Error> {
         let mut buffer = self.runtime.alloc(len)?;
         buffer.grow_zeroed(len)?;
@@ -72,23 +74,22 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::alloc`].
+    #[inline]
     pub fn value<T: IntoBytes + Immutable + ?Sized>(&self, value: &T) -> Result<Buffer, Error> {
-        let bytes = value.as_bytes();
-        let mut buffer = self.runtime.alloc(bytes.len())?;
-        buffer.extend_from_slice(bytes)?;
-        Ok(buffer)
+        Buffer::copied(self.runtime, value.as_bytes())
     }
 
     /// A call to `function`, which the manifest's `calls` must name. Nothing happens until it is awaited.
+    #[inline]
     pub fn call<'a>(&self, function: &'a str, payload: impl Into<Payload<'a>>) -> Call<'a> {
         Call::new(self.runtime, function, payload.into())
     }
 
     /// Makes all `calls` at once and waits for all answers, in the order of the calls.
     pub async fn join<'a>(&self, calls: impl IntoIterator<Item = Call<'a>>) -> Vec<Result<Reply, Error>> {
-        let mut pending: Vec<CallFuture<'a>> = calls.into_iter().map(IntoFuture::into_future).collect();
+        let mut pending: Vec<Call<'a>> = calls.into_iter().collect();
         if pending.len() > 1 {
-            pending.iter_mut().for_each(CallFuture::in_parallel);
+            pending.iter_mut().for_each(Call::in_parallel);
         }
         crate::join::JoinAll::new(pending).await
     }

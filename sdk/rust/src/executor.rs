@@ -8,7 +8,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context as PollContext, Poll, RawWakerVTable, Wake, Waker};
 
 use crate::error::Error;
@@ -54,43 +54,63 @@ pub(crate) enum Wakeup {
 
 /// The task that runs, as what it calls sees it.
 pub(crate) struct Current {
-    ticket: Cell<Ticket>,
+    tag: Cell<u32>,
+    invocation: Cell<u64>,
+    deadline_ns: Cell<u64>,
+    record: Cell<bool>,
     /// Its account, while receipts are on.
     hop: RefCell<Option<Box<Hop>>>,
     slot: Cell<usize>,
     /// Tells the running task's own waker.
     waker: Cell<(*const (), *const RawWakerVTable)>,
-    /// Tasks that this thread woke.
+    /// Tasks that this thread woke, and whether there are any.
     woken: [Cell<u64>; WORDS],
+    any_woken: Cell<bool>,
 }
 
 impl Current {
     pub(crate) const fn new() -> Current {
         Current {
-            ticket: Cell::new(Ticket::NONE),
+            tag: Cell::new(0),
+            invocation: Cell::new(0),
+            deadline_ns: Cell::new(0),
+            record: Cell::new(false),
             hop: RefCell::new(None),
             slot: Cell::new(usize::MAX),
             waker: Cell::new((core::ptr::null(), core::ptr::null())),
             woken: [const { Cell::new(0) }; WORDS],
+            any_woken: Cell::new(false),
         }
     }
 
-    /// The running task, and for whom it runs; empty outside of tasks.
+    /// The tag of the running task's request; 0 outside of tasks, as all of these.
     #[inline]
-    pub(crate) fn ticket(&self) -> Ticket {
-        self.ticket.get()
+    pub(crate) fn tag(&self) -> u32 {
+        self.tag.get()
     }
 
-    /// The invocation that the running task serves; 0 outside of tasks.
+    /// The invocation that the running task serves.
     #[inline]
     pub(crate) fn invocation(&self) -> u64 {
-        self.ticket.get().invocation
+        self.invocation.get()
+    }
+
+    /// `CLOCK_MONOTONIC` nanoseconds after which nobody waits for the running task.
+    #[inline]
+    pub(crate) fn deadline_ns(&self) -> u64 {
+        self.deadline_ns.get()
+    }
+
+    /// Whether the running task reports what it costs.
+    #[inline]
+    pub(crate) fn is_recording(&self) -> bool {
+        self.record.get()
     }
 
     /// Adds to what the running task's hop has cost.
     #[inline]
     pub(crate) fn count(&self, add: impl FnOnce(&mut Hop)) {
-        if !self.ticket.get().record {
+        if !self.record.get() {
             return;
         }
         if let Some(hop) = self.hop.borrow_mut().as_deref_mut() {
@@ -115,20 +135,42 @@ impl Current {
             Wakeup::Task(slot) => {
                 if let Some(word) = self.woken.get(slot / WORD_BITS) {
                     word.set(word.get() | 1 << (slot % WORD_BITS));
+                    self.any_woken.set(true);
                 }
             }
             Wakeup::Other(waker) => waker.wake(),
         }
     }
 
+    /// The running task's account is this one's from here on; the processor time so far.
+    #[cold]
+    fn begin_account(&self, hop: &mut Option<Box<Hop>>) -> u64 {
+        self.hop.replace(hop.take());
+        crate::clock::cpu_ns()
+    }
+
+    #[cold]
+    fn end_account(&self, hop: &mut Option<Box<Hop>>, cpu_before: u64) {
+        self.count(|hop| hop.add_cpu(crate::clock::cpu_ns().saturating_sub(cpu_before)));
+        *hop = self.hop.take();
+    }
+
+    #[inline]
     fn enter(&self, ticket: Ticket, slot: usize, waker: &Waker) {
-        self.ticket.set(ticket);
+        self.tag.set(ticket.tag);
+        self.invocation.set(ticket.invocation);
+        self.deadline_ns.set(ticket.deadline_ns);
+        self.record.set(ticket.record);
         self.slot.set(slot);
         self.waker.set(identity(waker));
     }
 
+    #[inline]
     fn leave(&self) {
-        self.ticket.set(Ticket::NONE);
+        self.tag.set(0);
+        self.invocation.set(0);
+        self.deadline_ns.set(0);
+        self.record.set(false);
         self.waker.set((core::ptr::null(), core::ptr::null()));
     }
 }
@@ -146,12 +188,15 @@ const WORDS: usize = TASKS_MAX as usize / WORD_BITS;
 #[derive(Default)]
 struct ReadySet {
     words: [AtomicU64; WORDS],
+    /// Set behind the words, cleared in front of them.
+    any: AtomicBool,
 }
 
 impl ReadySet {
     fn add(&self, slot: usize) {
         if let Some(word) = self.words.get(slot / WORD_BITS) {
             word.fetch_or(1 << (slot % WORD_BITS), Ordering::Release);
+            self.any.store(true, Ordering::Release);
         }
     }
 
@@ -162,11 +207,6 @@ impl ReadySet {
             Some(word) if word.load(Ordering::Relaxed) != 0 => word.swap(0, Ordering::Acquire),
             _ => 0,
         }
-    }
-
-    #[inline]
-    fn is_empty(&self, words: usize) -> bool {
-        self.words.iter().take(words).all(|word| word.load(Ordering::Acquire) == 0)
     }
 }
 
@@ -200,18 +240,28 @@ pub(crate) struct Tasks<F> {
     free: Vec<usize>,
     ready: Arc<ReadySet>,
     live: u32,
+    /// The end of the task that ended last, until whoever was told of it has dealt with it.
+    ended: Finished,
 }
 
-/// A task that ended.
+/// A task that ended. Outcomes are large: they are handed around by reference.
 pub(crate) struct Finished {
     pub(crate) ticket: Ticket,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: Option<Outcome>,
     pub(crate) hop: Option<Box<Hop>>,
+}
+
+impl Finished {
+    /// A request that came to no good.
+    pub(crate) fn failed(ticket: Ticket, error: Error, hop: Option<Box<Hop>>) -> Finished {
+        Finished { ticket, outcome: Some(Err(error)), hop }
+    }
 }
 
 impl<F: Future<Output = Outcome>> Tasks<F> {
     pub(crate) fn new(current: &'static Current) -> Tasks<F> {
-        Tasks { current, slots: Vec::new(), free: Vec::new(), ready: Arc::default(), live: 0 }
+        let ended = Finished { ticket: Ticket::NONE, outcome: None, hop: None };
+        Tasks { current, slots: Vec::new(), free: Vec::new(), ready: Arc::default(), live: 0, ended }
     }
 
     /// Tasks that have not ended.
@@ -220,19 +270,24 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         self.live
     }
 
-    /// Runs `future` for the first time. Gives its end if that came at once.
+    /// Runs what `make` makes for the first time. Gives its end if that came at once.
     #[inline]
-    pub(crate) fn spawn(&mut self, future: F, ticket: Ticket, hop: Option<Box<Hop>>) -> Option<Finished> {
+    pub(crate) fn spawn(
+        &mut self,
+        make: impl FnOnce() -> F,
+        ticket: Ticket,
+        hop: Option<Box<Hop>>,
+    ) -> Option<&mut Finished> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => self.add_slot(),
         };
         let slot = self.slots.get_mut(index)?;
-        slot.future.as_mut().set(Some(future));
+        slot.future.as_mut().set(Some(make()));
         slot.ticket = Some(ticket);
         slot.hop = hop;
         self.live += 1;
-        self.poll(index)
+        self.step(index, ticket)
     }
 
     #[cold]
@@ -243,50 +298,50 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         slot
     }
 
-    /// Polls one task; gives its end if it came to one.
-    fn poll(&mut self, index: usize) -> Option<Finished> {
+    /// Polls one task; gives its end if it came to one. In line, so that a ticket that was just made is not read back.
+    #[inline]
+    fn step(&mut self, index: usize, ticket: Ticket) -> Option<&mut Finished> {
         let slot = self.slots.get_mut(index)?;
-        let ticket = slot.ticket?;
         let future = slot.future.as_mut().as_pin_mut()?;
         self.current.enter(ticket, index, &slot.waker);
-        let cpu_before = if ticket.record {
-            self.current.hop.replace(slot.hop.take());
-            crate::clock::cpu_ns()
-        } else {
-            0
-        };
-        let mut context = PollContext::from_waker(&slot.waker);
-        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut context)));
+        let cpu_before = if ticket.record { self.current.begin_account(&mut slot.hop) } else { 0 };
+        let has_ended = poll(future, &slot.waker, &mut self.ended.outcome);
         if ticket.record {
-            self.current.count(|hop| hop.add_cpu(crate::clock::cpu_ns().saturating_sub(cpu_before)));
-            slot.hop = self.current.hop.take();
+            self.current.end_account(&mut slot.hop, cpu_before);
         }
-        let outcome = match polled {
-            Ok(Poll::Pending) => {
-                self.current.leave();
-                return None;
-            }
-            Ok(Poll::Ready(outcome)) => outcome,
-            Err(panic) => Err(Error::new(500, format!("the handler panicked: {}", panic_text(&*panic)))),
-        };
+        if !has_ended {
+            self.current.leave();
+            return None;
+        }
         // What the handler still held goes back before its answer goes out.
         slot.future.as_mut().set(None);
         self.current.leave();
         slot.ticket = None;
-        let hop = slot.hop.take();
+        self.ended.ticket = ticket;
+        self.ended.hop = slot.hop.take();
         self.free.push(index);
         self.live -= 1;
-        Some(Finished { ticket, outcome, hop })
+        Some(&mut self.ended)
     }
 
     /// Runs every task that can go on, once, as far as it gets.
     #[inline]
-    pub(crate) fn run_ready(&mut self, mut ended: impl FnMut(Finished)) {
+    pub(crate) fn run_ready(&mut self, mut ended: impl FnMut(&mut Finished)) {
+        if self.is_quiet() {
+            return;
+        }
+        self.current.any_woken.set(false);
+        let by_others =
+            self.ready.any.load(Ordering::Relaxed) && self.ready.any.swap(false, Ordering::AcqRel);
         for word in 0..self.slots.len().div_ceil(WORD_BITS) {
             let woken = self.current.woken.get(word).map_or(0, Cell::take);
-            let mut bits = woken | self.ready.take(word);
+            let mut bits = if by_others { woken | self.ready.take(word) } else { woken };
             while bits != 0 {
-                if let Some(finished) = self.poll(word * WORD_BITS + bits.trailing_zeros() as usize) {
+                let index = word * WORD_BITS + bits.trailing_zeros() as usize;
+                let ticket = self.slots.get(index).and_then(|slot| slot.ticket);
+                if let Some(ticket) = ticket
+                    && let Some(finished) = self.step(index, ticket)
+                {
                     ended(finished);
                 }
                 bits &= bits - 1;
@@ -297,8 +352,7 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
     /// Whether no task can go on.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        let words = self.slots.len().div_ceil(WORD_BITS);
-        self.current.woken.iter().take(words).all(|word| word.get() == 0) && self.ready.is_empty(words)
+        !self.current.any_woken.get() && !self.ready.any.load(Ordering::Acquire)
     }
 
     /// Ends the tasks that `matches` picks: nobody waits for them any more.
@@ -307,8 +361,8 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some(ticket) = slot.ticket.take_if(|ticket| matches(ticket)) else { continue };
             slot.future.as_mut().set(None);
-            let outcome = Err(Error::new(504, "cancelled: the caller does not wait any more"));
-            ended.push(Finished { ticket, outcome, hop: slot.hop.take() });
+            let error = Error::new(504, "cancelled: the caller does not wait any more");
+            ended.push(Finished::failed(ticket, error, slot.hop.take()));
             self.free.push(index);
             self.live -= 1;
         }
@@ -316,7 +370,29 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
     }
 }
 
-fn panic_text(panic: &(dyn core::any::Any + Send)) -> &str {
+/// Polls a handler; whether it came to its end, which is in `outcome` then.
+#[inline(never)]
+fn poll<F>(future: Pin<&mut F>, waker: &Waker, outcome: &mut Option<Outcome>) -> bool
+where
+    F: Future<Output = Outcome>,
+{
+    let mut context = PollContext::from_waker(waker);
+    let polled = catch_unwind(AssertUnwindSafe(|| match future.poll(&mut context) {
+        Poll::Ready(value) => {
+            *outcome = Some(value);
+            true
+        }
+        Poll::Pending => false,
+    }));
+    polled.unwrap_or_else(|panic| {
+        *outcome = Some(Err(panicked(&*panic)));
+        true
+    })
+}
+
+#[cold]
+fn panicked(panic: &(dyn core::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    Error::new(500, format!("the handler panicked: {text}"))
 }

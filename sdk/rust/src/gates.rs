@@ -13,11 +13,11 @@ use std::cell::{Cell, RefCell};
 
 use baton_abi::Rights;
 use baton_abi::gate::Pair;
-use baton_pool::capability::{Handle, Range};
+use baton_pool::capability::Handle;
 
-use crate::capability::{Capability, Kind};
 use crate::error::Error;
 use crate::executor::Current;
+use crate::held::{Holding, Kind, Shelf};
 
 mod calls;
 mod page;
@@ -36,6 +36,7 @@ pub(crate) use page::Page;
 pub(crate) struct Gates {
     page: Page,
     pub(crate) current: Current,
+    pub(crate) shelf: Shelf,
     stash: RefCell<Stash>,
     calls: RefCell<Calls>,
     /// Functions that the manifest's `calls` names; gates know them by their position.
@@ -58,6 +59,7 @@ impl Gates {
         Ok(Box::leak(Box::new(Gates {
             page,
             current: Current::new(),
+            shelf: Shelf::default(),
             stash: RefCell::default(),
             calls: RefCell::default(),
             callees,
@@ -78,15 +80,13 @@ impl Gates {
         self.epoch.set(self.epoch.get().wrapping_add(1));
     }
 
-    /// Whether this function still may do `need` with `range`. Memory keys enforce it; this turns what would be a fault
+    /// Whether this function still may do `need` with the payload. Memory keys enforce it; this turns what would be a fault
     /// into an error. Only what is shared can be taken away while it is held: the runtime knows.
-    pub(crate) fn check(&self, capability: &Capability, need: Rights, range: Range) -> Result<(), Error> {
-        let whole = Range { offset: 0, len: capability.capacity };
-        let is_valid = capability.rights.allows(need)
-            && whole.contains(range)
-            // To narrow a capability to what it covers changes nothing, and fails if it is gone.
-            && (capability.kind != Kind::Shared || self.page.narrow(pair(capability.handle), range) == 0);
-        if is_valid {
+    pub(crate) fn check(&self, holding: &Holding, need: Rights) -> Result<(), Error> {
+        // To narrow a capability to what it covers changes nothing, and fails if it is gone.
+        let is_there =
+            || holding.kind != Kind::Shared || self.page.narrow(pair(holding.handle), holding.range()) == 0;
+        if holding.rights.allows(need) && is_there() {
             Ok(())
         } else {
             Err(Error::Denied {
@@ -96,9 +96,9 @@ impl Gates {
     }
 
     /// Gives up all rights but to read and to pass on, for good.
-    pub(crate) fn freeze(&self, capability: &mut Capability) {
-        if capability.rights.allows(Rights::WRITE) && self.page.freeze(pair(capability.handle)) == 0 {
-            capability.rights = capability.rights.intersect(Rights::FROZEN);
+    pub(crate) fn freeze(&self, holding: &mut Holding) {
+        if holding.rights.allows(Rights::WRITE) && self.page.freeze(pair(holding.handle)) == 0 {
+            holding.rights = holding.rights.intersect(Rights::FROZEN);
         }
     }
 

@@ -20,12 +20,12 @@
 mod body;
 mod buffer;
 mod call;
-mod capability;
 mod clock;
 mod context;
 mod error;
 mod executor;
 mod gates;
+mod held;
 mod hop;
 mod join;
 mod link;

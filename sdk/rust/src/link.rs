@@ -22,6 +22,7 @@ use baton_pool::ring::PushError;
 use rustix::net::RecvFlags;
 
 use crate::executor::{Current, Origin, TASKS_MAX};
+use crate::held::Shelf;
 
 mod boot;
 mod calls;
@@ -56,6 +57,7 @@ pub(crate) struct Arrived {
 pub(crate) struct Link {
     pub(crate) memory: Memory,
     pub(crate) current: Current,
+    pub(crate) shelf: Shelf,
     pub(crate) arena: RefCell<Arena>,
     duplex: RefCell<Duplex>,
     dirty: Cell<bool>,
@@ -92,6 +94,7 @@ impl Link {
         let Boot { control, hello, memory, link, bell, eventfd } = boot;
         Box::leak(Box::new(Link {
             current: Current::new(),
+            shelf: Shelf::default(),
             arena: RefCell::new(Arena::new(memory.derived_base)),
             duplex: RefCell::new(link),
             dirty: Cell::new(false),

@@ -7,33 +7,34 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::body::Body;
 use crate::error::Error;
-use crate::message::Accepted;
+use crate::message::Message;
 
 /// What a function is asked. Method, path and headers are there when the request came through the gateway.
 #[derive(Debug)]
 pub struct Request {
-    operation: u16,
-    message: Accepted,
+    operation: u32,
+    message: Message,
 }
 
 impl Request {
-    pub(crate) fn new(operation: u16, message: Accepted) -> Request {
+    pub(crate) fn new(operation: u32, message: Message) -> Request {
         Request { operation, message }
     }
 
     /// The W3C trace context, if the gateway passed one on.
     #[inline]
     pub(crate) fn traceparent(&self) -> Option<Rc<str>> {
-        if !self.message.has_head() {
-            return None;
-        }
+        if self.message.has_head() { self.find_traceparent() } else { None }
+    }
+
+    fn find_traceparent(&self) -> Option<Rc<str>> {
         self.header("traceparent").map(Rc::from)
     }
 
     /// The operation that the caller chose; 0 for requests from the gateway.
     #[must_use]
     pub fn operation(&self) -> u16 {
-        self.operation
+        u16::try_from(self.operation).unwrap_or(u16::MAX)
     }
 
     /// The HTTP method; empty on calls from functions.

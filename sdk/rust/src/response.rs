@@ -8,7 +8,7 @@ use crate::call::Payload;
 #[derive(Debug)]
 #[must_use]
 pub struct Response {
-    pub(crate) status: u16,
+    pub(crate) status: u32,
     pub(crate) head: Vec<u8>,
     pub(crate) payload: Payload<'static>,
     pub(crate) head_overflow: bool,
@@ -27,7 +27,7 @@ impl Response {
 
     /// Sets the status.
     pub fn status(mut self, status: u16) -> Response {
-        self.status = status;
+        self.status = u32::from(status);
         self
     }
 

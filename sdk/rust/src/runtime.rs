@@ -10,6 +10,7 @@
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::gates::Gates;
+use crate::held::{Place, Shelf};
 use crate::link::Link;
 
 /// What carries payloads and calls.
@@ -20,12 +21,27 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
-    /// An empty buffer for at least `len` payload bytes.
+    /// An empty buffer for at least `len` payload bytes. Whoever takes it claims it at once.
+    #[inline]
+    fn take(self, len: usize) -> Result<Place, Error> {
+        match self {
+            Runtime::Link(link) => link.take(len),
+            Runtime::Gates(gates) => gates.take(len),
+        }
+    }
+
+    /// An empty payload with room for at least `len` bytes.
     #[inline]
     pub(crate) fn alloc(self, len: usize) -> Result<Buffer, Error> {
+        Ok(Buffer::new(self, self.take(len)?, len))
+    }
+
+    /// Boxes for payloads.
+    #[inline]
+    pub(crate) fn shelf(self) -> &'static Shelf {
         match self {
-            Runtime::Link(link) => link.alloc(len),
-            Runtime::Gates(gates) => gates.alloc(len),
+            Runtime::Link(link) => &link.shelf,
+            Runtime::Gates(gates) => &gates.shelf,
         }
     }
 

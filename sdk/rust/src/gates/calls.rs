@@ -1,18 +1,29 @@
 //! Calls through the gate, and those that were not answered during it.
 
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use baton_abi::gate::{PENDING, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message};
 
 use super::Gates;
-use crate::call::{Call, Payload, Reply, Started};
+use super::receive::{status_of, word};
+use super::send::clear;
+use crate::call::{Call, Payload, Reply, Step};
 use crate::error::Error;
 use crate::executor::Wakeup;
-use crate::message::Accepted;
+
+/// The flag of a failure, in the first word of a descriptor.
+const ERROR: u64 = (Flags::ERROR.0 as u64) << 8;
 
 /// Who answers, in a parcel that the runtime itself made.
 const BY_RUNTIME: u32 = 0;
+
+/// `CLOCK_MONOTONIC` nanoseconds at which `timeout` is over.
+fn deadline_after(timeout: Duration) -> u64 {
+    let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+    crate::clock::now_ns().saturating_add(ns)
+}
 
 enum State {
     Waiting(Wakeup),
@@ -46,56 +57,65 @@ impl Calls {
 impl Gates {
     /// Makes a call. Often it is answered by the time that the gate returns.
     #[inline]
-    pub(crate) fn start_call(&'static self, call: &mut Call<'_>, waker: &Waker) -> Result<Started, Error> {
-        let callee = self.find_callee(call.function)?;
-        let deadline_ns = match call.timeout {
-            None => 0,
-            Some(timeout) => {
-                let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-                crate::clock::now_ns().saturating_add(ns)
-            }
+    pub(crate) fn start_call(&'static self, call: &mut Call<'_>, waker: &Waker) -> Step {
+        let Some(callee) = self.find_callee(call.function) else {
+            return call.failed(Error::NoEdge { function: call.function.to_owned() });
         };
-        let mut d = Descriptor {
-            flags: if call.is_parallel { Flags::PARALLEL } else { Flags::MOVE },
-            code: call.operation,
-            // By this the runtime knows the invocation, its deadline and its receipt.
-            tag: self.current.ticket().tag,
-            deadline_ns,
-            ..Descriptor::new(Message::Request)
-        };
-        let rights = self.put(&mut call.payload, &[], true, &mut d)?;
-        let mut parcel = Parcel { words: d.to_words(), rights: u32::from(rights.0), ..Parcel::EMPTY };
-        self.next_epoch();
-        match self.page.call(callee as u64, &mut parcel) {
-            0 => self.read_answer(callee, &parcel).map(Started::Answered),
-            PENDING => Ok(self.expect(callee, call, &parcel, waker)),
-            gate => {
-                self.give_up(&d);
-                Err(self.refused_call(callee, gate, call))
-            }
+        let deadline_ns = call.timeout.map_or(0, deadline_after);
+        let flags = if call.is_parallel { Flags::PARALLEL } else { Flags::MOVE };
+        // By the tag of its own request the runtime knows the invocation, its deadline and its receipt.
+        let first = Message::Request as u64
+            | u64::from(flags.0) << 8
+            | u64::from(call.operation) << 16
+            | u64::from(self.current.tag()) << 32;
+        let mut parcel = Parcel::EMPTY;
+        clear(&mut parcel, first, deadline_ns);
+        if let Err(error) = self.put(&mut call.payload, &[], true, &mut parcel) {
+            return call.failed(error);
         }
+        self.next_epoch();
+        let gate = self.page.call(callee as u64, &mut parcel);
+        if gate != 0 {
+            return self.not_answered(gate, callee, call, &parcel, waker);
+        }
+        let first = word(&parcel, 0);
+        if first & ERROR != 0 {
+            return call.failed(self.read_failure(callee, &parcel));
+        }
+        call.answered(status_of(first), self.accept(&parcel))
     }
 
     /// The position of a function in the manifest's `calls`.
     #[inline]
-    fn find_callee(&self, function: &str) -> Result<usize, Error> {
+    fn find_callee(&self, function: &str) -> Option<usize> {
         let last = self.callee.get();
         if self.callees.get(last).is_some_and(|name| name == function) {
-            return Ok(last);
+            return Some(last);
         }
-        let found = self.callees.iter().position(|name| name == function);
-        let found = found.ok_or_else(|| Error::NoEdge { function: function.to_owned() })?;
+        let found = self.callees.iter().position(|name| name == function)?;
         self.callee.set(found);
-        Ok(found)
+        Some(found)
     }
 
-    fn expect(&self, callee: usize, call: &mut Call<'_>, parcel: &Parcel, waker: &Waker) -> Started {
-        // What is left of the payload is not needed for the answer.
-        call.payload = Payload::Empty;
-        let tag = Descriptor::from_words(parcel.words).tag;
-        let state = State::Waiting(self.current.wakeup(waker));
-        self.calls.borrow_mut().pending.push(Pending { tag, callee, state });
-        Started::Sent(tag)
+    /// The gate brought no answer. A refused parcel is as it was, one that is pending has its tag.
+    #[inline(never)]
+    fn not_answered(
+        &'static self,
+        gate: i64,
+        callee: usize,
+        call: &mut Call<'_>,
+        parcel: &Parcel,
+        waker: &Waker,
+    ) -> Step {
+        if gate == PENDING {
+            let tag = Descriptor::from_words(parcel.words).tag;
+            let state = State::Waiting(self.current.wakeup(waker));
+            self.calls.borrow_mut().pending.push(Pending { tag, callee, state });
+            return call.sent(tag);
+        }
+        self.give_up(parcel.words);
+        let error = self.refused_call(callee, gate, call);
+        call.failed(error)
     }
 
     #[cold]
@@ -117,20 +137,20 @@ impl Gates {
     }
 
     /// The answer in a parcel.
-    #[inline]
     fn read_answer(&'static self, callee: usize, parcel: &Parcel) -> Result<Reply, Error> {
-        let d = Descriptor::from_words(parcel.words);
-        let message = self.accept(parcel, &d)?;
-        if d.flags.has(Flags::ERROR) {
-            return Err(self.read_failure(callee, d.code, parcel.from, &message));
+        let first = word(parcel, 0);
+        if first & ERROR != 0 {
+            return Err(self.read_failure(callee, parcel));
         }
-        Ok(Reply { status: d.code, message })
+        Ok(Reply { status: status_of(first), message: self.accept(parcel) })
     }
 
     #[cold]
-    fn read_failure(&self, callee: usize, status: u16, from: u32, message: &Accepted) -> Error {
+    fn read_failure(&'static self, callee: usize, parcel: &Parcel) -> Error {
         let function = self.name(callee);
-        match (from, status) {
+        let message = self.accept(parcel);
+        let status = Descriptor::from_words(parcel.words).code;
+        match (parcel.from, status) {
             // Not the callee's words: it is late, or it is gone.
             (BY_RUNTIME, 504) => Error::DeadlineExceeded { function },
             (BY_RUNTIME, 502 | 503) => Error::Unavailable { function },

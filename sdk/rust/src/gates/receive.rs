@@ -1,103 +1,105 @@
 //! Parcels to payloads.
 
+// UNSAFETY: reads the words of parcels one by one.
+#![expect(unsafe_code, reason = "volatile reads, so that they stay apart")]
+
 use core::ptr::NonNull;
 
+use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::Parcel;
 use baton_abi::{Descriptor, Flags, NONE, Rights};
-use baton_pool::capability::{Handle, Range};
+use baton_pool::capability::Handle;
 
 use super::Gates;
-use crate::body::Body;
-use crate::capability::{Capability, Kind};
-use crate::error::Error;
-use crate::message::{Accepted, Content, Head, Inline};
+use crate::held::{Head, Held, Kind, Place};
+use crate::message::Message;
 use crate::runtime::Runtime;
 
-/// One buffer of a parcel.
-struct Place {
-    handle: Handle,
-    base: u64,
-    capacity: u64,
-    range: Range,
-    kind: Kind,
-    rights: Rights,
+/// One word of a parcel, as the runtime wrote it: words that are read in pairs soon after they were written one by one keep
+/// the processor waiting.
+#[inline]
+pub(super) fn word(parcel: &Parcel, index: usize) -> u64 {
+    let at = parcel.words.as_ptr().wrapping_add(index % DESCRIPTOR_WORDS);
+    // SAFETY: a word of the parcel.
+    unsafe { at.read_volatile() }
+}
+
+/// The status in the first word of a descriptor.
+#[inline]
+pub(super) const fn status_of(first: u64) -> u32 {
+    (first >> 16 & 0xffff) as u32
+}
+
+/// A handle as it stands in a word.
+#[inline]
+const fn handle_of(word: u64) -> Handle {
+    Handle { index: (word & 0xffff_ffff) as u32, generation: (word >> 32) as u32 }
 }
 
 impl Gates {
-    /// Takes over what a parcel carries.
-    ///
-    /// # Errors
-    /// [`Error::Protocol`] for a range outside of its buffer, which the runtime does not send.
+    /// Takes over what a parcel carries. A range outside of its buffer, which the runtime does not send, is no payload.
     #[inline]
-    pub(super) fn accept(&'static self, parcel: &Parcel, d: &Descriptor) -> Result<Accepted, Error> {
-        let content = if d.body.handle != NONE && !d.flags.has(Flags::INLINE) {
-            let kind = match d.flags {
+    pub(super) fn accept(&'static self, parcel: &Parcel) -> Message {
+        let flags = Flags((word(parcel, 0) >> 8 & 0xff) as u8);
+        let handle = handle_of(word(parcel, 3));
+        let content = if handle.index == NONE || flags.has(Flags::INLINE) {
+            self.accept_inline(parcel, flags)
+        } else {
+            let kind = match flags {
                 flags if flags.has(Flags::LEND) => Kind::Lent,
                 flags if flags.has(Flags::SHARE) => Kind::Shared,
                 _ => Kind::Owned,
             };
+            let place = (parcel.body_base, parcel.body_capacity);
             let [rights, ..] = parcel.rights.to_le_bytes();
-            Content::Body(self.take(&Place {
-                handle: Handle { index: d.body.handle, generation: d.body.generation },
-                base: parcel.body_base,
-                capacity: parcel.body_capacity,
-                range: Range { offset: d.body.offset, len: d.body.len },
-                kind,
-                rights: Rights(rights),
-            })?)
-        } else {
-            Inline::of(Runtime::Gates(self), d.body, d.flags)
+            self.claim(handle, place, (word(parcel, 4), word(parcel, 5)), (kind, Rights(rights)))
         };
-        if d.head.handle == NONE {
-            return Ok(Accepted { content, head: Head::Absent });
+        if handle_of(word(parcel, 6)).index == NONE {
+            return Message(content);
         }
-        self.accept_head(parcel, d, content)
+        self.accept_head(parcel, content)
     }
 
-    fn accept_head(
-        &'static self,
-        parcel: &Parcel,
-        d: &Descriptor,
-        content: Content,
-    ) -> Result<Accepted, Error> {
-        let range = Range { offset: u64::from(d.head.offset), len: u64::from(d.head.len) };
-        if let Content::Body(part) = &content
-            && d.head.handle == d.body.handle
+    fn accept_inline(&'static self, parcel: &Parcel, flags: Flags) -> Option<Held> {
+        let body = Descriptor::from_words(parcel.words).body;
+        Message::inline(Runtime::Gates(self), body, flags)
+    }
+
+    #[inline(never)]
+    fn accept_head(&'static self, parcel: &Parcel, mut content: Option<Held>) -> Message {
+        let Descriptor { head, body, .. } = Descriptor::from_words(parcel.words);
+        if let Some(part) = &mut content
+            && head.handle == body.handle
         {
-            if !(Range { offset: 0, len: part.capacity() }).contains(range) {
-                return Err(Error::Protocol { what: "a head outside of its buffer" });
-            }
-            return Ok(Accepted { content, head: Head::Beside { offset: d.head.offset, len: d.head.len } });
+            // Looked at again whenever it is read: one outside of its buffer is empty.
+            part.head = Head::Beside { offset: head.offset, len: head.len };
+            return Message(content);
         }
-        let head = self.take(&Place {
-            handle: Handle { index: d.head.handle, generation: d.head.generation },
-            base: parcel.head_base,
-            capacity: parcel.head_capacity,
-            range,
-            kind: Kind::Owned,
-            rights: Rights::ALL,
-        })?;
-        Ok(match content {
-            Content::Empty => Accepted { content: Content::Body(head), head: Head::Alone },
-            content => Accepted { content, head: Head::Apart(Box::new(head)) },
-        })
+        let handle = Handle { index: head.handle, generation: head.generation };
+        let place = (parcel.head_base, parcel.head_capacity);
+        let range = (u64::from(head.offset), u64::from(head.len));
+        match self.claim(handle, place, range, (Kind::Owned, Rights::ALL)) {
+            Some(head) => Message::with_head(content, head),
+            None => Message(content),
+        }
     }
 
     #[inline]
-    fn take(&'static self, place: &Place) -> Result<Body, Error> {
-        let Place { handle, base, capacity, range, kind, rights } = *place;
-        let at = core::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(base).unwrap_or(0));
-        let outside = Error::Protocol { what: "a payload outside of its buffer" };
-        let (Some(base), true) = (NonNull::new(at), (Range { offset: 0, len: capacity }).contains(range))
-        else {
-            return Err(outside);
-        };
-        let written = u32::try_from(range.offset + range.len).unwrap_or(u32::MAX);
-        let runtime = Runtime::Gates(self);
-        let capability = Capability { runtime, handle, base, capacity, written, kind, rights, armed: true };
-        // In bounds of the capacity, which fits the address space.
-        let start = usize::try_from(range.offset).unwrap_or(0);
-        let len = usize::try_from(range.len).unwrap_or(0);
-        Ok(Body::new(capability, start, len))
+    fn claim(
+        &'static self,
+        handle: Handle,
+        (base, capacity): (u64, u64),
+        (offset, len): (u64, u64),
+        how: (Kind, Rights),
+    ) -> Option<Held> {
+        let base = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(base).ok()?))?;
+        let (start, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
+        let written = start.checked_add(len)?;
+        let capacity = usize::try_from(capacity).ok()?;
+        if written > capacity {
+            return None;
+        }
+        let place = Place { handle, base, capacity, written };
+        Some(Held::claim(Runtime::Gates(self), place, (start, len), how))
     }
 }

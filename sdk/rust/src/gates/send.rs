@@ -1,23 +1,57 @@
-//! Payloads to parcels. What moves leaves this function's hands as soon as it stands in a descriptor.
+//! Payloads to parcels. What moves leaves this function's hands as soon as it stands in the words.
 
-use baton_abi::gate::Pair;
-use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
+use baton_abi::descriptor::DESCRIPTOR_WORDS;
+use baton_abi::gate::{Pair, Parcel};
+use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE};
 use baton_pool::capability::{Handle, Range};
 
-use super::Gates;
+use super::{Gates, pair};
+use crate::buffer::Buffer;
 use crate::call::Payload;
-use crate::capability::{Departing, Kind};
 use crate::error::Error;
+use crate::held::{Holding, Kind};
+use crate::runtime::Runtime;
 
 /// Payloads up to this size travel in the descriptor itself, bytes.
 const INLINE_MAX: usize = 8;
 
-fn extent(handle: Handle, range: Range) -> Extent {
-    Extent { handle: handle.index, generation: handle.generation, offset: range.offset, len: range.len }
+const fn handle_word(handle: Handle) -> u64 {
+    handle.index as u64 | (handle.generation as u64) << 32
+}
+
+/// Makes `parcel` one without a payload.
+#[inline]
+pub(super) fn clear(parcel: &mut Parcel, first: u64, deadline_ns: u64) {
+    let none = u64::from(NONE);
+    parcel.words = [first, 0, deadline_ns, none, 0, 0, none, 0];
+}
+
+// Whole words, each written once: parts of words that are written one by one and read together soon after would cost more
+// than all the rest.
+
+#[inline]
+fn set_body(parcel: &mut Parcel, flags: Flags, word: u64, (offset, len): (u64, u64)) {
+    let [first, _, _, handle, at, bytes, ..] = &mut parcel.words;
+    *first |= u64::from(flags.0) << 8;
+    *handle = word;
+    *at = offset;
+    *bytes = len;
+}
+
+#[inline]
+fn set_range(parcel: &mut Parcel, flags: Flags, handle: Handle, range: Range) {
+    set_body(parcel, flags, handle_word(handle), (range.offset, range.len));
+}
+
+fn set_head(parcel: &mut Parcel, handle: Handle, at: u32, len: usize) {
+    let len = u32::try_from(len).unwrap_or(0);
+    let [.., head, range] = &mut parcel.words;
+    *head = handle_word(handle);
+    *range = u64::from(at) | u64::from(len) << 32;
 }
 
 impl Gates {
-    /// Writes `payload`, with `head` before it, into `d`; gives the rights that a lent payload comes with.
+    /// Writes `payload`, with `head` before it, into `parcel`.
     ///
     /// # Errors
     /// Nothing has left this function's hands then.
@@ -27,122 +61,115 @@ impl Gates {
         payload: &mut Payload<'_>,
         head: &[u8],
         can_lend: bool,
-        d: &mut Descriptor,
-    ) -> Result<Rights, Error> {
+        parcel: &mut Parcel,
+    ) -> Result<(), Error> {
         match payload {
-            Payload::Buffer(buffer) => self.put_owned(buffer.departing(), head, d)?,
-            Payload::Body(body) => match body.kind() {
-                Kind::Owned => self.put_owned(body.departing(), head, d)?,
+            Payload::Buffer(buffer) => self.put_owned(&mut buffer.held, head, parcel),
+            Payload::Lend(held, rights) if can_lend => {
+                set_range(parcel, Flags::LEND, held.handle, held.range());
+                parcel.rights = u32::from(rights.0);
+                Ok(())
+            }
+            Payload::Empty => self.put_head(head, parcel),
+            other => self.put_other(other, head, parcel),
+        }
+    }
+
+    #[inline(never)]
+    fn put_other(
+        &'static self,
+        payload: &mut Payload<'_>,
+        head: &[u8],
+        parcel: &mut Parcel,
+    ) -> Result<(), Error> {
+        match payload {
+            Payload::Body(body) => match body.held.kind {
+                Kind::Owned => self.put_owned(&mut body.held, head, parcel),
                 Kind::Shared => {
-                    self.put_head(head, d)?;
-                    put_shared(body.handle(), body.range(), d);
+                    self.put_head(head, parcel)?;
+                    set_range(parcel, Flags::SHARE, body.held.handle, body.held.range());
+                    Ok(())
                 }
                 // What is lent cannot be moved on; within a call it can be lent on, in a reply it must be copied.
-                Kind::Lent => self.put_bytes(body, head, d)?,
+                Kind::Lent | Kind::Inline => self.put_bytes(body, head, parcel),
             },
-            Payload::Lend(handle, range, rights) if can_lend => {
-                d.flags = d.flags.with(Flags::LEND);
-                d.body = extent(*handle, *range);
-                return Ok(*rights);
-            }
-            Payload::Lend(..) => {
-                return Err(Error::Denied {
-                    what: "a response cannot lend what its handler owns: move or share it",
-                });
-            }
             Payload::Shared(shared) => {
-                self.put_head(head, d)?;
-                put_shared(shared.handle(), shared.range(), d);
+                self.put_head(head, parcel)?;
+                set_range(parcel, Flags::SHARE, shared.handle(), shared.range());
+                Ok(())
             }
-            Payload::Bytes(bytes) => self.put_bytes(bytes, head, d)?,
-            Payload::Empty => self.put_head(head, d)?,
+            Payload::Bytes(bytes) => self.put_bytes(bytes, head, parcel),
+            Payload::Lend(..) => {
+                Err(Error::Denied { what: "a response cannot lend what its handler owns: move or share it" })
+            }
+            Payload::Buffer(_) | Payload::Empty => Ok(()),
         }
-        Ok(Rights::NONE)
     }
 
     /// An owned payload moves; the head goes in front of it if there is room.
     #[inline]
-    fn put_owned(
-        &'static self,
-        mut owned: Departing<'_>,
-        head: &[u8],
-        d: &mut Descriptor,
-    ) -> Result<(), Error> {
-        let handle = owned.capability.handle;
+    fn put_owned(&'static self, owned: &mut Holding, head: &[u8], parcel: &mut Parcel) -> Result<(), Error> {
         if !head.is_empty() {
             match owned.put_head(head) {
-                Some(at) => d.head = head_extent(handle, at, head.len()),
-                None => self.put_head(head, d)?,
+                Some(at) => set_head(parcel, owned.handle, at, head.len()),
+                None => self.put_head(head, parcel)?,
             }
         }
         owned.wipe_tail();
-        d.body = extent(handle, owned.range);
-        owned.capability.armed = false;
+        set_range(parcel, Flags::MOVE, owned.handle, owned.range());
+        owned.armed = false;
         Ok(())
     }
 
     /// Plain bytes: in the descriptor, or where they lie, for the runtime to copy; where a head comes with them, both in one
     /// buffer.
-    fn put_bytes(&'static self, bytes: &[u8], head: &[u8], d: &mut Descriptor) -> Result<(), Error> {
+    fn put_bytes(&'static self, bytes: &[u8], head: &[u8], parcel: &mut Parcel) -> Result<(), Error> {
         if bytes.is_empty() {
-            return self.put_head(head, d);
+            return self.put_head(head, parcel);
         }
         if !head.is_empty() {
-            let mut buffer = self.alloc(bytes.len())?;
-            buffer.extend_from_slice(bytes)?;
-            return self.put_owned(buffer.departing(), head, d);
+            let mut buffer = Buffer::copied(Runtime::Gates(self), bytes)?;
+            return self.put_owned(&mut buffer.held, head, parcel);
         }
         let mut inline = [0u8; INLINE_MAX];
-        let (how, offset) = match inline.get_mut(..bytes.len()) {
+        let (how, word) = match inline.get_mut(..bytes.len()) {
             Some(space) => {
                 space.copy_from_slice(bytes);
                 (Flags::INLINE, u64::from_le_bytes(inline))
             }
             None => (Flags::BYTES, bytes.as_ptr().expose_provenance() as u64),
         };
-        d.flags = d.flags.with(how);
-        d.body = Extent { handle: NONE, generation: 0, offset, len: bytes.len() as u64 };
+        set_body(parcel, how, u64::from(NONE), (word, bytes.len() as u64));
         Ok(())
+    }
+
+    #[inline]
+    fn put_head(&'static self, head: &[u8], parcel: &mut Parcel) -> Result<(), Error> {
+        if head.is_empty() { Ok(()) } else { self.put_head_apart(head, parcel) }
     }
 
     /// A head in a buffer of its own.
-    #[inline]
-    fn put_head(&'static self, head: &[u8], d: &mut Descriptor) -> Result<(), Error> {
-        if head.is_empty() {
-            return Ok(());
-        }
-        let mut buffer = self.alloc(head.len())?;
-        buffer.extend_from_slice(head)?;
-        let mut owned = buffer.departing();
-        owned.wipe_tail();
-        let at = u32::try_from(owned.range.offset).unwrap_or(u32::MAX);
-        d.head = head_extent(owned.capability.handle, at, head.len());
-        owned.capability.armed = false;
+    #[inline(never)]
+    fn put_head_apart(&'static self, head: &[u8], parcel: &mut Parcel) -> Result<(), Error> {
+        let mut buffer = Buffer::copied(Runtime::Gates(self), head)?;
+        let held = &mut buffer.held;
+        held.wipe_tail();
+        set_head(parcel, held.handle, u32::try_from(held.range().offset).unwrap_or(u32::MAX), head.len());
+        held.armed = false;
         Ok(())
     }
 
-    /// Gives up what moved into `d`, which the runtime refused. Whatever it took all the same is no loss.
+    /// Gives up what moved into `words`, which the runtime refused. Whatever it took all the same is no loss.
     #[cold]
-    pub(super) fn give_up(&self, d: &Descriptor) {
-        let moved = !d.flags.has(Flags::LEND) && !d.flags.has(Flags::SHARE) && d.body.handle != NONE;
-        let body = moved.then_some(Pair { handle: d.body.handle, generation: d.body.generation });
-        let apart = d.head.handle != NONE && (d.head.handle != d.body.handle || !moved);
-        let head = apart.then_some(Pair { handle: d.head.handle, generation: d.head.generation });
+    pub(super) fn give_up(&self, words: [u64; DESCRIPTOR_WORDS]) {
+        let Descriptor { flags, body, head, .. } = Descriptor::from_words(words);
+        let Extent { handle, generation, .. } = body;
+        let moved = !flags.has(Flags::LEND) && !flags.has(Flags::SHARE) && handle != NONE;
+        let body = moved.then_some(pair(Handle { index: handle, generation }));
+        let HeadExtent { handle: apart, generation, .. } = head;
+        let is_apart = apart != NONE && (apart != handle || !moved);
+        let head = is_apart.then_some(pair(Handle { index: apart, generation }));
         let pairs: Vec<Pair> = body.into_iter().chain(head).collect();
         self.free(&pairs);
-    }
-}
-
-fn put_shared(handle: Handle, range: Range, d: &mut Descriptor) {
-    d.flags = d.flags.with(Flags::SHARE);
-    d.body = extent(handle, range);
-}
-
-fn head_extent(handle: Handle, at: u32, len: usize) -> HeadExtent {
-    HeadExtent {
-        handle: handle.index,
-        generation: handle.generation,
-        offset: at,
-        len: u32::try_from(len).unwrap_or(0),
     }
 }

@@ -3,17 +3,15 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use baton_abi::Rights;
 use baton_abi::gate::{Grant, KeptMap, Pair};
-use baton_abi::limits::{HEADROOM_BYTES, SLAB_CLASSES, SLOTS_MAX};
+use baton_abi::limits::{HEADROOM_BYTES, SLAB_CLASSES, SLAB_MIN_BYTES, SLOTS_MAX};
+use baton_abi::{NONE, Rights};
 use baton_pool::capability::Handle;
 use baton_pool::ledger::{class_bytes, class_of};
 
 use super::{Gates, pair};
-use crate::buffer::Buffer;
-use crate::capability::{Capability, Kind};
 use crate::error::Error;
-use crate::runtime::Runtime;
+use crate::held::{Holding, Kind, Place};
 
 /// Buffers that one gate takes, at most.
 const BATCH_MAX: usize = 32;
@@ -21,16 +19,6 @@ const BATCH_MAX: usize = 32;
 const BATCH_BYTES: u64 = 16 << 10;
 /// Lent capabilities that were dropped before their calls ended, told to the runtime so many at a time.
 const SPENT_MAX: usize = 64;
-
-/// One empty buffer.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    handle: Handle,
-    base: NonNull<u8>,
-    capacity: u32,
-    /// First byte behind everything that was written since the buffer was zeros.
-    written: u32,
-}
 
 /// Which pool buffers are in the stash: for those who look from outside.
 static KEPT: KeptMap = [const { AtomicU64::new(0) }; SLOTS_MAX as usize / 64];
@@ -50,11 +38,26 @@ fn note(handle: Handle, is_kept: bool) {
     word.store(if is_kept { before | bit } else { before & !bit }, Ordering::Relaxed);
 }
 
+/// A kept buffer on its way back to the runtime.
+fn given_back(kept: Place) -> Pair {
+    note(kept.handle, false);
+    pair(kept.handle)
+}
+
 /// Empty buffers by size class, last in, first out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stash {
-    classes: [Vec<Kept>; SLAB_CLASSES as usize],
-    spent: Vec<Pair>,
+    classes: [Vec<Place>; SLAB_CLASSES as usize],
+    /// Lent capabilities that were dropped.
+    spent: [Pair; SPENT_MAX],
+    spent_count: usize,
+}
+
+impl Default for Stash {
+    fn default() -> Stash {
+        let none = Pair { handle: NONE, generation: 0 };
+        Stash { classes: Default::default(), spent: [none; SPENT_MAX], spent_count: 0 }
+    }
 }
 
 /// Bytes that a buffer of a class may have beyond it: room for a head, and a cache line.
@@ -62,22 +65,23 @@ const SLACK_MAX: u64 = HEADROOM_BYTES + 64;
 
 /// The class of a buffer with `capacity`, wherever it lies: in the pool, or in this function's mail.
 #[inline]
-fn class_of_buffer(capacity: u64) -> Option<u8> {
-    let least = class_bytes(0);
-    let class = u8::try_from(capacity.checked_div(least)?.checked_ilog2()?).ok()?;
-    let is_small = u32::from(class) < SLAB_CLASSES && capacity - class_bytes(class) <= SLACK_MAX;
-    is_small.then_some(class)
+fn class_of_buffer(capacity: usize) -> Option<u8> {
+    let capacity = capacity as u64;
+    let class = capacity.checked_ilog2()?.checked_sub(SLAB_MIN_BYTES.ilog2())?;
+    let is_small = class < SLAB_CLASSES && capacity - (SLAB_MIN_BYTES << class) <= SLACK_MAX;
+    if is_small { u8::try_from(class).ok() } else { None }
 }
 
 /// Buffers of a class that one gate takes or gives back.
 #[inline]
 fn batch(class: u8) -> usize {
-    usize::try_from(BATCH_BYTES / class_bytes(class)).unwrap_or(1).clamp(1, BATCH_MAX)
+    let whole = usize::try_from(BATCH_BYTES / SLAB_MIN_BYTES).unwrap_or(1);
+    (whole >> class).clamp(1, BATCH_MAX)
 }
 
 impl Stash {
     #[inline]
-    fn take(&mut self, class: u8) -> Option<Kept> {
+    fn take(&mut self, class: u8) -> Option<Place> {
         let kept = self.classes.get_mut(usize::from(class))?.pop()?;
         note(kept.handle, false);
         Some(kept)
@@ -85,7 +89,7 @@ impl Stash {
 
     /// Puts a buffer in; whether there are too many now.
     #[inline]
-    fn put(&mut self, class: u8, kept: Kept) -> bool {
+    fn put(&mut self, class: u8, kept: Place) -> bool {
         let Some(list) = self.classes.get_mut(usize::from(class)) else { return false };
         note(kept.handle, true);
         list.push(kept);
@@ -98,9 +102,24 @@ impl Stash {
         list.drain(..batch(class).min(list.len())).map(given_back).collect()
     }
 
+    /// Notes a capability that is not needed any more; whether it is time to tell.
+    #[inline]
+    fn spend(&mut self, pair: Pair) -> bool {
+        if let Some(place) = self.spent.get_mut(self.spent_count) {
+            *place = pair;
+            self.spent_count += 1;
+        }
+        self.spent_count == SPENT_MAX
+    }
+
+    fn take_spent(&mut self) -> &[Pair] {
+        let count = core::mem::take(&mut self.spent_count);
+        self.spent.get(..count).unwrap_or_default()
+    }
+
     /// Everything.
     fn clear(&mut self) -> Vec<Pair> {
-        let mut pairs = core::mem::take(&mut self.spent);
+        let mut pairs = self.take_spent().to_vec();
         for list in &mut self.classes {
             pairs.extend(list.drain(..).map(given_back));
         }
@@ -108,42 +127,22 @@ impl Stash {
     }
 }
 
-/// A kept buffer on its way back to the runtime.
-fn given_back(kept: Kept) -> Pair {
-    note(kept.handle, false);
-    pair(kept.handle)
-}
-
 impl Gates {
-    /// An empty buffer for at least `len` payload bytes.
+    /// A buffer for at least `len` payload bytes.
     #[inline]
-    pub(crate) fn alloc(&'static self, len: usize) -> Result<Buffer, Error> {
+    pub(crate) fn take(&self, len: usize) -> Result<Place, Error> {
         let class = class_of(len as u64);
-        let kept = class.and_then(|class| self.stash.borrow_mut().take(class));
-        let capability = match kept {
-            Some(kept) => self.owned(kept.handle, kept.base, u64::from(kept.capacity), kept.written),
-            None => self.take_grants(class, len)?,
-        };
-        Ok(Buffer::new(capability, len))
-    }
-
-    #[inline]
-    fn owned(&'static self, handle: Handle, base: NonNull<u8>, capacity: u64, written: u32) -> Capability {
-        Capability {
-            runtime: Runtime::Gates(self),
-            handle,
-            base,
-            capacity,
-            written,
-            kind: Kind::Owned,
-            rights: Rights::ALL,
-            armed: true,
+        if let Some(class) = class
+            && let Some(kept) = self.stash.borrow_mut().take(class)
+        {
+            return Ok(kept);
         }
+        self.take_grants(class, len)
     }
 
     /// Takes buffers through the gate: one for now, more for later if they are small.
     #[cold]
-    fn take_grants(&'static self, class: Option<u8>, len: usize) -> Result<Capability, Error> {
+    fn take_grants(&self, class: Option<u8>, len: usize) -> Result<Place, Error> {
         let mut grants = [Grant { handle: 0, generation: 0, base: 0, capacity: 0 }; BATCH_MAX];
         let (count, bytes) = class.map_or((1, len as u64), |class| (batch(class), class_bytes(class)));
         let space = grants.get_mut(..count).unwrap_or_default();
@@ -159,42 +158,49 @@ impl Gates {
             let handle = Handle { index: grant.handle, generation: grant.generation };
             let at = core::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(grant.base).unwrap_or(0));
             let Some(base) = NonNull::new(at) else { continue };
-            // From here on dropping it keeps it.
-            let owned = self.owned(handle, base, grant.capacity, 0);
-            first.get_or_insert(owned);
+            let capacity = usize::try_from(grant.capacity).unwrap_or(0);
+            let place = Place { handle, base, capacity, written: 0 };
+            match class {
+                Some(class) if first.is_some() => {
+                    self.stash.borrow_mut().put(class, place);
+                }
+                _ => first = Some(place),
+            }
         }
         first.ok_or(Error::PoolFull { wanted: len })
     }
 
     /// Takes back what this function does not need any more.
     #[inline]
-    pub(crate) fn give_back(&self, capability: &Capability) {
-        let Capability { handle, base, capacity, written, .. } = *capability;
-        match capability.kind {
-            Kind::Owned if capability.rights == Rights::ALL => match class_of_buffer(capacity) {
-                Some(class) => {
-                    // A class is far below 4 GiB.
-                    let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
-                    if self.stash.borrow_mut().put(class, Kept { handle, base, capacity, written }) {
-                        self.return_surplus(class);
-                    }
+    pub(crate) fn give_back(&self, holding: &Holding) {
+        match holding.kind {
+            // What is lent ends with its call: that it is not needed any more is worth no gate of its own.
+            Kind::Lent => {
+                if self.stash.borrow_mut().spend(pair(holding.handle)) {
+                    self.return_spent();
                 }
-                None => self.free(&[pair(handle)]),
-            },
-            Kind::Owned | Kind::Shared => self.free(&[pair(handle)]),
-            Kind::Lent => self.spend(handle),
+            }
+            Kind::Owned if holding.rights == Rights::ALL => self.recycle(holding.place()),
+            Kind::Owned | Kind::Shared => self.free(&[pair(holding.handle)]),
+            Kind::Inline => {}
         }
     }
 
-    /// What is lent ends with its call: that it is not needed any more is worth no gate of its own.
     #[inline]
-    fn spend(&self, handle: Handle) {
-        let spent = {
-            let mut stash = self.stash.borrow_mut();
-            stash.spent.push(pair(handle));
-            if stash.spent.len() < SPENT_MAX { return } else { core::mem::take(&mut stash.spent) }
-        };
-        self.free(&spent);
+    fn recycle(&self, place: Place) {
+        match class_of_buffer(place.capacity) {
+            Some(class) => {
+                if self.stash.borrow_mut().put(class, place) {
+                    self.return_surplus(class);
+                }
+            }
+            None => self.free(&[pair(place.handle)]),
+        }
+    }
+
+    #[cold]
+    fn return_spent(&self) {
+        self.free(self.stash.borrow_mut().take_spent());
     }
 
     #[cold]

@@ -7,11 +7,13 @@ use baton_abi::gate::Parcel;
 use baton_abi::{Descriptor, Flags, Kind as Message};
 
 use super::Gates;
+use super::receive::{status_of, word};
+use super::send::clear;
 use crate::call::Payload;
-use crate::capability::Kind;
 use crate::context::Context;
 use crate::error::Error;
 use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
+use crate::held::Kind;
 use crate::request::Request;
 use crate::response::Response;
 use crate::runtime::Runtime;
@@ -71,13 +73,17 @@ where
 {
     #[inline]
     fn take(&mut self, event: &Parcel) {
-        let d = Descriptor::from_words(event.words);
-        match Message::from_u8(d.kind) {
-            Some(Message::Request) => self.start(event, &d),
+        let first = word(event, 0);
+        let [kind, _, _, _, t0, t1, t2, t3] = first.to_le_bytes();
+        let tag = u32::from_le_bytes([t0, t1, t2, t3]);
+        if kind == Message::Request as u8 {
+            return self.start(event, tag, status_of(first));
+        }
+        match Message::from_u8(kind) {
             Some(Message::Reply) => self.gates.take_answer(event),
             Some(Message::Cancel) => {
-                for finished in self.tasks.cancel(|ticket| ticket.tag == d.tag) {
-                    self.replies.finish(finished);
+                for mut finished in self.tasks.cancel(|ticket| ticket.tag == tag) {
+                    self.replies.finish(&mut finished);
                 }
             }
             // There is nothing to do for a while: others may use what is only kept for later.
@@ -88,29 +94,21 @@ where
     }
 
     #[inline]
-    fn start(&mut self, event: &Parcel, d: &Descriptor) {
+    fn start(&mut self, event: &Parcel, tag: u32, operation: u32) {
         let gates = self.gates;
         let incarnation = gates.page.incarnation();
         if gates.incarnation.replace(incarnation) != incarnation {
             crate::random::restored();
         }
-        let ticket = Ticket {
-            origin: Origin::Link,
-            tag: d.tag,
-            invocation: d.invocation,
-            deadline_ns: d.deadline_ns,
-            // The runtime measures what hops cost.
-            record: false,
+        let (invocation, deadline_ns) = (word(event, 1), word(event, 2));
+        // The runtime measures what hops cost.
+        let ticket = Ticket { origin: Origin::Link, tag, invocation, deadline_ns, record: false };
+        let make = || {
+            let request = Request::new(operation, gates.accept(event));
+            let context = Context::new(Runtime::Gates(gates), &ticket, request.traceparent());
+            (self.make)(context, request)
         };
-        let finished = match gates.accept(event, d) {
-            Ok(accepted) => {
-                let request = Request::new(d.code, accepted);
-                let context = Context::new(Runtime::Gates(gates), &ticket, request.traceparent());
-                self.tasks.spawn((self.make)(context, request), ticket, None)
-            }
-            Err(error) => Some(Finished { ticket, outcome: Err(error), hop: None }),
-        };
-        if let Some(finished) = finished {
+        if let Some(finished) = self.tasks.spawn(make, ticket, None) {
             self.replies.finish(finished);
         }
     }
@@ -162,17 +160,19 @@ impl Replies {
 
     /// Puts a task's end on the way to whoever waits for it.
     #[inline]
-    fn finish(&mut self, finished: Finished) {
+    fn finish(&mut self, finished: &mut Finished) {
         self.flush();
-        let Finished { ticket, outcome, hop: _ } = finished;
-        match outcome {
-            Ok(mut response) => {
-                if let Err(error) = self.answer(ticket.tag, &mut response) {
-                    self.fail(ticket.tag, &error);
+        let tag = finished.ticket.tag;
+        match &mut finished.outcome {
+            Some(Ok(response)) => {
+                if let Err(error) = self.answer(tag, response) {
+                    self.fail(tag, &error);
                 }
             }
-            Err(error) => self.fail(ticket.tag, &error),
+            Some(Err(error)) => self.fail(tag, error),
+            None => {}
         }
+        finished.outcome = None;
     }
 
     #[inline]
@@ -180,14 +180,14 @@ impl Replies {
         if response.head_overflow {
             return Err(Error::new(500, "a response header is longer than 65,535 bytes"));
         }
-        let mut d = Descriptor { code: response.status, tag, ..Descriptor::new(Message::Reply) };
-        self.gates.put(&mut response.payload, &response.head, false, &mut d)?;
-        self.parcel.words = d.to_words();
+        let first = Message::Reply as u64 | u64::from(response.status) << 16 | u64::from(tag) << 32;
+        clear(&mut self.parcel, first, 0);
+        self.gates.put(&mut response.payload, &response.head, false, &mut self.parcel)?;
         self.is_waiting = true;
         match &response.payload {
             // Goes out before its sender's own hold on it ends.
             Payload::Shared(_) => self.flush(),
-            Payload::Body(body) if body.kind() != Kind::Owned => self.flush(),
+            Payload::Body(body) if body.held.kind != Kind::Owned => self.flush(),
             Payload::Bytes(_) => self.bytes = core::mem::replace(&mut response.payload, Payload::Empty),
             _ => {}
         }
@@ -198,11 +198,13 @@ impl Replies {
     #[cold]
     fn fail(&mut self, tag: u32, error: &Error) {
         let mut text = Payload::from(error.to_string());
-        let mut d =
-            Descriptor { flags: Flags::ERROR, code: error.status(), tag, ..Descriptor::new(Message::Reply) };
+        let first = Message::Reply as u64
+            | u64::from(Flags::ERROR.0) << 8
+            | u64::from(error.status()) << 16
+            | u64::from(tag) << 32;
+        clear(&mut self.parcel, first, 0);
         // Without a text, if there is no memory for it: the status alone has to do.
-        let _ = self.gates.put(&mut text, &[], false, &mut d);
-        self.parcel.words = d.to_words();
+        let _ = self.gates.put(&mut text, &[], false, &mut self.parcel);
         self.is_waiting = true;
         self.bytes = text;
     }
@@ -211,7 +213,7 @@ impl Replies {
     #[cold]
     fn refused(&mut self, gate: i64) {
         let d = Descriptor::from_words(self.parcel.words);
-        self.gates.give_up(&d);
+        self.gates.give_up(self.parcel.words);
         if d.flags.has(Flags::ERROR) {
             // Not even a failure: nobody waits any more.
             return;

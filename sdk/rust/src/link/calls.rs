@@ -8,12 +8,11 @@ use baton_pool::capability::{Handle, Hold, State};
 
 use super::Link;
 use super::receive::accept;
-use super::roads::Wait;
 use super::send::{Way, send};
-use crate::call::{Call, Payload, Reply, Started};
+use crate::call::{Call, Reply};
 use crate::error::Error;
 use crate::executor::Wakeup;
-use crate::message::Accepted;
+use crate::message::Message;
 
 enum Pending {
     Free,
@@ -163,29 +162,25 @@ impl Link {
         if inherited_ns == 0 { own } else { own.min(inherited_ns) }
     }
 
-    /// Sends a call, if it need not wait for a road.
+    /// Sends a call, if it need not wait for a road; gives its tag.
     #[inline]
     pub(crate) fn start_call(
         &'static self,
         call: &mut Call<'_>,
-        wait: &mut Wait,
         waker: &Waker,
-    ) -> Result<Started, Error> {
+    ) -> Result<Option<u32>, Error> {
         // Without credit the payload stays where it is, untouched, until an answer frees some.
-        let Some(road) = self.choose_road(call.function, waker, &mut wait.parked)? else {
+        let Some(road) = self.choose_road(call.function, waker, &mut call.wait)? else {
             // Its time runs while it waits for a road, too.
-            let since_ns = *wait.since_ns.get_or_insert_with(crate::clock::now_ns);
+            let since_ns = call.wait.get_or_insert_default().since_ns();
             if call.timeout.is_some_and(|timeout| crate::clock::is_over(since_ns, timeout)) {
-                self.stop_waiting(wait);
+                self.stop_waiting(&mut call.wait);
                 return Err(Error::DeadlineExceeded { function: call.function.to_owned() });
             }
-            return Ok(Started::Waits);
+            return Ok(None);
         };
-        wait.parked = None;
-        let tag = self.send_call(road, call, waker)?;
-        // What is left of the payload is not needed for the answer.
-        call.payload = Payload::Empty;
-        Ok(Started::Sent(tag))
+        call.wait = None;
+        self.send_call(road, call, waker).map(Some)
     }
 
     /// Sends a call over `road`; gives its tag. Its answer wakes `waker`.
@@ -193,21 +188,21 @@ impl Link {
     fn send_call(&'static self, road: usize, call: &mut Call<'_>, waker: &Waker) -> Result<u32, Error> {
         let (id, callee_ns) =
             self.outgoing.borrow().get(road).map_or((0, 0), |road| (road.id, road.timeout_ns));
-        let ticket = self.current.ticket();
+        let current = &self.current;
         let to = Hold::new(State::InFlight, id);
-        let way = Way { to, invocation: ticket.invocation, can_lend: true };
+        let way = Way { to, invocation: current.invocation(), can_lend: true };
         let sent = send(self, &mut call.payload, &[], way)?;
-        let deadline_ns = self.call_deadline(callee_ns, call.timeout, ticket.deadline_ns);
+        let deadline_ns = self.call_deadline(callee_ns, call.timeout, current.deadline_ns());
         let mut calls = self.calls.borrow_mut();
         let wakeup = self.current.wakeup(waker);
         let new = NewCall { road, deadline_ns, exact: call.timeout.is_some(), lent: sent.lent, wakeup };
         let tag = calls.add(new).ok_or(Error::Denied { what: "more calls at a time" })?;
-        let record = if ticket.record { Flags::RECORD } else { Flags::MOVE };
+        let record = if current.is_recording() { Flags::RECORD } else { Flags::MOVE };
         let descriptor = Descriptor {
             flags: sent.flags.with(record),
-            code: call.operation,
+            code: u16::try_from(call.operation).unwrap_or(u16::MAX),
             tag,
-            invocation: ticket.invocation,
+            invocation: current.invocation(),
             deadline_ns,
             body: sent.body,
             head: sent.head,
@@ -341,9 +336,9 @@ impl Link {
     }
 
     #[inline]
-    fn read_reply(&self, road: usize, descriptor: &Descriptor, accepted: Accepted) -> Result<Reply, Error> {
+    fn read_reply(&self, road: usize, descriptor: &Descriptor, accepted: Message) -> Result<Reply, Error> {
         if !descriptor.flags.has(Flags::ERROR) {
-            return Ok(Reply { status: descriptor.code, message: accepted });
+            return Ok(Reply { status: u32::from(descriptor.code), message: accepted });
         }
         let message = String::from_utf8_lossy(accepted.body()).into_owned();
         Err(Error::Function { function: self.road_name(road), status: descriptor.code, message })

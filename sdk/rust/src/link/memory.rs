@@ -10,10 +10,8 @@ use baton_pool::ledger::{LedgerView, class_bytes, class_of, class_of_capacity};
 use baton_pool::region::Mapping;
 
 use super::{Link, NODE_PATIENCE_NS, NODE_WAIT_NS};
-use crate::buffer::Buffer;
-use crate::capability::{Capability, Kind};
 use crate::error::Error;
-use crate::runtime::Runtime;
+use crate::held::{Holding, Kind, Place};
 
 /// The shared memory of this replica's app.
 pub(crate) struct Memory {
@@ -53,16 +51,17 @@ impl Link {
 
     /// Says in the table which range of a buffer is used, for whom, and how far bytes were written.
     #[inline]
-    pub(crate) fn describe(&self, handle: Handle, range: Range, written: u64) {
-        self.memory.table.describe_written(handle, range, written, self.current.invocation());
+    pub(crate) fn describe(&self, holding: &Holding) {
+        let (range, written) = (holding.range(), holding.written as u64);
+        self.memory.table.describe_written(holding.handle, range, written, self.current.invocation());
     }
 
     /// Gives up all rights but to read and to pass on, for good.
-    pub(crate) fn freeze(&self, capability: &mut Capability, range: Range) {
+    pub(crate) fn freeze(&self, holding: &mut Holding) {
         let memory = &self.memory;
-        memory.table.describe(capability.handle, range, self.current.invocation());
-        if let Ok(rights) = memory.table.restrict(capability.handle, memory.holder, Rights::FROZEN) {
-            capability.rights = rights;
+        memory.table.describe(holding.handle, holding.range(), self.current.invocation());
+        if let Ok(rights) = memory.table.restrict(holding.handle, memory.holder, Rights::FROZEN) {
+            holding.rights = rights;
         }
     }
 
@@ -71,8 +70,8 @@ impl Link {
         self.memory.table.revoke_derived(handle, self.memory.derived())
     }
 
-    /// An empty buffer for at least `len` payload bytes.
-    pub(crate) fn alloc(&'static self, len: usize) -> Result<Buffer, Error> {
+    /// A buffer for at least `len` payload bytes.
+    pub(crate) fn take(&self, len: usize) -> Result<Place, Error> {
         if self.memory.access != PoolAccess::Write {
             return Err(Error::Denied { what: "allocating without `pool = \"write\"` in the manifest" });
         }
@@ -92,17 +91,8 @@ impl Link {
             .map_err(|_| Error::Protocol { what: "a granted buffer that does not exist" })?;
         let base = self.memory.pool.as_ref().and_then(|pool| pool.address(place.offset, place.capacity));
         let base = base.ok_or(Error::Protocol { what: "a buffer outside of the pool" })?;
-        let capability = Capability {
-            runtime: Runtime::Link(self),
-            handle,
-            base,
-            capacity: place.capacity,
-            written: 0,
-            kind: Kind::Owned,
-            rights: Rights::ALL,
-            armed: true,
-        };
-        Ok(Buffer::new(capability, len))
+        let capacity = usize::try_from(place.capacity).unwrap_or(0);
+        Ok(Place { handle, base, capacity, written: 0 })
     }
 
     #[inline]
@@ -155,11 +145,17 @@ impl Link {
     }
 
     /// Takes back what nobody needs any more.
-    pub(crate) fn give_back(&self, capability: &Capability) {
-        let Capability { handle, kind, rights, capacity, .. } = *capability;
+    pub(crate) fn give_back(&self, holding: &Holding) {
+        let Holding { handle, kind, rights, written, .. } = *holding;
         let holder = self.memory.holder;
         match kind {
-            Kind::Owned => self.recycle(handle, rights, capacity),
+            Kind::Inline => {}
+            Kind::Owned => {
+                if written > 0 {
+                    self.describe(holding);
+                }
+                self.recycle(handle, rights, holding.place().capacity as u64);
+            }
             Kind::Lent => {
                 // A lender that took it back already is fine: it is given up either way.
                 let released = Hold::new(State::Released, holder);

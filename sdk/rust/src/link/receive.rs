@@ -7,10 +7,9 @@ use baton_abi::{Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::{Handle, Hold, Range};
 
 use super::Link;
-use crate::body::Body;
-use crate::capability::{Capability, Kind};
 use crate::error::Error;
-use crate::message::{Accepted, Content, Head, Inline};
+use crate::held::{Head, Held, Kind, Place};
+use crate::message::Message;
 use crate::runtime::Runtime;
 
 /// Takes over what a peer alleges to send. `from` is the hold that an honest sender left it in.
@@ -20,37 +19,35 @@ pub(crate) fn accept(
     head: HeadExtent,
     flags: Flags,
     from: Hold,
-) -> Result<Accepted, Error> {
-    let content = if body.handle != NONE && !flags.has(Flags::INLINE) {
+) -> Result<Message, Error> {
+    let mut content = if body.handle != NONE && !flags.has(Flags::INLINE) {
         let handle = Handle { index: body.handle, generation: body.generation };
         let range = Range { offset: body.offset, len: body.len };
-        Content::Body(take(link, handle, range, flags, from)?)
+        Some(take(link, handle, range, flags, from)?)
     } else {
-        Inline::of(Runtime::Link(link), body, flags)
+        Message::inline(Runtime::Link(link), body, flags)
     };
     if head.handle == NONE {
-        return Ok(Accepted { content, head: Head::Absent });
+        return Ok(Message(content));
     }
     let range = Range { offset: u64::from(head.offset), len: u64::from(head.len) };
-    if let Content::Body(part) = &content
+    if let Some(part) = &mut content
         && head.handle == body.handle
     {
-        let capacity = part.capacity();
-        if !(Range { offset: 0, len: capacity }).contains(range) {
+        let whole = Range { offset: 0, len: part.place().capacity as u64 };
+        if !whole.contains(range) {
             return Err(Error::Protocol { what: "a head outside of its buffer" });
         }
-        return Ok(Accepted { content, head: Head::Beside { offset: head.offset, len: head.len } });
+        part.head = Head::Beside { offset: head.offset, len: head.len };
+        return Ok(Message(content));
     }
     let handle = Handle { index: head.handle, generation: head.generation };
     let head = take(link, handle, range, Flags::MOVE, from)?;
-    Ok(match content {
-        Content::Empty => Accepted { content: Content::Body(head), head: Head::Alone },
-        content => Accepted { content, head: Head::Apart(Box::new(head)) },
-    })
+    Ok(Message::with_head(content, head))
 }
 
 /// Takes one capability over. Root or derived, the ledger has the last word on where its bytes lie.
-fn take(link: &'static Link, handle: Handle, range: Range, flags: Flags, from: Hold) -> Result<Body, Error> {
+fn take(link: &'static Link, handle: Handle, range: Range, flags: Flags, from: Hold) -> Result<Held, Error> {
     let memory = &link.memory;
     let bad = |_| Error::Protocol { what: "a payload that its sender does not hold" };
     let (kind, slot, slot_generation) = if handle.index < memory.slots {
@@ -73,30 +70,24 @@ fn take(link: &'static Link, handle: Handle, range: Range, flags: Flags, from: H
     }
     let rights = memory.table.transfer(handle, from, Hold::held(memory.holder)).map_err(bad)?;
     let base = memory.pool.as_ref().map(|pool| pool.address(place.offset, place.capacity));
-    let mut capability = Capability {
-        runtime: Runtime::Link(link),
+    let claimed = Place {
         handle,
         base: base.flatten().unwrap_or(NonNull::dangling()),
-        capacity: place.capacity,
+        capacity: usize::try_from(place.capacity).unwrap_or(0),
         written: 0,
-        kind,
-        rights,
-        armed: true,
     };
-    if memory.access != PoolAccess::Write {
-        capability.rights = rights.intersect(Rights::FROZEN);
-    }
-    // Only now: what is refused from here on goes back with the capability, since nobody else would give it back.
-    match base {
-        Some(Some(_)) => {}
-        Some(None) => return Err(Error::Protocol { what: "a buffer outside of the pool" }),
-        None => {
-            let what = "a payload for a function whose manifest says `pool = \"none\"`";
-            return Err(Error::Denied { what });
-        }
-    }
+    let readable = if memory.access == PoolAccess::Write { rights } else { rights.intersect(Rights::FROZEN) };
     // In bounds of the capacity, which fits the address space: it is mapped.
     let start = usize::try_from(range.offset).unwrap_or(0);
     let len = usize::try_from(range.len).unwrap_or(0);
-    Ok(Body::new(capability, start, len))
+    let held = Held::claim(Runtime::Link(link), claimed, (start, len), (kind, readable));
+    // Only now: what is refused from here on goes back with the capability, since nobody else would give it back.
+    match base {
+        Some(Some(_)) => Ok(held),
+        Some(None) => Err(Error::Protocol { what: "a buffer outside of the pool" }),
+        None => {
+            let what = "a payload for a function whose manifest says `pool = \"none\"`";
+            Err(Error::Denied { what })
+        }
+    }
 }

@@ -15,7 +15,14 @@ pub(crate) struct Wait {
     /// Where it waits for credit.
     pub(super) parked: Option<Parked>,
     /// When it first had to wait for a road.
-    pub(super) since_ns: Option<u64>,
+    since_ns: Option<u64>,
+}
+
+impl Wait {
+    /// When it first had to wait.
+    pub(super) fn since_ns(&mut self) -> u64 {
+        *self.since_ns.get_or_insert_with(crate::clock::now_ns)
+    }
 }
 
 impl Link {
@@ -24,7 +31,7 @@ impl Link {
         &self,
         function: &str,
         waker: &Waker,
-        parked: &mut Option<Parked>,
+        wait: &mut Option<Box<Wait>>,
     ) -> Result<Option<usize>, Error> {
         let mut roads = self.outgoing.borrow_mut();
         let mut known = false;
@@ -53,7 +60,7 @@ impl Link {
                     let road = roads.get(parked.road);
                     road.is_some_and(|road| road.waiting.iter().any(|(number, _)| *number == parked.number))
                 };
-                if parked.as_ref().is_some_and(waits) {
+                if wait.as_ref().and_then(|wait| wait.parked.as_ref()).is_some_and(waits) {
                     return Ok(None);
                 }
                 let Some(road) = roads.get_mut(index) else { return Ok(None) };
@@ -61,7 +68,7 @@ impl Link {
                     return Err(Error::Overloaded { function: function() });
                 }
                 road.last_parked += 1;
-                *parked = Some(Parked { road: index, number: road.last_parked });
+                wait.get_or_insert_default().parked = Some(Parked { road: index, number: road.last_parked });
                 road.waiting.push_back((road.last_parked, waker.clone()));
                 Ok(None)
             }
@@ -81,8 +88,8 @@ impl Link {
     }
 
     /// A call that waited for credit does not any more; the credit that may have woken it goes to the next one.
-    pub(crate) fn stop_waiting(&self, wait: &mut Wait) {
-        let Some(parked) = wait.parked.take() else { return };
+    pub(crate) fn stop_waiting(&self, wait: &mut Option<Box<Wait>>) {
+        let Some(parked) = wait.take().and_then(|wait| wait.parked) else { return };
         let mut roads = self.outgoing.borrow_mut();
         let Some(road) = roads.get_mut(parked.road) else { return };
         let before = road.waiting.len();

@@ -5,9 +5,11 @@ use baton_abi::{Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::{Derivation, Handle, Hold, Range};
 
 use super::Link;
+use crate::buffer::Buffer;
 use crate::call::Payload;
-use crate::capability::{Departing, Kind};
 use crate::error::Error;
+use crate::held::{Holding, Kind};
+use crate::runtime::Runtime;
 
 /// A payload on its way.
 pub(crate) struct Sent {
@@ -46,33 +48,24 @@ pub(crate) fn send(
 ) -> Result<Sent, Error> {
     let mut sent = Sent::nothing();
     match payload {
-        Payload::Buffer(buffer) => send_owned(link, buffer.departing(), head, way, &mut sent)?,
-        Payload::Body(body) => match body.kind() {
-            Kind::Owned => send_owned(link, body.departing(), head, way, &mut sent)?,
+        Payload::Buffer(buffer) => send_owned(link, &mut buffer.held, head, way, &mut sent)?,
+        Payload::Body(body) => match body.held.kind {
+            Kind::Owned => send_owned(link, &mut body.held, head, way, &mut sent)?,
             Kind::Shared => {
-                share(link, body.handle(), body.range(), way, &mut sent)?;
+                share(link, body.held.handle, body.held.range(), way, &mut sent)?;
                 send_head(link, head, way, &mut sent)?;
             }
             // What is lent cannot be moved on; within a call it can be lent on, in a reply it must be copied.
-            Kind::Lent => send_copy(link, body, head, way, &mut sent)?,
+            Kind::Lent | Kind::Inline => send_bytes(link, body, head, way, &mut sent)?,
         },
-        Payload::Bytes(bytes) if bytes.is_empty() => send_head(link, head, way, &mut sent)?,
-        Payload::Bytes(bytes) if link.memory.access != PoolAccess::Write => {
-            let mut inline = [0u8; 8];
-            let space = inline.get_mut(..bytes.len()).ok_or(Error::Denied {
-                what: "more than 8 bytes from a function whose manifest does not say `pool = \"write\"`",
-            })?;
-            space.copy_from_slice(bytes);
-            send_inline(inline, bytes.len() as u64, &mut sent);
-            send_head(link, head, way, &mut sent)?;
-        }
-        Payload::Bytes(bytes) => send_copy(link, bytes, head, way, &mut sent)?,
-        Payload::Lend(handle, range, rights) if way.can_lend => {
+        Payload::Bytes(bytes) => send_bytes(link, bytes, head, way, &mut sent)?,
+        Payload::Lend(held, rights) if way.can_lend => {
+            let range = held.range();
             link.current.count(|hop| hop.add_handed(range.len));
-            let lent = derive(link, *handle, *range, *rights, way.to)?;
+            let lent = derive(link, held.handle, range, *rights, way.to)?;
             sent.lent = Some(lent);
             sent.flags = Flags::LEND;
-            sent.body = extent(lent, *range);
+            sent.body = extent(lent, range);
             send_head(link, head, way, &mut sent)?;
         }
         Payload::Lend(..) => {
@@ -89,25 +82,20 @@ pub(crate) fn send(
     Ok(sent)
 }
 
-fn send_inline(bytes: [u8; 8], len: u64, sent: &mut Sent) {
-    sent.flags = Flags::INLINE;
-    sent.body = Extent { handle: NONE, generation: 0, offset: u64::from_le_bytes(bytes), len };
-}
-
 /// An owned payload moves; the head goes in front of it if there is room.
 #[inline]
 fn send_owned(
     link: &'static Link,
-    mut owned: Departing<'_>,
+    owned: &mut Holding,
     head: &[u8],
     way: Way,
     sent: &mut Sent,
 ) -> Result<(), Error> {
-    let range = owned.range;
+    let range = owned.range();
     link.current.count(|hop| hop.add_handed(range.len));
     if !head.is_empty() {
         match owned.put_head(head) {
-            Some(at) => sent.head = head_extent(owned.capability.handle, at, head.len()),
+            Some(at) => sent.head = head_extent(owned.handle, at, head.len()),
             None => send_head(link, head, way, sent)?,
         }
     }
@@ -118,23 +106,43 @@ fn send_owned(
 
 /// Hands a capability over: this replica's access ends here, before the receiver's begins.
 #[inline]
-fn depart(link: &Link, owned: Departing<'_>, way: Way) -> Result<Handle, Error> {
-    let handle = owned.capability.handle;
-    let memory = &link.memory;
-    memory.table.describe_written(handle, owned.range, owned.written, way.invocation);
+fn depart(link: &Link, owned: &mut Holding, way: Way) -> Result<Handle, Error> {
+    let (handle, range, memory) = (owned.handle, owned.range(), &link.memory);
+    let written = (range.offset + range.len).max(owned.written as u64);
+    memory.table.describe_written(handle, range, written, way.invocation);
     memory
         .table
         .pass(handle, Hold::held(memory.holder), way.to)
         .map_err(|_| Error::Denied { what: "handing on a payload that was revoked" })?;
-    owned.capability.armed = false;
+    owned.armed = false;
     Ok(handle)
 }
 
-fn send_copy(link: &'static Link, bytes: &[u8], head: &[u8], way: Way, sent: &mut Sent) -> Result<(), Error> {
-    link.current.count(|hop| hop.add_copy(bytes.len()));
-    let mut buffer = link.alloc(bytes.len())?;
-    buffer.extend_from_slice(bytes)?;
-    send_owned(link, buffer.departing(), head, way, sent)
+/// Plain bytes are copied into the pool; a few of them travel in the descriptor where the pool may not be written.
+fn send_bytes(
+    link: &'static Link,
+    bytes: &[u8],
+    head: &[u8],
+    way: Way,
+    sent: &mut Sent,
+) -> Result<(), Error> {
+    if bytes.is_empty() {
+        return send_head(link, head, way, sent);
+    }
+    if link.memory.access == PoolAccess::Write {
+        link.current.count(|hop| hop.add_copy(bytes.len()));
+        let mut buffer = Buffer::copied(Runtime::Link(link), bytes)?;
+        return send_owned(link, &mut buffer.held, head, way, sent);
+    }
+    let mut inline = [0u8; 8];
+    let space = inline.get_mut(..bytes.len()).ok_or(Error::Denied {
+        what: "more than 8 bytes from a function whose manifest does not say `pool = \"write\"`",
+    })?;
+    space.copy_from_slice(bytes);
+    sent.flags = Flags::INLINE;
+    let len = bytes.len() as u64;
+    sent.body = Extent { handle: NONE, generation: 0, offset: u64::from_le_bytes(inline), len };
+    send_head(link, head, way, sent)
 }
 
 /// A head in a buffer of its own.
@@ -143,11 +151,9 @@ fn send_head(link: &'static Link, head: &[u8], way: Way, sent: &mut Sent) -> Res
     if head.is_empty() {
         return Ok(());
     }
-    let mut buffer = link.alloc(head.len())?;
-    buffer.extend_from_slice(head)?;
-    let departing = buffer.departing();
-    let at = u32::try_from(departing.range.offset).unwrap_or(u32::MAX);
-    let handle = depart(link, departing, way)?;
+    let mut buffer = Buffer::copied(Runtime::Link(link), head)?;
+    let at = u32::try_from(buffer.held.range().offset).unwrap_or(u32::MAX);
+    let handle = depart(link, &mut buffer.held, way)?;
     sent.head = head_extent(handle, at, head.len());
     Ok(())
 }

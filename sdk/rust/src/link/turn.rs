@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
 use crate::hop::Hop;
-use crate::message::Accepted;
 use crate::request::Request;
 use crate::response::Response;
 use crate::runtime::Runtime;
@@ -181,25 +180,21 @@ where
         let hop =
             record.then(|| Box::new(Hop::start(descriptor.invocation, link.caller(origin), descriptor.code)));
         let from = link.hold_from(origin);
-        let finished = match accept(link, descriptor.body, descriptor.head, descriptor.flags, from) {
+        match accept(link, descriptor.body, descriptor.head, descriptor.flags, from) {
             Ok(accepted) => {
                 // A handler may compute for long before its first await: callers should know before it begins.
                 link.bell.publish_in_flight(self.tasks.live() + 1);
-                let future = self.handle(descriptor.code, accepted, &ticket);
-                self.tasks.spawn(future, ticket, hop)
+                let make = || {
+                    let request = Request::new(u32::from(descriptor.code), accepted);
+                    let context = Context::new(Runtime::Link(link), &ticket, request.traceparent());
+                    (self.make)(context, request)
+                };
+                if let Some(finished) = self.tasks.spawn(make, ticket, hop) {
+                    link.finish(finished);
+                }
             }
-            Err(error) => Some(Finished { ticket, outcome: Err(error), hop }),
-        };
-        if let Some(finished) = finished {
-            link.finish(finished);
+            Err(error) => link.finish(&mut Finished::failed(ticket, error, hop)),
         }
-    }
-
-    #[inline]
-    fn handle(&self, operation: u16, accepted: Accepted, ticket: &Ticket) -> F {
-        let request = Request::new(operation, accepted);
-        let context = Context::new(Runtime::Link(self.link), ticket, request.traceparent());
-        (self.make)(context, request)
     }
 
     fn cancel(&mut self, origin: Origin, tag: u32) {
@@ -211,11 +206,11 @@ where
             link.discard(&descriptor, link.hold_from(origin));
             let invocation = descriptor.invocation;
             let ticket = Ticket { origin, tag, invocation, deadline_ns: 0, record: false };
-            let outcome = Err(Error::new(504, "cancelled before it was started"));
-            link.finish(Finished { ticket, outcome, hop: None });
+            let error = Error::new(504, "cancelled before it was started");
+            link.finish(&mut Finished::failed(ticket, error, None));
         }
-        for finished in self.tasks.cancel(|ticket| ticket.origin == origin && ticket.tag == tag) {
-            link.finish(finished);
+        for mut finished in self.tasks.cancel(|ticket| ticket.origin == origin && ticket.tag == tag) {
+            link.finish(&mut finished);
         }
     }
 }
@@ -229,29 +224,31 @@ impl Link {
     }
 
     /// Sends a task's end to whoever waits for it.
-    fn finish(&'static self, finished: Finished) {
-        let Finished { ticket, outcome, mut hop } = finished;
+    fn finish(&'static self, finished: &mut Finished) {
+        let Finished { ticket, outcome, hop } = finished;
         if let Origin::Edge(index) = ticket.origin {
             let roads = self.incoming.borrow();
             let gone = roads.get(index).is_none_or(|road| road.dead || road.duplex.flags().is_closed());
             if gone {
                 // The caller is dead: what the answer carries stays here and goes back.
                 drop(roads);
-                drop(outcome);
+                *outcome = None;
                 return;
             }
         }
         let empty = Descriptor::new(Message64::Reply);
         let mut descriptor = Descriptor { tag: ticket.tag, invocation: ticket.invocation, ..empty };
         match outcome {
-            Ok(response) => {
-                if let Err(error) = self.prepare(response, &ticket, hop.as_deref_mut(), &mut descriptor) {
-                    self.describe_failure(&error, &ticket, &mut descriptor);
+            Some(Ok(response)) => {
+                if let Err(error) = self.prepare(response, ticket, hop.as_deref_mut(), &mut descriptor) {
+                    self.describe_failure(&error, ticket, &mut descriptor);
                 }
             }
-            Err(error) => self.describe_failure(&error, &ticket, &mut descriptor),
+            Some(Err(error)) => self.describe_failure(error, ticket, &mut descriptor),
+            None => return,
         }
-        if let Some(hop) = hop {
+        *outcome = None;
+        if let Some(hop) = hop.take() {
             self.report(hop.finish(descriptor.code));
         }
         match ticket.origin {
@@ -267,9 +264,9 @@ impl Link {
 
     #[cold]
     fn describe_failure(&'static self, error: &Error, ticket: &Ticket, descriptor: &mut Descriptor) {
-        let text = Response::ok(error.to_string());
+        let mut text = Response::ok(error.to_string());
         // A pool without room for the text: the status alone has to do.
-        let _ = self.prepare(text, ticket, None, descriptor);
+        let _ = self.prepare(&mut text, ticket, None, descriptor);
         descriptor.code = error.status();
         descriptor.flags = descriptor.flags.with(Flags::ERROR);
     }
@@ -277,7 +274,7 @@ impl Link {
     #[inline]
     fn prepare(
         &'static self,
-        mut response: Response,
+        response: &mut Response,
         ticket: &Ticket,
         hop: Option<&mut Hop>,
         descriptor: &mut Descriptor,
@@ -296,7 +293,7 @@ impl Link {
             }
         }
         descriptor.flags = sent.flags;
-        descriptor.code = response.status;
+        descriptor.code = u16::try_from(response.status).unwrap_or(u16::MAX);
         descriptor.body = sent.body;
         descriptor.head = sent.head;
         Ok(())

@@ -1,0 +1,361 @@
+//! What a function has in hand: one payload each, with the capability that it is reached by.
+//!
+//! [`crate::Buffer`], [`crate::Body`] and [`crate::Shared`] are views of the same thing. It lies in a box that is used
+//! again for the next payload: what moves between handlers, calls and answers is one pointer, never the fields.
+
+// UNSAFETY: slices and writes at the addresses of payloads; takes a box out of a value that is dropped.
+#![expect(unsafe_code, reason = "payload memory that this function holds")]
+
+use core::cell::RefCell;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use baton_abi::Rights;
+use baton_pool::capability::{Handle, Range};
+use zerocopy::IntoBytes;
+
+use crate::error::Error;
+use crate::runtime::Runtime;
+
+/// How a payload came into this function's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The buffer is this function's.
+    Owned,
+    /// Derived; it ends with the call.
+    Lent,
+    /// Derived and read-only; this function may keep it.
+    Shared,
+    /// Came in the descriptor itself. There is no buffer, and nothing to give back.
+    Inline,
+}
+
+/// Where the head of a received message lies.
+#[derive(Debug)]
+pub(crate) enum Head {
+    Absent,
+    /// In the same buffer as the payload, at this range, which was checked.
+    Beside {
+        offset: u32,
+        len: u32,
+    },
+    /// What is held is the head, and there is no payload.
+    Alone,
+    /// In a buffer of its own.
+    Apart(Held),
+}
+
+/// A buffer that was just taken, or came with a message: who claims it makes a [`Held`] of it at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) handle: Handle,
+    /// Where the buffer is mapped, `capacity` bytes long.
+    pub(crate) base: NonNull<u8>,
+    pub(crate) capacity: usize,
+    /// First byte behind everything that this function knows to have been written.
+    pub(crate) written: usize,
+}
+
+/// One payload in this function's hands.
+pub struct Holding {
+    pub(crate) runtime: Runtime,
+    pub(crate) handle: Handle,
+    base: NonNull<u8>,
+    capacity: usize,
+    /// The payload, `start + len <= capacity`.
+    start: usize,
+    pub(crate) len: usize,
+    /// First byte behind everything that this function knows to have been written; 0 if it knows of nothing.
+    pub(crate) written: usize,
+    pub(crate) head: Head,
+    /// An inline payload.
+    inline: u64,
+    pub(crate) kind: Kind,
+    pub(crate) rights: Rights,
+    /// Whether it is still this function's to give back.
+    pub(crate) armed: bool,
+}
+
+/// A [`Holding`]. Dropping it gives back what is held.
+pub struct Held {
+    holding: ManuallyDrop<Box<Holding>>,
+}
+
+/// Boxes for later.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    #[expect(clippy::vec_box, reason = "what is kept are the boxes")]
+    boxes: RefCell<Vec<Box<Holding>>>,
+}
+
+/// Boxes that are kept at most.
+const SHELF_MAX: usize = 1024;
+
+impl Shelf {
+    #[inline]
+    fn take(&self, runtime: Runtime) -> Box<Holding> {
+        match self.boxes.borrow_mut().pop() {
+            Some(holding) => holding,
+            None => blank(runtime),
+        }
+    }
+
+    #[inline]
+    fn put(&self, holding: Box<Holding>) {
+        let mut boxes = self.boxes.borrow_mut();
+        if boxes.len() < SHELF_MAX {
+            boxes.push(holding);
+        }
+    }
+}
+
+#[cold]
+fn blank(runtime: Runtime) -> Box<Holding> {
+    Box::new(Holding {
+        runtime,
+        handle: Handle { index: baton_abi::NONE, generation: 0 },
+        base: NonNull::dangling(),
+        capacity: 0,
+        start: 0,
+        len: 0,
+        written: 0,
+        head: Head::Absent,
+        inline: 0,
+        kind: Kind::Inline,
+        rights: Rights::NONE,
+        armed: false,
+    })
+}
+
+impl Held {
+    /// Claims the buffer at `place`. `start + len` lies inside it.
+    #[inline]
+    pub(crate) fn claim(
+        runtime: Runtime,
+        place: Place,
+        (start, len): (usize, usize),
+        (kind, rights): (Kind, Rights),
+    ) -> Held {
+        debug_assert!(start + len <= place.capacity);
+        // Field by field: where they are moved together soon after, the processor waits for the stores.
+        let mut holding = runtime.shelf().take(runtime);
+        holding.handle = place.handle;
+        holding.base = place.base;
+        holding.capacity = place.capacity;
+        holding.start = start;
+        holding.len = len;
+        holding.written = place.written;
+        holding.kind = kind;
+        holding.rights = rights;
+        holding.armed = true;
+        Held { holding: ManuallyDrop::new(holding) }
+    }
+
+    /// A payload that came in a descriptor; `len` is at most eight.
+    pub(crate) fn inline(runtime: Runtime, bytes: u64, len: usize) -> Held {
+        let mut holding = runtime.shelf().take(runtime);
+        holding.inline = bytes;
+        holding.start = 0;
+        holding.len = len.min(size_of::<u64>());
+        holding.capacity = size_of::<u64>();
+        holding.written = 0;
+        holding.kind = Kind::Inline;
+        holding.rights = Rights::ALL;
+        Held { holding: ManuallyDrop::new(holding) }
+    }
+}
+
+impl Deref for Held {
+    type Target = Holding;
+
+    #[inline]
+    fn deref(&self) -> &Holding {
+        &self.holding
+    }
+}
+
+impl DerefMut for Held {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Holding {
+        &mut self.holding
+    }
+}
+
+impl Drop for Held {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: taken once, here: nothing uses the value after its drop.
+        let mut holding = unsafe { ManuallyDrop::take(&mut self.holding) };
+        if core::mem::take(&mut holding.armed) {
+            holding.give_back();
+        }
+        holding.head = Head::Absent;
+        holding.runtime.shelf().put(holding);
+    }
+}
+
+impl core::fmt::Debug for Held {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Held").field("len", &self.len).field("kind", &self.kind).finish()
+    }
+}
+
+impl Holding {
+    /// The range of the payload in its buffer.
+    #[inline]
+    pub(crate) fn range(&self) -> Range {
+        Range { offset: self.start as u64, len: self.len as u64 }
+    }
+
+    /// Where the whole buffer is.
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        Place { handle: self.handle, base: self.base, capacity: self.capacity, written: self.written }
+    }
+
+    /// Bytes between the payload's start and the buffer's end.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.capacity - self.start
+    }
+
+    /// The payload.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.kind == Kind::Inline {
+            return self.inline.as_bytes().get(..self.len).unwrap_or_default();
+        }
+        self.part(self.start, self.len)
+    }
+
+    /// The payload, to be written: the caller checked the right to.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.kind == Kind::Inline {
+            return self.inline.as_mut_bytes().get_mut(..self.len).unwrap_or_default();
+        }
+        // SAFETY: `start <= capacity`, the length of the buffer.
+        let from = unsafe { self.base.as_ptr().add(self.start) };
+        // SAFETY: `start + len <= capacity`, and this function may write it: it owns the buffer, or whoever lent it gave the
+        // right and cannot touch it while its `&mut` lasts. `&mut self` is the only reference here.
+        unsafe { core::slice::from_raw_parts_mut(from, self.len) }
+    }
+
+    /// The head of the message.
+    pub(crate) fn head(&self) -> &[u8] {
+        match &self.head {
+            Head::Absent => &[],
+            Head::Beside { offset, len } => self.part(*offset as usize, *len as usize),
+            Head::Alone => self.bytes(),
+            Head::Apart(held) => held.bytes(),
+        }
+    }
+
+    fn part(&self, start: usize, len: usize) -> &[u8] {
+        if start.checked_add(len).is_none_or(|end| end > self.capacity) {
+            return &[];
+        }
+        // SAFETY: `start <= capacity`, the length of the buffer, by the check.
+        let from = unsafe { self.base.as_ptr().add(start) };
+        // SAFETY: the range lies inside the buffer, which is mapped. While this function holds the capability no other
+        // function of the app has a right to write the range; functions of one app trust each other's intent.
+        unsafe { core::slice::from_raw_parts(from, len) }
+    }
+
+    /// Writes `bytes` behind the payload, which grows by them. The caller checked that there is room, and the right to.
+    #[inline]
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let end = self.start + self.len;
+        if bytes.len() > self.capacity - end {
+            return;
+        }
+        // SAFETY: `end + bytes.len() <= capacity`, by the check.
+        let to = unsafe { self.base.as_ptr().add(end) };
+        // SAFETY: so many bytes are writable memory that this function owns; no reference behind the payload is ever given
+        // out, so `bytes` lie elsewhere.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        self.len += bytes.len();
+        self.written = self.written.max(end + bytes.len());
+    }
+
+    /// As [`Holding::append`], zeros.
+    #[inline]
+    pub(crate) fn append_zeros(&mut self, count: usize) {
+        let end = self.start + self.len;
+        if count > self.capacity - end {
+            return;
+        }
+        // SAFETY: as in `append`.
+        let to = unsafe { self.base.as_ptr().add(end) };
+        // SAFETY: as in `append`.
+        unsafe { core::ptr::write_bytes(to, 0, count) };
+        self.len += count;
+        self.written = self.written.max(end + count);
+    }
+
+    /// Writes `head` in front of an owned payload if there is room; returns where.
+    pub(crate) fn put_head(&mut self, head: &[u8]) -> Option<u32> {
+        if self.kind != Kind::Owned || !self.rights.allows(Rights::WRITE) {
+            return None;
+        }
+        let at = u32::try_from(self.start.checked_sub(head.len())?).ok()?;
+        // SAFETY: `at + head.len()` is the payload's start, inside the buffer.
+        let to = unsafe { self.base.as_ptr().add(at as usize) };
+        // SAFETY: writable memory that this function owns; no reference to bytes in front of the payload is ever given out
+        // once it is being sent, and `head` is private memory.
+        unsafe { core::ptr::copy_nonoverlapping(head.as_ptr(), to, head.len()) };
+        Some(at)
+    }
+
+    /// Writes zeros over what was written behind the payload: only the payload's end is told to whoever gets the buffer.
+    #[inline]
+    pub(crate) fn wipe_tail(&mut self) {
+        let end = self.start + self.len;
+        if self.written > end && self.rights.allows(Rights::WRITE) {
+            self.wipe(end, self.written.min(self.capacity) - end);
+        }
+    }
+
+    #[cold]
+    fn wipe(&mut self, start: usize, len: usize) {
+        // SAFETY: `start + len <= capacity`, by the only caller.
+        let from = unsafe { self.base.as_ptr().add(start) };
+        // SAFETY: writable memory that this function owns; no reference behind the payload is ever given out.
+        unsafe { core::ptr::write_bytes(from, 0, len) };
+    }
+
+    /// Whether this function still may do `need` with the payload.
+    #[inline]
+    pub(crate) fn check(&self, need: Rights) -> Result<(), Error> {
+        match self.runtime {
+            _ if self.kind == Kind::Inline => Ok(()),
+            Runtime::Link(link) => link.check(self.handle, need, self.range()),
+            Runtime::Gates(gates) => gates.check(self, need),
+        }
+    }
+
+    /// Gives up all rights but to read and to pass on, for good.
+    pub(crate) fn freeze(&mut self) {
+        match self.runtime {
+            Runtime::Link(link) => link.freeze(self),
+            Runtime::Gates(gates) => gates.freeze(self),
+        }
+    }
+
+    /// Ends everything that was derived from this capability; how much that was.
+    pub(crate) fn revoke_derived(&self) -> u32 {
+        match self.runtime {
+            Runtime::Link(link) => link.revoke_derived(self.handle),
+            Runtime::Gates(gates) => gates.revoke_derived(self.handle),
+        }
+    }
+
+    #[inline(never)]
+    fn give_back(&mut self) {
+        match self.runtime {
+            Runtime::Link(link) => link.give_back(self),
+            Runtime::Gates(gates) => gates.give_back(self),
+        }
+    }
+}
