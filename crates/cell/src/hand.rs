@@ -9,13 +9,13 @@
 //!
 //! Everything that a guest says is looked up in the book first; its own access ends before the receiver's begins.
 
+mod copies;
+
 use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{POOL_AT, Trust};
 use baton_abi::gate::{Pair, Parcel};
-use baton_abi::limits::HEADROOM_BYTES;
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::Range;
-use baton_pool::ledger::class_of;
 
 use crate::book::{Owner, Refusal, What, what};
 use crate::memory;
@@ -190,7 +190,7 @@ impl Runtime {
             // What is lent cannot be moved on, and what is shared is shared on.
             return Err(HandError::Refused(Refusal::Denied));
         };
-        self.wipe_slack(b, view.place, range);
+        self.wipe_slack(view.place, range);
         self.open_to(b, view.place, view.rights)?;
         let mut book = self.book.borrow_mut();
         book.give(slot, Owner::Seat(b.id));
@@ -202,144 +202,13 @@ impl Runtime {
     }
 
     /// Under `trust = "buffer"` a receiver sees whole pages: what lies beside the payload is not meant for it.
-    fn wipe_slack(&self, _b: &Seat, place: baton_pool::ledger::Place, range: Range) {
+    fn wipe_slack(&self, place: baton_pool::ledger::Place, range: Range) {
         if self.trust == Trust::Buffer {
             let base = POOL_AT + place.offset;
             memory::wipe(base, range.offset.min(place.capacity));
             let end = (range.offset + range.len).min(place.capacity);
             memory::wipe(base + end, place.capacity - end);
         }
-    }
-
-    /// Copies plain bytes of `a`'s guest to `b`.
-    fn land_bytes(&self, a: &Seat, b: &Seat, from: u64, len: u64) -> Result<Landed, HandError> {
-        if !self.may_read(a, from, len) {
-            return Err(HandError::Fault);
-        }
-        let landed = self.room(b, len)?;
-        if !self.copy_to(b, &landed, from, len) {
-            self.give_up(b, pair_of(landed.extent));
-            return Err(HandError::Fault);
-        }
-        Ok(landed)
-    }
-
-    /// Copies `bytes` of the runtime's to `b`.
-    pub(crate) fn land_text(&self, b: &Seat, bytes: &[u8]) -> Result<Landed, HandError> {
-        let len = bytes.len() as u64;
-        let landed = self.room(b, len)?;
-        if !self.copy_to(b, &landed, bytes.as_ptr() as u64, len) {
-            self.give_up(b, pair_of(landed.extent));
-            return Err(HandError::Fault);
-        }
-        Ok(landed)
-    }
-
-    /// An empty place for `len` bytes that `b` owns, with room for a head in front where that costs nothing.
-    fn room(&self, b: &Seat, len: u64) -> Result<Landed, HandError> {
-        // Headroom is worth a larger class, but not a buffer of its own pages.
-        let with_room = len.saturating_add(HEADROOM_BYTES);
-        let wanted = if class_of(with_room).is_none() && class_of(len).is_some() { len } else { with_room };
-        let grant = self.allocate(b, wanted).or_else(|_| self.allocate(b, len))?;
-        let offset = if grant.capacity - len >= HEADROOM_BYTES { HEADROOM_BYTES } else { 0 };
-        let extent = Extent { handle: grant.handle, generation: grant.generation, offset, len };
-        Ok(Landed {
-            extent,
-            base: grant.base,
-            capacity: grant.capacity,
-            rights: Rights::ALL,
-            flags: Flags::MOVE,
-        })
-    }
-
-    fn copy_to(&self, b: &Seat, landed: &Landed, from: u64, len: u64) -> bool {
-        self.note_copy(len);
-        if let What::Root(slot) = what(landed.extent.handle)
-            && let Some(root) = self.book.borrow_mut().root_mut(slot)
-        {
-            root.written = root.written.max(landed.extent.offset + len);
-        }
-        let _ = b;
-        memory::copy(landed.base + landed.extent.offset, from, len)
-    }
-
-    /// Head and body in one chunk of mail.
-    fn copy_mail(
-        &self,
-        a: &Seat,
-        b: &Seat,
-        (d, lend): (&Descriptor, Rights),
-        lent: &mut Option<Lent>,
-    ) -> Result<(Landed, Landed), HandError> {
-        let chunk = self.chunk(a, pair_of(d.body), range_of(d.body))?;
-        let head = Range { offset: u64::from(d.head.offset), len: u64::from(d.head.len) };
-        if !(Range { offset: 0, len: chunk.capacity() }).contains(head) {
-            return Err(HandError::Refused(Refusal::OutOfBounds));
-        }
-        let head_bytes = head.len.next_multiple_of(64);
-        let grant = self.allocate(b, head_bytes + d.body.len)?;
-        self.note_copy(head.len + d.body.len);
-        let copied = memory::copy(grant.base, chunk.base + head.offset, head.len)
-            && memory::copy(grant.base + head_bytes, chunk.base + d.body.offset, d.body.len);
-        let pair = Pair { handle: grant.handle, generation: grant.generation };
-        if !copied {
-            self.give_up(b, pair);
-            return Err(HandError::Fault);
-        }
-        let (flags, rights) = if d.flags.has(Flags::LEND) {
-            let (from, to) = (chunk.base + d.body.offset, grant.base + head_bytes);
-            *lent = Some(lent_copy(b, (pair_of(d.body), pair), (from, to, d.body.len), lend));
-            (Flags::LEND, lend)
-        } else {
-            if !d.flags.has(Flags::SHARE) {
-                a.mail.borrow_mut().put(pair_of(d.body));
-            }
-            (Flags::MOVE, Rights::ALL)
-        };
-        let Pair { handle, generation } = pair;
-        let at = |offset, len| Landed {
-            extent: Extent { handle, generation, offset, len },
-            base: grant.base,
-            capacity: grant.capacity,
-            rights,
-            flags,
-        };
-        Ok((at(head_bytes, d.body.len), at(0, head.len)))
-    }
-
-    fn hand_mail(
-        &self,
-        a: &Seat,
-        b: &Seat,
-        d: &Descriptor,
-        lend: Rights,
-        lent: &mut Option<Lent>,
-    ) -> Result<Landed, HandError> {
-        let (pair, range) = (pair_of(d.body), range_of(d.body));
-        let chunk = self.chunk(a, pair, range)?;
-        let from = chunk.base + range.offset;
-        let mut landed = self.room(b, range.len)?;
-        if !self.copy_to(b, &landed, from, range.len) {
-            self.give_up(b, pair_of(landed.extent));
-            return Err(HandError::Fault);
-        }
-        if d.flags.has(Flags::LEND) {
-            let to = landed.base + landed.extent.offset;
-            *lent = Some(lent_copy(b, (pair, pair_of(landed.extent)), (from, to, range.len), lend));
-            landed.flags = Flags::LEND;
-            landed.rights = lend;
-        } else if !d.flags.has(Flags::SHARE) {
-            a.mail.borrow_mut().put(pair);
-        }
-        Ok(landed)
-    }
-
-    fn chunk(&self, a: &Seat, pair: Pair, range: Range) -> Result<crate::mail::Chunk, HandError> {
-        let chunk = a.mail.borrow().get(pair).ok_or(Refusal::NotHeld)?;
-        if !(Range { offset: 0, len: chunk.capacity() }).contains(range) {
-            return Err(HandError::Refused(Refusal::OutOfBounds));
-        }
-        Ok(chunk)
     }
 
     /// Whether `a` can move a head that lies in a buffer of its own.
@@ -366,7 +235,7 @@ impl Runtime {
         if what(head.handle).is_mail() {
             let chunk = self.chunk(a, pair, range)?;
             let landed = self.room(b, range.len)?;
-            if !self.copy_to(b, &landed, chunk.base + range.offset, range.len) {
+            if !self.copy_to(&landed, chunk.base + range.offset, range.len) {
                 self.give_up(b, pair_of(landed.extent));
                 return Err(HandError::Fault);
             }
@@ -432,16 +301,6 @@ pub(crate) fn are_together(d: &Descriptor) -> bool {
         && (head.handle, head.generation) == (body.handle, body.generation)
         && !d.flags.has(Flags::INLINE)
         && !d.flags.has(Flags::BYTES)
-}
-
-fn lent_copy(
-    b: &Seat,
-    (source, chunk): (Pair, Pair),
-    (from, to, len): (u64, u64, u64),
-    lend: Rights,
-) -> Lent {
-    let write_back = lend.allows(Rights::WRITE);
-    Lent::Copy(Box::new(LentCopy { seat: b.id, source, chunk, from, to, len, write_back }))
 }
 
 /// A parcel that says where things landed.

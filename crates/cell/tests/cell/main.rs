@@ -8,7 +8,6 @@
 
 mod build;
 mod calls;
-mod hop;
 mod languages;
 mod node;
 mod threads;

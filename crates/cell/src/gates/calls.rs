@@ -1,0 +1,307 @@
+//! Calls from guest to guest: made, waited for, given up.
+
+use baton_abi::gate::{PENDING, Parcel};
+use baton_abi::{Descriptor, Flags, Kind as Message, Rights};
+
+use super::{
+    CANCELLED, DEPTH_MAX, EACCES, EAGAIN, EFAULT, EHOSTUNREACH, ELOOP, ESTALE, ETIMEDOUT, leave, stay,
+};
+use crate::arch::Verdict;
+use crate::guest::LEFT_IDLE;
+use crate::hand::HandError;
+use crate::links::{set_tag, tag_of};
+use crate::runtime::Runtime;
+use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
+use crate::sys;
+
+impl Runtime {
+    pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
+        let Some((d, lend)) = self.read_parcel(seat, at) else { return EFAULT };
+        // What a lent payload may be used for: the guest says so in the parcel.
+        let lend = if lend == Rights::NONE { Rights::FROZEN } else { lend };
+        let callee = usize::try_from(index).ok().and_then(|index| seat.facts.callees.get(index));
+        let Some(callee) = callee else { return EACCES };
+        let (invocation, inherited, depth, record) = {
+            let requests = seat.requests.borrow();
+            requests.get(d.tag).map_or((0, 0, 0, false), |request| {
+                (request.invocation, request.deadline_ns, request.depth, request.hop.is_some())
+            })
+        };
+        if depth >= DEPTH_MAX {
+            return ELOOP;
+        }
+        let deadline_ns = deadline(callee.timeout_ns, d.deadline_ns, inherited);
+        let flags = if record { d.flags.with(Flags::RECORD) } else { d.flags };
+        let on_behalf_of = d.tag;
+        let d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
+        match callee.seat {
+            Some(id) => match self.seat(id) {
+                Some(to) => self.call_inside(seat, to, (&d, lend), (depth, on_behalf_of), at),
+                None => EHOSTUNREACH,
+            },
+            None => match self.choose_road(seat, &callee.name) {
+                Ok(Some(road)) => self.call_away(seat, road, (&d, lend), at),
+                Ok(None) => EAGAIN,
+                Err(()) => EHOSTUNREACH,
+            },
+        }
+    }
+
+    fn call_inside(
+        &self,
+        seat: &Seat,
+        to: &Seat,
+        (d, lend): (&Descriptor, Rights),
+        (depth, on_behalf_of): (u16, u32),
+        at: u64,
+    ) -> i64 {
+        self.copied.set((0, 0));
+        self.handed.set(0);
+        let mut parcel = Parcel::EMPTY;
+        // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
+        let call = Call {
+            lent: None,
+            deadline_ns: d.deadline_ns,
+            to: Target::Seat(to.id),
+            stage: Stage::InGate { at },
+            request: 0,
+            on_behalf_of,
+        };
+        let added = seat.calls.borrow_mut().add(call);
+        let Some(call) = added else { return EAGAIN };
+        let request = Request {
+            origin: Origin::Seat { seat: seat.id, call },
+            invocation: d.invocation,
+            deadline_ns: d.deadline_ns,
+            depth: depth + 1,
+            hop: None,
+        };
+        let added = to.requests.borrow_mut().add(request);
+        let handed = match added {
+            Some(_) => self.hand(seat, to, (d, lend), &mut parcel).map_err(HandError::errno),
+            None => Err(EAGAIN),
+        };
+        let (lent, tag) = match (handed, added) {
+            (Ok(lent), Some(tag)) => (lent, tag),
+            (Err(errno), tag) => {
+                seat.calls.borrow_mut().remove(call);
+                tag.and_then(|tag| to.requests.borrow_mut().remove(tag));
+                return errno;
+            }
+            (Ok(_), None) => return EAGAIN,
+        };
+        if let Some(call) = seat.calls.borrow_mut().get_mut(call) {
+            call.request = tag;
+            call.lent = lent;
+        }
+        if d.flags.has(Flags::RECORD)
+            && let Some(request) = to.requests.borrow_mut().get_mut(tag)
+        {
+            request.hop = self.begin_hop(seat, d);
+        }
+        set_tag(&mut parcel, tag);
+        self.run_callee(to, &parcel);
+        self.finish_call(seat, call, at)
+    }
+
+    /// Lets the callee work on a call at once if it waits for work, else later.
+    fn run_callee(&self, to: &Seat, parcel: &Parcel) {
+        self.note_turn();
+        if to.state.get() == State::Cold {
+            self.warm(to);
+        }
+        let is_free = to.state.get() == State::Waiting && to.has_room() && to.inbox.borrow().is_empty();
+        if !is_free {
+            to.inbox.borrow_mut().push_back(Event::Request(*parcel));
+            self.mark_ready(to);
+            if to.state.get() == State::Waiting {
+                let outer = self.is_answered.replace(false);
+                self.feed(to);
+                self.is_answered.set(outer);
+            }
+            return;
+        }
+        to.active.set(to.active.get() + 1);
+        self.note_start(to, parcel);
+        let outer = self.is_answered.replace(false);
+        self.deliver(to, parcel);
+        self.settle(to);
+        self.is_answered.set(outer);
+    }
+
+    /// The call gate's result: the answer, if it is there.
+    fn finish_call(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
+        let mut calls = seat.calls.borrow_mut();
+        let Some(call) = calls.get_mut(tag) else { return ESTALE };
+        if let Stage::Answered(result) = call.stage {
+            calls.remove(tag);
+            return result;
+        }
+        call.stage = Stage::Pending;
+        drop(calls);
+        self.write_pending(seat, tag, at)
+    }
+
+    fn write_pending(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
+        let words = Descriptor { tag, ..Descriptor::new(Message::Request) }.to_words();
+        if self.write_parcel(seat, at, &Parcel { words, ..Parcel::EMPTY }) { PENDING } else { EFAULT }
+    }
+
+    fn call_away(&self, seat: &Seat, road: u32, (d, lend): (&Descriptor, Rights), at: u64) -> i64 {
+        let call = Call {
+            lent: None,
+            deadline_ns: d.deadline_ns,
+            to: Target::Outside(road),
+            stage: Stage::Pending,
+            request: 0,
+            on_behalf_of: 0,
+        };
+        let added = seat.calls.borrow_mut().add(call);
+        let Some(tag) = added else { return EAGAIN };
+        match self.call_outside(seat, road, &Descriptor { tag, ..*d }, lend) {
+            Ok(lent) => {
+                if let Some(call) = seat.calls.borrow_mut().get_mut(tag) {
+                    call.lent = lent;
+                }
+                self.write_pending(seat, tag, at)
+            }
+            Err(error) => {
+                seat.calls.borrow_mut().remove(tag);
+                error.errno()
+            }
+        }
+    }
+
+    pub(super) fn gate_cancel(&self, seat: &Seat, tag: u64) -> i64 {
+        match u32::try_from(tag) {
+            Ok(tag) if self.abandon(seat, tag) => 0,
+            _ => ESTALE,
+        }
+    }
+
+    /// Nobody waits for a call any more: what was lent ends, the callee is told, its answer meets nobody.
+    pub(crate) fn abandon(&self, seat: &Seat, tag: u32) -> bool {
+        let removed = seat.calls.borrow_mut().remove(tag);
+        let Some(call) = removed else {
+            return self.drop_late(seat, tag);
+        };
+        let waiter = seat.threads.borrow_mut().take_waiter(tag);
+        if let Some(waiter) = waiter {
+            self.wake_waiter(seat, waiter.thread, ESTALE);
+        }
+        if let Some(lent) = call.lent {
+            self.take_back(seat, lent);
+        }
+        match call.to {
+            Target::Seat(id) => {
+                if let Some(to) = self.seat(id) {
+                    self.withdraw(to, call.request);
+                }
+            }
+            Target::Outside(road) => {
+                if let Some(road) =
+                    seat.outgoing.borrow_mut().get_mut(road as usize).filter(|road| !road.dead)
+                {
+                    road.push(&Descriptor { tag, ..Descriptor::new(Message::Cancel) });
+                }
+            }
+        }
+        true
+    }
+
+    /// A request whose caller gave it up: one that was not begun never was, of any other its guest is told.
+    fn withdraw(&self, seat: &Seat, tag: u32) {
+        let waiting = {
+            let inbox = seat.inbox.borrow();
+            inbox.iter().position(|event| matches!(event, Event::Request(parcel) if tag_of(parcel) == tag))
+        };
+        let event = waiting.and_then(|at| seat.inbox.borrow_mut().remove(at));
+        if let Some(Event::Request(parcel)) = event {
+            self.drop_parcel(seat, &parcel);
+            let request = seat.requests.borrow_mut().remove(tag);
+            if let Some(request) = request {
+                self.report_hop(seat, &request, CANCELLED);
+            }
+            return;
+        }
+        seat.inbox.borrow_mut().push_back(Event::Cancel(tag));
+        self.mark_ready(seat);
+    }
+
+    /// The answer of a call that was given up while it waited in the inbox.
+    fn drop_late(&self, seat: &Seat, tag: u32) -> bool {
+        let at = {
+            let inbox = seat.inbox.borrow();
+            inbox.iter().position(|event| matches!(event, Event::Reply(parcel) if tag_of(parcel) == tag))
+        };
+        let event = at.and_then(|at| seat.inbox.borrow_mut().remove(at));
+        match event {
+            Some(Event::Reply(parcel)) => {
+                self.drop_parcel(seat, &parcel);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// For guests without an event loop: runs others until the answer is there.
+    pub(super) fn gate_wait(&self, seat: &Seat, tag: u64, at: u64) -> Verdict {
+        let Ok(tag) = u32::try_from(tag) else { return stay(ESTALE) };
+        loop {
+            if let Some(parcel) = self.take_answer(seat, tag) {
+                return stay(self.give_answer(seat, at, &parcel));
+            }
+            let deadline = seat.calls.borrow().get(tag).map(|call| call.deadline_ns);
+            let Some(deadline_ns) = deadline else { return stay(ESTALE) };
+            if deadline_ns != 0 && sys::now_ns() >= deadline_ns {
+                self.abandon(seat, tag);
+                return stay(ETIMEDOUT);
+            }
+            if self.park_for(seat, (tag, at), deadline_ns) {
+                return leave(LEFT_IDLE);
+            }
+            self.wait_turn(deadline_ns);
+        }
+    }
+
+    pub(super) fn give_answer(&self, seat: &Seat, at: u64, parcel: &Parcel) -> i64 {
+        if self.write_parcel(seat, at, parcel) {
+            return 0;
+        }
+        self.drop_parcel(seat, parcel);
+        EFAULT
+    }
+
+    fn take_answer(&self, seat: &Seat, tag: u32) -> Option<Parcel> {
+        let at = {
+            let inbox = seat.inbox.borrow();
+            inbox.iter().position(|event| matches!(event, Event::Reply(parcel) if tag_of(parcel) == tag))
+        }?;
+        match seat.inbox.borrow_mut().remove(at)? {
+            Event::Reply(parcel) => Some(parcel),
+            _ => None,
+        }
+    }
+
+    /// Calls whose time is over get an error as their answer.
+    pub(crate) fn expire_calls(&self) {
+        let now = sys::coarse_now_ns();
+        for seat in &self.seats {
+            let tags = seat.calls.borrow().tags();
+            for tag in tags {
+                let is_over = seat.calls.borrow().get(tag).is_some_and(|call| {
+                    call.stage == Stage::Pending && call.deadline_ns != 0 && call.deadline_ns <= now
+                });
+                if is_over {
+                    self.complete_with_error(seat, tag, 504, b"the called function did not answer in time");
+                }
+            }
+        }
+    }
+}
+
+/// The earliest of: the callee's time, the caller's own wish, and when whoever asked the caller stops waiting.
+fn deadline(callee_ns: u64, wish: u64, inherited: u64) -> u64 {
+    let own = if callee_ns == 0 { 0 } else { sys::coarse_now_ns().saturating_add(callee_ns) };
+    [own, wish, inherited].into_iter().filter(|&at| at != 0).min().unwrap_or(0)
+}

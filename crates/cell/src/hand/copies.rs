@@ -1,0 +1,156 @@
+//! What is copied: plain bytes, and small payloads under `trust = "buffer"`.
+
+use baton_abi::gate::Pair;
+use baton_abi::limits::HEADROOM_BYTES;
+use baton_abi::{Descriptor, Extent, Flags, Rights};
+use baton_pool::capability::Range;
+use baton_pool::ledger::class_of;
+
+use super::{HandError, Landed, pair_of, range_of};
+use crate::book::{Refusal, What, what};
+use crate::mail::Chunk;
+use crate::memory;
+use crate::runtime::Runtime;
+use crate::seat::{Lent, LentCopy, Seat};
+
+impl Runtime {
+    /// Copies plain bytes of `a`'s guest to `b`.
+    pub(super) fn land_bytes(&self, a: &Seat, b: &Seat, from: u64, len: u64) -> Result<Landed, HandError> {
+        if !self.may_read(a, from, len) {
+            return Err(HandError::Fault);
+        }
+        let landed = self.room(b, len)?;
+        if !self.copy_to(&landed, from, len) {
+            self.give_up(b, pair_of(landed.extent));
+            return Err(HandError::Fault);
+        }
+        Ok(landed)
+    }
+
+    /// Copies `bytes` of the runtime's to `b`.
+    pub(crate) fn land_text(&self, b: &Seat, bytes: &[u8]) -> Result<Landed, HandError> {
+        let len = bytes.len() as u64;
+        let landed = self.room(b, len)?;
+        if !self.copy_to(&landed, bytes.as_ptr() as u64, len) {
+            self.give_up(b, pair_of(landed.extent));
+            return Err(HandError::Fault);
+        }
+        Ok(landed)
+    }
+
+    /// An empty place for `len` bytes that `b` owns, with room for a head in front where that costs nothing.
+    pub(super) fn room(&self, b: &Seat, len: u64) -> Result<Landed, HandError> {
+        // Headroom is worth a larger class, but not a buffer of its own pages.
+        let with_room = len.saturating_add(HEADROOM_BYTES);
+        let wanted = if class_of(with_room).is_none() && class_of(len).is_some() { len } else { with_room };
+        let grant = self.allocate(b, wanted).or_else(|_| self.allocate(b, len))?;
+        let offset = if grant.capacity - len >= HEADROOM_BYTES { HEADROOM_BYTES } else { 0 };
+        let extent = Extent { handle: grant.handle, generation: grant.generation, offset, len };
+        Ok(Landed {
+            extent,
+            base: grant.base,
+            capacity: grant.capacity,
+            rights: Rights::ALL,
+            flags: Flags::MOVE,
+        })
+    }
+
+    pub(super) fn copy_to(&self, landed: &Landed, from: u64, len: u64) -> bool {
+        self.note_copy(len);
+        if let What::Root(slot) = what(landed.extent.handle)
+            && let Some(root) = self.book.borrow_mut().root_mut(slot)
+        {
+            root.written = root.written.max(landed.extent.offset + len);
+        }
+        memory::copy(landed.base + landed.extent.offset, from, len)
+    }
+
+    /// Head and body in one chunk of mail.
+    pub(super) fn copy_mail(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        (d, lend): (&Descriptor, Rights),
+        lent: &mut Option<Lent>,
+    ) -> Result<(Landed, Landed), HandError> {
+        let chunk = self.chunk(a, pair_of(d.body), range_of(d.body))?;
+        let head = Range { offset: u64::from(d.head.offset), len: u64::from(d.head.len) };
+        if !(Range { offset: 0, len: chunk.capacity() }).contains(head) {
+            return Err(HandError::Refused(Refusal::OutOfBounds));
+        }
+        let head_bytes = head.len.next_multiple_of(64);
+        let grant = self.allocate(b, head_bytes + d.body.len)?;
+        self.note_copy(head.len + d.body.len);
+        let copied = memory::copy(grant.base, chunk.base + head.offset, head.len)
+            && memory::copy(grant.base + head_bytes, chunk.base + d.body.offset, d.body.len);
+        let pair = Pair { handle: grant.handle, generation: grant.generation };
+        if !copied {
+            self.give_up(b, pair);
+            return Err(HandError::Fault);
+        }
+        let (flags, rights) = if d.flags.has(Flags::LEND) {
+            let (from, to) = (chunk.base + d.body.offset, grant.base + head_bytes);
+            *lent = Some(lent_copy(b, (pair_of(d.body), pair), (from, to, d.body.len), lend));
+            (Flags::LEND, lend)
+        } else {
+            if !d.flags.has(Flags::SHARE) {
+                a.mail.borrow_mut().put(pair_of(d.body));
+            }
+            (Flags::MOVE, Rights::ALL)
+        };
+        let Pair { handle, generation } = pair;
+        let at = |offset, len| Landed {
+            extent: Extent { handle, generation, offset, len },
+            base: grant.base,
+            capacity: grant.capacity,
+            rights,
+            flags,
+        };
+        Ok((at(head_bytes, d.body.len), at(0, head.len)))
+    }
+
+    pub(super) fn hand_mail(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        d: &Descriptor,
+        lend: Rights,
+        lent: &mut Option<Lent>,
+    ) -> Result<Landed, HandError> {
+        let (pair, range) = (pair_of(d.body), range_of(d.body));
+        let chunk = self.chunk(a, pair, range)?;
+        let from = chunk.base + range.offset;
+        let mut landed = self.room(b, range.len)?;
+        if !self.copy_to(&landed, from, range.len) {
+            self.give_up(b, pair_of(landed.extent));
+            return Err(HandError::Fault);
+        }
+        if d.flags.has(Flags::LEND) {
+            let to = landed.base + landed.extent.offset;
+            *lent = Some(lent_copy(b, (pair, pair_of(landed.extent)), (from, to, range.len), lend));
+            landed.flags = Flags::LEND;
+            landed.rights = lend;
+        } else if !d.flags.has(Flags::SHARE) {
+            a.mail.borrow_mut().put(pair);
+        }
+        Ok(landed)
+    }
+
+    pub(super) fn chunk(&self, a: &Seat, pair: Pair, range: Range) -> Result<Chunk, HandError> {
+        let chunk = a.mail.borrow().get(pair).ok_or(Refusal::NotHeld)?;
+        if !(Range { offset: 0, len: chunk.capacity() }).contains(range) {
+            return Err(HandError::Refused(Refusal::OutOfBounds));
+        }
+        Ok(chunk)
+    }
+}
+
+fn lent_copy(
+    b: &Seat,
+    (source, chunk): (Pair, Pair),
+    (from, to, len): (u64, u64, u64),
+    lend: Rights,
+) -> Lent {
+    let write_back = lend.allows(Rights::WRITE);
+    Lent::Copy(Box::new(LentCopy { seat: b.id, source, chunk, from, to, len, write_back }))
+}
