@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -56,8 +57,18 @@ impl Stage {
         self.path().join("report.json")
     }
 
+    /// Installs a stand-in as npm would install `workerd`.
+    fn with_workerd(self) -> Self {
+        fs::create_dir_all(self.path().join("node_modules/.bin")).unwrap();
+        let me = std::env::current_exe().unwrap();
+        let serve = format!("STAND_IN=workerd CONFIG=$2 exec {} stand_in --exact --ignored", me.display());
+        self.script("node_modules/.bin/workerd", &format!("[ \"$1\" = --version ] || {serve}"));
+        self
+    }
+
     fn bench(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton-bench"));
+        command.current_dir(self.path());
         command.args(args).arg("--app").arg(self.path()).arg("--json").arg(self.json());
         command.arg("--baton").arg(self.path().join("baton")).arg("--grpc").arg(self.path().join("grpc"));
         command.output().unwrap()
@@ -162,7 +173,7 @@ fn hop_between_compartments_is_held_to_processes_and_to_copying() {
 
 #[test]
 fn cold_starts_are_counted_from_the_clocks_of_both_sides() {
-    let report = Stage::new().report(&["coldstart", "--quick", "--sample-ms", "40"]);
+    let report = Stage::new().with_workerd().report(&["coldstart", "--quick", "--sample-ms", "40"]);
     let rows = report["rows"].as_array().unwrap();
     let row = |system: &str, case: &str| {
         let is_it = |row: &&Value| row["system"] == system && row["case"] == case;
@@ -174,6 +185,8 @@ fn cold_starts_are_counted_from_the_clocks_of_both_sides() {
     assert!(baton("cell")["p50_us"].as_f64().unwrap() > 0.0);
     assert_eq!(baton("first-load")["p50_us"], 700.0);
     assert!(row("forkexec", "replica")["p50_us"].as_f64().unwrap() > 100.0);
+    assert!(row("workerd", "cell")["p50_us"].as_f64().unwrap() > 100.0);
+    assert!(report["ratios"]["p50_us_workerd_over_cell"].as_f64().unwrap() > 0.0);
     for case in ["memory", "memory-used"] {
         assert!(baton(case)["private_kib"].as_f64().unwrap() > 100.0);
     }
@@ -211,7 +224,8 @@ fn what_is_not_installed_is_left_out_with_a_note() {
 #[test]
 #[ignore = "is the stand-in for a node or a server; the other tests start it"]
 fn stand_in() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = std::env::var("CONFIG").map_or_else(|_| "127.0.0.1:0".to_owned(), |config| address_in(&config));
+    let listener = TcpListener::bind(at).unwrap();
     let address = listener.local_addr().unwrap();
     // The test harness has begun a line.
     match std::env::var("STAND_IN").unwrap_or_default().as_str() {
@@ -226,7 +240,17 @@ fn stand_in() {
             thread::spawn(move || answer(socket));
         }
     });
+    if std::env::var_os("CONFIG").is_some() {
+        // Who has started it kills it.
+        thread::sleep(Duration::from_secs(20));
+    }
     while std::io::stdin().read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+}
+
+/// The address of the first socket in a configuration of `workerd`.
+fn address_in(config: &str) -> String {
+    let text = fs::read_to_string(config).unwrap();
+    text.split("address = \"").nth(1).unwrap().split('"').next().unwrap().to_owned()
 }
 
 /// Answers every request; bodies of requests arrive with their heads here.
