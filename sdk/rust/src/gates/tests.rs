@@ -140,6 +140,26 @@ fn a_refused_answer_becomes_a_failure() {
 }
 
 #[test]
+fn a_failure_whose_text_is_refused_goes_out_as_a_status() {
+    model(|model| {
+        (1..=2).for_each(|tag| model.request(tag, Flags::MOVE, b""));
+        // A function without the pool: neither its long answer nor the text about that is taken.
+        model.refuse_bytes = true;
+    });
+    let nth = RefCell::new(0);
+    serve(async |_ctx, _request| {
+        *nth.borrow_mut() += 1;
+        if *nth.borrow() == 1 {
+            Ok(Response::ok("more than eight bytes"))
+        } else {
+            Err(Error::new(404, "gone for good"))
+        }
+    });
+    assert_eq!(answers(), [(500, String::new()), (404, String::new())]);
+    model(|model| assert!(model.replies.iter().all(|reply| reply.d.flags == Flags::ERROR)));
+}
+
+#[test]
 fn shutdown_waits_for_what_runs() {
     model(|model| {
         model.request(1, Flags::MOVE, b"");

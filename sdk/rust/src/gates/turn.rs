@@ -212,15 +212,21 @@ impl Replies {
     /// The runtime did not take the answer in the parcel: what moved with it is given up. Whoever waits hears of it.
     #[cold]
     fn refused(&mut self, gate: i64) {
-        let d = Descriptor::from_words(self.parcel.words);
         self.gates.give_up(self.parcel.words);
-        if d.flags.has(Flags::ERROR) {
-            // Not even a failure: nobody waits any more.
-            return;
+        let refused = Descriptor::from_words(self.parcel.words);
+        if !refused.flags.has(Flags::ERROR) {
+            self.fail(refused.tag, &super::refused(gate));
+            self.is_waiting = false;
+            let replied = self.gates.page.reply(&self.parcel);
+            self.forget_bytes();
+            if replied >= 0 {
+                return;
+            }
         }
-        self.fail(d.tag, &super::refused(gate));
-        self.is_waiting = false;
+        // A text may be more than this function may send; its status alone is not. If that is refused, nobody waits.
+        let Descriptor { code, tag, .. } = Descriptor::from_words(self.parcel.words);
+        let bare = Descriptor { flags: Flags::ERROR, code, tag, ..Descriptor::new(Message::Reply) };
+        self.parcel.words = bare.to_words();
         let _ = self.gates.page.reply(&self.parcel);
-        self.forget_bytes();
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct Model {
     pub(super) passed: [u32; GATES],
     /// What the next answer is refused with.
     pub(super) refuse_reply: Option<i32>,
+    /// Whether plain bytes may be answered with.
+    pub(super) refuse_bytes: bool,
     /// What allocations are refused with.
     pub(super) refuse_alloc: Option<i32>,
 }
@@ -119,6 +121,7 @@ impl Model {
             lines: Vec::new(),
             passed: [0; GATES],
             refuse_reply: None,
+            refuse_bytes: false,
             refuse_alloc: None,
         }
     }
@@ -245,6 +248,9 @@ impl Model {
             return -i64::from(errno);
         }
         let d = Descriptor::from_words(read::<Parcel>(address).words);
+        if self.refuse_bytes && d.flags.has(Flags::BYTES) {
+            return -i64::from(libc::EACCES);
+        }
         match self.carried(&d) {
             Ok((body, head)) => {
                 self.replies.push(Replied { d, body, head });
