@@ -190,6 +190,10 @@ impl Runtime {
             // What is lent cannot be moved on, and what is shared is shared on.
             return Err(HandError::Refused(Refusal::Denied));
         };
+        if !view.rights.allows(Rights::WRITE) {
+            // Nobody writes frozen pages, the runtime included.
+            self.close(view.place);
+        }
         self.wipe_slack(view.place, range);
         self.open_to(b, view.place, view.rights)?;
         let mut book = self.book.borrow_mut();

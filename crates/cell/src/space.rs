@@ -25,7 +25,8 @@ use crate::sys::{self, Access, Backing, PAGE};
 
 /// Ranges that one seat may have: beyond it mappings fail as if memory were short.
 const REGIONS_MAX: usize = 4096;
-/// Hot pages from which on watching starts anew: copying more back costs more than finding out again.
+/// Hot pages from which on watching starts anew: copying more back costs more than finding out again. So many hot ranges end
+/// it: each is two mappings of the kernel's, of which all seats together have 65,530.
 const HOT_MAX: usize = 1024;
 
 /// One range with one kind of access.
@@ -281,7 +282,10 @@ impl Space {
     /// Makes the pages of a range writable and remembers them. `false` if the guest may not write there.
     fn heat(&mut self, from: u64, to: u64) -> bool {
         let mut page = from & !(PAGE - 1);
-        while page < to {
+        while page < to && self.watching {
+            if self.hot.len() >= HOT_MAX {
+                return self.stop_watching();
+            }
             if !self.is_hot(page) {
                 let region = self.regions.range(..=page).next_back().map(|(_, region)| *region);
                 let writable =
@@ -294,6 +298,16 @@ impl Space {
             page += PAGE;
         }
         true
+    }
+
+    /// Everything becomes writable; the next reset maps the snapshot anew.
+    fn stop_watching(&mut self) -> bool {
+        self.watching = false;
+        self.changed = true;
+        let writable = self.regions.iter().filter(|(_, region)| region.access == Access::Write);
+        writable.fold(true, |done, (&at, region)| {
+            done && sys::protect(at, region.end - at, Access::Write, self.key).is_ok()
+        })
     }
 
     fn add_hot(&mut self, page: u64) {
@@ -384,6 +398,22 @@ mod tests {
         assert_eq!(&out, b"over");
         assert!(!space.contains(SEATS_AT - 1, 4));
         space.unmap(at, 2 * PAGE).unwrap();
+    }
+
+    #[test]
+    fn so_many_hot_ranges_end_the_watch() {
+        let mut space = space();
+        let (at, pages) = (SEATS_AT + (3 << 30), 4 * HOT_MAX as u64);
+        space.map(at, pages * PAGE, Access::Write, Backing::Anonymous).unwrap();
+        space.watch().unwrap();
+        for nth in (0..2 * HOT_MAX as u64).step_by(2) {
+            assert_eq!(space.write_fault(at + nth * PAGE), WriteFault::Watched);
+        }
+        assert!(space.is_watching());
+        assert_eq!(space.write_fault(at + 3 * HOT_MAX as u64 * PAGE), WriteFault::Watched);
+        assert!(!space.is_watching() && space.changed);
+        assert!(space.write(at + pages * PAGE - 4, b"last"), "all of it is writable");
+        space.unmap(at, pages * PAGE).unwrap();
     }
 
     #[test]
