@@ -154,6 +154,23 @@ impl Node {
         snapshots: &[Option<OwnedFd>],
         trace: bool,
     ) -> Result<Node, String> {
+        let mut node = Node::begin(trust, functions, trace);
+        for index in 0..node.functions.len() {
+            let kept = snapshots.get(index).and_then(Option::as_ref);
+            node.load(index, kept)?;
+        }
+        Ok(node)
+    }
+
+    /// Starts a template and loads what it will load of `functions`; gives the reasons why not, for each.
+    #[allow(dead_code, reason = "for guests that are not to be loaded, which not every test has")]
+    pub(crate) fn start_anyway(trust: Trust, functions: Vec<Function>) -> (Node, Vec<Option<String>>) {
+        let mut node = Node::begin(trust, functions, false);
+        let reasons = (0..node.functions.len()).map(|index| node.load(index, None).err()).collect();
+        (node, reasons)
+    }
+
+    fn begin(trust: Trust, functions: Vec<Function>, trace: bool) -> Node {
         let mut pool = Pool::create("test", 256 << 20, false).unwrap();
         if trust == Trust::Buffer {
             pool.keep_pages_apart();
@@ -176,11 +193,7 @@ impl Node {
             said: Vec::new(),
         };
         node.set_up(trust, trace);
-        for index in 0..node.functions.len() {
-            let kept = snapshots.get(index).and_then(Option::as_ref);
-            node.load(index, kept)?;
-        }
-        Ok(node)
+        node
     }
 
     fn set_up(&mut self, trust: Trust, trace: bool) {
@@ -416,9 +429,18 @@ impl Cell {
                 self.push(seat, words);
             }
             Kind::Refill => {
-                class_of(descriptor.body.len).expect("a class");
+                let class = class_of(descriptor.body.len).expect("a class");
                 for _ in 0..descriptor.code {
-                    let handle = pool.grant(descriptor.body.len, holder).expect("room in the pool");
+                    let Ok(handle) = pool.grant(descriptor.body.len, holder) else {
+                        // Only what there is; the class is named where there is nothing more.
+                        let refused = Descriptor {
+                            flags: Flags::REFUSED,
+                            code: u16::from(class),
+                            ..Descriptor::new(Kind::Grant)
+                        };
+                        self.push(seat, refused.to_words());
+                        break;
+                    };
                     self.push(seat, pack_pairs(Kind::Grant, 0, &[(handle.index, handle.generation)]));
                 }
             }

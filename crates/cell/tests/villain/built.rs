@@ -1,0 +1,84 @@
+//! What is built for these tests, once: the cell as it is shipped, and guests in C.
+
+// UNSAFETY: places a descriptor between fork and exec.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The program under test: static, position-independent, as it is shipped.
+pub(crate) fn cell_binary() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let target = root.join("target/cell");
+        let done = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--release", "--package", "baton-cell"])
+            .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+            .arg(&target)
+            .current_dir(&root)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=pie")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .status()
+            .expect("cargo runs");
+        assert!(done.success(), "baton-cell does not build");
+        target.join("x86_64-unknown-linux-gnu/release/baton-cell")
+    })
+}
+
+/// Places a descriptor at a number in the child.
+pub(crate) fn give_control(command: &mut Command, from: i32, to: i32) {
+    let place = move || {
+        // SAFETY: duplicates one descriptor; async-signal-safe.
+        if unsafe { libc::dup2(from, to) } < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure makes one system call.
+    unsafe { command.pre_exec(place) };
+}
+
+/// Offsets of the lazy-binding code of a static C library, which never runs: what the deploy-time check finds by symbol.
+pub(crate) fn harmless(elf: &[u8]) -> Vec<u64> {
+    let Ok(image) = baton_cell::elf::Image::parse(elf) else { return Vec::new() };
+    baton_cell::scan::scan(elf)
+        .filter(|finding| finding.what == baton_cell::scan::Forbidden::RestoreState)
+        .map(|finding| finding.offset as u64)
+        .filter(|&offset| image.code_at(offset).is_some())
+        .collect()
+}
+
+/// Whether this machine can host compartments; says so loudly if not.
+pub(crate) fn machine_can() -> bool {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let can = ["ospke", "fsgsbase"].iter().all(|flag| info.contains(flag));
+    if !can {
+        println!("SKIP: this machine has no memory keys: compartments are not tested");
+    }
+    can
+}
+
+/// A program in C, compiled if it or something in its directory is newer than what was compiled last.
+pub(crate) fn compiled(source: &Path) -> PathBuf {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let out = root.join("target/cell/guests");
+    let _one_at_a_time = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    std::fs::create_dir_all(&out).expect("a directory for guests");
+    let built = out.join(source.file_stem().expect("a source file"));
+    let changed = |path: &Path| path.metadata().and_then(|of| of.modified()).ok();
+    let beside = source.parent().into_iter().flat_map(|of| of.read_dir().expect("a directory of sources"));
+    let newest = beside.filter_map(|entry| changed(&entry.ok()?.path())).max();
+    if built.exists() && changed(&built) > newest {
+        return built;
+    }
+    let done = Command::new("gcc")
+        .args(["-O2", "-g", "-Wall", "-Werror", "-static-pie", "-fno-omit-frame-pointer", "-pthread", "-I"])
+        .arg(root.join("sdk/c/include"))
+        .arg("-o")
+        .arg(&built)
+        .arg(source)
+        .status()
+        .expect("gcc is installed");
+    assert!(done.success(), "{} does not build", source.display());
+    built
+}

@@ -1,0 +1,28 @@
+//! Where things lie in a program, by its symbol table: what every attacker can read in the binary that is shipped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// The symbols of a program.
+pub(crate) struct Symbols(BTreeMap<String, u64>);
+
+impl Symbols {
+    pub(crate) fn of(program: &Path) -> Symbols {
+        let listed = Command::new("nm").arg(program).output().expect("nm is installed");
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let symbol = |line: &str| {
+            let mut parts = line.split_whitespace();
+            let at = u64::from_str_radix(parts.next()?, 16).ok()?;
+            Some((parts.nth(1)?.to_owned(), at))
+        };
+        Symbols(text.lines().filter_map(symbol).collect())
+    }
+
+    /// Address of the symbol with this name, or with this part in its mangled name.
+    pub(crate) fn at(&self, name: &str) -> u64 {
+        let found = self.0.get(name).copied();
+        let by_part = || self.0.iter().find(|(symbol, _)| symbol.contains(name)).map(|(_, at)| *at);
+        found.or_else(by_part).unwrap_or_else(|| panic!("no symbol {name}"))
+    }
+}
