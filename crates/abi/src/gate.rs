@@ -23,6 +23,13 @@
 //! | [`RANDOM`] | address; bytes | bytes |
 //!
 //! Addresses must lie in the guest's own writable memory; they are checked, and what they point to is copied once.
+//!
+//! Events that [`RECV`] brings, by the descriptor's kind: a request; the reply to a pending call, by its tag; a cancellation,
+//! by the request's tag, which still has to be answered; a shutdown; and [`crate::Kind::Free`], upon which a guest should give
+//! back what it only keeps for later. Others are none of a guest's business.
+//!
+//! A gate that refuses has taken nothing, or given it up: a guest that names it to [`FREE`] all the same does no harm, and
+//! [`FREE`] goes on behind a stale pair. What is lent to a guest ends with its answer, whether the guest gave it back or not.
 
 use crate::descriptor::DESCRIPTOR_WORDS;
 use crate::limits::SLOTS_MAX;
@@ -83,8 +90,9 @@ pub struct GatePage {
 
 /// A message through a gate: a descriptor, and where its buffers are mapped.
 ///
-/// Towards the runtime only the descriptor counts. Its body names a buffer by handle; or, with [`crate::Flags::BYTES`],
-/// plain bytes of the guest's own memory, `body.offset` being their address, which the runtime copies.
+/// Towards the runtime only the descriptor counts, and with [`crate::Flags::LEND`] the rights. Its body names a buffer by handle;
+/// or, with [`crate::Flags::BYTES`], plain bytes of the guest's own memory, `body.offset` being their address, which the runtime
+/// copies. A call's tag is that of the request that it serves.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Parcel {
@@ -98,9 +106,9 @@ pub struct Parcel {
     pub head_base: u64,
     /// Bytes of that buffer.
     pub head_capacity: u64,
-    /// The guest's rights to the body, as [`crate::Rights`].
+    /// The guest's rights to the body, as [`crate::Rights`]; towards the runtime, those that a lent body comes with.
     pub rights: u32,
-    /// The caller as a holder; 0 for the node.
+    /// The sender as a holder; 0 for the node, and for failures that the runtime itself answers calls with.
     pub from: u32,
     /// To the first [`RECV`]: address of a [`KeptMap`] of the guest's, or 0. Otherwise zero.
     pub kept_at: u64,
