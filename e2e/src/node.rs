@@ -283,6 +283,11 @@ impl Node {
         replicas.iter().filter_map(|replica| replica["restarts"].as_u64()).max().unwrap_or(0)
     }
 
+    /// Faults of a function that its cell outlived.
+    pub fn faults(&self, function: &str) -> u64 {
+        self.function(function)["faults"].as_u64().unwrap_or(0)
+    }
+
     /// Buffers that carry something.
     pub fn buffers_in_use(&self) -> u64 {
         let pool = self.ask(&format!("/v1/apps/{}/pool", self.app));

@@ -87,6 +87,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "binaries", quick: false, run: Suite::binaries },
         Step { name: "guests", quick: false, run: Suite::guests },
         Step { name: "build-tests", quick: true, run: Suite::build_tests },
+        Step { name: "compartments", quick: false, run: Suite::compartments },
         Step { name: "tests", quick: true, run: Suite::tests },
     ]
 }
@@ -208,16 +209,38 @@ impl Suite<'_> {
         self.check(&mut command, BUILD_LIMIT)
     }
 
-    /// All tests; the end-to-end ones find the release binaries by these two variables.
+    /// The end-to-end tests with functions in compartments: what holds for processes holds for them. Where they cannot be
+    /// had, each test says so.
+    fn compartments(&self) -> StepResult {
+        let mut command = if has_nextest() {
+            self.nextest(&["--no-fail-fast", "--filterset", "package(baton-e2e)"])
+        } else {
+            self.project.cargo(&["test", "--package", "baton-e2e", "--no-fail-fast"])
+        };
+        command.env("BATON_E2E_ISOLATION", "compartment");
+        self.with_binaries(&mut command)?;
+        self.check(&mut command, TESTS_LIMIT)
+    }
+
+    /// All tests, with functions in processes.
     fn tests(&self) -> StepResult {
         let mut command = if has_nextest() {
             self.nextest(&["--no-fail-fast"])
         } else {
             self.cargo_test(&["--no-fail-fast"])
         };
+        self.with_binaries(&mut command)?;
+        self.check(&mut command, TESTS_LIMIT)
+    }
+
+    /// Tests find the release binaries by these variables.
+    fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
         command.env("BATON_BIN", self.project.release_binary("baton")?);
         command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
-        self.check(&mut command, TESTS_LIMIT)
+        if !self.quick {
+            command.env("BATON_CELL_BIN", self.project.release_binary("baton-cell")?);
+        }
+        Ok(())
     }
 
     fn nextest(&self, more: &[&str]) -> Command {

@@ -50,6 +50,8 @@ pub(crate) struct Root {
     pub(crate) rights: Rights,
     /// What the shared table says.
     pub(crate) published: Hold,
+    /// The rights that it gives there.
+    pub(crate) shown: Rights,
     /// Where the payload lay in it when it last changed hands.
     pub(crate) payload: Range,
     /// Capabilities derived from it that live.
@@ -67,6 +69,7 @@ const NO_ROOT: Root = Root {
     last: Owner::Nobody,
     rights: Rights::NONE,
     published: Hold { state: State::Free, holder: 0 },
+    shown: Rights::NONE,
     payload: Range { offset: 0, len: 0 },
     derived: 0,
     place: Place { offset: 0, capacity: 0 },
@@ -174,15 +177,22 @@ impl Book {
         self.roots.get_mut(slot as usize).filter(|root| root.owner != Owner::Nobody)
     }
 
-    /// A buffer came into the cell.
-    pub(crate) fn admit(&mut self, handle: Handle, place: Place, owner: Owner, published: Hold) {
+    /// A buffer came into the cell, with the hold and the rights that the shared table has for it.
+    pub(crate) fn admit(
+        &mut self,
+        handle: Handle,
+        place: Place,
+        owner: Owner,
+        (published, rights): (Hold, Rights),
+    ) {
         if let Some(root) = self.roots.get_mut(handle.index as usize) {
             *root = Root {
                 generation: handle.generation,
                 owner,
                 last: owner,
-                rights: Rights::ALL,
+                rights,
                 published,
+                shown: rights,
                 payload: Range { offset: 0, len: 0 },
                 derived: 0,
                 place,

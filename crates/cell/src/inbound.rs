@@ -155,7 +155,7 @@ impl Runtime {
         let held = Hold::held(seat.holder());
         let rights = self.shared.table.transfer(handle, from, held).map_err(|_| bad)?;
         match kind {
-            None => self.land_root(seat, handle, place, (range, head_range), held),
+            None => self.land_root(seat, handle, place, (range, head_range), (held, rights)),
             Some(kind) => {
                 let root = Handle { index: slot, generation: slot_generation };
                 if self.trust == Trust::Buffer && class_of_place(place.capacity).is_some() {
@@ -198,27 +198,29 @@ impl Runtime {
         handle: Handle,
         place: Place,
         (range, head): (Range, Option<Range>),
-        held: Hold,
+        (held, rights): (Hold, Rights),
     ) -> Result<Landed, HandError> {
         let is_small = class_of_place(place.capacity).is_some();
         let pair = Pair { handle: handle.index, generation: handle.generation };
         if self.trust == Trust::App || !is_small {
-            self.book.borrow_mut().admit(handle, place, Owner::Seat(seat.id), held);
+            self.book.borrow_mut().admit(handle, place, Owner::Seat(seat.id), (held, rights));
             if let Some(root) = self.book.borrow_mut().root_mut(handle.index) {
                 root.written = range.offset + range.len;
-                root.payload = range;
+                // What it holds begins with the head, if that lies in front.
+                let from = head.map_or(range.offset, |head| head.offset.min(range.offset));
+                root.payload = Range { offset: from, len: root.written - from };
             }
             if !Runtime::may_use_pool(seat) {
                 self.give_up(seat, pair);
                 return Err(HandError::NoPool);
             }
-            self.open_to(seat, place, Rights::ALL)?;
-            return Ok(landed(pair, range, place, Rights::ALL, Flags::MOVE));
+            self.open_to(seat, place, rights)?;
+            return Ok(landed(pair, range, place, rights, Flags::MOVE));
         }
         // Small ones are copied, with whatever head lies in front; the buffer is the stash's at once.
         let stashed = Hold::new(State::Stashed, held.holder);
         let _ = self.shared.table.pass(handle, held, stashed);
-        self.book.borrow_mut().admit(handle, place, Owner::Stash, stashed);
+        self.book.borrow_mut().admit(handle, place, Owner::Stash, (stashed, rights));
         let end = head.map_or(0, |head| head.offset + head.len).max(range.offset + range.len);
         let grant = self.allocate(seat, end);
         self.note_copy(end);

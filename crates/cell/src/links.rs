@@ -160,10 +160,18 @@ impl Runtime {
     /// Moves a root's entry in the shared table to `hold`.
     fn settle_root(&self, slot: u32, hold: Hold) {
         let mut book = self.book.borrow_mut();
-        let Some(root) = book.root_mut(slot).filter(|root| root.published != hold) else { return };
+        let Some(root) = book.root_mut(slot) else { return };
         let handle = Handle { index: slot, generation: root.generation };
-        let _ = self.shared.table.pass(handle, root.published, hold);
-        root.published = hold;
+        if root.published != hold {
+            let _ = self.shared.table.pass(handle, root.published, hold);
+            root.published = hold;
+        }
+        if root.shown != root.rights && hold.state == State::Held {
+            // An owner gave rights up, or the buffer has a new one, who has all.
+            self.shared.table.renew(handle);
+            let _ = self.shared.table.restrict(handle, hold.holder, root.rights);
+            root.shown = root.rights;
+        }
     }
 
     /// What `from` sends to someone outside, who finds it in the hold `to`.

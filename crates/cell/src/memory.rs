@@ -127,7 +127,7 @@ impl Runtime {
         {
             // Without a byte of anyone but `seat`, to whom it was granted: others may have it all the same.
             let mut book = self.book.borrow_mut();
-            book.admit(handle, place, Owner::Stash, stashed);
+            book.admit(handle, place, Owner::Stash, (stashed, Rights::ALL));
             if let Some(root) = book.root_mut(handle.index) {
                 (root.last, root.written) = (Owner::Seat(seat.id), place.capacity);
             }

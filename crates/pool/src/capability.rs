@@ -263,6 +263,13 @@ impl CapabilityTable {
             .map_err(|_| CapabilityError::Revoked { index: handle.index })
     }
 
+    /// A cell, of a root in its hands: a new owner within the cell has all rights again.
+    pub fn renew(&self, handle: Handle) {
+        if let Ok((entry, word)) = self.word(handle) {
+            entry.word.store(Word { rights: Rights::ALL, ..word }.pack(), Ordering::Release);
+        }
+    }
+
     /// Checks that `by` may do `need` with `named`, now. The place is where those bytes lie in the pool.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ impl Book {
 fn book() -> (Book, Pair) {
     let mut book = Book::new(16);
     let handle = Handle { index: 3, generation: 7 };
-    book.admit(handle, Place { offset: 8192, capacity: 4096 }, Owner::Seat(1), Hold::held(5));
+    book.admit(handle, Place { offset: 8192, capacity: 4096 }, Owner::Seat(1), (Hold::held(5), Rights::ALL));
     (book, Pair { handle: 3, generation: 7 })
 }
 
