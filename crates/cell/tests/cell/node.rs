@@ -331,6 +331,20 @@ impl Drop for Node {
 }
 
 impl Cell {
+    /// Has the cell say in the shared table who of it holds what. `false` if it does not come to it in time.
+    pub(crate) fn show(&mut self, pool: &mut Pool) -> bool {
+        const NO_TAG: u32 = u32::MAX;
+        let asked = self.bell.ask_to_show();
+        self.bell.ring();
+        let until = Instant::now() + PATIENCE;
+        while self.bell.shown() != asked && Instant::now() < until {
+            // Meanwhile it may want something of the node's.
+            self.wait_for(pool, (0, NO_TAG), Duration::from_millis(1));
+        }
+        self.wait_for(pool, (0, NO_TAG), Duration::from_micros(100));
+        self.bell.shown() == asked
+    }
+
     /// Ends the cell; what its seats held comes back.
     pub(crate) fn end(self, pool: &mut Pool) {
         rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL).unwrap();

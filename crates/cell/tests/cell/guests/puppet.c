@@ -55,6 +55,11 @@ static uint64_t sum_of(const volatile uint8_t *bytes, uint64_t len) {
     return len ? (sum ^ bytes[len - 1]) * 0x100000001b3u : sum;
 }
 
+/* A buffer of its own that a guest has given up may come back to it under the same name: the entry forgets it. */
+static void forget(part which) {
+    if (which.entry < entries && table[which.entry].handle < 0x40000000) table[which.entry].handle = 0x3ffffff0;
+}
+
 /* A handle that comes back to this guest is the new entry's: older ones of the same name count as given up. */
 static void add(uint32_t handle, uint32_t generation, uint64_t base, uint64_t offset, uint64_t len) {
     for (unsigned i = 0; i < entries; i++)
@@ -74,6 +79,13 @@ static void cut(part which, uint64_t *offset, uint64_t *len) {
     *len = (want < most ? want : most) + (which.beyond ? 1u << 30 : 0);
 }
 
+/* Whether what was lent or shared is still there: it may have been taken away again on its way. */
+static int is_there(const baton_event *event) {
+    baton_pair pair = {event->body_handle, event->body_generation};
+    if (pair.handle < 0x40000000 || pair.handle >= 0x80000000) return 1;
+    return baton_call_gate(BATON_GATE_NARROW, (uint64_t)&pair, event->body_offset, event->body_len) == 0;
+}
+
 /* Takes in what a parcel brought, and says so. */
 static void take(uint64_t kind, uint64_t result, const baton_event *event) {
     record *note_of = note(kind, result);
@@ -87,7 +99,8 @@ static void take(uint64_t kind, uint64_t result, const baton_event *event) {
         words[4] = event->body_offset;
     } else if (event->body_handle != BATON_NONE) {
         words[2] |= (uint64_t)event->rights << 32;
-        if (event->rights & 1) words[4] = sum_of(baton_body(event), event->body_len);
+        if (!is_there(event)) words[4] = ~1ull;
+        else if (event->rights & 1) words[4] = sum_of(baton_body(event), event->body_len);
         add(event->body_handle, event->body_generation, event->body_base, event->body_offset, event->body_len);
     }
     if (event->head_handle != BATON_NONE) {
@@ -167,6 +180,10 @@ static void call(const op *of, uint32_t about) {
     fill(event, of);
     int64_t got = baton_call_gate(BATON_GATE_CALL, of->callee, (uint64_t)event, 0);
     depth--;
+    if (got >= 0) {
+        if (of->body == MOVE_BODY) forget(of->part);
+        forget(of->head);
+    }
     if (got == 0) {
         take(ANSWER, 0, event);
         return;
@@ -201,6 +218,9 @@ static void bad(const op *of) {
     note(BAD, got);
 }
 
+/* Whether the request in hand is answered. */
+static int answered;
+
 static void reply(const op *of, uint32_t tag) {
     baton_event out;
     memset(&out, 0, sizeof out);
@@ -209,7 +229,12 @@ static void reply(const op *of, uint32_t tag) {
     out.code = of->code;
     out.body_handle = out.head_handle = BATON_NONE;
     fill(&out, of);
-    note(REPLY, (uint64_t)baton_call_gate(BATON_GATE_REPLY, (uint64_t)&out, 0, 0));
+    int64_t got = baton_call_gate(BATON_GATE_REPLY, (uint64_t)&out, 0, 0);
+    note(REPLY, (uint64_t)got);
+    if (got != 0) return;
+    answered = 1;
+    if (of->body == MOVE_BODY) forget(of->part);
+    forget(of->head);
 }
 
 static void step(const op *of, uint32_t tag) {
@@ -222,9 +247,15 @@ static void step(const op *of, uint32_t tag) {
     case ALLOC: alloc(of); break;
     case FILL: memset((void *)(with.base + from), of->code, len); break;
     case READ: note(READ, sum_of((const uint8_t *)with.base + from, len)); break;
-    case FREE:
-        note(FREE, (uint64_t)baton_call_gate(BATON_GATE_FREE, (uint64_t)pairs, of->head.entry == NOBODY ? 1 : 2, 0));
+    case FREE: {
+        unsigned count = of->head.entry == NOBODY ? 1 : 2;
+        record *freed = note(FREE, (uint64_t)baton_call_gate(BATON_GATE_FREE, (uint64_t)pairs, count, 0));
+        /* What was just given up is nobody's yet. */
+        freed->words[2] = (uint64_t)baton_call_gate(BATON_GATE_FREE, (uint64_t)pairs, count, 0);
+        forget(of->part);
+        forget(of->head);
         break;
+    }
     case FREEZE: note(FREEZE, (uint64_t)baton_call_gate(BATON_GATE_FREEZE, (uint64_t)pairs, 0, 0)); break;
     case REVOKE: note(REVOKE, (uint64_t)baton_call_gate(BATON_GATE_REVOKE, (uint64_t)pairs, 0, 0)); break;
     case NARROW: note(NARROW, (uint64_t)baton_call_gate(BATON_GATE_NARROW, (uint64_t)pairs, from, len)); break;
@@ -260,8 +291,12 @@ static void run(uint16_t number, uint32_t tag) {
 static void request(const baton_event *event) {
     switch (event->code) {
     case LOAD:
-        program_len = event->body_len < PROGRAM ? event->body_len : PROGRAM;
-        memcpy(program, baton_body(event), program_len);
+        program_len = event->body_len / 2 < PROGRAM ? event->body_len / 2 : PROGRAM;
+        for (uint64_t i = 0; i < program_len; i++) {
+            /* Half a byte each, so that what a buffer held of a program is told from what scripts write. */
+            const uint8_t *halves = (const uint8_t *)baton_body(event) + 2 * i;
+            program[i] = (uint8_t)((halves[0] & 15) << 4 | (halves[1] & 15));
+        }
         baton_reply_bytes(event, 200, "", 0);
         return;
     case FETCH:
@@ -272,7 +307,10 @@ static void request(const baton_event *event) {
         return;
     }
     take(REQUEST, event->from != 0, event);
+    answered = 0;
     run(event->code, event->tag);
+    /* Scripts see to that: this is for those that went wrong. */
+    if (!answered) reply(&(op){.code = 599, .body = INLINE_BODY, .head.entry = NOBODY}, event->tag);
 }
 
 int main(void) {

@@ -4,6 +4,8 @@
 pub(crate) const LOAD: u16 = 0xff00;
 pub(crate) const FETCH: u16 = 0xff01;
 pub(crate) const SYNC: u16 = 0xff02;
+/// Programs are written in these bytes and those behind it, half a byte each: what buffers hold otherwise is below.
+pub(crate) const PROGRAM_BYTES: u8 = 0xf0;
 /// No entry.
 pub(crate) const NOBODY: u16 = 0xffff;
 
@@ -23,9 +25,15 @@ pub(crate) const NO_PART: Part = Part { entry: NOBODY, from: 0, len: 0, beyond: 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Body {
     Nothing,
-    Inline { value: u64, len: u16 },
+    Inline {
+        value: u64,
+        len: u16,
+    },
     /// Bytes of the puppet's own: so many times one byte.
-    Static { len: u16, byte: u8 },
+    Static {
+        len: u16,
+        byte: u8,
+    },
     /// Bytes of a buffer, to be copied.
     Bytes(Part),
     Move(Part),
@@ -36,7 +44,10 @@ pub(crate) enum Body {
 /// One step of a script.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Alloc { bytes: u32, count: u8 },
+    Alloc {
+        bytes: u32,
+        count: u8,
+    },
     Fill(Part),
     Read(Part),
     Free(u16, Option<u16>),
@@ -44,7 +55,10 @@ pub(crate) enum Op {
     Narrow(Part),
     Revoke(u16),
     /// A gate with arguments that point elsewhere.
-    Bad { gate: u8, place: u8 },
+    Bad {
+        gate: u8,
+        place: u8,
+    },
     Call(Box<Called>),
     Wait(u8),
     Cancel(u8),
@@ -145,7 +159,7 @@ pub(crate) fn program(scripts: &[(u16, Vec<Raw>)]) -> Vec<u8> {
         out.extend(u32::try_from(steps.len()).unwrap().to_le_bytes());
         steps.iter().for_each(|step| step.encode(&mut out));
     }
-    out
+    out.iter().flat_map(|byte| [PROGRAM_BYTES | byte >> 4, PROGRAM_BYTES | byte & 15]).collect()
 }
 
 /// One thing that came of a step.
@@ -155,8 +169,8 @@ pub(crate) struct Record(pub(crate) [u64; 8]);
 impl core::fmt::Debug for Record {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         const NAMES: [&str; 24] = [
-            "?", "alloc", "fill", "read", "free", "freeze", "narrow", "revoke", "call", "wait", "cancel", "reply",
-            "bad", "?", "?", "?", "?", "?", "?", "?", "request", "answer", "event", "grant",
+            "?", "alloc", "fill", "read", "free", "freeze", "narrow", "revoke", "call", "wait", "cancel",
+            "reply", "bad", "?", "?", "?", "?", "?", "?", "?", "request", "answer", "event", "grant",
         ];
         let [kind, result, rest @ ..] = self.0;
         let name = usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind)).unwrap_or(&"no script");
