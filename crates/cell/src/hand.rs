@@ -190,8 +190,9 @@ impl Runtime {
             // What is lent cannot be moved on, and what is shared is shared on.
             return Err(HandError::Refused(Refusal::Denied));
         };
-        if !view.rights.allows(Rights::WRITE) {
-            // Nobody writes frozen pages, the runtime included.
+        let has_readers = self.book.borrow().root(slot).is_some_and(|root| root.derived > 0);
+        if has_readers || !view.rights.allows(Rights::WRITE) {
+            // Nobody writes pages that are open for reading, the runtime included.
             self.close(view.place);
         }
         self.wipe_slack(view.place, range);
