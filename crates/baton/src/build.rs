@@ -12,7 +12,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use baton_catalog::{Build, Function, FunctionName, Isolation};
+use baton_catalog::{Build, Fallback, Function, FunctionName, Isolation};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub(crate) use self::cargo::workspace_root;
@@ -87,7 +87,9 @@ fn check(name: &FunctionName, function: &Function, path: &Path) -> Result<(), Fa
             "correct the path of the artifact or output in baton.toml",
         )
     })?;
-    elf::check(&mut file).map_err(|fault| {
+    let always_in_cell = function.isolation == Isolation::Compartment && function.fallback == Fallback::Refuse;
+    let loader = if always_in_cell { elf::Loader::Cell } else { elf::Loader::Kernel };
+    elf::check(&mut file, loader).map_err(|fault| {
         Failure::failed(
             format_args!("function {name}: {} cannot run as a function: {fault}", path.display()),
             fault.hint(),

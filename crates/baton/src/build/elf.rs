@@ -80,7 +80,8 @@ impl ElfFault {
                 "build a static-PIE executable: for Rust, put `[build] target = \"x86_64-unknown-linux-gnu\"` and \
                  `rustflags = [\"-C\", \"target-feature=+crt-static\", \"-C\", \"relocation-model=pie\"]` into \
                  .cargo/config.toml (a RUSTFLAGS variable overrules that file); for C, compile and link with \
-                 `-static-pie`"
+                 `-static-pie`; Go runs with `isolation = \"compartment\"` alone: `CGO_ENABLED=0 go build \
+                 -buildmode=pie`"
             }
             Self::Machine { .. } => "build for x86_64-unknown-linux-gnu",
             Self::Type { .. } | Self::NoEntry => "name the executable, not a library or an object file",
@@ -91,8 +92,18 @@ impl ElfFault {
     }
 }
 
+/// Who loads an executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loader {
+    /// The kernel, which asks for the interpreter that the file names: in a sandbox there is none.
+    Kernel,
+    /// A cell, which has no use for one. Go names one in every position-independent executable, and needs no library; a file
+    /// that does is refused when it is deployed.
+    Cell,
+}
+
 /// Checks a file.
-pub(crate) fn check(file: &mut (impl Read + Seek)) -> Result<(), ElfFault> {
+pub(crate) fn check(file: &mut (impl Read + Seek), loader: Loader) -> Result<(), ElfFault> {
     let mut header = [0; HEADER_BYTES];
     read_at(file, 0, &mut header)?;
     let fields = Fields(&header);
@@ -108,7 +119,7 @@ pub(crate) fn check(file: &mut (impl Read + Seek)) -> Result<(), ElfFault> {
     if kind != TYPE_EXECUTABLE && kind != TYPE_DYNAMIC {
         return Err(ElfFault::Type { kind });
     }
-    let executable = segments(file, &fields)?;
+    let executable = segments(file, &fields, loader)?;
     if kind == TYPE_EXECUTABLE {
         return Err(ElfFault::FixedAddress);
     }
@@ -119,7 +130,11 @@ pub(crate) fn check(file: &mut (impl Read + Seek)) -> Result<(), ElfFault> {
 }
 
 /// Looks through the program headers; says whether one is executable.
-fn segments(file: &mut (impl Read + Seek), header: &Fields<'_>) -> Result<bool, ElfFault> {
+fn segments(
+    file: &mut (impl Read + Seek),
+    header: &Fields<'_>,
+    loader: Loader,
+) -> Result<bool, ElfFault> {
     let (offset, size, count) = (header.u64(32)?, header.u16(54)?, header.u16(56)?);
     if size != PROGRAM_HEADER_BYTES || count == 0 || count > PROGRAM_HEADERS_MAX {
         return Err(ElfFault::ProgramHeaders);
@@ -129,7 +144,7 @@ fn segments(file: &mut (impl Read + Seek), header: &Fields<'_>) -> Result<bool, 
     let mut executable = false;
     for segment in table.chunks_exact(usize::from(size)).map(Fields) {
         match segment.u32(0)? {
-            SEGMENT_INTERPRETER => return Err(ElfFault::Interpreter),
+            SEGMENT_INTERPRETER if loader == Loader::Kernel => return Err(ElfFault::Interpreter),
             SEGMENT_LOAD => executable |= segment.u32(4)? & FLAG_EXECUTE != 0,
             _ => {}
         }
@@ -195,7 +210,7 @@ mod tests {
     const GOOD: &[(u32, u32)] = &[(SEGMENT_LOAD, 4), (SEGMENT_LOAD, 5), (2, 6)];
 
     fn fault(bytes: Vec<u8>) -> String {
-        format!("{:?}", check(&mut Cursor::new(bytes)))
+        format!("{:?}", check(&mut Cursor::new(bytes), Loader::Kernel))
     }
 
     fn with(at: usize, bytes: &[u8]) -> Vec<u8> {
@@ -207,6 +222,15 @@ mod tests {
     #[test]
     fn a_static_pie_is_taken() {
         assert_eq!(fault(image(GOOD)), "Ok(())");
+    }
+
+    #[test]
+    fn a_cell_needs_no_interpreter() {
+        let bytes = image(&[(SEGMENT_LOAD, 5), (SEGMENT_INTERPRETER, 4)]);
+        assert!(check(&mut Cursor::new(&bytes), Loader::Cell).is_ok());
+        assert!(check(&mut Cursor::new(&bytes), Loader::Kernel).is_err());
+        let bytes = image(&[(SEGMENT_LOAD, 4), (SEGMENT_INTERPRETER, 4)]);
+        assert!(check(&mut Cursor::new(&bytes), Loader::Cell).is_err(), "it has nothing to run");
     }
 
     #[test]
