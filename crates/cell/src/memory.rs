@@ -282,6 +282,8 @@ impl Runtime {
         if let Some((at, len)) = pages(place) {
             // A kernel that is out of memory leaves them as they were: the caller gives the buffer away in no case.
             let _ = sys::protect(at, len, Access::Write, 0);
+            // Whoever holds it all the same opens it again, be it where it touched it last.
+            self.seats.iter().for_each(|seat| seat.opened.set(0));
         }
     }
 }
