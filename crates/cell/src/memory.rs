@@ -233,7 +233,9 @@ impl Runtime {
     /// Under `trust = "buffer"`: a guest touched a page that is closed to it. If it holds a capability to that buffer (one
     /// that others hold as well, and had open last), the buffer opens to it.
     pub(crate) fn open_on_demand(&self, seat: &Seat, address: u64, write: bool) -> bool {
-        if self.trust == Trust::App || seat.opened.replace(address) == address {
+        // It may have been opened for reading before.
+        let wanted = address << 1 | u64::from(write);
+        if self.trust == Trust::App || seat.opened.replace(wanted) == wanted {
             return false;
         }
         let need = if write { Rights::WRITE } else { Rights::READ };

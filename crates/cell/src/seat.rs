@@ -240,7 +240,7 @@ pub(crate) struct Seat {
     pub(crate) last_words: RefCell<Option<String>>,
     /// The last line that it wrote while it was loaded.
     pub(crate) last_line: RefCell<String>,
-    /// The last place that was opened on demand: a second fault there is one.
+    /// The last place that was opened on demand, and whether for writing: a second fault there is one.
     pub(crate) opened: Cell<u64>,
     /// Derived entries that were ever used.
     pub(crate) arena_used: Cell<u32>,
