@@ -37,8 +37,8 @@ pub(crate) mod label;
 mod xstate;
 
 pub(crate) use xstate::{
-    XsaveArea, give_x87, init_xstate, keep as keep_xsave, mask as xsave_mask, park as park_xsave, pkru_of,
-    take_x87,
+    XsaveArea, forget_new_x87, give_x87, init_xstate, keep as keep_xsave, mask as xsave_mask,
+    park as park_xsave, pkru_of, take_x87,
 };
 
 /// Bytes of the signal stack.

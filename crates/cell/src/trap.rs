@@ -85,6 +85,8 @@ impl Frame {
     /// All registers. `fs` and `selector` are not in the frame.
     fn full(self, fs: u64, pkru: u32, selector: u32) -> Full {
         let r = |nth| self.register(nth);
+        // SAFETY: the kernel wrote this frame's area, in memory of the runtime's.
+        unsafe { arch::forget_new_x87(self.xsave().cast_mut()) };
         Full {
             r8: r(0),
             r9: r(1),

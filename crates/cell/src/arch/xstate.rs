@@ -7,6 +7,7 @@ use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
 use super::{CORE, Place};
 
+const X87_IN_USE: u64 = 1;
 const PKRU: u64 = 1 << 9;
 /// Tile configuration and data: a process has to ask for them, and cells do not.
 const AMX: u64 = 0b11 << 17;
@@ -113,7 +114,28 @@ fn is_x87_used() -> bool {
     unsafe {
         core::arch::asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") _high, options(nomem, nostack))
     };
-    low & 1 != 0
+    u64::from(low) & X87_IN_USE != 0
+}
+
+/// The kernel says of every frame that it has x87 registers, and whoever is resumed from it would have them in use from then
+/// on: each hand-over would save and clean them. Those that are as new are none.
+///
+/// # Safety
+/// As for [`pkru_of`].
+pub(crate) unsafe fn forget_new_x87(area: *mut u8) {
+    /// Control word to data pointer, and the eight registers, as a new process has them: all zeros but for the control word.
+    const PARTS: [(usize, usize); 2] = [(0, 24), (32, 128)];
+    let clean = &CLEAN.0;
+    let is_new = PARTS.iter().all(|&(at, len)| {
+        // SAFETY: the legacy part of an area has 512 bytes.
+        let found = unsafe { core::slice::from_raw_parts(area.wrapping_add(at), len) };
+        clean.get(at..at + len) == Some(found)
+    });
+    if is_new {
+        let present = area.wrapping_add(HEADER_AT).cast::<u64>();
+        // SAFETY: the header of an area in the standard format begins there.
+        unsafe { present.write_unaligned(present.read_unaligned() & !X87_IN_USE) };
+    }
 }
 
 /// An area of `FXSAVE`.
