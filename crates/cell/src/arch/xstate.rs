@@ -123,14 +123,8 @@ fn is_x87_used() -> bool {
 /// # Safety
 /// As for [`pkru_of`].
 pub(crate) unsafe fn forget_new_x87(area: *mut u8) {
-    /// Control word to data pointer, and the eight registers, as a new process has them: all zeros but for the control word.
-    const PARTS: [(usize, usize); 2] = [(0, 24), (32, 128)];
-    let clean = &CLEAN.0;
-    let is_new = PARTS.iter().all(|&(at, len)| {
-        // SAFETY: the legacy part of an area has 512 bytes.
-        let found = unsafe { core::slice::from_raw_parts(area.wrapping_add(at), len) };
-        clean.get(at..at + len) == Some(found)
-    });
+    // SAFETY: the legacy part of an area has 512 bytes.
+    let is_new = is_new_x87(unsafe { &*area.cast::<[u8; 512]>() });
     if is_new {
         let present = area.wrapping_add(HEADER_AT).cast::<u64>();
         // SAFETY: the header of an area in the standard format begins there.
@@ -142,19 +136,27 @@ pub(crate) unsafe fn forget_new_x87(area: *mut u8) {
 #[repr(C, align(16))]
 pub(crate) struct X87([u8; 512]);
 
-/// Takes the x87 registers away from the guest that has just left, if it used them: the next one must not see them.
+/// Takes the x87 registers away from the guest that has just left, if it used them: the next one must not see them. What is
+/// as new need not be given back.
 #[inline]
 pub(crate) fn take_x87() -> Option<Box<X87>> {
-    is_x87_used().then(swap_x87)
+    if is_x87_used() { swap_x87() } else { None }
 }
 
 #[cold]
-fn swap_x87() -> Box<X87> {
-    let mut area = Box::new(X87([0; 512]));
+fn swap_x87() -> Option<Box<X87>> {
+    let mut area = X87([0; 512]);
     // SAFETY: the area is large enough and aligned; the registers stay as they are.
     unsafe { core::arch::asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr(), options(nostack)) };
     super::clean_x87();
-    area
+    (!is_new_x87(&area.0)).then(|| Box::new(area))
+}
+
+/// Whether the legacy part of an area has x87 registers as a new process has them: all zeros but for the control word.
+fn is_new_x87(area: &[u8; 512]) -> bool {
+    /// Control word to data pointer, and the eight registers; between them lies what is not x87's.
+    const PARTS: [core::ops::Range<usize>; 2] = [0..24, 32..160];
+    PARTS.into_iter().all(|part| area.get(part.clone()) == CLEAN.0.get(part))
 }
 
 /// Every component in its initial state.
