@@ -264,7 +264,9 @@ impl Runtime {
                 && seat.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
                 && seat.incoming.borrow_mut().iter_mut().all(Road::is_quiet)
         };
-        bell.control_sent() == self.control_seen.get() && self.seats.iter().all(is_seat_quiet)
+        bell.control_sent() == self.control_seen.get()
+            && bell.asked_to_show().is_none()
+            && self.seats.iter().all(is_seat_quiet)
     }
 
     /// Rings whoever has something from this cell.
