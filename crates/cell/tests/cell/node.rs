@@ -304,18 +304,12 @@ impl Node {
             .map(|(fd, eventfd)| (Duplex::map(&fd, entries, Side::Near).unwrap(), eventfd))
             .collect();
         let bell = link::map_bell(&bell_fd).unwrap();
-        let mut cell = Cell { control, bell, links, holders, pidfd, tag: 0, said: Vec::new(), faults: 0 };
-        match receive(&cell.control, PATIENCE) {
-            Some((FromCell::Ready, ..)) => cell,
-            other => {
-                cell.said.push(format!("{other:?}"));
-                panic!("the cell is not ready: {other:?}")
-            }
-        }
+        let cell = Cell { control, bell, links, holders, pidfd, tag: 0, said: Vec::new(), faults: 0 };
+        let first = receive(&cell.control, PATIENCE);
+        assert!(matches!(first, Some((FromCell::Ready, ..))), "the cell is not ready: {first:?}");
+        cell
     }
-}
 
-impl Node {
     /// All cells have ended: those that are forked from now on get their ranges of the table.
     pub(crate) fn reuse_ranges(&mut self) {
         self.cells = 0;

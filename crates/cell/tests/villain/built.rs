@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The program under test: static, position-independent, as it is shipped.
+/// The program under test: `BATON_CELL_BIN`, or built here: static, position-independent, as it is shipped.
 pub(crate) fn cell_binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        if let Some(built) = std::env::var_os("BATON_CELL_BIN") {
+            return built.into();
+        }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let target = root.join("target/cell");
         let done = Command::new(env!("CARGO"))
@@ -71,14 +74,17 @@ pub(crate) fn compiled(source: &Path) -> PathBuf {
     if built.exists() && changed(&built) > newest {
         return built;
     }
+    // Tests may be processes of their own, and several want it at once.
+    let fresh = built.with_extension(std::process::id().to_string());
     let done = Command::new("gcc")
         .args(["-O2", "-g", "-Wall", "-Werror", "-static-pie", "-fno-omit-frame-pointer", "-pthread", "-I"])
         .arg(root.join("sdk/c/include"))
         .arg("-o")
-        .arg(&built)
+        .arg(&fresh)
         .arg(source)
         .status()
         .expect("gcc is installed");
     assert!(done.success(), "{} does not build", source.display());
+    std::fs::rename(&fresh, &built).expect("a directory for guests");
     built
 }
