@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use baton_abi::cell::Trust;
 
-use super::script::{Body, NO_PART, NOBODY, Op, PROGRAM_BYTES, Part, Raw, Record, Script, kind, sum_of};
+use super::script::{Body, PROGRAM_BYTES, Raw, Record, Script, kind, sum_of};
 
 pub(crate) const READ: u8 = 1;
 pub(crate) const WRITE: u8 = 2;
