@@ -87,7 +87,8 @@ fn check(name: &FunctionName, function: &Function, path: &Path) -> Result<(), Fa
             "correct the path of the artifact or output in baton.toml",
         )
     })?;
-    let always_in_cell = function.isolation == Isolation::Compartment && function.fallback == Fallback::Refuse;
+    let always_in_cell =
+        function.isolation == Isolation::Compartment && function.fallback == Fallback::Refuse;
     let loader = if always_in_cell { elf::Loader::Cell } else { elf::Loader::Kernel };
     elf::check(&mut file, loader).map_err(|fault| {
         Failure::failed(

@@ -130,11 +130,7 @@ pub(crate) fn check(file: &mut (impl Read + Seek), loader: Loader) -> Result<(),
 }
 
 /// Looks through the program headers; says whether one is executable.
-fn segments(
-    file: &mut (impl Read + Seek),
-    header: &Fields<'_>,
-    loader: Loader,
-) -> Result<bool, ElfFault> {
+fn segments(file: &mut (impl Read + Seek), header: &Fields<'_>, loader: Loader) -> Result<bool, ElfFault> {
     let (offset, size, count) = (header.u64(32)?, header.u16(54)?, header.u16(56)?);
     if size != PROGRAM_HEADER_BYTES || count == 0 || count > PROGRAM_HEADERS_MAX {
         return Err(ElfFault::ProgramHeaders);
