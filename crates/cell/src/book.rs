@@ -97,6 +97,8 @@ pub(crate) struct Derived {
     pub(crate) place: Place,
     pub(crate) root: Handle,
     pub(crate) range: Range,
+    /// What its range was at first: the pages of that are open to its holder, however it narrows itself.
+    part: Range,
 }
 
 /// What a seat may do with a handle.
@@ -106,6 +108,8 @@ pub(crate) struct View {
     pub(crate) range: Range,
     pub(crate) rights: Rights,
     pub(crate) what: What,
+    /// The bytes of the buffer that the holder can get at: all of a buffer of its own, else the part that it was given.
+    pub(crate) part: Range,
 }
 
 /// What a handle names.
@@ -226,7 +230,9 @@ impl Book {
                 if root.owner != Owner::Seat(seat) || root.generation != pair.generation {
                     return Err(Refusal::NotHeld);
                 }
-                Ok(View { place: root.place, range: root.range, rights: root.rights, what: What::Root(slot) })
+                let &Root { place, range, rights, .. } = root;
+                let part = Range { offset: 0, len: place.capacity };
+                Ok(View { place, range, rights, what: What::Root(slot), part })
             }
             What::Derived(index) => {
                 let derived = self.derived.get(index as usize).ok_or(Refusal::NotHeld)?;
@@ -234,8 +240,8 @@ impl Book {
                 if !is_held {
                     return Err(Refusal::NotHeld);
                 }
-                let (place, range, rights) = (derived.place, derived.range, derived.rights);
-                Ok(View { place, range, rights, what: What::Derived(index) })
+                let &Derived { place, range, rights, part, .. } = derived;
+                Ok(View { place, range, rights, what: What::Derived(index), part })
             }
             What::Mail(_) => Err(Refusal::NotHeld),
         }
@@ -294,6 +300,7 @@ impl Book {
             place: view.place,
             root,
             range,
+            part: range,
         })?;
         self.count(root, 1);
         if let What::Derived(index) = view.what
@@ -325,6 +332,7 @@ impl Book {
             place: view.place,
             root,
             range: view.range,
+            part: view.part,
         })
     }
 

@@ -123,21 +123,21 @@ impl Runtime {
     pub(crate) fn note_start(&self, seat: &Seat, parcel: &Parcel) {
         let tag = crate::links::tag_of(parcel);
         seat.latest.set(tag);
-        let deadline = seat.requests.borrow().get(tag).map_or(0, |request| request.deadline_ns);
-        // Whoever sends a request says until when; a clock is read only for one that does not.
-        let deadline = match (deadline, seat.facts.timeout_ns) {
+        let limit = seat.requests.borrow().get(tag).map_or(0, |request| request.limit_ns);
+        // Mostly that is known; a clock is read only where it is not.
+        let limit = match (limit, seat.facts.timeout_ns) {
             (0, 0) => 0,
             (0, longest) => {
-                let deadline = sys::coarse_now_ns().saturating_add(longest);
+                let limit = sys::coarse_now_ns().saturating_add(longest);
                 if let Some(request) = seat.requests.borrow_mut().get_mut(tag) {
-                    request.deadline_ns = deadline;
+                    request.limit_ns = limit;
                 }
-                deadline
+                limit
             }
-            (deadline, _) => deadline,
+            (limit, _) => limit,
         };
-        seat.deadline_ns.set(deadline);
-        self.note_overdue(seat, deadline);
+        seat.deadline_ns.set(limit);
+        self.note_overdue(seat, limit);
     }
 
     /// Writes an event where the waiting guest wants it, and runs the guest.

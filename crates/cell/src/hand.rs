@@ -142,18 +142,21 @@ impl Runtime {
             return Err(HandError::NoPool);
         }
         let (pair, range) = (pair_of(d.body), range_of(d.body));
+        // A head in the same buffer goes the same way.
+        let part = if are_together(d) { span(range, range_of(extent_of(d.head))) } else { range };
         self.note_handed(range.len);
-        if d.flags.has(Flags::LEND) {
-            return self.lend(a, b, (pair, range), lend, lent);
-        }
-        if d.flags.has(Flags::SHARE) {
+        let landed = if d.flags.has(Flags::LEND) {
+            self.lend(a, b, (pair, part), lend, lent)?
+        } else if d.flags.has(Flags::SHARE) {
             let mut book = self.book.borrow_mut();
-            let view = book.check(a.id, pair, Rights::PASS, range)?;
-            let derived = book.derive_from(&view, pair, range, Rights::FROZEN, b.id)?;
+            let view = book.check(a.id, pair, Rights::PASS, part)?;
+            let derived = book.derive_from(&view, pair, part, Rights::FROZEN, b.id)?;
             let rights = view.rights.intersect(Rights::FROZEN);
-            return Ok(landed(derived, range, view.place, rights, Flags::SHARE));
-        }
-        self.move_root(a, b, pair, range)
+            landed(derived, part, view.place, rights, Flags::SHARE)
+        } else {
+            self.move_root(a, b, pair, part)?
+        };
+        Ok(Landed { extent: Extent { offset: range.offset, len: range.len, ..landed.extent }, ..landed })
     }
 
     fn lend(
@@ -169,7 +172,7 @@ impl Runtime {
         let rights = view.rights.intersect(rights);
         let derived = book.derive_from(&view, pair, range, rights, b.id)?;
         drop(book);
-        if let Err(error) = self.open_to(b, view.place, rights) {
+        if let Err(error) = self.open_to(b, memory::reach(view.place, range), rights) {
             self.book.borrow_mut().end(derived);
             return Err(error);
         }
@@ -306,6 +309,25 @@ pub(crate) fn are_together(d: &Descriptor) -> bool {
         && (head.handle, head.generation) == (body.handle, body.generation)
         && !d.flags.has(Flags::INLINE)
         && !d.flags.has(Flags::BYTES)
+}
+
+/// The bytes from the first to the last of two ranges; one that is empty is nowhere.
+pub(crate) fn span(one: Range, other: Range) -> Range {
+    if other.len == 0 {
+        return one;
+    }
+    if one.len == 0 {
+        return other;
+    }
+    let end = |range: Range| range.offset.saturating_add(range.len);
+    let offset = one.offset.min(other.offset);
+    Range { offset, len: end(one).max(end(other)) - offset }
+}
+
+const fn extent_of(head: HeadExtent) -> Extent {
+    let HeadExtent { handle, generation, offset, len } = head;
+    // Widening: constant functions know no `From`.
+    Extent { handle, generation, offset: offset as u64, len: len as u64 }
 }
 
 /// A parcel that says where things landed.

@@ -70,8 +70,15 @@ impl Runtime {
             account.cost.bytes_copied = bytes;
             Box::new(account)
         });
-        let request =
-            Request { origin, invocation: d.invocation, deadline_ns: d.deadline_ns, depth: 0, hop: account };
+        let request = Request {
+            origin,
+            invocation: d.invocation,
+            deadline_ns: d.deadline_ns,
+            // The node's word counts; another function's is a wish.
+            limit_ns: if matches!(origin, Origin::Node { .. }) { d.deadline_ns } else { 0 },
+            depth: 0,
+            hop: account,
+        };
         let added = seat.requests.borrow_mut().add(request);
         let Some(tag) = added else {
             // The node never has so many out; whoever does lost its answer.
@@ -161,9 +168,10 @@ impl Runtime {
                 if self.trust == Trust::Buffer && class_of_place(place.capacity).is_some() {
                     return self.copy_lent(seat, handle, root, (place, range));
                 }
-                let view = View { place, range, rights, what: What::Root(slot) };
+                let part = head_range.map_or(range, |head| crate::hand::span(range, head));
+                let view = View { place, range: part, rights, what: What::Root(slot), part };
                 let pair = self.book.borrow_mut().admit_derived(handle, root, view, seat.id)?;
-                self.open_to(seat, place, rights)?;
+                self.open_to(seat, memory::reach(place, part), rights)?;
                 Ok(landed(pair, range, place, rights, kind))
             }
         }

@@ -192,7 +192,7 @@ impl Runtime {
         }
     }
 
-    /// Under `trust = "buffer"`: gives `seat`, and nobody else of the cell, access to a buffer's pages.
+    /// Under `trust = "buffer"`: gives `seat`, and nobody else of the cell, access to a buffer's pages, or to some of them.
     #[inline]
     pub(crate) fn open_to(&self, seat: &Seat, place: Place, rights: Rights) -> Result<(), HandError> {
         if self.trust == Trust::App {
@@ -206,6 +206,9 @@ impl Runtime {
                 return Ok(());
             }
         };
+        if place.capacity == 0 {
+            return Ok(());
+        }
         let Some((at, len)) = pages(place) else { return Err(HandError::NoPool) };
         sys::protect(at, len, access, seat.facts.key).map_err(|_| HandError::Full)?;
         // Others that hold it too open it again when they touch it, be it where they touched it last.
@@ -239,19 +242,12 @@ impl Runtime {
             return false;
         }
         let need = if write { Rights::WRITE } else { Rights::READ };
-        let found = self.held_around(seat, (address, 1), need);
-        found.is_some_and(|view| self.open_to(seat, view.place, view.rights).is_ok())
-    }
-
-    /// What `seat` holds around a range of the pool, with the rights that it needs.
-    fn covering(&self, seat: &Seat, (at, len): (u64, u64), need: Rights) -> Option<View> {
-        let held = self.book.borrow().held_by(seat.id);
-        let range = Range { offset: at, len };
-        let covers = |view: &View| {
-            view.rights.allows(need)
-                && Range { offset: view.place.offset, len: view.place.capacity }.contains(range)
+        let within = |view: &View| {
+            let Place { offset, capacity } = view.reach();
+            Range { offset, len: capacity }
         };
-        held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers)
+        let found = self.held_around(seat, (address, 1), need, within);
+        found.is_some_and(|view| self.open_to(seat, view.reach(), view.rights).is_ok())
     }
 
     /// Whether a guest may read a range: it is its own memory, or lies in a buffer that it holds.
@@ -260,7 +256,7 @@ impl Runtime {
         if seat.space.borrow().contains(at, len) {
             return true;
         }
-        self.held_around(seat, (at, len), Rights::READ).is_some()
+        self.held_around(seat, (at, len), Rights::READ, |view| view.bytes(self.trust)).is_some()
     }
 
     /// Whether a guest may write a range that is not of its library OS: its mail, or a buffer that it holds.
@@ -268,12 +264,21 @@ impl Runtime {
         let mail = seat.mail.borrow().base();
         let in_mail = at >= mail && len <= MAIL_BYTES && at - mail <= MAIL_BYTES - len;
         let is_mail = self.trust == Trust::Buffer && in_mail;
-        is_mail || self.held_around(seat, (at, len), Rights::WRITE).is_some()
+        is_mail || self.held_around(seat, (at, len), Rights::WRITE, |view| view.bytes(self.trust)).is_some()
     }
 
-    fn held_around(&self, seat: &Seat, (at, len): (u64, u64), need: Rights) -> Option<View> {
-        let in_pool = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes)?;
-        self.covering(seat, (in_pool, len), need)
+    /// What `seat` holds of which `within` gives a part of the pool that holds a range, with the rights that it needs.
+    fn held_around(
+        &self,
+        seat: &Seat,
+        (at, len): (u64, u64),
+        need: Rights,
+        within: impl Fn(&View) -> Range,
+    ) -> Option<View> {
+        let offset = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes)?;
+        let held = self.book.borrow().held_by(seat.id);
+        let covers = |view: &View| view.rights.allows(need) && within(view).contains(Range { offset, len });
+        held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers)
     }
 
     /// Under `trust = "buffer"`: nobody of the cell has access any more.
@@ -288,6 +293,30 @@ impl Runtime {
             self.seats.iter().for_each(|seat| seat.opened.set(0));
         }
     }
+}
+
+impl View {
+    /// The bytes of the pool that its holder may have copied for it: what it could read itself.
+    fn bytes(&self, trust: Trust) -> Range {
+        let Place { offset, capacity } = self.place;
+        match trust {
+            Trust::App => Range { offset, len: capacity },
+            Trust::Buffer => Range { offset: offset + self.part.offset, len: self.part.len },
+        }
+    }
+
+    /// The pages that are open to its holder: what lies beside a part in its first and last page cannot be closed to it.
+    pub(crate) fn reach(&self) -> Place {
+        reach(self.place, self.part)
+    }
+}
+
+/// The pages of a buffer that a range of it lies in.
+pub(crate) fn reach(place: Place, range: Range) -> Place {
+    let from = range.offset & !(PAGE - 1);
+    let to = range.offset.saturating_add(range.len).min(place.capacity).next_multiple_of(PAGE);
+    let capacity = if range.len == 0 { 0 } else { to.saturating_sub(from) };
+    Place { offset: place.offset + from, capacity }
 }
 
 /// The pages of a buffer, if it shares none with another.

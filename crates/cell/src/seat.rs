@@ -61,7 +61,10 @@ pub(crate) enum Origin {
 pub(crate) struct Request {
     pub(crate) origin: Origin,
     pub(crate) invocation: u64,
+    /// When whoever made it stops waiting, nanoseconds; 0 for never.
     pub(crate) deadline_ns: u64,
+    /// When the guest is stopped that works on it: by its function's own time and that of the invocation. 0 until it begins.
+    pub(crate) limit_ns: u64,
     pub(crate) depth: u16,
     /// The running account, while receipts are on.
     pub(crate) hop: Option<Box<Account>>,

@@ -166,7 +166,7 @@ impl Runtime {
         let deadlines: Vec<u64> = tags
             .into_iter()
             .filter(|tag| !waiting.contains(tag))
-            .filter_map(|tag| seat.requests.borrow().get(tag).map(|request| request.deadline_ns))
+            .filter_map(|tag| seat.requests.borrow().get(tag).map(|request| request.limit_ns))
             .filter(|&at| at != 0)
             .map(|at| at.saturating_add(OVERDUE_NS))
             .collect();

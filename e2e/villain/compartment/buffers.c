@@ -118,6 +118,14 @@ static void receive(const baton_event *request) {
         text = answer_text;
         reply.body_handle = BATON_NONE;
         break;
+    case 7: /* what lies in front of it and behind it */
+        say("%lx", *(volatile uint64_t *)request->body_base);
+        text = answer_text;
+        break;
+    case 8:
+        say("%lx", *(volatile uint64_t *)(request->body_base + request->body_capacity - 8));
+        text = answer_text;
+        break;
     case 6: /* more than it was given */
         reply.body_handle = request->body_handle;
         reply.body_generation = request->body_generation;

@@ -210,6 +210,23 @@ static void recurse(const order *o) {
     }
 }
 
+/* hurry COUNT: calls that it has given up before they begin. The callee works for longer than a tick takes to come. */
+static void hurry(const order *o) {
+    int64_t last = 0;
+    for (uint64_t i = 0; i < o->words[0]; i++) {
+        baton_event call = baton_blank(o->request, 0);
+        call.kind = BATON_REQUEST;
+        call.flags = BATON_BYTES;
+        call.body_offset = (uint64_t)"busy 19";
+        call.body_len = 7;
+        call.deadline_ns = 1;
+        last = gate(BATON_GATE_CALL, 0, (uint64_t)&call, 0);
+        if (last == BATON_PENDING) gate(BATON_GATE_CANCEL, call.tag, 0, 0);
+        else if (last == 0) baton_drop(&call);
+    }
+    say("%ld", last);
+}
+
 /* calls COUNT: makes calls and gives them up at once. */
 static void calls(const order *o) {
     int64_t last = 0;
@@ -241,6 +258,7 @@ static const attack attacks[] = {{"loop", loop},
                                  {"leak", leak},
                                  {"recurse", recurse},
                                  {"calls", calls},
+                                 {"hurry", hurry},
                                  {NULL, NULL}};
 
 int main(void) {

@@ -1,6 +1,7 @@
 /* Looking for what others left behind: in registers, in memory that comes anew, in what a reset should have cleaned. */
 #include "villain.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 /* Registers that carry a pattern, or are searched for one. */
@@ -202,8 +203,20 @@ static void stain(const order *o) {
     say("stained %d", on_stack[7] == on_heap[7]);
 }
 
+static void *later_thread(void *complement) {
+    usleep(30000);
+    for (int i = 0; i < 1024; i++) in_bss[i] = ~(uint64_t)complement;
+    return NULL;
+}
+
+/* later COMPLEMENT: a thread that goes on behind the answer. */
+static void later(const order *o) {
+    pthread_t thread;
+    say("%d", pthread_create(&thread, NULL, later_thread, (void *)o->words[0]));
+}
+
 static const attack attacks[] = {{"control", control}, {"carry", carry}, {"echo", echo}, {"registers", registers}, {"call", call},   {"syscall", trap}, {"block", block}, {"search", search},
-                                 {"fill", fill},   {"answer", answer},       {"look", look},   {"fresh", fresh},  {"stain", stain}, {NULL, NULL}};
+                                 {"fill", fill},   {"answer", answer},       {"look", look},   {"fresh", fresh},  {"stain", stain},   {"later", later}, {NULL, NULL}};
 
 int main(void) {
     if (baton_open() != 0) return 2;

@@ -1,6 +1,8 @@
 /* The honest neighbour: keeps secrets, and can say whether anyone touched them. */
 #include "villain.h"
 
+#include <time.h>
+
 static volatile uint64_t secret[64] __attribute__((aligned(64)));
 static uint64_t *on_heap;
 static baton_grant buffer;
@@ -63,6 +65,15 @@ static void relay(const order *o) {
     baton_drop(&answer);
 }
 
+/* busy MILLISECONDS: works for so long. */
+static void busy(const order *o) {
+    struct timespec from, now;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    do clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - from.tv_sec) * 1000 + (now.tv_nsec - from.tv_nsec) / 1000000 < (long)o->words[0]);
+    say("done");
+}
+
 /* Never answers. */
 static void silent(const order *o) {
     (void)o;
@@ -70,7 +81,7 @@ static void silent(const order *o) {
 }
 
 static const attack honest[] = {{"where", where}, {"intact", intact}, {"hold", hold}, {"held", held},
-                                {"free", let_go}, {"relay", relay}, {"silent", silent}, {NULL, NULL}};
+                                {"free", let_go}, {"relay", relay}, {"busy", busy}, {"silent", silent}, {NULL, NULL}};
 
 int main(void) {
     on_heap = malloc(64 * sizeof *on_heap);

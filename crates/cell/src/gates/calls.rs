@@ -21,22 +21,27 @@ impl Runtime {
         let lend = if lend == Rights::NONE { Rights::FROZEN } else { lend };
         let callee = usize::try_from(index).ok().and_then(|index| seat.facts.callees.get(index));
         let Some(callee) = callee else { return EACCES };
-        let (invocation, inherited, depth, record) = {
+        let (invocation, inherited, limit, depth, record) = {
             let requests = seat.requests.borrow();
-            requests.get(d.tag).map_or((0, 0, 0, false), |request| {
-                (request.invocation, request.deadline_ns, request.depth, request.hop.is_some())
+            requests.get(d.tag).map_or((0, 0, 0, 0, false), |request| {
+                let record = request.hop.is_some();
+                (request.invocation, request.deadline_ns, request.limit_ns, request.depth, record)
             })
         };
         if depth >= DEPTH_MAX {
             return ELOOP;
         }
-        let deadline_ns = deadline(callee.timeout_ns, d.deadline_ns, inherited);
+        let own =
+            if callee.timeout_ns == 0 { 0 } else { sys::coarse_now_ns().saturating_add(callee.timeout_ns) };
+        let deadline_ns = earliest([own, d.deadline_ns, inherited]);
+        // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
+        let limit_ns = earliest([own, limit]);
         let flags = if record { d.flags.with(Flags::RECORD) } else { d.flags };
         let on_behalf_of = d.tag;
         let d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
         match callee.seat {
             Some(id) => match self.seat(id) {
-                Some(to) => self.call_inside(seat, to, (&d, lend), (depth, on_behalf_of), at),
+                Some(to) => self.call_inside(seat, to, (&d, lend), (depth, on_behalf_of, limit_ns), at),
                 None => EHOSTUNREACH,
             },
             None => match self.choose_road(seat, &callee.name) {
@@ -52,7 +57,7 @@ impl Runtime {
         seat: &Seat,
         to: &Seat,
         (d, lend): (&Descriptor, Rights),
-        (depth, on_behalf_of): (u16, u32),
+        (depth, on_behalf_of, limit_ns): (u16, u32, u64),
         at: u64,
     ) -> i64 {
         self.copied.set((0, 0));
@@ -73,6 +78,7 @@ impl Runtime {
             origin: Origin::Seat { seat: seat.id, call },
             invocation: d.invocation,
             deadline_ns: d.deadline_ns,
+            limit_ns,
             depth: depth + 1,
             hop: None,
         };
@@ -300,8 +306,7 @@ impl Runtime {
     }
 }
 
-/// The earliest of: the callee's time, the caller's own wish, and when whoever asked the caller stops waiting.
-fn deadline(callee_ns: u64, wish: u64, inherited: u64) -> u64 {
-    let own = if callee_ns == 0 { 0 } else { sys::coarse_now_ns().saturating_add(callee_ns) };
-    [own, wish, inherited].into_iter().filter(|&at| at != 0).min().unwrap_or(0)
+/// The earliest of several times, of which 0 is none.
+fn earliest<const N: usize>(times: [u64; N]) -> u64 {
+    times.into_iter().filter(|&at| at != 0).min().unwrap_or(0)
 }

@@ -59,7 +59,7 @@ impl Runtime {
         let restricted = self.book.borrow_mut().restrict(seat.id, pair, Rights::FROZEN);
         let view = self.book.borrow().view(seat.id, pair);
         match (restricted, view) {
-            (Ok(rights), Ok(view)) => match self.open_to(seat, view.place, rights) {
+            (Ok(rights), Ok(view)) => match self.open_to(seat, view.reach(), rights) {
                 Ok(()) => 0,
                 Err(error) => error.errno(),
             },
@@ -76,7 +76,7 @@ impl Runtime {
             self.retire(seat, first, below);
         }
         // Pages that a reader had open are the owner's again, and nobody else's.
-        if !ended.is_empty() && self.open_to(seat, view.place, view.rights).is_err() {
+        if !ended.is_empty() && self.open_to(seat, view.reach(), view.rights).is_err() {
             return HandError::Full.errno();
         }
         let outside = self.revoke_outside(seat, pair);

@@ -144,6 +144,11 @@ impl Inside {
         self.base + self.symbols.at(name)
     }
 
+    /// Where the functions of the runtime begin.
+    pub(crate) fn functions(&self) -> Vec<u64> {
+        self.symbols.code().map(|at| self.base + at).collect()
+    }
+
     /// Within the stack that the runtime runs on.
     pub(crate) fn own_stack(&self) -> u64 {
         self.maps.iter().find(|(.., name)| name == "[stack]").expect("every process has one").1 - 8192

@@ -190,6 +190,18 @@ fn answers_with_a_head_that_is_not_held_do_not_leak_buffers() {
 }
 
 #[test]
+fn callers_in_a_hurry_do_not_end_their_callee() {
+    both("exhaustion", |arena| {
+        for _ in 0..6 {
+            let answer = arena.says("hurry 6");
+            assert!(["0", "1"].contains(&answer.as_str()), "{answer}");
+        }
+        arena.cell.listen();
+        assert!(!arena.cell.said.iter().any(|line| line.starts_with("victim")), "{:?}", arena.cell.said);
+    });
+}
+
+#[test]
 fn calls_in_a_circle_end() {
     both("exhaustion", |arena| {
         let answer = arena.says("recurse");

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use baton_abi::cell::Trust;
 
-use crate::arena::{Arena, Inside, Runtime, VICTIM, one};
+use crate::arena::{Arena, Inside, Runtime, VICTIM, both, one};
 
 /// Registers for a jump: `rax`, `rcx`, `rdx`, the stack pointer, all other registers, what the words they point to are.
 /// See `jump` in `e2e/villain/compartment/jumps.c`.
@@ -67,6 +67,39 @@ fn wicked(arena: &mut Arena) -> Vec<Registers> {
         // Structures whose every word is an address of the runtime's.
         Registers(0, 0, 0, 1, 1, core),
     ]
+}
+
+#[test]
+fn a_guests_rights_are_its_own_key_and_what_all_may_read() {
+    both("jumps", |arena| {
+        let rights = u32::from_str_radix(&arena.says("rights"), 16).expect("a number");
+        let of = |key: u32| rights >> (2 * key) & 0b11;
+        let open = (0..16).filter(|&key| of(key) == 0).count();
+        let readable = (0..16).filter(|&key| of(key) == 0b10).count();
+        // Its own, and the pool where the app says so.
+        assert_eq!(open, if arena.trust == Trust::App { 2 } else { 1 }, "{rights:#x}");
+        assert_eq!(readable, 1, "{rights:#x}");
+        assert_eq!(of(0), 0b11, "the runtime's key");
+    });
+}
+
+#[test]
+fn functions_of_the_runtime_run_with_the_guests_rights() {
+    one("jumps", Trust::App, |arena| {
+        let inside = Inside::of(&arena.cell);
+        let (gates, core) = (inside.at("baton_gates"), inside.at("4arch4CORE"));
+        for registers in [Registers(0, 0, 0, 0, 1, 0), Registers(0, 0, 0, 0, core, 0)] {
+            for (nth, function) in inside.functions().into_iter().enumerate() {
+                let order = registers.order(function.wrapping_sub(gates));
+                let answer = arena.ask(&order);
+                assert!(answer.is_error || !answer.text().starts_with("ESCAPED"), "{order}: {answer:?}");
+                if nth % 64 == 0 {
+                    arena.goes_on(&order);
+                }
+            }
+        }
+        arena.goes_on("all of them");
+    });
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What one guest, or one request, leaves behind for the next.
 
+use std::time::Duration;
+
 use baton_abi::cell::{SEAT_BYTES, SEATS_AT, Trust};
 
 use crate::arena::{Arena, Inside, PATIENCE, Runtime, VILLAIN, guest};
@@ -160,6 +162,17 @@ fn a_call_that_stays_out_does_not_keep_a_function_from_being_reset() {
         // The second callee does not answer.
         assert_eq!(arena.ask(&format!("stain {THIRD:x} 1")).text(), "stained 1");
         assert_eq!(search(arena, THIRD), 0);
+    });
+}
+
+#[test]
+fn threads_do_not_outlive_the_request_of_a_function_that_is_reset() {
+    each(true, |arena| {
+        for _ in 0..3 {
+            assert_eq!(arena.ask(&format!("later {OTHER:x}")).text(), "0");
+            std::thread::sleep(Duration::from_millis(60));
+            assert_eq!(search(arena, OTHER), 0);
+        }
     });
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// The symbols of a program.
-pub(crate) struct Symbols(BTreeMap<String, u64>);
+/// The symbols of a program: by name, their address, and whether they name code.
+pub(crate) struct Symbols(BTreeMap<String, (u64, bool)>);
 
 impl Symbols {
     pub(crate) fn of(program: &Path) -> Symbols {
@@ -14,7 +14,8 @@ impl Symbols {
         let symbol = |line: &str| {
             let mut parts = line.split_whitespace();
             let at = u64::from_str_radix(parts.next()?, 16).ok()?;
-            Some((parts.nth(1)?.to_owned(), at))
+            let kind = parts.next()?;
+            Some((parts.next()?.to_owned(), (at, kind.eq_ignore_ascii_case("t"))))
         };
         Symbols(text.lines().filter_map(symbol).collect())
     }
@@ -22,7 +23,12 @@ impl Symbols {
     /// Address of the symbol with this name, or with this part in its mangled name.
     pub(crate) fn at(&self, name: &str) -> u64 {
         let found = self.0.get(name).copied();
-        let by_part = || self.0.iter().find(|(symbol, _)| symbol.contains(name)).map(|(_, at)| *at);
-        found.or_else(by_part).unwrap_or_else(|| panic!("no symbol {name}"))
+        let by_part = || self.0.iter().find(|(symbol, _)| symbol.contains(name)).map(|(_, found)| *found);
+        found.or_else(by_part).unwrap_or_else(|| panic!("no symbol {name}")).0
+    }
+
+    /// Where functions begin.
+    pub(crate) fn code(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.values().filter(|(_, is_code)| *is_code).map(|(at, _)| *at)
     }
 }

@@ -59,7 +59,7 @@ impl World {
         let range = (0, bytes.len().max(1) + (1 << 20));
         self.buffers.push(Buffer { bytes, is_mail });
         let buffer = self.buffers.len() - 1;
-        self.caps.push(Cap { buffer, holder: Some(seat), parent: None, rights: ALL, range });
+        self.caps.push(Cap { buffer, holder: Some(seat), parent: None, rights: ALL, range, part: range });
         self.caps.len() - 1
     }
 
@@ -71,7 +71,7 @@ impl World {
     pub(super) fn derive(&mut self, parent: CapId, to: SeatId, rights: u8, range: (usize, usize)) -> CapId {
         let of = self.caps[parent];
         let rights = of.rights & rights;
-        self.caps.push(Cap { holder: Some(to), parent: Some(parent), rights, range, ..of });
+        self.caps.push(Cap { holder: Some(to), parent: Some(parent), rights, range, part: range, ..of });
         self.caps.len() - 1
     }
 
@@ -250,8 +250,11 @@ impl World {
     pub(super) fn readable(&self, seat: SeatId, part: Part) -> Option<Vec<u8>> {
         let cap = self.live(seat, self.entry(seat, part.entry))?;
         let of = self.caps[cap];
-        let other = |cap: &Cap| cap.holder == Some(seat) && cap.buffer == of.buffer && cap.rights & READ != 0;
         let (start, end) = self.cut(seat, part);
+        // All of the pool is open to whoever has a part of it, or that part alone.
+        let reaches = |cap: &Cap| self.trust == Trust::App || cap.part.0 <= start && end <= cap.part.1;
+        let holds = |cap: &Cap| cap.holder == Some(seat) && cap.buffer == of.buffer && cap.rights & READ != 0;
+        let other = |cap: &Cap| holds(cap) && reaches(cap);
         let allowed = self.is_mail(cap) || self.caps.iter().any(other);
         allowed.then(|| self.buffers[of.buffer].bytes[start..end].to_vec())
     }

@@ -49,6 +49,8 @@ pub(super) struct Cap {
     pub(super) rights: u8,
     /// First byte and one behind the last; of a whole buffer, all that it may have.
     pub(super) range: (usize, usize),
+    /// What that was at first: however it narrows itself, its holder can touch that much.
+    pub(super) part: (usize, usize),
 }
 
 /// A handle that a seat was given, with the payload that it came with.
