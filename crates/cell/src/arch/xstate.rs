@@ -128,7 +128,9 @@ pub(crate) unsafe fn forget_new_x87(area: *mut u8) {
     if is_new {
         let present = area.wrapping_add(HEADER_AT).cast::<u64>();
         // SAFETY: the header of an area in the standard format begins there.
-        unsafe { present.write_unaligned(present.read_unaligned() & !X87_IN_USE) };
+        let components = unsafe { present.read_unaligned() };
+        // SAFETY: as above; the frame is the runtime's.
+        unsafe { present.write_unaligned(components & !X87_IN_USE) };
     }
 }
 
