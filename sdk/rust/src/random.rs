@@ -42,7 +42,7 @@ thread_local! {
 }
 
 /// Has `hook` called in every copy of this function, before the copy's first request. Register it in `main`, before
-/// [`crate::serve`].
+/// [`serve`](fn@crate::serve).
 ///
 /// In a cell (`isolation = "compartment"`) a function starts once, up to where it first waits for a request; every replica is a
 /// copy of its memory at that moment, and with `reset = true` so is every request. What was random then is alike in all
