@@ -134,7 +134,6 @@ fn a_rust_function_has_its_standard_library() {
             assert!(answer.is_error && answer.text().contains(says), "{what}: {answer:?}");
             assert_eq!(ask(&mut node, &mut cell, "n"), "1", "back at its snapshot");
         }
-        println!("{:?}", cell.said);
     });
 }
 
