@@ -288,8 +288,11 @@ impl Runtime {
             return;
         }
         if let Some((at, len)) = pages(place) {
-            // A kernel that is out of memory leaves them as they were: the caller gives the buffer away in no case.
-            let _ = sys::protect(at, len, Access::Write, 0);
+            if let Err(errno) = sys::protect(at, len, Access::Write, 0) {
+                // Whoever had them open would have them open for ever, and what others do with the buffer with them.
+                eprintln!("a buffer cannot be closed: {errno}");
+                std::process::abort();
+            }
             // Whoever holds it all the same opens it again, be it where it touched it last.
             self.seats.iter().for_each(|seat| seat.opened.set(0));
         }

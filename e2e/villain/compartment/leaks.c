@@ -192,13 +192,13 @@ static void stain(const order *o) {
     for (int64_t i = 0; i < got; i++)
         for (uint64_t at = 0; at + 8 <= grants[i].capacity; at += 8) *(volatile uint64_t *)(grants[i].base + at) = ~o->words[0];
     if (o->words[1] == 1) {
-        /* A call that stays out. */
+        /* A call that stays out: the second callee never answers that. */
         baton_event parcel = baton_blank(o->request, 0);
         parcel.kind = BATON_REQUEST;
         parcel.flags = BATON_BYTES;
         parcel.body_offset = (uint64_t)"silent";
         parcel.body_len = 6;
-        gate(BATON_GATE_CALL, 0, (uint64_t)&parcel, 0);
+        gate(BATON_GATE_CALL, 1, (uint64_t)&parcel, 0);
     }
     say("stained %d", on_stack[7] == on_heap[7]);
 }
