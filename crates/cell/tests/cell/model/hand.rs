@@ -254,8 +254,13 @@ impl World {
         // All of the pool is open to whoever has a part of it, or that part alone.
         let reaches = |cap: &Cap| self.trust == Trust::App || cap.part.0 <= start && end <= cap.part.1;
         let holds = |cap: &Cap| cap.holder == Some(seat) && cap.buffer == of.buffer && cap.rights & READ != 0;
-        let other = |cap: &Cap| holds(cap) && reaches(cap);
-        let allowed = self.is_mail(cap) || self.caps.iter().any(other);
+        let (start, end) = self.cut(seat, part);
+        let covers = |other: &Cap| {
+            // In a pool that is open as a whole, the runtime copies from anywhere in a buffer too.
+            let has_part = self.trust == Trust::App || other.part.0 <= start && end <= other.part.1;
+            other.holder == Some(seat) && other.buffer == of.buffer && other.rights & READ != 0 && has_part
+        };
+        let allowed = start == end || self.is_mail(cap) || self.caps.iter().any(covers);
         allowed.then(|| self.buffers[of.buffer].bytes[start..end].to_vec())
     }
 
