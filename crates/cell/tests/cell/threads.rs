@@ -118,6 +118,39 @@ fn threads_call_and_answer() {
 }
 
 #[test]
+fn threads_go_on_while_others_wait_for_answers() {
+    both(|trust| {
+        let front = Function::new("front", &guest("threads")).calls(&["back"]);
+        let mut back = Function::new("back", &guest("threads"));
+        back.concurrency = 4;
+        let mut node = Node::start(trust, vec![front, back]).unwrap();
+        let mut cell = node.fork();
+        for _ in 0..3 {
+            assert_eq!(ask(&mut node, &mut cell, "C"), "1 1 went on");
+        }
+        assert_eq!(cell.faults(), 0, "{:?}", cell.said);
+    });
+}
+
+#[test]
+fn a_thread_stops_waiting_when_its_call_is_late() {
+    both(|trust| {
+        let mut front = Function::new("front", &guest("threads")).calls(&["back"]);
+        front.timeout = Duration::from_millis(500);
+        let mut back = Function::new("back", &guest("threads"));
+        back.concurrency = 4;
+        let mut node = Node::start(trust, vec![front, back]).unwrap();
+        let mut cell = node.fork();
+        // Its calls may take as long as itself: ETIMEDOUT, and the other one is answered.
+        let answer = ask(&mut node, &mut cell, "N");
+        assert!(answer == "-110 1" || answer == "1504 1", "{answer}");
+        // Whether the callee is given its time or not, the caller goes on.
+        std::thread::sleep(Duration::from_millis(1700));
+        assert_eq!(ask(&mut node, &mut cell, "C"), "1 1 went on");
+    });
+}
+
+#[test]
 fn more_threads_than_there_may_be_are_refused() {
     both(|trust| {
         let mut node = threaded(trust, &[]);

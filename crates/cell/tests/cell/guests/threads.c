@@ -108,8 +108,32 @@ static void *call_back(void *text) {
     return result;
 }
 
+/* Calls one that answers late or never, and waits; gives how the waiting went. */
+static void *call_late(void *text) {
+    baton_event answer;
+    int64_t called = baton_call_bytes(asked, 0, text, strlen(text), &answer);
+    if (called != 0) return (void *)called;
+    const char *body = baton_body(&answer);
+    long len = (long)answer.body_len, failed = answer.flags & BATON_ERROR ? 1000 + answer.code : 0;
+    int is_late = len == 4 && memcmp(body, "late", 4) == 0;
+    baton_drop(&answer);
+    return (void *)(failed ? failed : is_late);
+}
+
+/* What other threads do while some wait. */
+static void *go_on(void *unused) {
+    (void)unused;
+    long rounds = 0;
+    while (!flag) {
+        nap(1);
+        rounds++;
+    }
+    return (void *)rounds;
+}
+
 static void *answer_late(void *copy) {
-    nap(20);
+    const char *body = baton_body(copy);
+    nap(((const baton_event *)copy)->body_len > 1 && body[1] == 'n' ? 2000 : 20);
     baton_reply_bytes(copy, 200, "late", 4);
     free(copy);
     return NULL;
@@ -192,6 +216,17 @@ static int act(const baton_event *request, char what, char *out) {
     case 'c':
         asked = request;
         return two(out, call_back, (long)"!one", (long)"!other");
+    case 'C': { /* others go on while two wait */
+        asked = request;
+        flag = 0;
+        pthread_t other = begin(go_on, 0);
+        int len = two(out, call_late, (long)"a", (long)"a");
+        flag = 1;
+        return len + sprintf(out + len, " %s", joined(other) > 5 ? "went on" : "stood still");
+    }
+    case 'N': /* one that never answers */
+        asked = request;
+        return two(out, call_late, (long)"an", (long)"a");
     case 'm': { /* more threads than there may be */
         pthread_t many[100];
         int made = 0, failed = 0;
