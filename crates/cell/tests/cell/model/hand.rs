@@ -251,10 +251,6 @@ impl World {
         let cap = self.live(seat, self.entry(seat, part.entry))?;
         let of = self.caps[cap];
         let (start, end) = self.cut(seat, part);
-        // All of the pool is open to whoever has a part of it, or that part alone.
-        let reaches = |cap: &Cap| self.trust == Trust::App || cap.part.0 <= start && end <= cap.part.1;
-        let holds = |cap: &Cap| cap.holder == Some(seat) && cap.buffer == of.buffer && cap.rights & READ != 0;
-        let (start, end) = self.cut(seat, part);
         let covers = |other: &Cap| {
             // In a pool that is open as a whole, the runtime copies from anywhere in a buffer too.
             let has_part = self.trust == Trust::App || other.part.0 <= start && end <= other.part.1;
