@@ -1,6 +1,8 @@
 //! A function in Rust with the standard library alone: it finds its gates in the auxiliary vector and calls them. What the
 //! first byte of a request asks for is what it does.
 
+// UNSAFETY: calls gates by address and reads payloads where they lie.
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
