@@ -8,6 +8,7 @@
 
 mod build;
 mod calls;
+mod closed;
 mod languages;
 mod model;
 mod node;

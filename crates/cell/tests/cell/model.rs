@@ -8,7 +8,7 @@
 
 mod calls;
 mod hand;
-mod script;
+pub(crate) mod script;
 mod steps;
 mod world;
 
@@ -161,7 +161,7 @@ fn compare(seat: usize, got: &[Record], expect: &[Record]) -> Result<(), String>
 }
 
 /// One request of a case, answered, and all that came of it done.
-fn ask(
+pub(crate) fn ask(
     cell: &mut Cell,
     node: &mut Node,
     seat: usize,
@@ -222,7 +222,7 @@ fn check(node: &mut Node, trust: Trust, runs: &[Run]) -> Result<(), String> {
     if left > 0 { Err(format!("{left} capabilities outlive their cell")) } else { Ok(()) }
 }
 
-fn puppets(trust: Trust) -> Node {
+pub(crate) fn puppets(trust: Trust) -> Node {
     let puppet = guest("puppet");
     let names = ["a", "b", "c"];
     let function = |name| {
