@@ -347,7 +347,7 @@ impl Seat {
     /// Whether the guest should have come back by now.
     pub(crate) fn is_over(&self) -> bool {
         let deadline = self.deadline_ns.get();
-        let is_over = self.state.get() != State::Loading && deadline != 0 && sys::now_ns() >= deadline;
+        let is_over = deadline != 0 && sys::now_ns() >= deadline;
         // Between two requests other threads may work on: they keep nobody waiting.
         let is_at_leisure = || self.active.get() == 0 && self.threads.borrow().receiver.is_some();
         is_over && !is_at_leisure()

@@ -43,9 +43,9 @@ use crate::snapshot::{self, Stand};
 use crate::space::Space;
 use crate::sys::{self, Access, Backing};
 
-/// Processor time between two ticks of a cell, milliseconds.
+/// Processor time between two ticks of a cell, and of a template, milliseconds.
 const TICK_MS: i64 = 10;
-/// How long a guest may sleep and wait on its way to its first receive, nanoseconds.
+/// How long a guest may take to its first receive, nanoseconds.
 const LOAD_MAX_NS: u64 = 5_000_000_000;
 
 /// Why a template ends.
@@ -131,6 +131,8 @@ fn serve(control: OwnedFd) -> Result<(), SetupError> {
         return Err(SetupError::Version { node: setup.abi_version });
     }
     let (runtime, plan) = set_up(&setup, fds)?;
+    // A copy has no timers of its original: cells start their own.
+    sys::start_ticking(TICK_MS).map_err(at("starting the timer"))?;
     *runtime.control.borrow_mut() =
         Some(control.try_clone().map_err(|_| SetupError::Protocol("no descriptors"))?);
     let mut template = Template { runtime, plan, cells: Vec::new(), control };
@@ -339,8 +341,11 @@ impl Template {
             .map_err(|error| error.to_string())?;
         *seat.os.borrow_mut() = Some(loaded.os);
         begin(seat, loaded.entry, loaded.stack_pointer);
+        let last = sys::now_ns().saturating_add(LOAD_MAX_NS);
+        seat.deadline_ns.set(last);
         self.runtime.enter(seat);
-        self.runtime.wait_for_first_receive(seat, LOAD_MAX_NS);
+        self.runtime.wait_for_first_receive(seat, last);
+        seat.deadline_ns.set(0);
         if seat.state.get() != State::Waiting {
             return Err(self.why_not(seat));
         }

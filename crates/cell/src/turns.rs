@@ -202,12 +202,13 @@ impl Runtime {
         }
     }
 
-    /// In a template: a guest whose threads all sleep on the way to the first receive is woken when it is time.
-    pub(crate) fn wait_for_first_receive(&self, seat: &Seat, longest_ns: u64) {
-        let last = sys::now_ns().saturating_add(longest_ns);
+    /// In a template, until `last` at most: a guest whose threads all sleep on the way to the first receive is woken when it
+    /// is time, and threads of one that has several take turns.
+    pub(crate) fn wait_for_first_receive(&self, seat: &Seat, last: u64) {
         while seat.state.get() == State::Asleep {
-            let Some(at) = seat.sleeps_until.get().filter(|at| *at < last) else { return };
-            sys::sleep(at.saturating_sub(sys::now_ns()));
+            let now = sys::now_ns();
+            let Some(at) = seat.sleeps_until.get().filter(|&at| at.max(now) < last) else { return };
+            sys::sleep(at.saturating_sub(now));
             seat.state.set(State::Loading);
             self.run_next(seat);
         }
@@ -224,9 +225,11 @@ fn waits(seat: &Seat) -> bool {
     matches!(seat.state.get(), State::Waiting | State::Asleep)
 }
 
-/// When a thread of a seat that waits is to run.
+/// When a thread of a seat that waits is to run. What one does between requests is undone where each begins anew, so that
+/// there it does nothing.
 fn sleeper(seat: &Seat) -> Option<u64> {
-    seat.sleeps_until.get().filter(|_| waits(seat))
+    let is_at_work = !seat.facts.reset || seat.active.get() > 0;
+    seat.sleeps_until.get().filter(|_| waits(seat) && is_at_work)
 }
 
 /// When the requests in the hands of a guest that waits are to be looked at.

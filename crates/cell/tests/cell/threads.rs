@@ -1,5 +1,6 @@
 //! Guests with threads of their own: what they can rely on, and that they keep nobody else from work.
 
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use baton_abi::cell::Trust;
@@ -16,6 +17,14 @@ fn threaded(trust: Trust, environment: &[&str]) -> Node {
 
 fn ask(node: &mut Node, cell: &mut Cell, what: &str) -> String {
     cell.ask(&mut node.pool, 0, what.as_bytes()).text()
+}
+
+/// Processor time that a cell has used.
+fn processor_time(cell: &Cell) -> Duration {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", cell.pidfd.as_raw_fd())).unwrap();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).expect("a pidfd").trim();
+    let times = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
 }
 
 /// Asks until the answer is `expect`, for as long as something that goes on behind requests may take.
@@ -85,6 +94,44 @@ fn threads_from_before_the_first_request_are_in_the_snapshot() {
             let after: i64 = ask(&mut node, &mut cell, "b").parse().unwrap();
             assert!(after < 5, "back at the snapshot, and its thread too");
             ask_until(&mut node, &mut cell, "b", "5");
+        }
+    });
+}
+
+#[test]
+fn a_function_that_never_asks_for_a_request_cannot_be_loaded() {
+    both(|trust| {
+        for (early, says) in [("EARLY=loop", "did not come back"), ("EARLY=wait", "it sleeps for long")] {
+            let mut function = Function::new("threads", &guest("threads"));
+            function.env = vec![early.to_owned()];
+            let why = Node::start(trust, vec![function]).err().expect("it cannot be loaded");
+            assert!(why.contains(says), "{early}: {why}");
+        }
+    });
+}
+
+#[test]
+fn threads_begin_anew_with_every_request_of_a_function_that_is_reset() {
+    both(|trust| {
+        for early in ["EARLY=none", "EARLY=sleeper", "EARLY=runner"] {
+            let mut function = Function::new("threads", &guest("threads"));
+            (function.reset, function.env) = (true, vec![early.to_owned()]);
+            let mut node = Node::start(trust, vec![function]).unwrap();
+            let mut cell = node.fork();
+            for _ in 0..3 {
+                if early != "EARLY=runner" {
+                    // Beside a thread that never gives way, every lock costs a slice of time.
+                    assert_eq!(ask(&mut node, &mut cell, "j"), "8028 8028");
+                }
+                assert_eq!(ask(&mut node, &mut cell, "s"), "begun");
+                std::thread::sleep(Duration::from_millis(20));
+                assert_eq!(ask(&mut node, &mut cell, "b"), "0", "what a request began is gone");
+            }
+            let before = processor_time(&cell);
+            std::thread::sleep(Duration::from_millis(200));
+            let used = processor_time(&cell) - before;
+            assert!(used < Duration::from_millis(20), "{early}: between requests it runs for {used:?}");
+            assert_eq!(cell.faults(), 0, "{:?}", cell.said);
         }
     });
 }

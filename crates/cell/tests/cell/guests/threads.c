@@ -249,6 +249,8 @@ int main(void) {
     const char *early = getenv("EARLY");
     if (early && *early == 's') begin(doze, 10);
     if (early && *early == 'r') begin(spin, 0);
+    if (early && *early == 'l') spin(NULL);
+    if (early && *early == 'w') nap(60000);
     if (early) nap(5);
     for (;;) {
         int64_t kind = baton_recv(&event);
