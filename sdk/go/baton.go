@@ -12,7 +12,12 @@
 //
 // Goroutines, channels, timers and the garbage collector work as usual, on one processor. What a compartment does not
 // have is in the documentation of compartments: no network, no files but the function's own, no other processes, and no
-// signals, so that a loop without a function call is not interrupted for other goroutines.
+// signals: a loop without a function call is not interrupted for other goroutines, and a nil pointer ends the function
+// instead of becoming a panic.
+//
+// What a program did before its first Recv is its snapshot, from which each replica begins. Random numbers of crypto/rand are
+// drawn anew in every replica. Those of math/rand and the hash seeds of maps are not: the runtime drew their seeds when it
+// began.
 package baton
 
 import (

@@ -2,7 +2,9 @@
 package main
 
 import (
+	"crypto/rand"
 	"fmt"
+	quick "math/rand/v2"
 	"os"
 	"runtime"
 	"sort"
@@ -82,6 +84,15 @@ func act(request *baton.Request) (uint16, string) {
 		var lock sync.Mutex
 		lock.Lock()
 		lock.Lock()
+	case 'R': // random numbers: of the system, and of the generator that the runtime seeded when it began
+		secret := make([]byte, 8)
+		if _, err := rand.Read(secret); err != nil {
+			return 500, err.Error()
+		}
+		return 200, fmt.Sprintf("%x %x", secret, quick.Uint64())
+	case 'N': // a fault that a signal handler would turn into a panic
+		var nowhere *[8]int
+		return 200, fmt.Sprint(nowhere[served])
 	case 'm': // what the system says
 		name, err := os.Hostname()
 		_, missing := os.ReadFile("/etc/passwd")
