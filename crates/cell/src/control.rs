@@ -1,51 +1,30 @@
 //! Control sockets: messages and descriptors from the node, and to it.
 
 use std::cell::RefCell;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use baton_abi::boot::{MESSAGE_BYTES, MESSAGE_FDS_MAX, Message};
 use baton_abi::cell::{CELL_FDS_MAX, FromCell, TO_TEMPLATE_BYTES, ToTemplate};
+use baton_pool::control::receive;
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
-
-fn receive<const BYTES: usize>(
-    socket: BorrowedFd<'_>,
-    space: &mut [MaybeUninit<u8>],
-    flags: RecvFlags,
-) -> Result<([u8; BYTES], usize, Vec<OwnedFd>), Errno> {
-    let mut bytes = [0u8; BYTES];
-    let mut ancillary = RecvAncillaryBuffer::new(space);
-    let received =
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)?;
-    let fds = ancillary
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    Ok((bytes, received.bytes, fds))
-}
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// A message to a cell, if one is there.
 pub(crate) fn receive_message(control: &RefCell<Option<OwnedFd>>) -> Option<(Message, Vec<OwnedFd>)> {
     let control = control.borrow();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
-    let (bytes, len, fds) =
-        receive::<MESSAGE_BYTES>(control.as_ref()?.as_fd(), &mut space, RecvFlags::DONTWAIT).ok()?;
+    let mut bytes = [0; MESSAGE_BYTES];
+    let (len, fds) = receive(control.as_ref()?.as_fd(), &mut bytes, &mut space, RecvFlags::DONTWAIT).ok()?;
     Some((bytes.get(..len).and_then(Message::decode)?, fds))
 }
 
 /// The next order to a template; waits for it. `None` when the node has closed the socket.
 pub(crate) fn receive_order(control: &OwnedFd) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(CELL_FDS_MAX))];
-    let (bytes, len, fds) = receive::<TO_TEMPLATE_BYTES>(control.as_fd(), &mut space, RecvFlags::DONTWAIT)?;
+    let mut bytes = [0; TO_TEMPLATE_BYTES];
+    let (len, fds) = receive(control.as_fd(), &mut bytes, &mut space, RecvFlags::DONTWAIT)?;
     if len == 0 {
         return Ok(None);
     }

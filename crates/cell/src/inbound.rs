@@ -8,13 +8,12 @@ use baton_abi::descriptor::unpack_pairs;
 use baton_abi::gate::{Grant, Pair, Parcel};
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message, NONE, Rights};
 use baton_pool::capability::{Handle, Hold, Range, State};
-use baton_pool::ledger::Place;
+use baton_pool::ledger::{Place, class_of_capacity};
 
 use crate::book::{Owner, View, What};
 use crate::hand::{HandError, Landed, landed, pair_of, range_of};
 use crate::links::{set_tag, tag_of};
 use crate::memory;
-use crate::outside::class_of_place;
 use crate::runtime::{PER_TURN_MAX, Runtime};
 use crate::seat::{Account, Event, Origin, Request, Seat, State as SeatState};
 
@@ -165,7 +164,7 @@ impl Runtime {
             None => self.land_root(seat, handle, place, (range, head_range), (held, rights)),
             Some(kind) => {
                 let root = Handle { index: slot, generation: slot_generation };
-                if self.trust == Trust::Buffer && class_of_place(place.capacity).is_some() {
+                if self.trust == Trust::Buffer && class_of_capacity(place.capacity).is_some() {
                     return self.copy_lent(seat, handle, root, (place, range));
                 }
                 let part = head_range.map_or(range, |head| crate::hand::span(range, head));
@@ -208,7 +207,7 @@ impl Runtime {
         (range, head): (Range, Option<Range>),
         (held, rights): (Hold, Rights),
     ) -> Result<Landed, HandError> {
-        let is_small = class_of_place(place.capacity).is_some();
+        let is_small = class_of_capacity(place.capacity).is_some();
         let pair = Pair { handle: handle.index, generation: handle.generation };
         if self.trust == Trust::App || !is_small {
             self.book.borrow_mut().admit(handle, place, Owner::Seat(seat.id), (held, rights));
@@ -236,7 +235,7 @@ impl Runtime {
         if let Some(root) = self.book.borrow_mut().root_mut(handle.index) {
             root.written = place.capacity;
         }
-        let surplus = match class_of_place(place.capacity) {
+        let surplus = match class_of_capacity(place.capacity) {
             Some(class) => self.stash.borrow_mut().put(class, handle.index),
             None => vec![handle.index],
         };

@@ -7,12 +7,12 @@ use baton_abi::cell::{MAIL_BYTES, POOL_AT, Trust};
 use baton_abi::gate::{Grant, Pair};
 use baton_abi::{Kind as Message, Rights};
 use baton_pool::capability::{Handle, Hold, Range, State};
-use baton_pool::ledger::{Place, class_bytes, class_of};
+use baton_pool::ledger::{Place, class_bytes, class_of, class_of_capacity};
 
 use crate::arch;
 use crate::book::{Owner, View, What, what};
 use crate::hand::HandError;
-use crate::outside::{ask, class_of_place};
+use crate::outside::ask;
 use crate::runtime::Runtime;
 use crate::seat::Seat;
 use crate::sys::{self, Access, PAGE, PAGE_BYTES};
@@ -136,7 +136,7 @@ impl Runtime {
             self.granted.set(Some(Some(handle)));
             return;
         }
-        if let Some(class) = class_of_place(place.capacity) {
+        if let Some(class) = class_of_capacity(place.capacity) {
             self.stash.borrow_mut().answered(class);
             let surplus = self.stash.borrow_mut().put(class, handle.index);
             self.return_to_node(seat, &surplus);
@@ -180,7 +180,7 @@ impl Runtime {
             return;
         }
         let place = root.place;
-        let class = class_of_place(place.capacity).filter(|_| rights == Rights::ALL);
+        let class = class_of_capacity(place.capacity).filter(|_| rights == Rights::ALL);
         self.close(place);
         self.book.borrow_mut().give(slot, Owner::Stash);
         match class {

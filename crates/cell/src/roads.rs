@@ -1,11 +1,22 @@
 //! Roads between seats and replicas in other processes: requests and answers over them.
 
+use std::cell::RefCell;
+
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message, Rights};
 use baton_pool::capability::{Hold, State};
+use baton_pool::road::Road;
 
 use crate::hand::HandError;
 use crate::runtime::{PER_TURN_MAX, Runtime};
 use crate::seat::{Lent, Origin, Seat, Target};
+
+/// Sends a descriptor over a road whose peer is there. A caller never has more calls out than its ring has entries; one that
+/// lies loses its answer.
+pub(crate) fn push_over(roads: &RefCell<Vec<Road>>, index: u32, descriptor: &Descriptor) {
+    if let Some(road) = roads.borrow_mut().get_mut(index as usize).filter(|road| !road.dead) {
+        let _ = road.push(descriptor);
+    }
+}
 
 impl Runtime {
     /// Takes what other processes sent over a seat's roads.
@@ -115,12 +126,12 @@ impl Runtime {
     /// The least loaded road to a function outside that has credit. `Err` if there is none at all.
     pub(crate) fn choose_road(&self, seat: &Seat, name: &str) -> Result<Option<u32>, ()> {
         let roads = seat.outgoing.borrow();
-        let alive = (0u32..).zip(roads.iter()).filter(|(_, road)| !road.dead && road.name == name);
+        let alive = (0u32..).zip(roads.iter()).filter(|(_, road)| !road.dead && &*road.name == name);
         let mut any = false;
         let mut best: Option<(u32, u32)> = None;
         for (index, road) in alive {
             any = true;
-            let load = road.outstanding.max(road.bell.in_flight());
+            let load = road.load();
             if road.outstanding < road.credits && best.is_none_or(|(least, _)| load < least) {
                 best = Some((load, index));
             }
@@ -140,7 +151,7 @@ impl Runtime {
         let (out, lent) = self.send_out(seat, d, Hold::new(State::InFlight, id), Some(lend))?;
         let pushed = seat.outgoing.borrow_mut().get_mut(road as usize).is_some_and(|road| {
             road.outstanding += 1;
-            road.push(&out)
+            road.push(&out).is_ok()
         });
         if pushed { Ok(lent) } else { Err(HandError::Full) }
     }
@@ -163,12 +174,7 @@ impl Runtime {
                 let id = seat.incoming.borrow().get(road as usize).map_or(0, |road| road.id);
                 let to = Hold::new(State::InFlight, id);
                 let (out, _) = self.send_out(seat, &Descriptor { tag, ..*d }, to, None)?;
-                if let Some(road) =
-                    seat.incoming.borrow_mut().get_mut(road as usize).filter(|road| !road.dead)
-                {
-                    // A caller never has more calls out than its ring has entries; one that lies loses its answer.
-                    road.push(&out);
-                }
+                push_over(&seat.incoming, road, &out);
                 Ok(())
             }
             Origin::Seat { .. } => Ok(()),
@@ -196,13 +202,7 @@ impl Runtime {
         };
         match origin {
             Origin::Node { tag } => self.push_link(seat, &Descriptor { tag, ..d }),
-            Origin::Road { road, tag } => {
-                if let Some(road) =
-                    seat.incoming.borrow_mut().get_mut(road as usize).filter(|road| !road.dead)
-                {
-                    road.push(&Descriptor { tag, ..d });
-                }
-            }
+            Origin::Road { road, tag } => push_over(&seat.incoming, road, &Descriptor { tag, ..d }),
             Origin::Seat { .. } => {}
         }
     }

@@ -19,15 +19,19 @@ use baton_abi::cell::{CELL_MESSAGE_BYTES, FROM_CELL_BYTES, FromCell, TEXT_MAX_BY
 use baton_pool::bell::Bell;
 use baton_pool::capability::{CapabilityTable, Handle};
 use baton_pool::ledger::LedgerView;
+use baton_pool::road::Road;
+use baton_pool::stash::Stash;
 use rustix::net::SendFlags;
 
 use crate::arch::Place;
 use crate::book::{Book, SeatId};
 use crate::control;
-use crate::outside::{Lines, Road, Stash};
+use crate::outside::Lines;
 use crate::seat::Seat;
 use crate::sys;
 
+/// Buffers that one refill asks for, at most.
+const BATCH_MAX: u64 = 64;
 /// Descriptors that one turn takes of a link or road before others get their turn.
 pub(crate) const PER_TURN_MAX: u32 = 64;
 
@@ -46,7 +50,7 @@ pub(crate) struct Runtime {
     pub(crate) seats: Vec<Seat>,
     pub(crate) shared: Shared,
     pub(crate) book: RefCell<Book>,
-    pub(crate) stash: RefCell<Stash>,
+    pub(crate) stash: RefCell<Stash<u32>>,
     pub(crate) lines: RefCell<Lines>,
     pub(crate) control: RefCell<Option<OwnedFd>>,
     pub(crate) bell: RefCell<Option<Bell>>,
@@ -97,7 +101,7 @@ impl Runtime {
             trace,
             seats,
             book: RefCell::new(Book::new(shared.slots)),
-            stash: RefCell::new(Stash::new(shared.pool_bytes)),
+            stash: RefCell::new(Stash::new(shared.pool_bytes, BATCH_MAX)),
             shared,
             lines: RefCell::default(),
             control: RefCell::new(None),
@@ -293,14 +297,10 @@ impl Runtime {
         while let Some((message, fds)) = control::receive_message(&self.control) {
             let Message::Edge(edge) = message else { continue };
             let Some(seat) = self.seats.iter().find(|seat| seat.holder() == edge.own) else { continue };
-            let Some(road) = Road::new(&edge, fds) else { continue };
+            let Some(road) = Road::new(&edge, fds, ()) else { continue };
             let mut roads =
                 if edge.is_caller { seat.outgoing.borrow_mut() } else { seat.incoming.borrow_mut() };
-            // In the place of one whose peer is gone: others keep their index.
-            match roads.iter_mut().find(|old| old.dead && old.outstanding == 0) {
-                Some(old) => *old = road,
-                None => roads.push(road),
-            }
+            road.join(&mut roads);
         }
     }
 

@@ -13,12 +13,12 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::gate::{Pair, Parcel};
 use baton_abi::limits::DERIVED_MAX;
 use baton_pool::link::Duplex;
+use baton_pool::road::Road;
 
 use crate::arch::{Context, Place};
 use crate::book::SeatId;
 use crate::mail::Mail;
 use crate::os::{Os, ThreadId};
-use crate::outside::Road;
 use crate::slab::Slab;
 use crate::snapshot::Snapshot;
 use crate::space::Space;

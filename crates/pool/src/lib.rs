@@ -10,10 +10,13 @@
 
 pub mod bell;
 pub mod capability;
+#[cfg(not(loom))]
+pub mod control;
 pub mod ledger;
 mod placed;
 pub mod ring;
 mod spans;
+pub mod stash;
 mod sync;
 
 #[cfg(not(loom))]
@@ -22,6 +25,8 @@ pub mod link;
 pub mod pool;
 #[cfg(not(loom))]
 pub mod region;
+#[cfg(not(loom))]
+pub mod road;
 #[cfg(loom)]
 mod region {
     //! Stands in for mappings while models run: loom's atomics cannot live in shared memory.

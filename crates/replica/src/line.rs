@@ -2,7 +2,7 @@
 //!
 //! A process replica has one for itself, the replicas in a cell have one together.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,8 +12,7 @@ use baton_pool::bell::Bell;
 use baton_pool::link;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 use crate::start_error::StartError;
@@ -88,12 +87,6 @@ pub(crate) fn send(control: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]
 pub(crate) fn receive(control: BorrowedFd<'_>, into: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
     // Room for more than the one that may come: those beyond are closed here, not lost in the kernel.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::net::recvmsg(control, &mut [IoSliceMut::new(into)], &mut ancillary, flags)?;
-    let fds = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    Ok((received.bytes, fds.flatten().next()))
+    let (bytes, fds) = baton_pool::control::receive(control, into, &mut space, RecvFlags::DONTWAIT)?;
+    Ok((bytes, fds.into_iter().next()))
 }

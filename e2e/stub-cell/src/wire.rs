@@ -1,26 +1,17 @@
 //! Packets on control sockets.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use baton_abi::boot::{MESSAGE_BYTES, Message};
 use baton_abi::cell::{CELL_FDS_MAX, FromCell, TO_TEMPLATE_BYTES, ToTemplate};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 fn receive(control: &OwnedFd, bytes: &mut [u8], waits: bool) -> Option<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(CELL_FDS_MAX))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-    let received = recvmsg(control, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags).ok()?;
-    let fds = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    Some((received.bytes, fds.flatten().collect()))
+    baton_pool::control::receive(control.as_fd(), bytes, &mut space, flags).ok()
 }
 
 /// The next order to a template.

@@ -3,9 +3,8 @@
 
 // UNSAFETY: takes ownership of the inherited control descriptor.
 
-use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use baton_pool::capability::{CapabilityTable, Entry, Handle, Hold, Range, State}
 use baton_pool::ledger::LedgerView;
 use baton_pool::link::{Duplex, Side, duplex_bytes, map_bell};
 use baton_pool::region::{Access, Mapping};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg};
+use rustix::net::{RecvFlags, SendFlags};
 
 /// How long anything that the villain waits for may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -68,17 +67,8 @@ pub struct Node {
 fn receive(control: &OwnedFd, flags: RecvFlags) -> Option<(Message, Vec<OwnedFd>)> {
     let mut bytes = [0u8; MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(control, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags).ok()?;
-    let fds = ancillary
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    Some((Message::decode(bytes.get(..received.bytes)?)?, fds))
+    let (len, fds) = baton_pool::control::receive(control.as_fd(), &mut bytes, &mut space, flags).ok()?;
+    Some((Message::decode(bytes.get(..len)?)?, fds))
 }
 
 fn map(fd: &OwnedFd, bytes: u64, access: Access) -> Option<Mapping> {

@@ -19,11 +19,13 @@ use baton_pool::capability::{Handle, Hold, State};
 use baton_pool::ledger::class_of_capacity;
 use baton_pool::link::Duplex;
 use baton_pool::ring::PushError;
+use baton_pool::stash::Stash;
 use rustix::net::RecvFlags;
 
 use crate::executor::{Current, Origin, TASKS_MAX};
 use crate::held::Shelf;
 
+mod arena;
 mod boot;
 mod calls;
 mod edge;
@@ -31,17 +33,18 @@ mod memory;
 mod receive;
 mod roads;
 mod send;
-mod stash;
 mod turn;
 
+use arena::Arena;
 use boot::Boot;
 use calls::Calls;
-use edge::Road;
+use edge::{Road, Waits};
 use memory::Memory;
-use stash::{Arena, Stash};
 
 pub(crate) use roads::Wait;
 
+/// Buffers that one refill asks for, at most.
+const BATCH_MAX: u64 = 128;
 /// How long a full link or a missing grant is waited for before the node counts as gone, nanoseconds.
 const NODE_PATIENCE_NS: u64 = 5_000_000_000;
 /// One wait within that.
@@ -75,7 +78,7 @@ pub(crate) struct Link {
     cancelled: RefCell<Vec<u32>>,
     /// The clock when it was last read: it is later now.
     clock_seen_ns: Cell<u64>,
-    stash: RefCell<Stash>,
+    stash: RefCell<Stash<Handle>>,
     /// Answer to the allocation that waits: a buffer, or that there is none.
     granted: Cell<Option<Option<Handle>>>,
     alloc_tag: Cell<u32>,
@@ -108,7 +111,7 @@ impl Link {
             arrived: RefCell::default(),
             cancelled: RefCell::default(),
             clock_seen_ns: Cell::new(0),
-            stash: RefCell::new(Stash::new(memory.pool_bytes)),
+            stash: RefCell::new(Stash::new(memory.pool_bytes, BATCH_MAX)),
             granted: Cell::new(None),
             alloc_tag: Cell::new(1),
             calls: RefCell::default(),
@@ -222,14 +225,10 @@ impl Link {
         }
         // Peers can write the count too: it only says that it is worth a look, and the look never waits.
         while let Ok((Message::Edge(edge), fds)) = boot::receive(&self.control, RecvFlags::DONTWAIT) {
-            let Some(road) = Road::new(&edge, fds) else { continue };
+            let Some(road) = Road::new(&edge, fds, Waits::new(&edge)) else { continue };
             let mut roads =
                 if edge.is_caller { self.outgoing.borrow_mut() } else { self.incoming.borrow_mut() };
-            // Take the place of a road whose peer is gone: others keep their index.
-            match roads.iter_mut().find(|old| old.dead && old.outstanding == 0) {
-                Some(old) => *old = road,
-                None => roads.push(road),
-            }
+            road.join(&mut roads);
             if edge.is_caller {
                 self.roadless.take().into_iter().for_each(Waker::wake);
             }

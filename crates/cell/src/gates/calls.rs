@@ -10,6 +10,7 @@ use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
 use crate::hand::HandError;
 use crate::links::{set_tag, tag_of};
+use crate::roads::push_over;
 use crate::runtime::Runtime;
 use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
 use crate::sys;
@@ -205,11 +206,7 @@ impl Runtime {
                 }
             }
             Target::Outside(road) => {
-                if let Some(road) =
-                    seat.outgoing.borrow_mut().get_mut(road as usize).filter(|road| !road.dead)
-                {
-                    road.push(&Descriptor { tag, ..Descriptor::new(Message::Cancel) });
-                }
+                push_over(&seat.outgoing, road, &Descriptor { tag, ..Descriptor::new(Message::Cancel) });
             }
         }
         true

@@ -1,6 +1,6 @@
 //! A node of a few lines: starts the real `baton-cell`, loads guests, forks cells and speaks with their seats.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -21,8 +21,7 @@ use baton_pool::link::{self, Duplex, Side};
 use baton_pool::pool::Pool;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 /// Longest wait for anything.
@@ -126,15 +125,10 @@ fn receive(control: &OwnedFd, wait: Duration) -> Option<(FromCell, String, Optio
     }
     let mut bytes = [0u8; CELL_MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut into = [IoSliceMut::new(&mut bytes)];
-    let got = rustix::net::recvmsg(control, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC).ok()?;
-    let fd = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    let (message, text) = FromCell::decode(&bytes[..got.bytes])?;
-    Some((message, String::from_utf8_lossy(text).into_owned(), fd))
+    let received = baton_pool::control::receive(control.as_fd(), &mut bytes, &mut space, RecvFlags::empty());
+    let (len, fds) = received.ok()?;
+    let (message, text) = FromCell::decode(&bytes[..len])?;
+    Some((message, String::from_utf8_lossy(text).into_owned(), fds.into_iter().next()))
 }
 
 impl Node {

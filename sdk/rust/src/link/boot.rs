@@ -3,9 +3,8 @@
 // UNSAFETY: takes ownership of the inherited control descriptor.
 #![expect(unsafe_code, reason = "the control socket is inherited by number")]
 
-use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use baton_abi::ABI_VERSION;
@@ -17,7 +16,7 @@ use baton_pool::capability::CapabilityTable;
 use baton_pool::ledger::LedgerView;
 use baton_pool::link::{Duplex, Side, map_bell};
 use baton_pool::region::{Access, Mapping};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::RecvFlags;
 
 use super::memory::Memory;
 
@@ -77,19 +76,9 @@ fn table<T: baton_pool::SharedLayout>(
 pub(crate) fn receive(control: &OwnedFd, flags: RecvFlags) -> Result<(Message, Vec<OwnedFd>), BootError> {
     let mut bytes = [0u8; MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(control, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
-            .map_err(|_| BootError::NotUnderNode)?;
-    let fds = ancillary
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let message = bytes.get(..received.bytes).and_then(Message::decode);
+    let received = baton_pool::control::receive(control.as_fd(), &mut bytes, &mut space, flags);
+    let (len, fds) = received.map_err(|_| BootError::NotUnderNode)?;
+    let message = bytes.get(..len).and_then(Message::decode);
     Ok((message.ok_or(BootError::Malformed("not a message of this version"))?, fds))
 }
 

@@ -187,7 +187,7 @@ impl Link {
     #[inline]
     fn send_call(&'static self, road: usize, call: &mut Call<'_>, waker: &Waker) -> Result<u32, Error> {
         let (id, callee_ns) =
-            self.outgoing.borrow().get(road).map_or((0, 0), |road| (road.id, road.timeout_ns));
+            self.outgoing.borrow().get(road).map_or((0, 0), |road| (road.id, road.own.timeout_ns));
         let current = &self.current;
         let to = Hold::new(State::InFlight, id);
         let way = Way { to, invocation: current.invocation(), can_lend: true };
@@ -319,7 +319,7 @@ impl Link {
         };
         let waiter = self.outgoing.borrow_mut().get_mut(index).and_then(|road| {
             road.outstanding = road.outstanding.saturating_sub(1);
-            road.waiting.pop_front()
+            road.own.waiting.pop_front()
         });
         if let Some((_, waiter)) = waiter {
             waiter.wake();
@@ -356,7 +356,7 @@ impl Link {
             road.dead = true;
             road.outstanding = 0;
             road.duplex.flags().mark_drained();
-            core::mem::take(&mut road.waiting)
+            core::mem::take(&mut road.own.waiting)
         };
         let function = self.road_name(index);
         let mut wakeups = Vec::new();

@@ -48,8 +48,8 @@ impl Link {
                     best = Some((index, load));
                 }
             }
-            if shortest.is_none_or(|(_, least)| road.waiting.len() < least) {
-                shortest = Some((index, road.waiting.len()));
+            if shortest.is_none_or(|(_, least)| road.own.waiting.len() < least) {
+                shortest = Some((index, road.own.waiting.len()));
             }
         }
         let function = || function.to_owned();
@@ -58,18 +58,21 @@ impl Link {
             (None, Some((index, waiting))) => {
                 let waits = |parked: &Parked| {
                     let road = roads.get(parked.road);
-                    road.is_some_and(|road| road.waiting.iter().any(|(number, _)| *number == parked.number))
+                    road.is_some_and(|road| {
+                        road.own.waiting.iter().any(|(number, _)| *number == parked.number)
+                    })
                 };
                 if wait.as_ref().and_then(|wait| wait.parked.as_ref()).is_some_and(waits) {
                     return Ok(None);
                 }
                 let Some(road) = roads.get_mut(index) else { return Ok(None) };
-                if waiting as u64 >= u64::from(road.queue_max) {
+                if waiting as u64 >= u64::from(road.own.queue_max) {
                     return Err(Error::Overloaded { function: function() });
                 }
-                road.last_parked += 1;
-                wait.get_or_insert_default().parked = Some(Parked { road: index, number: road.last_parked });
-                road.waiting.push_back((road.last_parked, waker.clone()));
+                road.own.last_parked += 1;
+                wait.get_or_insert_default().parked =
+                    Some(Parked { road: index, number: road.own.last_parked });
+                road.own.waiting.push_back((road.own.last_parked, waker.clone()));
                 Ok(None)
             }
             (None, None) if known || self.declared.iter().any(|name| *name == function()) => {
@@ -92,10 +95,10 @@ impl Link {
         let Some(parked) = wait.take().and_then(|wait| wait.parked) else { return };
         let mut roads = self.outgoing.borrow_mut();
         let Some(road) = roads.get_mut(parked.road) else { return };
-        let before = road.waiting.len();
-        road.waiting.retain(|(number, _)| *number != parked.number);
-        if before == road.waiting.len()
-            && let Some((_, next)) = road.waiting.pop_front()
+        let before = road.own.waiting.len();
+        road.own.waiting.retain(|(number, _)| *number != parked.number);
+        if before == road.own.waiting.len()
+            && let Some((_, next)) = road.own.waiting.pop_front()
         {
             next.wake();
         }
