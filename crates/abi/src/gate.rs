@@ -144,6 +144,14 @@ pub struct Grant {
     pub capacity: u64,
 }
 
+impl Grant {
+    /// What it is called.
+    #[must_use]
+    pub const fn pair(self) -> Pair {
+        Pair { handle: self.handle, generation: self.generation }
+    }
+}
+
 const _: () = {
     assert!(size_of::<GatePage>() == 8 + GATES_MAX * 8 + 8);
     assert!(size_of::<Parcel>() == 128 && align_of::<Parcel>() == 64);

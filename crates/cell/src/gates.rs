@@ -7,7 +7,7 @@ use baton_abi::gate::{self, Pair, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message, NONE, Rights};
 
 use crate::arch::Verdict;
-use crate::hand::{HandError, pair_of};
+use crate::hand::{HandError, extent_of, pair_of};
 use crate::links::set_tag;
 use crate::runtime::{Runtime, runtime};
 use crate::seat::{Event, Origin, Seat, Stage, State};
@@ -204,7 +204,7 @@ impl Runtime {
             self.give_up(seat, pair_of(d.body));
         }
         if d.head.handle != NONE {
-            self.give_up(seat, Pair { handle: d.head.handle, generation: d.head.generation });
+            self.give_up(seat, pair_of(extent_of(d.head)));
         }
     }
 
@@ -244,11 +244,8 @@ impl Runtime {
     fn gate_clock(&self, seat: &Seat, id: u64, at: u64) -> i64 {
         let now = i32::try_from(id).ok().and_then(sys::clock);
         let Some((seconds, nanoseconds)) = now else { return EINVAL };
-        let mut raw = [0u8; 16];
-        for (place, field) in raw.chunks_exact_mut(8).zip([seconds, nanoseconds]) {
-            place.copy_from_slice(&field.to_le_bytes());
-        }
-        if seat.space.borrow_mut().write(at, &raw) { 0 } else { EFAULT }
+        let raw = [seconds, nanoseconds].map(i64::to_le_bytes);
+        if seat.space.borrow_mut().write(at, raw.as_flattened()) { 0 } else { EFAULT }
     }
 
     fn gate_log(&self, seat: &Seat, level: u64, at: u64, len: u64) -> i64 {

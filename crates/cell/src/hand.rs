@@ -13,7 +13,7 @@ mod copies;
 
 use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{POOL_AT, Trust};
-use baton_abi::gate::{Pair, Parcel};
+use baton_abi::gate::{Grant, Pair, Parcel};
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::Range;
 
@@ -63,6 +63,15 @@ pub(crate) struct Landed {
     pub(crate) capacity: u64,
     pub(crate) rights: Rights,
     pub(crate) flags: Flags,
+}
+
+impl Landed {
+    /// A part of a buffer that was just allocated.
+    pub(crate) const fn in_grant(grant: Grant, part: Range, rights: Rights, flags: Flags) -> Landed {
+        let Grant { handle, generation, base, capacity } = grant;
+        let extent = Extent { handle, generation, offset: part.offset, len: part.len };
+        Landed { extent, base, capacity, rights, flags }
+    }
 }
 
 /// No payload.
@@ -221,8 +230,8 @@ impl Runtime {
 
     /// Whether `a` can move a head that lies in a buffer of its own.
     pub(crate) fn check_head(&self, a: &Seat, head: HeadExtent) -> Result<(), HandError> {
-        let pair = Pair { handle: head.handle, generation: head.generation };
-        let range = Range { offset: u64::from(head.offset), len: u64::from(head.len) };
+        let extent = extent_of(head);
+        let (pair, range) = (pair_of(extent), range_of(extent));
         if what(head.handle).is_mail() {
             return self.chunk(a, pair, range).map(drop);
         }
@@ -233,20 +242,11 @@ impl Runtime {
     }
 
     fn hand_head(&self, a: &Seat, b: &Seat, head: HeadExtent) -> Result<Landed, HandError> {
-        let extent = Extent {
-            handle: head.handle,
-            generation: head.generation,
-            offset: u64::from(head.offset),
-            len: u64::from(head.len),
-        };
+        let extent = extent_of(head);
         let (pair, range) = (pair_of(extent), range_of(extent));
         if what(head.handle).is_mail() {
             let chunk = self.chunk(a, pair, range)?;
-            let landed = self.room(b, range.len)?;
-            if !self.copy_to(&landed, chunk.base + range.offset, range.len) {
-                self.give_up(b, pair_of(landed.extent));
-                return Err(HandError::Fault);
-            }
+            let landed = self.land_copy(b, chunk.base + range.offset, range.len)?;
             a.mail.borrow_mut().put(pair);
             return Ok(landed);
         }
@@ -324,7 +324,8 @@ pub(crate) fn span(one: Range, other: Range) -> Range {
     Range { offset, len: end(one).max(end(other)) - offset }
 }
 
-const fn extent_of(head: HeadExtent) -> Extent {
+/// A head as the payload that it is.
+pub(crate) const fn extent_of(head: HeadExtent) -> Extent {
     let HeadExtent { handle, generation, offset, len } = head;
     // Widening: constant functions know no `From`.
     Extent { handle, generation, offset: offset as u64, len: len as u64 }

@@ -11,8 +11,8 @@ use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::{Place, class_of_capacity};
 
 use crate::book::{Owner, View, What};
-use crate::hand::{HandError, Landed, landed, pair_of, range_of};
-use crate::links::{set_tag, tag_of};
+use crate::hand::{HandError, Landed, extent_of, landed, pair_of, range_of};
+use crate::links::set_tag;
 use crate::memory;
 use crate::runtime::{PER_TURN_MAX, Runtime};
 use crate::seat::{Account, Event, Origin, Request, Seat, State as SeatState};
@@ -185,18 +185,20 @@ impl Runtime {
         root: Handle,
         (place, range): (Place, Range),
     ) -> Result<Landed, HandError> {
-        let grant = self.allocate(seat, range.len);
-        self.note_copy(range.len);
-        let from = POOL_AT + place.offset + range.offset;
-        let copied = grant.as_ref().is_ok_and(|grant| memory::copy(grant.base, from, range.len));
+        let copy = self.copy_in(seat, POOL_AT + place.offset + range.offset, range.len);
         self.release_foreign(seat, foreign, root.index);
-        let grant = grant?;
-        if !copied {
-            return Err(HandError::Fault);
+        Ok(Landed::in_grant(copy?, Range { offset: 0, ..range }, Rights::FROZEN, Flags::MOVE))
+    }
+
+    /// A buffer of the seat's with a copy of what lies at `from`.
+    fn copy_in(&self, seat: &Seat, from: u64, len: u64) -> Result<Grant, HandError> {
+        let grant = self.allocate(seat, len)?;
+        self.note_copy(len);
+        if memory::copy(grant.base, from, len) {
+            return Ok(grant);
         }
-        let Grant { handle, generation, base, capacity } = grant;
-        let extent = Extent { handle, generation, offset: 0, len: range.len };
-        Ok(Landed { extent, base, capacity, rights: Rights::FROZEN, flags: Flags::MOVE })
+        self.give_up(seat, grant.pair());
+        Err(HandError::Fault)
     }
 
     fn land_root(
@@ -229,9 +231,7 @@ impl Runtime {
         let _ = self.shared.table.pass(handle, held, stashed);
         self.book.borrow_mut().admit(handle, place, Owner::Stash, (stashed, rights));
         let end = head.map_or(0, |head| head.offset + head.len).max(range.offset + range.len);
-        let grant = self.allocate(seat, end);
-        self.note_copy(end);
-        let copied = grant.as_ref().is_ok_and(|grant| memory::copy(grant.base, POOL_AT + place.offset, end));
+        let copy = self.copy_in(seat, POOL_AT + place.offset, end);
         if let Some(root) = self.book.borrow_mut().root_mut(handle.index) {
             root.written = place.capacity;
         }
@@ -240,23 +240,7 @@ impl Runtime {
             None => vec![handle.index],
         };
         self.return_to_node(seat, &surplus);
-        let grant = grant?;
-        if !copied {
-            return Err(HandError::Fault);
-        }
-        let extent = Extent {
-            handle: grant.handle,
-            generation: grant.generation,
-            offset: range.offset,
-            len: range.len,
-        };
-        Ok(Landed {
-            extent,
-            base: grant.base,
-            capacity: grant.capacity,
-            rights: Rights::ALL,
-            flags: Flags::MOVE,
-        })
+        Ok(Landed::in_grant(copy?, range, Rights::ALL, Flags::MOVE))
     }
 
     /// A request that its caller gave up.
@@ -267,17 +251,12 @@ impl Runtime {
             tags.into_iter().find(|&tag| requests.get(tag).is_some_and(|request| request.origin == origin))
         };
         let Some(tag) = found else { return };
-        let waiting = {
-            let inbox = seat.inbox.borrow();
-            inbox.iter().position(|event| matches!(event, Event::Request(parcel) if tag_of(parcel) == tag))
-        };
-        let event = waiting.and_then(|at| seat.inbox.borrow_mut().remove(at));
-        match event {
-            Some(Event::Request(parcel)) => {
+        match seat.take_unbegun(tag) {
+            Some(parcel) => {
                 self.drop_parcel(seat, &parcel);
                 self.fail_request(seat, tag, 504, b"cancelled before it was started");
             }
-            _ => {
+            None => {
                 seat.inbox.borrow_mut().push_back(Event::Cancel(tag));
                 if seat.state.get() == SeatState::Waiting {
                     self.mark_ready(seat);
@@ -293,7 +272,7 @@ impl Runtime {
             self.give_up(seat, pair_of(d.body));
         }
         if d.head.handle != NONE && d.head.handle != d.body.handle {
-            self.give_up(seat, Pair { handle: d.head.handle, generation: d.head.generation });
+            self.give_up(seat, pair_of(extent_of(d.head)));
         }
     }
 }

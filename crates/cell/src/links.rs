@@ -11,7 +11,7 @@ use baton_pool::bell::Bell;
 use baton_pool::capability::{Derivation, Handle, Hold, Range, State};
 
 use crate::book::{Derived, Owner, View, What, what};
-use crate::hand::{HandError, are_together, pair_of, range_of};
+use crate::hand::{HandError, are_together, extent_of, pair_of, range_of};
 use crate::memory;
 use crate::runtime::Runtime;
 use crate::seat::{Lent, Seat};
@@ -216,13 +216,7 @@ impl Runtime {
 
     /// A head in a buffer of its own.
     fn head_out(&self, from: &Seat, head: HeadExtent, to: Hold) -> Result<HeadExtent, HandError> {
-        let body = Extent {
-            handle: head.handle,
-            generation: head.generation,
-            offset: u64::from(head.offset),
-            len: u64::from(head.len),
-        };
-        let d = Descriptor { body, ..Descriptor::new(Message::Reply) };
+        let d = Descriptor { body: extent_of(head), ..Descriptor::new(Message::Reply) };
         let extent = if what(head.handle).is_mail() {
             self.copy_out(from, &d, to, false)?.0
         } else {

@@ -165,7 +165,7 @@ impl Runtime {
         self.tell(FromCell::Ready, &[]);
         while !self.is_done() {
             self.turn();
-            self.sleep();
+            self.sleep(None);
         }
         self.flush();
     }
@@ -224,19 +224,10 @@ impl Runtime {
         /// Longest sleep at a time, nanoseconds.
         const NAP_NS: u64 = 10_000_000;
         self.turn();
-        if !self.ready.borrow().is_empty() {
-            return;
-        }
-        let bell = self.bell.borrow();
-        let Some(bell) = bell.as_ref() else { return };
-        bell.announce_sleep();
-        if self.is_quiet(bell) {
-            let now = sys::now_ns();
-            let left = if deadline_ns == 0 { NAP_NS } else { deadline_ns.saturating_sub(now) };
-            let due = self.next_time().map_or(NAP_NS, |at| at.saturating_sub(now));
-            bell.sleep(Some(left.min(due).min(NAP_NS)));
-        }
-        bell.announce_awake();
+        self.sleep(Some(match deadline_ns {
+            0 => NAP_NS,
+            at => at.saturating_sub(sys::now_ns()).min(NAP_NS),
+        }));
     }
 
     /// Has `seat` looked at in this turn or the next.
@@ -247,7 +238,8 @@ impl Runtime {
         }
     }
 
-    fn sleep(&self) {
+    /// Sleeps until there is something to do, or `most_ns` have passed.
+    fn sleep(&self, most_ns: Option<u64>) {
         if !self.ready.borrow().is_empty() {
             return;
         }
@@ -255,8 +247,8 @@ impl Runtime {
         let Some(bell) = bell.as_ref() else { return };
         bell.announce_sleep();
         if self.is_quiet(bell) {
-            let until = self.next_time();
-            bell.sleep(until.map(|until| until.saturating_sub(sys::now_ns())));
+            let due = self.next_time().map(|at| at.saturating_sub(sys::now_ns()));
+            bell.sleep(due.into_iter().chain(most_ns).min());
         }
         bell.announce_awake();
     }

@@ -17,6 +17,7 @@ use baton_pool::road::Road;
 
 use crate::arch::{Context, Place};
 use crate::book::SeatId;
+use crate::links::tag_of;
 use crate::mail::Mail;
 use crate::os::{Os, ThreadId};
 use crate::slab::Slab;
@@ -351,6 +352,25 @@ impl Seat {
         // Between two requests other threads may work on: they keep nobody waiting.
         let is_at_leisure = || self.active.get() == 0 && self.threads.borrow().receiver.is_some();
         is_over && !is_at_leisure()
+    }
+
+    /// A request that waits and was not begun, no longer in the inbox then.
+    pub(crate) fn take_unbegun(&self, tag: u32) -> Option<Parcel> {
+        self.take_event(|event| matches!(event, Event::Request(parcel) if tag_of(parcel) == tag))
+    }
+
+    /// An answer that waits, no longer in the inbox then.
+    pub(crate) fn take_answer(&self, tag: u32) -> Option<Parcel> {
+        self.take_event(|event| matches!(event, Event::Reply(parcel) if tag_of(parcel) == tag))
+    }
+
+    fn take_event(&self, is_it: impl Fn(&Event) -> bool) -> Option<Parcel> {
+        let mut inbox = self.inbox.borrow_mut();
+        let at = inbox.iter().position(is_it)?;
+        match inbox.remove(at)? {
+            Event::Request(parcel) | Event::Reply(parcel) => Some(parcel),
+            Event::Cancel(_) => None,
+        }
     }
 
     /// Whether the guest takes one more request now.

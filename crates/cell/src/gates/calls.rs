@@ -9,7 +9,7 @@ use super::{
 use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
 use crate::hand::HandError;
-use crate::links::{set_tag, tag_of};
+use crate::links::set_tag;
 use crate::roads::push_over;
 use crate::runtime::Runtime;
 use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
@@ -190,7 +190,10 @@ impl Runtime {
     pub(crate) fn abandon(&self, seat: &Seat, tag: u32) -> bool {
         let removed = seat.calls.borrow_mut().remove(tag);
         let Some(call) = removed else {
-            return self.drop_late(seat, tag);
+            // Its answer may wait in the inbox.
+            let late = seat.take_answer(tag);
+            late.inspect(|parcel| self.drop_parcel(seat, parcel));
+            return late.is_some();
         };
         let waiter = seat.threads.borrow_mut().take_waiter(tag);
         if let Some(waiter) = waiter {
@@ -214,12 +217,7 @@ impl Runtime {
 
     /// A request whose caller gave it up: one that was not begun never was, of any other its guest is told.
     fn withdraw(&self, seat: &Seat, tag: u32) {
-        let waiting = {
-            let inbox = seat.inbox.borrow();
-            inbox.iter().position(|event| matches!(event, Event::Request(parcel) if tag_of(parcel) == tag))
-        };
-        let event = waiting.and_then(|at| seat.inbox.borrow_mut().remove(at));
-        if let Some(Event::Request(parcel)) = event {
+        if let Some(parcel) = seat.take_unbegun(tag) {
             self.drop_parcel(seat, &parcel);
             let request = seat.requests.borrow_mut().remove(tag);
             if let Some(request) = request {
@@ -231,27 +229,11 @@ impl Runtime {
         self.mark_ready(seat);
     }
 
-    /// The answer of a call that was given up while it waited in the inbox.
-    fn drop_late(&self, seat: &Seat, tag: u32) -> bool {
-        let at = {
-            let inbox = seat.inbox.borrow();
-            inbox.iter().position(|event| matches!(event, Event::Reply(parcel) if tag_of(parcel) == tag))
-        };
-        let event = at.and_then(|at| seat.inbox.borrow_mut().remove(at));
-        match event {
-            Some(Event::Reply(parcel)) => {
-                self.drop_parcel(seat, &parcel);
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// For guests without an event loop: runs others until the answer is there.
     pub(super) fn gate_wait(&self, seat: &Seat, tag: u64, at: u64) -> Verdict {
         let Ok(tag) = u32::try_from(tag) else { return stay(ESTALE) };
         loop {
-            if let Some(parcel) = self.take_answer(seat, tag) {
+            if let Some(parcel) = seat.take_answer(tag) {
                 return stay(self.give_answer(seat, at, &parcel));
             }
             let deadline = seat.calls.borrow().get(tag).map(|call| call.deadline_ns);
@@ -273,17 +255,6 @@ impl Runtime {
         }
         self.drop_parcel(seat, parcel);
         EFAULT
-    }
-
-    fn take_answer(&self, seat: &Seat, tag: u32) -> Option<Parcel> {
-        let at = {
-            let inbox = seat.inbox.borrow();
-            inbox.iter().position(|event| matches!(event, Event::Reply(parcel) if tag_of(parcel) == tag))
-        }?;
-        match seat.inbox.borrow_mut().remove(at)? {
-            Event::Reply(parcel) => Some(parcel),
-            _ => None,
-        }
     }
 
     /// Calls whose time is over get an error as their answer.

@@ -2,7 +2,7 @@
 
 use baton_abi::Rights;
 use baton_abi::boot::PoolAccess;
-use baton_abi::gate::{Grant, Pair};
+use baton_abi::gate::Grant;
 use baton_pool::capability::Range;
 
 use super::{EACCES, EFAULT, ESTALE, GRANTS_MAX, PAIRS_MAX};
@@ -26,14 +26,10 @@ impl Runtime {
                 }
             };
             let at = out.wrapping_add(made * size_of::<Grant>() as u64);
-            let mut raw = [0u8; 24];
-            let fields =
-                [u64::from(grant.handle) | u64::from(grant.generation) << 32, grant.base, grant.capacity];
-            for (place, field) in raw.chunks_exact_mut(8).zip(fields) {
-                place.copy_from_slice(&field.to_le_bytes());
-            }
-            if !seat.space.borrow_mut().write(at, &raw) {
-                self.give_up(seat, Pair { handle: grant.handle, generation: grant.generation });
+            let name = u64::from(grant.handle) | u64::from(grant.generation) << 32;
+            let raw = [name, grant.base, grant.capacity].map(u64::to_le_bytes);
+            if !seat.space.borrow_mut().write(at, raw.as_flattened()) {
+                self.give_up(seat, grant.pair());
                 return EFAULT;
             }
             made += 1;

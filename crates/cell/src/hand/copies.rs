@@ -2,7 +2,7 @@
 
 use baton_abi::gate::Pair;
 use baton_abi::limits::HEADROOM_BYTES;
-use baton_abi::{Descriptor, Extent, Flags, Rights};
+use baton_abi::{Descriptor, Flags, Rights};
 use baton_pool::capability::Range;
 use baton_pool::ledger::class_of;
 
@@ -19,50 +19,38 @@ impl Runtime {
         if !self.may_read(a, from, len) {
             return Err(HandError::Fault);
         }
-        let landed = self.room(b, len)?;
-        if !self.copy_to(&landed, from, len) {
-            self.give_up(b, pair_of(landed.extent));
-            return Err(HandError::Fault);
-        }
-        Ok(landed)
+        self.land_copy(b, from, len)
     }
 
     /// Copies `bytes` of the runtime's to `b`.
     pub(crate) fn land_text(&self, b: &Seat, bytes: &[u8]) -> Result<Landed, HandError> {
-        let len = bytes.len() as u64;
+        self.land_copy(b, bytes.as_ptr() as u64, bytes.len() as u64)
+    }
+
+    /// Copies what lies at `from`, which was checked, to a buffer of `b`'s.
+    pub(super) fn land_copy(&self, b: &Seat, from: u64, len: u64) -> Result<Landed, HandError> {
         let landed = self.room(b, len)?;
-        if !self.copy_to(&landed, bytes.as_ptr() as u64, len) {
-            self.give_up(b, pair_of(landed.extent));
-            return Err(HandError::Fault);
-        }
-        Ok(landed)
-    }
-
-    /// An empty place for `len` bytes that `b` owns, with room for a head in front where that costs nothing.
-    pub(super) fn room(&self, b: &Seat, len: u64) -> Result<Landed, HandError> {
-        // Headroom is worth a larger class, but not a buffer of its own pages.
-        let with_room = len.saturating_add(HEADROOM_BYTES);
-        let wanted = if class_of(with_room).is_none() && class_of(len).is_some() { len } else { with_room };
-        let grant = self.allocate(b, wanted).or_else(|_| self.allocate(b, len))?;
-        let offset = if grant.capacity - len >= HEADROOM_BYTES { HEADROOM_BYTES } else { 0 };
-        let extent = Extent { handle: grant.handle, generation: grant.generation, offset, len };
-        Ok(Landed {
-            extent,
-            base: grant.base,
-            capacity: grant.capacity,
-            rights: Rights::ALL,
-            flags: Flags::MOVE,
-        })
-    }
-
-    pub(super) fn copy_to(&self, landed: &Landed, from: u64, len: u64) -> bool {
         self.note_copy(len);
         if let What::Root(slot) = what(landed.extent.handle)
             && let Some(root) = self.book.borrow_mut().root_mut(slot)
         {
             root.written = root.written.max(landed.extent.offset + len);
         }
-        memory::copy(landed.base + landed.extent.offset, from, len)
+        if memory::copy(landed.base + landed.extent.offset, from, len) {
+            return Ok(landed);
+        }
+        self.give_up(b, pair_of(landed.extent));
+        Err(HandError::Fault)
+    }
+
+    /// An empty place for `len` bytes that `b` owns, with room for a head in front where that costs nothing.
+    fn room(&self, b: &Seat, len: u64) -> Result<Landed, HandError> {
+        // Headroom is worth a larger class, but not a buffer of its own pages.
+        let with_room = len.saturating_add(HEADROOM_BYTES);
+        let wanted = if class_of(with_room).is_none() && class_of(len).is_some() { len } else { with_room };
+        let grant = self.allocate(b, wanted).or_else(|_| self.allocate(b, len))?;
+        let offset = if grant.capacity - len >= HEADROOM_BYTES { HEADROOM_BYTES } else { 0 };
+        Ok(Landed::in_grant(grant, Range { offset, len }, Rights::ALL, Flags::MOVE))
     }
 
     /// Head and body in one chunk of mail.
@@ -83,7 +71,7 @@ impl Runtime {
         self.note_copy(head.len + d.body.len);
         let copied = memory::copy(grant.base, chunk.base + head.offset, head.len)
             && memory::copy(grant.base + head_bytes, chunk.base + d.body.offset, d.body.len);
-        let pair = Pair { handle: grant.handle, generation: grant.generation };
+        let pair = grant.pair();
         if !copied {
             self.give_up(b, pair);
             return Err(HandError::Fault);
@@ -98,14 +86,7 @@ impl Runtime {
             }
             (Flags::MOVE, Rights::ALL)
         };
-        let Pair { handle, generation } = pair;
-        let at = |offset, len| Landed {
-            extent: Extent { handle, generation, offset, len },
-            base: grant.base,
-            capacity: grant.capacity,
-            rights,
-            flags,
-        };
+        let at = |offset, len| Landed::in_grant(grant, Range { offset, len }, rights, flags);
         Ok((at(head_bytes, d.body.len), at(0, head.len)))
     }
 
@@ -120,11 +101,7 @@ impl Runtime {
         let (pair, range) = (pair_of(d.body), range_of(d.body));
         let chunk = self.chunk(a, pair, range)?;
         let from = chunk.base + range.offset;
-        let mut landed = self.room(b, range.len)?;
-        if !self.copy_to(&landed, from, range.len) {
-            self.give_up(b, pair_of(landed.extent));
-            return Err(HandError::Fault);
-        }
+        let mut landed = self.land_copy(b, from, range.len)?;
         if d.flags.has(Flags::LEND) {
             let to = landed.base + landed.extent.offset;
             *lent = Some(lent_copy(b, (pair, pair_of(landed.extent)), (from, to, range.len), lend));

@@ -103,11 +103,7 @@ impl Os {
             }
             self.signals.actions[index] = call.read_words(&self.space, new)?;
         }
-        let mut bytes = [0; 32];
-        for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(before) {
-            *place = word.to_le_bytes();
-        }
-        call.write_if(&self.space, old, &bytes)?;
+        call.write_if(&self.space, old, before.map(u64::to_le_bytes).as_flattened())?;
         Ok(Step::Done(0))
     }
 
@@ -137,17 +133,22 @@ impl Os {
     /// Does what is to be done about the signals that came while they were blocked.
     fn deliver<H: Host>(&mut self, call: &mut Call<'_, H>) -> Answer {
         let thread = self.threads.running();
-        let mut due = thread.pending & !thread.mask;
+        let due = thread.pending & !thread.mask;
         thread.pending &= thread.mask;
+        Ok(self.act_on(call, due))
+    }
+
+    /// Acts on each of a set of signals, until one ends the guest.
+    fn act_on<H: Host>(&mut self, call: &mut Call<'_, H>, mut due: u64) -> Step {
         while due != 0 {
             let signal = due.trailing_zeros().cast_signed() + 1;
             due &= due - 1;
             let step = self.act(call, signal);
             if step != Step::Done(0) {
-                return Ok(step);
+                return step;
             }
         }
-        Ok(Step::Done(0))
+        Step::Done(0)
     }
 
     pub(super) fn raise<H: Host>(&mut self, call: &mut Call<'_, H>, tid: u32, signal: i32) -> Answer {
@@ -209,16 +210,10 @@ impl Os {
             Some(at) => call.read_u64(&self.space, at)? & !UNSTOPPABLE,
             None => before,
         };
-        let mut due = pending & !mask;
-        while due != 0 {
-            let signal = due.trailing_zeros().cast_signed() + 1;
-            due &= due - 1;
-            let step = self.act(call, signal);
-            if step != Step::Done(0) {
-                return Ok(step);
-            }
+        match self.act_on(call, pending & !mask) {
+            Step::Done(0) => call.wait_again(Timeout::Never, Err(Errno::INTR)),
+            step => Ok(step),
         }
-        call.wait_again(Timeout::Never, Err(Errno::INTR))
     }
 
     /// Remembered, and never used.
@@ -231,11 +226,7 @@ impl Os {
             }
             self.threads.running().altstack = stack;
         }
-        let mut bytes = [0; 24];
-        for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(before) {
-            *place = word.to_le_bytes();
-        }
-        call.write_if(&self.space, old, &bytes)?;
+        call.write_if(&self.space, old, before.map(u64::to_le_bytes).as_flattened())?;
         Ok(Step::Done(0))
     }
 }
