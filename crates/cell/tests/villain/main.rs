@@ -9,6 +9,7 @@
 
 mod arena;
 mod buffers;
+#[path = "../cell/built.rs"]
 mod built;
 mod executables;
 mod exhaustion;

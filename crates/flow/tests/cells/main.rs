@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod stage;
+#[path = "../villain/workspace.rs"]
+mod workspace;
 
 use std::time::Duration;
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -17,32 +16,10 @@ use baton_flow::{AppSpec, DeployError, Deployed, DirectCall, DirectReply, Flow, 
 const TEST_TIME: Duration = Duration::from_secs(25);
 /// How long anything that a test waits for may take.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// The target that guests and the stand-in are built for.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// Builds the stand-in, once a test process.
+/// The stand-in, built once a test process.
 pub(crate) fn stub() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/stub-cell");
-        let target = match std::env::var_os("CARGO_TARGET_DIR") {
-            Some(shared) => PathBuf::from(shared).join("stub-cell"),
-            None => source.join("target"),
-        };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        // Flags of the outer build would take the place of its own.
-        let built = Command::new(cargo)
-            .args(["build", "--release", "--locked", "--quiet"])
-            .current_dir(&source)
-            .env("CARGO_TARGET_DIR", &target)
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET")
-            .status()
-            .unwrap();
-        assert!(built.success(), "the stand-in in e2e/stub-cell does not build");
-        target.join(TARGET).join("release/baton-stub-cell")
-    })
+    BUILT.get_or_init(|| crate::workspace::build("stub-cell").join("baton-stub-cell"))
 }
 
 /// A node.

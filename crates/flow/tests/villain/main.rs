@@ -7,9 +7,9 @@
 
 mod death;
 mod edges;
-mod guests;
 mod node;
 mod stage;
+mod workspace;
 
 use stage::Expect;
 

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use baton_catalog::Manifest;
@@ -18,6 +18,12 @@ const TEST_TIME: Duration = Duration::from_secs(20);
 const NEIGHBOUR_TIME: Duration = Duration::from_millis(1500);
 /// How long the buffers of a dead replica may take to come back.
 const SETTLE_TIME: Duration = Duration::from_secs(6);
+
+/// The directory with `villain`, `echo` and `caller`, built once a test process.
+fn guests() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| crate::workspace::build("villain"))
+}
 
 /// What becomes of the villain's calls.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +88,7 @@ pub(crate) struct Stage {
 
 /// Runs a test on a data-plane thread of its own. A data plane that hangs fails the test.
 pub(crate) fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(Rc<Stage>) -> F + Send + 'static) {
-    crate::guests::directory();
+    guests();
     let (done, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -105,7 +111,7 @@ pub(crate) fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(Rc<Stage>) -> F
 pub(crate) fn spec(text: &str) -> AppSpec {
     let manifest = Manifest::parse(text, Path::new("baton.toml")).unwrap();
     let artifact = |function: &baton_catalog::Function| match &function.build {
-        baton_catalog::Build::Artifact { path } => crate::guests::directory().join(path),
+        baton_catalog::Build::Artifact { path } => guests().join(path),
         other => panic!("{other:?}"),
     };
     let artifacts: BTreeMap<_, _> =

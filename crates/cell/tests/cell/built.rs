@@ -1,4 +1,4 @@
-//! What is built for these tests, once: the cell as it is shipped, and guests in C.
+//! What is built for the tests of cells, once: the cell as it is shipped, and guests in C.
 
 // UNSAFETY: places a descriptor between fork and exec.
 
