@@ -3,6 +3,7 @@
 use baton_abi::head::{Field, record_bytes, write_record};
 
 use crate::call::Payload;
+use crate::error::Error;
 
 /// What a function answers: a status, headers, and a payload that is moved or shared.
 #[derive(Debug)]
@@ -11,7 +12,7 @@ pub struct Response {
     pub(crate) status: u32,
     pub(crate) head: Vec<u8>,
     pub(crate) payload: Payload<'static>,
-    pub(crate) head_overflow: bool,
+    head_overflow: bool,
 }
 
 impl Response {
@@ -40,5 +41,14 @@ impl Response {
             self.head_overflow = true;
         }
         self
+    }
+
+    /// Whether all headers could be encoded.
+    #[inline]
+    pub(crate) fn check_head(&self) -> Result<(), Error> {
+        if self.head_overflow {
+            return Err(Error::new(500, "a response header is longer than 65,535 bytes"));
+        }
+        Ok(())
     }
 }

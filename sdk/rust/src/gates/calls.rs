@@ -4,17 +4,14 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use baton_abi::gate::{PENDING, Parcel};
-use baton_abi::{Descriptor, Flags, Kind as Message};
+use baton_abi::{Flags, Kind as Message};
 
 use super::Gates;
-use super::receive::{status_of, word};
-use super::send::clear;
+use super::receive::{code_of, flags_of, tag_of, word};
+use super::send::{clear, first_word};
 use crate::call::{Call, Payload, Reply, Step};
 use crate::error::Error;
 use crate::executor::Wakeup;
-
-/// The flag of a failure, in the first word of a descriptor.
-const ERROR: u64 = (Flags::ERROR.0 as u64) << 8;
 
 /// Who answers, in a parcel that the runtime itself made.
 const BY_RUNTIME: u32 = 0;
@@ -64,10 +61,7 @@ impl Gates {
         let deadline_ns = call.timeout.map_or(0, deadline_after);
         let flags = if call.is_parallel { Flags::PARALLEL } else { Flags::MOVE };
         // By the tag of its own request the runtime knows the invocation, its deadline and its receipt.
-        let first = Message::Request as u64
-            | u64::from(flags.0) << 8
-            | u64::from(call.operation) << 16
-            | u64::from(self.current.tag()) << 32;
+        let first = first_word(Message::Request, flags, call.operation, self.current.tag());
         let mut parcel = Parcel::EMPTY;
         clear(&mut parcel, first, deadline_ns);
         if let Err(error) = self.put(&mut call.payload, &[], true, &mut parcel) {
@@ -79,10 +73,10 @@ impl Gates {
             return self.not_answered(gate, callee, call, &parcel, waker);
         }
         let first = word(&parcel, 0);
-        if first & ERROR != 0 {
+        if flags_of(first).has(Flags::ERROR) {
             return call.failed(self.read_failure(callee, &parcel));
         }
-        call.answered(status_of(first), self.accept(&parcel))
+        call.answered(code_of(first), self.accept(&parcel))
     }
 
     /// The position of a function in the manifest's `calls`.
@@ -108,7 +102,7 @@ impl Gates {
         waker: &Waker,
     ) -> Step {
         if gate == PENDING {
-            let tag = Descriptor::from_words(parcel.words).tag;
+            let tag = tag_of(word(parcel, 0));
             let state = State::Waiting(self.current.wakeup(waker));
             self.calls.borrow_mut().pending.push(Pending { tag, callee, state });
             return call.sent(tag);
@@ -139,17 +133,17 @@ impl Gates {
     /// The answer in a parcel.
     fn read_answer(&'static self, callee: usize, parcel: &Parcel) -> Result<Reply, Error> {
         let first = word(parcel, 0);
-        if first & ERROR != 0 {
+        if flags_of(first).has(Flags::ERROR) {
             return Err(self.read_failure(callee, parcel));
         }
-        Ok(Reply { status: status_of(first), message: self.accept(parcel) })
+        Ok(Reply { status: code_of(first), message: self.accept(parcel) })
     }
 
     #[cold]
     fn read_failure(&'static self, callee: usize, parcel: &Parcel) -> Error {
         let function = self.name(callee);
         let message = self.accept(parcel);
-        let status = Descriptor::from_words(parcel.words).code;
+        let status = u16::try_from(code_of(word(parcel, 0))).unwrap_or(u16::MAX);
         match (parcel.from, status) {
             // Not the callee's words: it is late, or it is gone.
             (BY_RUNTIME, 504) => Error::DeadlineExceeded { function },
@@ -163,17 +157,13 @@ impl Gates {
 
     /// An event: the answer to a call.
     pub(super) fn take_answer(&'static self, parcel: &Parcel) {
-        let tag = Descriptor::from_words(parcel.words).tag;
-        let callee = {
-            let calls = self.calls.borrow();
-            calls.position(tag).and_then(|at| calls.pending.get(at)).map(|call| call.callee)
-        };
-        // Read in any case: what an unexpected answer carries is given back by being dropped.
-        let answer = self.read_answer(callee.unwrap_or(usize::MAX), parcel);
+        let tag = tag_of(word(parcel, 0));
         let before = {
             let mut calls = self.calls.borrow_mut();
-            let at = calls.position(tag);
-            let Some(call) = at.and_then(|at| calls.pending.get_mut(at)) else { return };
+            let call = calls.pending.iter_mut().find(|call| call.tag == tag);
+            // Read in any case: what an unexpected answer carries is given back by being dropped.
+            let answer = self.read_answer(call.as_ref().map_or(usize::MAX, |call| call.callee), parcel);
+            let Some(call) = call else { return };
             core::mem::replace(&mut call.state, State::Done(answer))
         };
         if let State::Waiting(wakeup) = before {

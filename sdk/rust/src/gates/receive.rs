@@ -24,10 +24,22 @@ pub(super) fn word(parcel: &Parcel, index: usize) -> u64 {
     unsafe { at.read_volatile() }
 }
 
-/// The status in the first word of a descriptor.
+// The parts of a descriptor's first word.
+
 #[inline]
-pub(super) const fn status_of(first: u64) -> u32 {
+pub(super) const fn flags_of(first: u64) -> Flags {
+    Flags((first >> 8 & 0xff) as u8)
+}
+
+/// The operation of a request, the status of an answer.
+#[inline]
+pub(super) const fn code_of(first: u64) -> u32 {
     (first >> 16 & 0xffff) as u32
+}
+
+#[inline]
+pub(super) const fn tag_of(first: u64) -> u32 {
+    (first >> 32) as u32
 }
 
 /// A handle as it stands in a word.
@@ -40,7 +52,7 @@ impl Gates {
     /// Takes over what a parcel carries. A range outside of its buffer, which the runtime does not send, is no payload.
     #[inline]
     pub(super) fn accept(&'static self, parcel: &Parcel) -> Message {
-        let flags = Flags((word(parcel, 0) >> 8 & 0xff) as u8);
+        let flags = flags_of(word(parcel, 0));
         let handle = handle_of(word(parcel, 3));
         let content = if handle.index == NONE || flags.has(Flags::INLINE) {
             self.accept_inline(parcel, flags)

@@ -2,7 +2,7 @@
 
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::{Pair, Parcel};
-use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE};
+use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE};
 use baton_pool::capability::{Handle, Range};
 
 use super::{Gates, pair};
@@ -17,6 +17,12 @@ const INLINE_MAX: usize = 8;
 
 const fn handle_word(handle: Handle) -> u64 {
     handle.index as u64 | (handle.generation as u64) << 32
+}
+
+/// The first word of a descriptor.
+#[inline]
+pub(super) const fn first_word(kind: Message, flags: Flags, code: u32, tag: u32) -> u64 {
+    kind as u64 | (flags.0 as u64) << 8 | (code as u64) << 16 | (tag as u64) << 32
 }
 
 /// Makes `parcel` one without a payload.

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
-use baton_abi::{Descriptor, Flags, Kind as Message};
+use baton_abi::{Flags, Kind as Message};
 
 use super::Gates;
-use super::receive::{status_of, word};
-use super::send::clear;
+use super::receive::{code_of, flags_of, tag_of, word};
+use super::send::{clear, first_word};
 use crate::call::Payload;
 use crate::context::Context;
 use crate::error::Error;
@@ -74,10 +74,10 @@ where
     #[inline]
     fn take(&mut self, event: &Parcel) {
         let first = word(event, 0);
-        let [kind, _, _, _, t0, t1, t2, t3] = first.to_le_bytes();
-        let tag = u32::from_le_bytes([t0, t1, t2, t3]);
+        let [kind, ..] = first.to_le_bytes();
+        let tag = tag_of(first);
         if kind == Message::Request as u8 {
-            return self.start(event, tag, status_of(first));
+            return self.start(event, tag, code_of(first));
         }
         match Message::from_u8(kind) {
             Some(Message::Reply) => self.gates.take_answer(event),
@@ -177,11 +177,8 @@ impl Replies {
 
     #[inline]
     fn answer(&mut self, tag: u32, response: &mut Response) -> Result<(), Error> {
-        if response.head_overflow {
-            return Err(Error::new(500, "a response header is longer than 65,535 bytes"));
-        }
-        let first = Message::Reply as u64 | u64::from(response.status) << 16 | u64::from(tag) << 32;
-        clear(&mut self.parcel, first, 0);
+        response.check_head()?;
+        clear(&mut self.parcel, first_word(Message::Reply, Flags::MOVE, response.status, tag), 0);
         self.gates.put(&mut response.payload, &response.head, false, &mut self.parcel)?;
         self.is_waiting = true;
         match &response.payload {
@@ -198,11 +195,7 @@ impl Replies {
     #[cold]
     fn fail(&mut self, tag: u32, error: &Error) {
         let mut text = Payload::from(error.to_string());
-        let first = Message::Reply as u64
-            | u64::from(Flags::ERROR.0) << 8
-            | u64::from(error.status()) << 16
-            | u64::from(tag) << 32;
-        clear(&mut self.parcel, first, 0);
+        clear(&mut self.parcel, failure(error.status().into(), tag), 0);
         // Without a text, if there is no memory for it: the status alone has to do.
         let _ = self.gates.put(&mut text, &[], false, &mut self.parcel);
         self.is_waiting = true;
@@ -213,9 +206,9 @@ impl Replies {
     #[cold]
     fn refused(&mut self, gate: i64) {
         self.gates.give_up(self.parcel.words);
-        let refused = Descriptor::from_words(self.parcel.words);
-        if !refused.flags.has(Flags::ERROR) {
-            self.fail(refused.tag, &super::refused(gate));
+        let refused = word(&self.parcel, 0);
+        if !flags_of(refused).has(Flags::ERROR) {
+            self.fail(tag_of(refused), &super::refused(gate));
             self.is_waiting = false;
             let replied = self.gates.page.reply(&self.parcel);
             self.forget_bytes();
@@ -224,9 +217,13 @@ impl Replies {
             }
         }
         // A text may be more than this function may send; its status alone is not. If that is refused, nobody waits.
-        let Descriptor { code, tag, .. } = Descriptor::from_words(self.parcel.words);
-        let bare = Descriptor { flags: Flags::ERROR, code, tag, ..Descriptor::new(Message::Reply) };
-        self.parcel.words = bare.to_words();
+        let first = word(&self.parcel, 0);
+        clear(&mut self.parcel, failure(code_of(first), tag_of(first)), 0);
         let _ = self.gates.page.reply(&self.parcel);
     }
+}
+
+/// The first word of an answer that is a failure.
+const fn failure(status: u32, tag: u32) -> u64 {
+    first_word(Message::Reply, Flags::ERROR, status, tag)
 }

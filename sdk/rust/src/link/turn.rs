@@ -279,9 +279,7 @@ impl Link {
         hop: Option<&mut Hop>,
         descriptor: &mut Descriptor,
     ) -> Result<(), Error> {
-        if response.head_overflow {
-            return Err(Error::new(500, "a response header is longer than 65,535 bytes"));
-        }
+        response.check_head()?;
         let copied = if hop.is_some() { response.payload.copied_bytes() } else { None };
         let to = self.hold_to(ticket.origin);
         let way = Way { to, invocation: ticket.invocation, can_lend: false };
