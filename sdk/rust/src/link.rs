@@ -98,7 +98,7 @@ impl Link {
         Box::leak(Box::new(Link {
             current: Current::new(),
             shelf: Shelf::default(),
-            arena: RefCell::new(Arena::new(memory.derived_base)),
+            arena: RefCell::new(Arena::new(hello.derived_base)),
             duplex: RefCell::new(link),
             dirty: Cell::new(false),
             eventfd,
@@ -111,7 +111,7 @@ impl Link {
             arrived: RefCell::default(),
             cancelled: RefCell::default(),
             clock_seen_ns: Cell::new(0),
-            stash: RefCell::new(Stash::new(memory.pool_bytes, BATCH_MAX)),
+            stash: RefCell::new(Stash::new(hello.pool_bytes, BATCH_MAX)),
             granted: Cell::new(None),
             alloc_tag: Cell::new(1),
             calls: RefCell::default(),

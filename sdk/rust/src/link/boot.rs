@@ -115,11 +115,9 @@ pub(crate) fn boot() -> Result<Boot, BootError> {
         holder: hello.holder,
         access: hello.access,
         pool: pool.map(Arc::new),
-        pool_bytes: hello.pool_bytes,
         ledger: LedgerView::new(ledger),
         table: CapabilityTable::new(capabilities),
         slots: hello.slots,
-        derived_base: hello.derived_base,
     };
     Ok(Boot { control, hello, memory, link, bell, eventfd })
 }

@@ -100,6 +100,12 @@ impl Calls {
         fits.then_some(slot)
     }
 
+    /// The tags of the slots that `picks` says yes to.
+    fn tags(&self, picks: impl Fn(&Slot) -> bool) -> Vec<u32> {
+        let picked = (0u16..).zip(&self.slots).filter(|(_, slot)| picks(slot));
+        picked.map(|(index, slot)| tag_of(index, slot.generation)).collect()
+    }
+
     /// Ends a call and gives what it was last.
     #[inline]
     fn retire(&mut self, tag: u32) -> Pending {
@@ -363,14 +369,8 @@ impl Link {
         let mut lent = Vec::new();
         {
             let mut calls = self.calls.borrow_mut();
-            let tags: Vec<u32> = (0u16..)
-                .zip(&calls.slots)
-                .filter(|(_, slot)| {
-                    slot.road == index && !matches!(slot.pending, Pending::Free | Pending::Done(_))
-                })
-                .map(|(position, slot)| tag_of(position, slot.generation))
-                .collect();
-            for tag in tags {
+            let open = |slot: &Slot| !matches!(slot.pending, Pending::Free | Pending::Done(_));
+            for tag in calls.tags(|slot| slot.road == index && open(slot)) {
                 lent.extend(calls.get(tag).and_then(|slot| slot.lent.take()));
                 let gone = Err(Error::Unavailable { function: function.clone() });
                 wakeups.extend(calls.complete(tag, gone));
@@ -394,16 +394,8 @@ impl Link {
             return;
         }
         let now = crate::clock::now_ns();
-        let over: Vec<u32> = (0u16..)
-            .zip(&calls.slots)
-            .filter(|(_, slot)| {
-                matches!(slot.pending, Pending::Waiting(_))
-                    && slot.deadline_ns != 0
-                    && slot.deadline_ns <= now
-            })
-            .map(|(index, slot)| tag_of(index, slot.generation))
-            .collect();
-        for tag in over {
+        let is_late = |slot: &Slot| slot.deadline_ns != 0 && slot.deadline_ns <= now;
+        for tag in calls.tags(|slot| matches!(slot.pending, Pending::Waiting(_)) && is_late(slot)) {
             let Some(slot) = calls.get(tag) else { continue };
             if let Pending::Waiting(Some(waker)) = core::mem::replace(&mut slot.pending, Pending::Expired) {
                 self.current.wake(waker);

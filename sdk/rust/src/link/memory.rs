@@ -19,12 +19,10 @@ pub(crate) struct Memory {
     pub(crate) holder: u16,
     pub(crate) access: PoolAccess,
     pub(crate) pool: Option<Arc<Mapping>>,
-    pub(crate) pool_bytes: u64,
     pub(crate) ledger: LedgerView,
     pub(crate) table: CapabilityTable,
     /// Roots are the entries below this index.
     pub(crate) slots: u32,
-    pub(crate) derived_base: u32,
 }
 
 impl Memory {

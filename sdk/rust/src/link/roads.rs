@@ -52,7 +52,7 @@ impl Link {
                 shortest = Some((index, road.own.waiting.len()));
             }
         }
-        let function = || function.to_owned();
+        let name = || function.to_owned();
         match (best, shortest) {
             (Some((index, _)), _) => Ok(Some(index)),
             (None, Some((index, waiting))) => {
@@ -67,7 +67,7 @@ impl Link {
                 }
                 let Some(road) = roads.get_mut(index) else { return Ok(None) };
                 if waiting as u64 >= u64::from(road.own.queue_max) {
-                    return Err(Error::Overloaded { function: function() });
+                    return Err(Error::Overloaded { function: name() });
                 }
                 road.own.last_parked += 1;
                 wait.get_or_insert_default().parked =
@@ -75,18 +75,18 @@ impl Link {
                 road.own.waiting.push_back((road.own.last_parked, waker.clone()));
                 Ok(None)
             }
-            (None, None) if known || self.declared.iter().any(|name| *name == function()) => {
+            (None, None) if known || self.declared.iter().any(|name| name == function) => {
                 // Its replicas are being started: the next one's edge wakes this call, or its time ends it.
                 let mut roadless = self.roadless.borrow_mut();
                 if roadless.len() >= ROADLESS_MAX {
-                    return Err(Error::Unavailable { function: function() });
+                    return Err(Error::Unavailable { function: name() });
                 }
                 if !roadless.iter().any(|waiting| waiting.will_wake(waker)) {
                     roadless.push(waker.clone());
                 }
                 Ok(None)
             }
-            (None, None) => Err(Error::NoEdge { function: function() }),
+            (None, None) => Err(Error::NoEdge { function: name() }),
         }
     }
 
