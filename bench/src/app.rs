@@ -14,7 +14,7 @@ use toml::{Table, Value};
 const MANIFEST: &str = "baton.toml";
 
 /// How Baton holds functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Isolation {
     /// A process each.
     Process,
@@ -160,8 +160,7 @@ impl App {
     #[must_use]
     pub fn with_replicas(mut self, count: u32) -> Self {
         for function in self.functions_mut() {
-            let scale = function.entry("scale").or_insert_with(|| Value::Table(Table::new()));
-            if let Some(scale) = scale.as_table_mut() {
+            if let Some(scale) = table_in(function, "scale") {
                 scale.insert("min".to_owned(), Value::Integer(count.into()));
                 scale.insert("max".to_owned(), Value::Integer(count.max(1).into()));
             }
@@ -173,8 +172,7 @@ impl App {
     #[must_use]
     pub fn marked(mut self, mark: &str) -> Self {
         for function in self.functions_mut() {
-            let env = function.entry("env").or_insert_with(|| Value::Table(Table::new()));
-            if let Some(env) = env.as_table_mut() {
+            if let Some(env) = table_in(function, "env") {
                 env.insert("BENCH_MARK".to_owned(), Value::String(mark.to_owned()));
             }
         }
@@ -187,8 +185,7 @@ impl App {
         let theirs = other.manifest.get("functions").and_then(Value::as_table);
         let added = theirs.into_iter().flatten().filter(|(name, _)| names.contains(&name.as_str()));
         let added: Vec<_> = added.map(|(name, function)| (name.clone(), function.clone())).collect();
-        let functions = self.manifest.entry("functions").or_insert_with(|| Value::Table(Table::new()));
-        if let Some(functions) = functions.as_table_mut() {
+        if let Some(functions) = table_in(&mut self.manifest, "functions") {
             functions.extend(added);
         }
         let routes = other.manifest.get("routes").and_then(Value::as_array);
@@ -230,6 +227,11 @@ impl App {
         let functions = self.manifest.get_mut("functions").and_then(Value::as_table_mut);
         functions.into_iter().flatten().filter_map(|(_, function)| function.as_table_mut())
     }
+}
+
+/// The table `name` of `outer`, made if there is none; `None` if something else has that name.
+fn table_in<'a>(outer: &'a mut Table, name: &str) -> Option<&'a mut Table> {
+    outer.entry(name).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
 }
 
 #[cfg(test)]

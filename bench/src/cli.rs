@@ -4,13 +4,12 @@ use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::app::Isolation;
-use crate::load::{Load, Pace, Plan, Step, Until};
+use crate::load::{Load, Pace, Plan, Until};
 use crate::proc;
 use crate::report::Report;
 use crate::suites::{self, Options, SoakOptions, SuiteError};
@@ -44,21 +43,6 @@ enum Verb {
     Yardstick(YardstickArgs),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum IsolationArg {
-    Process,
-    Compartment,
-}
-
-impl From<IsolationArg> for Isolation {
-    fn from(arg: IsolationArg) -> Self {
-        match arg {
-            IsolationArg::Process => Self::Process,
-            IsolationArg::Compartment => Self::Compartment,
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 struct CommonArgs {
     /// Write the report as JSON
@@ -82,7 +66,7 @@ struct CommonArgs {
 struct SuiteArgs {
     /// The isolation settings of Baton's functions; of several, all are measured in one run
     #[arg(long, value_enum, value_name = "LIST", default_value = "process", value_delimiter = ',')]
-    isolation: Vec<IsolationArg>,
+    isolation: Vec<Isolation>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -108,7 +92,7 @@ struct SoakArgs {
     common: CommonArgs,
     /// The isolation setting of Baton's functions
     #[arg(long, value_enum, default_value = "process")]
-    isolation: IsolationArg,
+    isolation: Isolation,
     /// How long
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -156,7 +140,7 @@ pub fn main() -> ExitCode {
         Verb::Http(args) => run_suite(&args.run, &args.isolation, suites::http),
         Verb::Hop(args) => run_suite(&args.run, &args.isolation, suites::hop),
         Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
-        Verb::Coldstart(args) => run_suite(&args, &[IsolationArg::Compartment], suites::coldstart),
+        Verb::Coldstart(args) => run_suite(&args, &[Isolation::Compartment], suites::coldstart),
         Verb::Soak(args) => run_soak(&args),
         Verb::Load(args) => run_load(&args),
         Verb::Yardstick(args) => run_yardstick(&args),
@@ -167,12 +151,12 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn options(common: &CommonArgs, isolations: &[IsolationArg], quick: bool) -> Options {
+fn options(common: &CommonArgs, isolations: &[Isolation], quick: bool) -> Options {
     let mut setup = Setup::default_here();
     setup.baton = common.baton.clone().unwrap_or(setup.baton);
     setup.grpc = common.grpc.clone().unwrap_or(setup.grpc);
     setup.receipts = common.receipts;
-    let mut isolations: Vec<Isolation> = isolations.iter().map(|&arg| arg.into()).collect();
+    let mut isolations = isolations.to_vec();
     isolations.sort_unstable();
     isolations.dedup();
     Options {
@@ -187,7 +171,7 @@ fn options(common: &CommonArgs, isolations: &[IsolationArg], quick: bool) -> Opt
 
 fn run_suite(
     args: &RunArgs,
-    isolations: &[IsolationArg],
+    isolations: &[Isolation],
     suite: fn(&Options) -> Result<Report, SuiteError>,
 ) -> Result<ExitCode, String> {
     let mut options = options(&args.common, isolations, args.quick);
@@ -238,13 +222,10 @@ fn run_soak(args: &SoakArgs) -> Result<ExitCode, String> {
 
 fn run_load(args: &LoadArgs) -> Result<ExitCode, String> {
     let (address, path) = target(&args.target).ok_or("the target has to look like 127.0.0.1:8080/path")?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes();
-    let step = Arc::new(Step { request, expect: &[200], counted: true });
-    let plan = Plan { setup: Vec::new(), cycle: vec![step] };
     if let Some(core) = args.core {
         proc::pin(core).map_err(|error| error.to_string())?;
     }
-    let plans = vec![plan; usize::try_from(args.connections).unwrap_or(1)];
+    let plans = vec![Plan::get(address, &path); usize::try_from(args.connections).unwrap_or(1)];
     let mut load = Load::open(address, plans).map_err(|error| error.to_string())?;
     let pace = args.rate.map_or(Pace::Closed, Pace::Open);
     let outcome = load.run(pace, Until::Elapsed(Duration::from_secs_f64(args.seconds.clamp(0.01, 86_400.0))));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::app::{App, AppError, Isolation};
+use crate::app::{App, AppError};
 use crate::load::get;
 use crate::locate;
 use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
@@ -229,11 +229,6 @@ pub fn build(setup: &Setup, directory: &Path) -> Result<App, SystemError> {
     let built: BuildLine =
         serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
     App::read(directory, &built.artifacts).map_err(SystemError::App)
-}
-
-/// Builds an app and starts a node with it in one isolation.
-pub fn start_baton(setup: &Setup, isolation: Isolation, app: &Path) -> Result<Fleet, SystemError> {
-    start_app(setup, isolation.system(), &build(setup, app)?.isolated(isolation))
 }
 
 /// Starts a node with an app.

@@ -114,8 +114,8 @@ impl Host for Memory<'_> {
         assert!((BASE..BASE + 256 * PAGE).contains(&at));
     }
 
-    fn refused(&mut self, _: u64, name: &'static str) {
-        assert!(!name.is_empty());
+    fn refused(&mut self, number: u64) {
+        assert!(!baton_cell::os::call_name(number).is_empty());
     }
 }
 

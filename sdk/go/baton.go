@@ -25,7 +25,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -190,11 +192,12 @@ func (r *Request) CallBytes(function string, bytes []byte) (*Answer, error) {
 	return answer, nil
 }
 
+// calls are the functions of the manifest's calls, in its order.
+var calls = sync.OnceValue(func() []string { return strings.Split(os.Getenv("BATON_CALLS"), ",") })
+
 func callee(function string) (int, error) {
-	for index, name := range strings.Split(os.Getenv("BATON_CALLS"), ",") {
-		if name == function {
-			return index, nil
-		}
+	if index := slices.Index(calls(), function); index >= 0 {
+		return index, nil
 	}
 	return 0, fmt.Errorf("baton: %s is not among the calls in the manifest", function)
 }

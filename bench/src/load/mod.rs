@@ -16,6 +16,7 @@ pub mod schedule;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,16 @@ pub struct Plan {
     pub setup: Vec<Arc<Step>>,
     /// Sent over and over; holds at least one counted step.
     pub cycle: Vec<Arc<Step>>,
+}
+
+impl Plan {
+    /// The same GET over and over.
+    #[must_use]
+    pub fn get(address: SocketAddr, path: &str) -> Self {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes();
+        let step = Arc::new(Step { request, expect: &[200], counted: true });
+        Self { setup: Vec::new(), cycle: vec![step] }
+    }
 }
 
 /// When requests are sent.

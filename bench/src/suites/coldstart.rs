@@ -165,8 +165,7 @@ fn compartment(case: &str) -> Key {
 
 /// A sample of times in nanoseconds.
 fn timed(what: &str, times: Vec<u64>) -> Result<Sample, SuiteError> {
-    let trips = RoundTrips::of(times);
-    trips.map(|trips| sample_of_trips(trips, None)).ok_or_else(|| wrong(what, "there is nothing to time"))
+    RoundTrips::of(times).map(sample_of_trips).ok_or_else(|| wrong(what, "there is nothing to time"))
 }
 
 fn wrong(system: &str, problem: impl Into<String>) -> SuiteError {

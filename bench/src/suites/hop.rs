@@ -148,13 +148,13 @@ fn measure(options: &Options, systems: &[System<'_>], report: &mut Report) -> Re
                 say(format_args!("round {round}: {} {} at {payload} bytes", system.name, system.case));
                 let expected_ns = match expected.get(&key) {
                     Some(known) => *known,
-                    None => system.round_trips(payload, PROBES, 1)?.0.p50_ns,
+                    None => system.round_trips(payload, PROBES, 1)?.p50_ns,
                 };
                 noisy += usize::from(!timing.settle());
                 let count = fitting(budget, expected_ns);
-                let (trips, cpu_ns) = system.round_trips(payload, count, batch_for(expected_ns))?;
+                let trips = system.round_trips(payload, count, batch_for(expected_ns))?;
                 expected.insert(key.clone(), trips.p50_ns);
-                series.add(key, sample_of_trips(trips, cpu_ns));
+                series.add(key, sample_of_trips(trips));
             }
         }
     }
@@ -174,12 +174,7 @@ fn fitting(budget: Duration, trip_ns: f64) -> u64 {
 
 impl System<'_> {
     /// Runs round trips; also their processor time each, where it is known.
-    fn round_trips(
-        &self,
-        payload: u64,
-        iterations: u64,
-        batch: u64,
-    ) -> Result<(RoundTrips, Option<f64>), SuiteError> {
+    fn round_trips(&self, payload: u64, iterations: u64, batch: u64) -> Result<RoundTrips, SuiteError> {
         match &self.kind {
             Kind::Baton { fleet, mode, batches } => {
                 let batch = if *batches { batch } else { 1 };
@@ -188,7 +183,7 @@ impl System<'_> {
                 let answer = get(fleet.address, &path, None, PATIENCE)?;
                 let used = fleet.usage()?.cpu.saturating_sub(before);
                 let trips = self.parse(answer.status == 200, &answer.body)?;
-                Ok((trips, Some(used.as_secs_f64() * 1e9 / iterations as f64)))
+                Ok(RoundTrips { cpu_ns: Some(used.as_secs_f64() * 1e9 / iterations as f64), ..trips })
             }
             Kind::Grpc { options, server } => {
                 let mut command = Command::new(&options.setup.grpc);
@@ -210,7 +205,7 @@ impl System<'_> {
         mut command: Command,
         payload: u64,
         iterations: u64,
-    ) -> Result<(RoundTrips, Option<f64>), SuiteError> {
+    ) -> Result<RoundTrips, SuiteError> {
         command.args(["--payload", &payload.to_string(), "--iterations", &iterations.to_string()]);
         command.stdin(Stdio::piped()).stderr(Stdio::inherit()).stdout(Stdio::piped());
         let child = proc::pinned(Some(options.setup.server_core), || command.spawn())?;
@@ -219,8 +214,7 @@ impl System<'_> {
         let input = child.stdin.take();
         let output = child.wait_with_output().map_err(|error| self.failed(error))?;
         drop(input);
-        let trips = self.parse(output.status.success(), &output.stdout)?;
-        Ok((trips, trips.cpu_ns))
+        self.parse(output.status.success(), &output.stdout)
     }
 
     fn parse(&self, fine: bool, text: &[u8]) -> Result<RoundTrips, SuiteError> {
@@ -254,9 +248,10 @@ mod tests {
 
     #[test]
     fn round_trips_become_figures_in_microseconds() {
-        let line = br#"{"p50_ns":2000,"p95_ns":3000,"p99_ns":4000,"mean_ns":2500,"min_ns":1000}"#;
+        let line =
+            br#"{"p50_ns":2000,"p95_ns":3000,"p99_ns":4000,"mean_ns":2500,"min_ns":1000,"cpu_ns":1500}"#;
         let trips: RoundTrips = serde_json::from_slice(line).unwrap();
-        let figures = sample_of_trips(trips, Some(1500.0)).figures;
+        let figures = sample_of_trips(trips).figures;
         assert_eq!((figures["p50_us"], figures["rps"], figures["cpu_us_per_req"]), (2.0, 400_000.0, 1.5));
     }
 }

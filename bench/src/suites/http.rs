@@ -1,10 +1,9 @@
 //! `http`: what the gateway, a link and a second process cost on top of a bare HTTP server.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::Isolation;
-use crate::load::{Pace, Plan, Step};
+use crate::load::{Pace, Plan};
 use crate::proc;
 use crate::report::{Key, Promise, Report, Series};
 use crate::systems::{self, Fleet};
@@ -48,9 +47,8 @@ fn measure(options: &Options, fleets: &[Fleet], report: &mut Report) -> Result<S
 }
 
 fn plans(fleet: &Fleet, connections: u32) -> Vec<Plan> {
-    let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", fleet.address).into_bytes();
-    let step = Arc::new(Step { request, expect: &[200], counted: true });
-    (0..connections).map(|_| Plan { setup: Vec::new(), cycle: vec![Arc::clone(&step)] }).collect()
+    let plan = Plan::get(fleet.address, "/");
+    (0..connections).map(|_| plan.clone()).collect()
 }
 
 /// What is promised of requests/s over those of bare hyper at 64 connections.

@@ -100,7 +100,7 @@ pub(super) fn sample_of(outcome: &Outcome) -> Sample {
 }
 
 /// The figures of things that were timed one after the other, and their processor time each, where it is known.
-pub(super) fn sample_of_trips(trips: RoundTrips, cpu_ns: Option<f64>) -> Sample {
+pub(super) fn sample_of_trips(trips: RoundTrips) -> Sample {
     let mut figures: Figures = [
         ("rps", 1e9 / trips.mean_ns.max(1.0)),
         ("p50_us", trips.p50_ns / 1e3),
@@ -113,7 +113,7 @@ pub(super) fn sample_of_trips(trips: RoundTrips, cpu_ns: Option<f64>) -> Sample 
     if let Some(least) = trips.min_ns {
         figures.insert("least_us".into(), least / 1e3);
     }
-    if let Some(cpu_ns) = cpu_ns {
+    if let Some(cpu_ns) = trips.cpu_ns {
         figures.insert("cpu_us_per_req".into(), cpu_ns / 1e3);
     }
     Sample { figures, errors: Errors::default(), payload_bytes: 0 }

@@ -37,7 +37,7 @@ pub(crate) mod label;
 mod xstate;
 
 pub(crate) use xstate::{
-    XsaveArea, forget_new_x87, give_x87, init_xstate, keep as keep_xsave, mask as xsave_mask,
+    CLEAN, XsaveArea, forget_new_x87, give_x87, init_xstate, keep as keep_xsave, mask as xsave_mask,
     park as park_xsave, pkru_of, take_x87,
 };
 

@@ -13,6 +13,7 @@
 //! it, so that a late entry loses nothing.
 
 use baton_abi::Rights;
+use baton_abi::cell::SEATS_MAX;
 use baton_abi::gate::Pair;
 use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::Place;
@@ -138,6 +139,8 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Book {
     roots: Vec<Root>,
+    /// How many of them belong to each seat.
+    held: [u32; SEATS_MAX],
     derived: Vec<Derived>,
     free: Vec<u32>,
     /// Derived capabilities that live.
@@ -166,6 +169,7 @@ impl Book {
     pub(crate) fn new(slots: u32) -> Book {
         Book {
             roots: vec![NO_ROOT; slots as usize],
+            held: [0; SEATS_MAX],
             derived: Vec::new(),
             free: Vec::new(),
             live: 0,
@@ -189,6 +193,7 @@ impl Book {
         owner: Owner,
         (published, rights): (Hold, Rights),
     ) {
+        self.count_held(handle.index, owner);
         if let Some(root) = self.roots.get_mut(handle.index as usize) {
             *root = Root {
                 generation: handle.generation,
@@ -208,14 +213,32 @@ impl Book {
 
     /// A buffer left the cell.
     pub(crate) fn dismiss(&mut self, slot: u32) {
+        self.count_held(slot, Owner::Nobody);
         if let Some(root) = self.roots.get_mut(slot as usize) {
             root.owner = Owner::Nobody;
+        }
+    }
+
+    /// A root is about to belong to someone else.
+    #[inline]
+    fn count_held(&mut self, slot: u32, next: Owner) {
+        let Some(root) = self.roots.get(slot as usize) else { return };
+        if let Owner::Seat(seat) = root.owner
+            && let Some(held) = self.held.get_mut(usize::from(seat))
+        {
+            *held -= 1;
+        }
+        if let Owner::Seat(seat) = next
+            && let Some(held) = self.held.get_mut(usize::from(seat))
+        {
+            *held += 1;
         }
     }
 
     /// Gives a buffer to `owner`, whole and with all rights.
     #[inline]
     pub(crate) fn give(&mut self, slot: u32, owner: Owner) {
+        self.count_held(slot, owner);
         let Some(root) = self.roots.get_mut(slot as usize) else { return };
         root.last = root.owner;
         root.owner = owner;
@@ -463,15 +486,16 @@ impl Book {
         .ok_or(Refusal::NotHeld)
     }
 
-    /// Everything that `seat` holds.
-    pub(crate) fn held_by(&self, seat: SeatId) -> Vec<Pair> {
-        let roots = (0u32..).zip(&self.roots).filter(|(_, root)| root.owner == Owner::Seat(seat));
-        let roots = roots.map(|(handle, root)| Pair { handle, generation: root.generation });
-        let derived =
-            (0u32..).zip(&self.derived).filter(|(_, derived)| derived.live && derived.holder == seat);
+    /// Everything that `seat` holds. Looks at the table only as long as there is more of it.
+    pub(crate) fn held_by(&self, seat: SeatId) -> impl Iterator<Item = Pair> + '_ {
+        let roots = (0u32..).zip(&self.roots).filter(move |(_, root)| root.owner == Owner::Seat(seat));
+        let held = self.held.get(usize::from(seat)).map_or(0, |&held| held as usize);
+        let roots = roots.map(|(handle, root)| Pair { handle, generation: root.generation }).take(held);
+        let live = (0u32..).zip(&self.derived).filter(|(_, derived)| derived.live).take(self.live as usize);
+        let derived = live.filter(move |(_, derived)| derived.holder == seat);
         let derived =
             derived.map(|(index, derived)| Pair { handle: DERIVED | index, generation: derived.generation });
-        derived.chain(roots).collect()
+        derived.chain(roots)
     }
 
     /// The slots of all buffers that are in the cell.

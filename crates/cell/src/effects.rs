@@ -3,7 +3,7 @@
 use baton_abi::cell::FromCell;
 
 use crate::memory;
-use crate::os::{Errno, Fault, Host, Prot, Stream};
+use crate::os::{self, Errno, Fault, Host, Prot, Stream};
 use crate::runtime::Runtime;
 use crate::seat::Seat;
 use crate::sys::{self, Access, Backing};
@@ -89,9 +89,9 @@ impl Host for Effects<'_> {
         self.seat.set_fs(at);
     }
 
-    fn refused(&mut self, number: u64, name: &'static str) {
+    fn refused(&mut self, number: u64) {
         if self.runtime.trace {
-            let line = format!("refused system call {number} ({name})");
+            let line = format!("refused system call {number} ({})", os::call_name(number));
             self.runtime.tell(FromCell::Log { seat: u32::from(self.seat.id), stream: 2 }, line.as_bytes());
         }
     }

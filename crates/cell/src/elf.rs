@@ -110,6 +110,14 @@ impl Segment {
         (end <= self.file_bytes).then(|| self.offset.saturating_add(within))
     }
 
+    /// Where the `len` bytes at `offset` of the file lie, from the seat's base, if this segment has them all.
+    fn at_of(&self, offset: u64, len: u64) -> Option<u64> {
+        let within = offset.checked_sub(self.offset)?;
+        let end = within.checked_add(len)?;
+        // Within a segment that lies in the image: the sum cannot wrap.
+        (end <= self.file_bytes).then(|| self.at.saturating_add(within))
+    }
+
     fn holds(&self, at: u64, len: u64) -> bool {
         at >= self.at && at.checked_add(len).is_some_and(|end| end <= self.end())
     }
@@ -157,6 +165,11 @@ impl Image {
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         self.segments.get(..self.count).unwrap_or_default()
+    }
+
+    /// The segments that can be executed, by ascending address.
+    pub fn executable(&self) -> impl Iterator<Item = &Segment> {
+        self.segments().iter().filter(|segment| segment.access == Access::Execute)
     }
 
     /// The pages from the first to the last segment, from the seat's base.
@@ -208,7 +221,7 @@ impl Image {
     /// The ranges of pages that will be executable, by ascending address: neighbours are one range, since an
     /// instruction can lie across their border.
     pub fn code(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        let mut rest = self.segments().iter().filter(|segment| segment.access == Access::Execute).peekable();
+        let mut rest = self.executable().peekable();
         core::iter::from_fn(move || {
             let mut range = rest.next()?.pages();
             while let Some(next) = rest.next_if(|next| next.pages().start <= range.end) {
@@ -222,11 +235,7 @@ impl Image {
     /// loaded nowhere as code.
     #[must_use]
     pub fn code_at(&self, offset: u64) -> Option<u64> {
-        let code = self.segments().iter().filter(|segment| segment.access == Access::Execute);
-        code.clone().find_map(|segment| {
-            let within = offset.checked_sub(segment.offset)?;
-            (within < segment.file_bytes).then(|| segment.at.saturating_add(within))
-        })
+        self.executable().find_map(|segment| segment.at_of(offset, 1))
     }
 
     /// Where in the file the `len` bytes at address `at` come from, if they lie in one segment and come from the file.
@@ -236,7 +245,7 @@ impl Image {
     }
 
     fn check_entry(&self) -> Result<(), ElfError> {
-        let mut code = self.segments().iter().filter(|segment| segment.access == Access::Execute).peekable();
+        let mut code = self.executable().peekable();
         if code.peek().is_none() {
             return Err(ElfError::NoCode);
         }
@@ -248,11 +257,7 @@ impl Image {
 
     fn locate_headers(&self, header: &headers::FileHeader, table: &[u8]) -> Result<u64, ElfError> {
         let bytes = table.len() as u64;
-        let found = self.segments().iter().find_map(|segment| {
-            let within = header.table.checked_sub(segment.offset)?;
-            let end = within.checked_add(bytes)?;
-            (end <= segment.file_bytes).then(|| segment.at.saturating_add(within))
-        });
+        let found = self.segments().iter().find_map(|segment| segment.at_of(header.table, bytes));
         found.ok_or(ElfError::HeadersNotLoaded { offset: header.table, bytes })
     }
 

@@ -73,7 +73,7 @@ pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> 
     stay(value)
 }
 
-const fn stay(value: i64) -> Verdict {
+pub(crate) const fn stay(value: i64) -> Verdict {
     Verdict { value, leave: 0 }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use baton_abi::cell::{FromCell, SEAT_BYTES};
-use baton_abi::gate::{GatePage, Parcel};
+use baton_abi::gate::{GatePage, Pair, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message};
 
 use crate::arch::{self, CORE, SHARE};
@@ -107,7 +107,6 @@ impl Runtime {
         let at = inbox.iter().position(|event| has_room || !matches!(event, Event::Request(_)))?;
         Some(match inbox.remove(at)? {
             Event::Request(parcel) => {
-                seat.active.set(seat.active.get() + 1);
                 self.note_start(seat, &parcel);
                 parcel
             }
@@ -119,9 +118,10 @@ impl Runtime {
         })
     }
 
-    /// Has the guest's watch set to the request that it begins.
+    /// The guest begins a request: its watch is set to that.
     pub(crate) fn note_start(&self, seat: &Seat, parcel: &Parcel) {
         let tag = crate::links::tag_of(parcel);
+        seat.active.set(seat.active.get() + 1);
         seat.latest.set(tag);
         let limit = seat.requests.borrow().get(tag).map_or(0, |request| request.limit_ns);
         // Mostly that is known; a clock is read only where it is not.
@@ -235,7 +235,7 @@ impl Runtime {
             self.abandon(seat, tag);
         }
         let keep = waiting_handles(seat);
-        let held = self.book.borrow().held_by(seat.id);
+        let held: Vec<Pair> = self.book.borrow().held_by(seat.id).collect();
         for pair in held.into_iter().filter(|pair| !keep.contains(&pair.handle)) {
             self.give_up(seat, pair);
         }

@@ -297,7 +297,7 @@ impl Runtime {
         self.copied.set((copies.saturating_add(u16::from(bytes > 8)), before.saturating_add(bytes)));
     }
 
-    fn note_handed(&self, bytes: u64) {
+    pub(crate) fn note_handed(&self, bytes: u64) {
         self.handed.set(self.handed.get().saturating_add(bytes));
     }
 }

@@ -17,17 +17,14 @@ impl Account {
 }
 
 impl Runtime {
-    /// The account of a call inside the cell, if its invocation keeps one.
-    pub(crate) fn begin_hop(&self, caller: &Seat, d: &Descriptor) -> Option<Box<Account>> {
-        if !d.flags.has(baton_abi::Flags::RECORD) {
-            return None;
-        }
+    /// The account of a call inside the cell.
+    pub(crate) fn begin_hop(&self, caller: &Seat, d: &Descriptor) -> Box<Account> {
         let mut account = Account::begin(d, caller.holder(), 0);
         let (copies, bytes) = self.copied.get();
         account.cost.copies = copies;
         account.cost.bytes_copied = bytes;
         account.cost.bytes_handed = self.handed.get();
-        Some(Box::new(account))
+        Box::new(account)
     }
 
     /// Says what a request cost that has just been answered.

@@ -18,18 +18,9 @@ use crate::runtime::{PER_TURN_MAX, Runtime};
 use crate::seat::{Account, Event, Origin, Request, Seat, State as SeatState};
 
 impl Runtime {
-    /// Only grants: for a seat whose runtime waits for memory.
-    pub(crate) fn look_for_grants(&self, seat: &Seat) {
-        self.drain_link(seat, PER_TURN_MAX);
-    }
-
     /// Takes what the node sent.
     pub(crate) fn poll_link(&self, seat: &Seat) {
-        self.drain_link(seat, PER_TURN_MAX);
-    }
-
-    fn drain_link(&self, seat: &Seat, most: u32) {
-        for _ in 0..most {
+        for _ in 0..PER_TURN_MAX {
             let popped = match seat.outside.borrow_mut().as_mut() {
                 Some(outside) => outside.link.from_peer.pop(),
                 None => return,

@@ -248,10 +248,9 @@ impl Runtime {
             }
             (d.body.offset, None)
         } else {
-            let chunk = from.mail.borrow().get(pair_of(d.body)).ok_or(crate::book::Refusal::NotHeld)?;
-            let whole = Range { offset: 0, len: chunk.capacity() };
-            let head = Range { offset: u64::from(d.head.offset), len: u64::from(d.head.len) };
-            if !whole.contains(range_of(d.body)) || together && !whole.contains(head) {
+            let chunk = self.chunk(from, pair_of(d.body), range_of(d.body))?;
+            let head = range_of(extent_of(d.head));
+            if together && !(Range { offset: 0, len: chunk.capacity() }).contains(head) {
                 return Err(HandError::Refused(crate::book::Refusal::OutOfBounds));
             }
             (chunk.base + d.body.offset, together.then_some((chunk.base + head.offset, head.len)))
@@ -294,12 +293,13 @@ impl Runtime {
         }
         let handle = Handle { index: slot, generation: root.generation };
         let range = Range { offset: body_at, len };
-        self.depart(handle, root.published, range, to);
+        self.depart(handle, root.published, (range, body_at + len), to);
         Ok(Extent { handle: slot, generation: root.generation, offset: body_at, len })
     }
 
-    fn depart(&self, handle: Handle, published: Hold, range: Range, to: Hold) {
-        self.shared.table.describe(handle, range, 0);
+    /// A buffer leaves the cell for the hold `to`. Up to `written` there may be bytes of its owners'.
+    fn depart(&self, handle: Handle, published: Hold, (range, written): (Range, u64), to: Hold) {
+        self.shared.table.describe_written(handle, range, written, 0);
         let _ = self.shared.table.pass(handle, published, to);
         self.book.borrow_mut().dismiss(handle.index);
     }
@@ -316,19 +316,19 @@ impl Runtime {
         let derive = d.flags.has(Flags::LEND) || d.flags.has(Flags::SHARE);
         let need = if derive { Rights::PASS } else { Rights::NONE };
         let view = self.book.borrow().check(from.id, pair, need, range)?;
-        self.handed.set(self.handed.get().saturating_add(range.len));
+        self.note_handed(range.len);
         match view.what {
             What::Root(slot) if !derive => {
                 let handle = Handle { index: slot, generation: pair.generation };
                 if self.book.borrow().root(slot).is_some_and(|root| root.derived > 0) {
+                    // From now on others decide about it.
                     self.end_readers(from, pair);
                 }
                 self.close(view.place);
                 // Only the guest knows how far it wrote.
                 let written = view.place.capacity;
                 let hold = self.publish_root(slot).unwrap_or(Hold::held(from.holder()));
-                self.shared.table.describe_written(handle, range, written, d.invocation);
-                self.depart(handle, hold, range, to);
+                self.depart(handle, hold, (range, written), to);
                 Ok((Extent { handle: slot, generation: pair.generation, ..d.body }, None))
             }
             What::Mail(_) => Err(HandError::Refused(crate::book::Refusal::NotHeld)),
@@ -346,12 +346,13 @@ impl Runtime {
         }
     }
 
-    /// A buffer leaves the cell: whoever inside had it lent or shared has it no more, for from now on others decide about it.
-    fn end_readers(&self, seat: &Seat, pair: Pair) {
+    /// Whoever in the cell had a buffer lent or shared has it no more. How many had.
+    pub(crate) fn end_readers(&self, seat: &Seat, pair: Pair) -> usize {
         let ended = self.book.borrow_mut().end_derived(pair);
         if let Some((first, below)) = ended.split_first() {
             self.retire(seat, first, below);
         }
+        ended.len()
     }
 
     fn derive_out(
@@ -411,13 +412,12 @@ impl Runtime {
     }
 
     /// Takes away what was derived from a capability in the shared table.
-    pub(crate) fn revoke_outside(&self, seat: &Seat, pair: Pair) -> u32 {
+    pub(crate) fn revoke_outside(&self, pair: Pair) -> u32 {
         let handle = match what(pair.handle) {
             What::Root(slot) => Some(Handle { index: slot, generation: pair.generation }),
             What::Derived(index) => self.book.borrow().derived(index).and_then(|derived| derived.foreign),
             What::Mail(_) => None,
         };
-        let _ = seat;
         let used = self.shared.ledger.derived_used();
         let derived = self.shared.slots..self.shared.slots.saturating_add(used);
         handle.map_or(0, |handle| self.shared.table.revoke_derived(handle, derived))
@@ -425,8 +425,10 @@ impl Runtime {
 }
 
 /// The tag in a parcel.
-pub(crate) fn tag_of(parcel: &Parcel) -> u32 {
-    Descriptor::from_words(parcel.words).tag
+#[expect(clippy::cast_possible_truncation, reason = "the upper half of a word")]
+pub(crate) const fn tag_of(parcel: &Parcel) -> u32 {
+    let [first, ..] = parcel.words;
+    (first >> 32) as u32
 }
 
 /// Sets the tag in a parcel.

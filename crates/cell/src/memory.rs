@@ -95,7 +95,7 @@ impl Runtime {
         loop {
             self.flush();
             for other in &self.seats {
-                self.look_for_grants(other);
+                self.poll_link(other);
             }
             match self.granted.take() {
                 Some(Some(handle)) => return Ok(handle.index),
@@ -277,9 +277,9 @@ impl Runtime {
         within: impl Fn(&View) -> Range,
     ) -> Option<View> {
         let offset = at.checked_sub(POOL_AT).filter(|at| *at < self.shared.pool_bytes)?;
-        let held = self.book.borrow().held_by(seat.id);
+        let book = self.book.borrow();
         let covers = |view: &View| view.rights.allows(need) && within(view).contains(Range { offset, len });
-        held.into_iter().filter_map(|pair| self.book.borrow().view(seat.id, pair).ok()).find(covers)
+        book.held_by(seat.id).filter_map(|pair| book.view(seat.id, pair).ok()).find(covers)
     }
 
     /// Under `trust = "buffer"`: nobody of the cell has access any more.

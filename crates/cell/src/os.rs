@@ -56,6 +56,7 @@ mod tests;
 pub use config::{Access, Config, ConfigError, File, Segment};
 pub use host::{Errno, Fault, Host, Prot, Stream};
 pub use outcome::{Ending, NewThread, Outcome, Resume, ThreadId};
+pub use refusal::name as call_name;
 
 use core::ops::Range;
 
@@ -260,9 +261,7 @@ impl Os {
 
     /// The current thread waits in a gate, until [`Os::unpark`].
     pub fn park<H: Host>(&mut self, host: &mut H) -> Outcome {
-        if self.threads.current().is_some() {
-            self.threads.park();
-        }
+        self.park_aside();
         self.schedule(host)
     }
 
@@ -283,9 +282,7 @@ impl Os {
 
     /// The current thread was interrupted outside of any call: the next one that is ready runs.
     pub fn preempt<H: Host>(&mut self, host: &mut H) -> Outcome {
-        if self.threads.current().is_some() {
-            self.threads.suspend(None, true);
-        }
+        self.preempt_aside();
         self.schedule(host)
     }
 
@@ -317,7 +314,7 @@ impl Os {
     }
 
     /// Whether all of a range is in pages of the guest's own (image, heap, mappings, stack) that it may read, or write:
-    /// the check of a gate's arguments.
+    /// what calls read and write without [`Host::read_outside`] and [`Host::write_outside`].
     #[must_use]
     pub fn owns(&self, at: u64, len: u64, write: bool) -> bool {
         Span::new(at, len).is_some_and(|span| self.space.owns(span, write))

@@ -163,34 +163,24 @@ impl Runtime {
         origin: Origin,
         d: &Descriptor,
     ) -> Result<(), HandError> {
+        if let Some(to) = hold_for(seat, origin) {
+            let (out, _) = self.send_out(seat, d, to, None)?;
+            self.push_answer(seat, origin, &out);
+        }
+        Ok(())
+    }
+
+    fn push_answer(&self, seat: &Seat, origin: Origin, d: &Descriptor) {
         match origin {
-            Origin::Node { tag } => {
-                let to = Hold::new(State::ToNode, seat.holder());
-                let (out, _) = self.send_out(seat, &Descriptor { tag, ..*d }, to, None)?;
-                self.push_link(seat, &out);
-                Ok(())
-            }
-            Origin::Road { road, tag } => {
-                let id = seat.incoming.borrow().get(road as usize).map_or(0, |road| road.id);
-                let to = Hold::new(State::InFlight, id);
-                let (out, _) = self.send_out(seat, &Descriptor { tag, ..*d }, to, None)?;
-                push_over(&seat.incoming, road, &out);
-                Ok(())
-            }
-            Origin::Seat { .. } => Ok(()),
+            Origin::Node { tag } => self.push_link(seat, &Descriptor { tag, ..*d }),
+            Origin::Road { road, tag } => push_over(&seat.incoming, road, &Descriptor { tag, ..*d }),
+            Origin::Seat { .. } => {}
         }
     }
 
     /// The text of a failure as an answer to someone outside.
     pub(crate) fn answer_text(&self, seat: &Seat, origin: Origin, status: u16, invocation: u64, text: &[u8]) {
-        let to = match origin {
-            Origin::Node { .. } => Hold::new(State::ToNode, seat.holder()),
-            Origin::Road { road, .. } => Hold::new(
-                State::InFlight,
-                seat.incoming.borrow().get(road as usize).map_or(0, |road| road.id),
-            ),
-            Origin::Seat { .. } => return,
-        };
+        let Some(to) = hold_for(seat, origin) else { return };
         let body = self.fill(seat, 0, (text.as_ptr() as u64, text.len() as u64), None, to);
         let body = body.unwrap_or(Extent::EMPTY);
         let d = Descriptor {
@@ -200,11 +190,19 @@ impl Runtime {
             body,
             ..Descriptor::new(Message::Reply)
         };
-        match origin {
-            Origin::Node { tag } => self.push_link(seat, &Descriptor { tag, ..d }),
-            Origin::Road { road, tag } => push_over(&seat.incoming, road, &Descriptor { tag, ..d }),
-            Origin::Seat { .. } => {}
+        self.push_answer(seat, origin, &d);
+    }
+}
+
+/// In whose hands what answers someone outside is found; `None` for seats of the cell.
+fn hold_for(seat: &Seat, origin: Origin) -> Option<Hold> {
+    match origin {
+        Origin::Node { .. } => Some(Hold::new(State::ToNode, seat.holder())),
+        Origin::Road { road, .. } => {
+            let id = seat.incoming.borrow().get(road as usize).map_or(0, |road| road.id);
+            Some(Hold::new(State::InFlight, id))
         }
+        Origin::Seat { .. } => None,
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn capture(
                 pieces.push(Piece { at, len: region.end - at, access: Access::None, source: Source::Zeros });
             }
             Access::Read | Access::Write => {
-                cut(space, (at, region), from_file, &mut |piece, has_bytes| {
+                cut((at, region), from_file, &mut |piece, has_bytes| {
                     let source = if has_bytes {
                         copies.push(Copy { from: piece.at, len: piece.len, offset: end });
                         end += piece.len;
@@ -210,28 +210,23 @@ pub(crate) fn reopen(kept: &OwnedFd, base: u64, config: &crate::os::Config) -> R
 }
 
 /// Cuts a range into pieces: what lies in the ELF file, what has pages of its own, what is untouched.
-fn cut(
-    space: &Space,
-    (at, region): (u64, Region),
-    from_file: &[(u64, u64, u64)],
-    emit: &mut dyn FnMut(Piece, bool),
-) {
+fn cut((at, region): (u64, Region), from_file: &[(u64, u64, u64)], emit: &mut dyn FnMut(Piece, bool)) {
     let mut from = at;
     let access = region.access;
     for &(elf_at, offset, len) in from_file {
         let (start, end) = (elf_at.max(from), (elf_at + len).min(region.end));
         if access == Access::Read && start < end {
-            touched(space, from, start, access, emit);
+            touched(from, start, access, emit);
             let source = Source::Elf(offset + (start - elf_at));
             emit(Piece { at: start, len: end - start, access, source }, false);
             from = end;
         }
     }
-    touched(space, from, region.end, access, emit);
+    touched(from, region.end, access, emit);
 }
 
 /// One piece around every page that was ever touched, zeros around it.
-fn touched(_space: &Space, from: u64, to: u64, access: Access, emit: &mut dyn FnMut(Piece, bool)) {
+fn touched(from: u64, to: u64, access: Access, emit: &mut dyn FnMut(Piece, bool)) {
     if from >= to {
         return;
     }

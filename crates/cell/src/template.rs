@@ -31,7 +31,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::sync::Arc;
 
-use crate::arch::{self, CORE, Full, GUEST_FULL, XsaveArea};
+use crate::arch::{self, CORE, Full, GUEST_FULL};
 use crate::control;
 use crate::guest::renew_incarnation;
 use crate::keys::Keys;
@@ -452,12 +452,11 @@ impl Template {
 
 /// Sets the registers of a guest that has not begun.
 fn begin(seat: &Seat, entry: u64, stack_pointer: u64) {
-    static CLEAN: XsaveArea = XsaveArea::clean();
     let full = Full {
         rip: entry,
         rsp: stack_pointer,
         pkru: seat.facts.pkru,
-        xsave: arch::park_xsave(&CLEAN),
+        xsave: arch::park_xsave(&arch::CLEAN),
         mask: arch::xsave_mask(),
         ..Full::ZERO
     };

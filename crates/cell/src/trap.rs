@@ -9,6 +9,7 @@
 
 use crate::arch::{self, CORE, Full, GUEST_FULL, HOST_FULL, Verdict, label};
 use crate::effects::Effects;
+use crate::gates::{leave, stay};
 use crate::guest::{LEFT_END, LEFT_IDLE};
 use crate::os::{Outcome, Resume};
 use crate::runtime::{Runtime, runtime};
@@ -115,11 +116,7 @@ impl Frame {
     }
 }
 
-const BACK: Verdict = Verdict { value: 0, leave: 0 };
-
-fn leave(code: i64) -> Verdict {
-    Verdict { value: code, leave: 1 }
-}
+const BACK: Verdict = stay(0);
 
 /// Every signal comes here, on the signal stack, with the runtime's rights.
 pub(crate) extern "C" fn baton_on_trap(frame: u64, selector: u64, fs: u64) -> Verdict {
@@ -147,9 +144,7 @@ pub(crate) extern "C" fn baton_on_trap(frame: u64, selector: u64, fs: u64) -> Ve
         frame.spend();
         return BACK;
     }
-    // SAFETY: the seat's guest is interrupted, and its context is not in use.
-    let fs = unsafe { (*seat.context.get()).fs };
-    let full = frame.full(fs, seat.facts.pkru, u32::from(arch::BLOCK));
+    let full = frame.full(seat.registers().fs, seat.facts.pkru, u32::from(arch::BLOCK));
     let verdict = match signal {
         libc::SIGSYS if frame.code() == SYS_USER_DISPATCH => runtime.on_call(seat, frame.call(), &full),
         sys::TICK => runtime.on_tick(seat, &full),
@@ -177,10 +172,7 @@ fn back_by_kernel(frame: Frame) -> Verdict {
 /// The guest jumped where it should not.
 fn violated() -> Verdict {
     match runtime().current() {
-        Some(seat) => {
-            seat.end.set(Some(End::Violation));
-            leave(LEFT_END)
-        }
+        Some(seat) => end(seat, End::Violation),
         None => std::process::abort(),
     }
 }
@@ -255,8 +247,7 @@ impl Runtime {
 
     /// Does what the library OS says.
     fn act(&self, seat: &Seat, outcome: Outcome, full: &mut Full) -> Verdict {
-        // SAFETY: the seat's guest is interrupted.
-        full.fs = unsafe { (*seat.context.get()).fs };
+        full.fs = seat.registers().fs;
         match outcome {
             Outcome::Return(value) => self.go_on(Full { rax: value.cast_unsigned(), ..*full }),
             Outcome::Spawned(new, value) => {

@@ -21,7 +21,7 @@ use crate::os::{Outcome, Resume, ThreadId};
 use crate::runtime::Runtime;
 use crate::seat::{End, Seat, State};
 use crate::sys;
-use crate::threads::{Saved, Waiter};
+use crate::threads::{Saved, Threads, Waiter};
 
 /// How long a request may stay in the hands of a guest that sleeps or waits once its time is over. A guest that was told
 /// so answers within that.
@@ -33,32 +33,13 @@ impl Runtime {
     /// The current thread waits in the receive gate. Others of its guest that could run do so in their turn: whoever waits
     /// for an answer of this seat, and the other seats, go first.
     pub(crate) fn park(&self, seat: &Seat) -> Verdict {
-        let mut os = seat.os.borrow_mut();
-        let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return leave(LEFT_IDLE) };
-        let Some(thread) = os.current() else { return leave(LEFT_IDLE) };
-        {
-            let mut threads = seat.threads.borrow_mut();
-            threads.receiver = Some(thread);
-            threads.save(thread, Saved::Gate(seat.registers()));
-        }
-        os.park_aside();
-        seat.rest(os.due());
+        park_as(seat, |threads, thread| threads.receiver = Some(thread));
         leave(LEFT_IDLE)
     }
 
     /// The current thread waits in the wait gate, and the others of its guest run. `false` if there are none.
     pub(crate) fn park_for(&self, seat: &Seat, (tag, at): (u32, u64), deadline_ns: u64) -> bool {
-        let mut os = seat.os.borrow_mut();
-        let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return false };
-        let Some(thread) = os.current() else { return false };
-        {
-            let mut threads = seat.threads.borrow_mut();
-            threads.save(thread, Saved::Gate(seat.registers()));
-            threads.waiters.push(Waiter { thread, tag, at, deadline_ns });
-        }
-        os.park_aside();
-        seat.rest(os.due());
-        true
+        park_as(seat, |threads, thread| threads.waiters.push(Waiter { thread, tag, at, deadline_ns }))
     }
 
     /// The thread in the wait gate goes on, with `value` for a result.
@@ -122,8 +103,7 @@ impl Runtime {
                 unsafe { *GUEST_FULL.get() = full.tamed() };
                 // SAFETY: as above.
                 unsafe { (*context).full = 1 };
-                // SAFETY: as above.
-                unsafe { (*context).fs = resume.fs_base };
+                seat.set_fs(resume.fs_base);
             }
             // The current thread itself goes on: its registers are where they were.
             None => {}
@@ -221,6 +201,21 @@ impl Runtime {
 }
 
 /// Whether a guest has all its threads in gates or asleep.
+/// The current thread waits in a gate, and `note` says for what. `false` if its guest has no other.
+fn park_as(seat: &Seat, note: impl FnOnce(&mut Threads, ThreadId)) -> bool {
+    let mut os = seat.os.borrow_mut();
+    let Some(os) = os.as_mut().filter(|os| !os.is_single()) else { return false };
+    let Some(thread) = os.current() else { return false };
+    {
+        let mut threads = seat.threads.borrow_mut();
+        threads.save(thread, Saved::Gate(seat.registers()));
+        note(&mut threads, thread);
+    }
+    os.park_aside();
+    seat.rest(os.due());
+    true
+}
+
 fn waits(seat: &Seat) -> bool {
     matches!(seat.state.get(), State::Waiting | State::Asleep)
 }

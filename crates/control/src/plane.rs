@@ -64,7 +64,7 @@ impl Plane for PlaneHandle {
 
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {
         Box::pin(self.run(|flow| async move {
-            flow.have_cells_show().await;
+            flow.have_cells_show(None).await;
             flow.status()
         }))
     }
@@ -75,14 +75,14 @@ impl Plane for PlaneHandle {
 
     fn pool(&self, app: String) -> Answer<'_, Option<PoolStatus>> {
         Box::pin(self.run(|flow| async move {
-            flow.have_cells_show().await;
+            flow.have_cells_show(Some(&app)).await;
             flow.pool(&app)
         }))
     }
 
     fn capabilities(&self, app: Option<String>) -> Answer<'_, Vec<CapabilityRow>> {
         Box::pin(self.run(|flow| async move {
-            flow.have_cells_show().await;
+            flow.have_cells_show(app.as_deref()).await;
             flow.capabilities(app.as_deref())
         }))
     }

@@ -39,6 +39,8 @@ pub(crate) struct FunctionState {
     pub(crate) spec: Function,
     pub(crate) artifact: PathBuf,
     pub(crate) hosting: Hosting,
+    /// The group whose cells hold it.
+    pub(crate) group: Option<Rc<Group>>,
     /// Places of instructions in the executable that a compartment must not reach.
     pub(crate) disarm: Vec<u64>,
     /// One place for each replica; empty while it is down.
@@ -114,6 +116,7 @@ impl App {
                 let may_sleep = |group: &&Rc<Group>| group.floor == 0 && group.is_behind(number);
                 FunctionState {
                     name: name.clone(),
+                    group: group.cloned(),
                     spec: function.clone(),
                     artifact: spec.artifacts.get(name).cloned().unwrap_or_default(),
                     hosting,

@@ -2,12 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use baton_abi::head::Field;
-use baton_catalog::{Manifest, RouteTable, Trust};
+use baton_catalog::{Isolation, Manifest, RouteTable, Trust};
 use baton_pool::pool::Pool;
 use bytes::Buf;
 
@@ -158,7 +158,12 @@ impl Flow {
 
     /// How each function is to run, and which share cells.
     fn arrange(&self, spec: &AppSpec) -> Result<(Vec<Hosting>, Vec<Rc<Group>>), DeployError> {
-        let program = hosting::cells(self.inner.node.options.cell_program.as_ref());
+        let functions = &spec.manifest.functions;
+        let program = match functions.values().any(|of| of.isolation == Isolation::Compartment) {
+            true => hosting::cells(self.inner.node.options.cell_program.as_ref()),
+            // Nothing asks what the machine can do.
+            false => Ok(PathBuf::new()),
+        };
         let hosting = hosting::decide(spec, &program)?;
         let program = program.as_deref().unwrap_or(Path::new(""));
         let groups = cells::form(&spec.manifest, &hosting, program)?;
@@ -250,10 +255,14 @@ impl Flow {
 
     // ---- what there is to know ------------------------------------------------------------------------------
 
-    /// Has the cells of all apps say who holds what, so that the next look finds it. Waits for them a little: one that is
-    /// deep in its work answers within a tick of its own.
-    pub async fn have_cells_show(&self) {
-        let replicas: Vec<_> = self.inner.apps.borrow().values().flat_map(|app| app.replicas()).collect();
+    /// Has the cells of an app, or of all, say who holds what, so that the next look finds it. Waits for them a little: one
+    /// that is deep in its work answers within a tick of its own.
+    pub async fn have_cells_show(&self, app: Option<&str>) {
+        let replicas: Vec<_> = {
+            let apps = self.inner.apps.borrow();
+            let wanted = apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
+            wanted.flat_map(|(_, app)| app.replicas()).collect()
+        };
         crate::inspect::have_cells_show(&replicas).await;
     }
 

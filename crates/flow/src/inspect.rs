@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_pool::capability::{Capability, Hold, State};
+use baton_replica::Cell;
 
 use crate::app::App;
 use crate::replica::{Phase, Replica};
@@ -15,19 +16,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Has the cells of `replicas` bring the capability table up to date.
 pub(crate) async fn have_cells_show(replicas: &[Rc<Replica>]) {
-    let mut asked: Vec<(&Rc<Replica>, u32)> = Vec::new();
-    let mut cells = Vec::new();
+    let mut asked: Vec<(Rc<Cell>, u32)> = Vec::new();
     for replica in replicas {
-        let peer = replica.peer.borrow();
-        let Some(cell) = peer.cell().map(|cell| cell.number()) else { continue };
-        if !cells.contains(&(replica.app.as_ptr(), cell)) {
-            cells.push((replica.app.as_ptr(), cell));
-            asked.push((replica, peer.bell().ask_to_show()));
-            peer.nudge();
+        let Some(cell) = replica.peer.borrow().cell().cloned() else { continue };
+        if !asked.iter().any(|(other, _)| Rc::ptr_eq(other, &cell)) {
+            let number = cell.bell().ask_to_show();
+            cell.bell().ring();
+            asked.push((cell, number));
         }
     }
     let until = Instant::now() + SHOWN_WITHIN;
-    let is_behind = |(replica, number): &(&Rc<Replica>, u32)| replica.peer.borrow().bell().shown() != *number;
+    let is_behind = |(cell, number): &(Rc<Cell>, u32)| cell.bell().shown() != *number;
     while asked.iter().any(is_behind) && Instant::now() < until {
         tokio::time::sleep(LOOK_AGAIN).await;
     }

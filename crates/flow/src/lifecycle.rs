@@ -139,7 +139,7 @@ async fn live(app: &Rc<App>, replica: &Rc<Replica>) -> String {
     };
     let (Ok(end), Ok(control), Ok(events)) = fds else {
         replica.condemn("the node has no file descriptors left");
-        return bury(app, replica);
+        return bury(app, std::slice::from_ref(replica));
     };
     let pump = tokio::task::spawn_local(pump(Rc::clone(replica), events));
     let ready = tokio::time::timeout(READY_WITHIN, wait_ready(replica, &control, &end)).await;
@@ -159,7 +159,7 @@ async fn live(app: &Rc<App>, replica: &Rc<Replica>) -> String {
     // An error here means that the process cannot be watched: it is taken for ended.
     let _ = end.readable().await;
     pump.abort();
-    bury(app, replica)
+    bury(app, std::slice::from_ref(replica))
 }
 
 async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd<OwnedFd>) -> bool {
@@ -203,8 +203,22 @@ pub(crate) async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
     }
 }
 
-/// Settles everything that a dead replica leaves: its answers, calls, edges and buffers.
-pub(crate) fn bury(app: &Rc<App>, replica: &Rc<Replica>) -> String {
+/// Settles everything that dead replicas leave: their answers, calls, edges and buffers. Those of one cell end together: of
+/// several, how the last one ended.
+pub(crate) fn bury(app: &Rc<App>, replicas: &[Rc<Replica>]) -> String {
+    let mut how = String::new();
+    for replica in replicas {
+        how = settle(app, replica);
+    }
+    // Once for all of them, and after the last look at each link: it goes over every buffer of the pool.
+    reclaim(app);
+    app.node.busy.notify_one();
+    app.changed.notify_waiters();
+    how
+}
+
+/// Settles what a dead replica leaves, but for its buffers.
+fn settle(app: &App, replica: &Rc<Replica>) -> String {
     replica.peer.borrow().kill();
     let reason = loop {
         if let Some(reason) = replica.peer.borrow_mut().try_wait() {
@@ -230,14 +244,11 @@ pub(crate) fn bury(app: &Rc<App>, replica: &Rc<Replica>) -> String {
     for other in others.into_iter().filter_map(|holder| app.replica(holder)) {
         other.peer.borrow().nudge();
     }
-    reclaim(app, replica.holder);
-    app.node.busy.notify_one();
-    app.changed.notify_waiters();
     how
 }
 
-/// Gives back what nobody alive stands behind. `dead` is a holder that is known to be gone, or `NOBODY`.
-fn reclaim(app: &App, dead: u16) {
+/// Gives back what nobody alive stands behind.
+fn reclaim(app: &App) {
     let up: Vec<u16> = app.replicas().iter().map(|replica| replica.holder).collect();
     app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder));
     let edges = app.edges.borrow();
@@ -245,7 +256,7 @@ fn reclaim(app: &App, dead: u16) {
         State::InFlight => edges.is_live(hold.holder),
         _ => up.contains(&hold.holder),
     };
-    let reclaimed = app.pool.borrow_mut().reclaim(dead, keeps);
+    let reclaimed = app.pool.borrow_mut().reclaim(NOBODY, keeps);
     if reclaimed.buffers + reclaimed.orphaned > 0 {
         tracing::debug!(app = app.name, ?reclaimed, "buffers of dead replicas are back");
     }
@@ -256,7 +267,7 @@ pub(crate) fn settle_edges(app: &App) {
     let up: Vec<u16> = app.replicas().iter().map(|replica| replica.holder).collect();
     let forgot = app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder));
     if forgot {
-        reclaim(app, NOBODY);
+        reclaim(app);
     }
 }
 

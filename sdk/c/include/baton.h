@@ -99,11 +99,13 @@ static inline const void *baton_body(const baton_event *event) {
 
 /* Gives back what an event brought. Answers that move it on do that by themselves. */
 static inline void baton_drop(const baton_event *event) {
-    baton_pair pairs[2] = {{event->body_handle, event->body_generation}, {event->head_handle, event->head_generation}};
+    baton_pair pairs[2];
+    unsigned count = 0;
     if (!(event->flags & BATON_INLINE) && event->body_handle != BATON_NONE)
-        baton_call_gate(BATON_GATE_FREE, (uint64_t)&pairs[0], 1, 0);
+        pairs[count++] = (baton_pair){event->body_handle, event->body_generation};
     if (event->head_handle != BATON_NONE && event->head_handle != event->body_handle)
-        baton_call_gate(BATON_GATE_FREE, (uint64_t)&pairs[1], 1, 0);
+        pairs[count++] = (baton_pair){event->head_handle, event->head_generation};
+    if (count > 0) baton_call_gate(BATON_GATE_FREE, (uint64_t)pairs, count, 0);
 }
 
 /* An empty parcel about the same request. */

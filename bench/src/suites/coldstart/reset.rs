@@ -1,8 +1,6 @@
 //! What going back to the snapshot after each request costs a function that makes 25 pages dirty.
 
-use std::sync::Arc;
-
-use crate::load::{Pace, Plan, Step, get};
+use crate::load::{Pace, Plan, get};
 use crate::report::{Key, Series};
 use crate::suites::sampling::{Timing, take};
 use crate::systems::Fleet;
@@ -31,9 +29,7 @@ pub(super) fn check(fleet: &Fleet) -> Result<(), SuiteError> {
 pub(super) fn measure(fleet: &Fleet, timing: Timing, series: &mut Series) -> Result<(), SuiteError> {
     for concurrency in RESET_CONCURRENCY {
         for (case, path) in CASES {
-            let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", fleet.address).into_bytes();
-            let step = Arc::new(Step { request, expect: &[200], counted: true });
-            let plan = Plan { setup: Vec::new(), cycle: vec![step] };
+            let plan = Plan::get(fleet.address, path);
             let plans = (0..concurrency).map(|_| plan.clone()).collect();
             let sample = take(fleet, plans, Pace::Closed, timing)?;
             series.add(Key { concurrency, ..compartment(case) }, sample);

@@ -162,7 +162,7 @@ fn is_new_x87(area: &[u8; 512]) -> bool {
 }
 
 /// Every component in its initial state.
-pub(super) static CLEAN: XsaveArea = XsaveArea::clean();
+pub(crate) static CLEAN: XsaveArea = XsaveArea::clean();
 
 /// Gives a guest its x87 registers back.
 #[cold]

@@ -64,7 +64,7 @@ fn what_was_given_up_for_good_stays_so() {
     assert_eq!(book.narrow(1, pair, WHOLE), Err(Refusal::OutOfBounds));
     assert_eq!(book.restrict(1, pair, Rights::FROZEN), Ok(Rights::FROZEN));
     assert_eq!(book.restrict(1, pair, Rights::ALL), Ok(Rights::FROZEN));
-    assert_eq!(book.held_by(1), [pair]);
+    assert_eq!(book.held_by(1).collect::<Vec<_>>(), [pair]);
 }
 
 #[test]

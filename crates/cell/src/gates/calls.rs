@@ -8,7 +8,6 @@ use super::{
 };
 use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
-use crate::hand::HandError;
 use crate::links::set_tag;
 use crate::roads::push_over;
 use crate::runtime::Runtime;
@@ -84,18 +83,17 @@ impl Runtime {
             hop: None,
         };
         let added = to.requests.borrow_mut().add(request);
-        let handed = match added {
-            Some(_) => self.hand(seat, to, (d, lend), &mut parcel).map_err(HandError::errno),
-            None => Err(EAGAIN),
+        let Some(tag) = added else {
+            seat.calls.borrow_mut().remove(call);
+            return EAGAIN;
         };
-        let (lent, tag) = match (handed, added) {
-            (Ok(lent), Some(tag)) => (lent, tag),
-            (Err(errno), tag) => {
+        let lent = match self.hand(seat, to, (d, lend), &mut parcel) {
+            Ok(lent) => lent,
+            Err(error) => {
                 seat.calls.borrow_mut().remove(call);
-                tag.and_then(|tag| to.requests.borrow_mut().remove(tag));
-                return errno;
+                to.requests.borrow_mut().remove(tag);
+                return error.errno();
             }
-            (Ok(_), None) => return EAGAIN,
         };
         if let Some(call) = seat.calls.borrow_mut().get_mut(call) {
             call.request = tag;
@@ -104,7 +102,7 @@ impl Runtime {
         if d.flags.has(Flags::RECORD)
             && let Some(request) = to.requests.borrow_mut().get_mut(tag)
         {
-            request.hop = self.begin_hop(seat, d);
+            request.hop = Some(self.begin_hop(seat, d));
         }
         set_tag(&mut parcel, tag);
         self.run_callee(to, &parcel);
@@ -128,7 +126,6 @@ impl Runtime {
             }
             return;
         }
-        to.active.set(to.active.get() + 1);
         self.note_start(to, parcel);
         let outer = self.is_answered.replace(false);
         self.deliver(to, parcel);

@@ -67,16 +67,12 @@ impl Runtime {
         let Some(pair) = self.read_pair(seat, at) else { return EFAULT };
         let view = self.book.borrow().view(seat.id, pair);
         let Ok(view) = view else { return ESTALE };
-        let ended = self.book.borrow_mut().end_derived(pair);
-        if let Some((first, below)) = ended.split_first() {
-            self.retire(seat, first, below);
-        }
+        let ended = self.end_readers(seat, pair);
         // Pages that a reader had open are the owner's again, and nobody else's.
-        if !ended.is_empty() && self.open_to(seat, view.reach(), view.rights).is_err() {
+        if ended > 0 && self.open_to(seat, view.reach(), view.rights).is_err() {
             return HandError::Full.errno();
         }
-        let outside = self.revoke_outside(seat, pair);
-        i64::try_from(ended.len()).unwrap_or(0) + i64::from(outside)
+        i64::try_from(ended).unwrap_or(0) + i64::from(self.revoke_outside(pair))
     }
 
     pub(super) fn gate_narrow(&self, seat: &Seat, at: u64, offset: u64, len: u64) -> i64 {

@@ -6,7 +6,7 @@ use baton_abi::{Descriptor, Flags, Rights};
 use baton_pool::capability::Range;
 use baton_pool::ledger::class_of;
 
-use super::{HandError, Landed, pair_of, range_of};
+use super::{HandError, Landed, extent_of, pair_of, range_of};
 use crate::book::{Refusal, What, what};
 use crate::mail::Chunk;
 use crate::memory;
@@ -62,7 +62,7 @@ impl Runtime {
         lent: &mut Option<Lent>,
     ) -> Result<(Landed, Landed), HandError> {
         let chunk = self.chunk(a, pair_of(d.body), range_of(d.body))?;
-        let head = Range { offset: u64::from(d.head.offset), len: u64::from(d.head.len) };
+        let head = range_of(extent_of(d.head));
         if !(Range { offset: 0, len: chunk.capacity() }).contains(head) {
             return Err(HandError::Refused(Refusal::OutOfBounds));
         }
@@ -113,7 +113,7 @@ impl Runtime {
         Ok(landed)
     }
 
-    pub(super) fn chunk(&self, a: &Seat, pair: Pair, range: Range) -> Result<Chunk, HandError> {
+    pub(crate) fn chunk(&self, a: &Seat, pair: Pair, range: Range) -> Result<Chunk, HandError> {
         let chunk = a.mail.borrow().get(pair).ok_or(Refusal::NotHeld)?;
         if !(Range { offset: 0, len: chunk.capacity() }).contains(range) {
             return Err(HandError::Refused(Refusal::OutOfBounds));

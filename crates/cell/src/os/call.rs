@@ -49,10 +49,31 @@ pub(super) fn int(arg: u64) -> i32 {
     low(arg).cast_signed()
 }
 
+/// Does `each` with piece after piece of the `len` bytes at `at`, through `N` bytes of its own; says how many are done.
+/// Only if the first piece fails, all does.
+pub(super) fn piecewise<const N: usize>(
+    at: u64,
+    len: u64,
+    mut each: impl FnMut(u64, &mut [u8]) -> Result<(), Errno>,
+) -> Answer {
+    let mut piece = [0; N];
+    let mut done = 0;
+    while done < len {
+        let size = usize::try_from(len - done).map_or(N, |left| left.min(N));
+        let Some(piece) = piece.get_mut(..size) else { break };
+        match at.checked_add(done).ok_or(Errno::FAULT).and_then(|at| each(at, piece)) {
+            Ok(()) => done += size as u64,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(Step::Done(done))
+}
+
 impl<H: Host> Call<'_, H> {
     /// The call is not done, or not in full: says so to the host, and gives the error back.
     pub(super) fn refuse(&mut self, errno: Errno) -> Errno {
-        self.host.refused(self.number, super::refusal::name(self.number));
+        self.host.refused(self.number);
         errno
     }
 
@@ -101,13 +122,9 @@ impl<H: Host> Call<'_, H> {
     }
 
     pub(super) fn read_words<const N: usize>(&mut self, space: &Space, at: u64) -> Result<[u64; N], Errno> {
-        let mut words = [0; N];
-        let mut bytes = vec![0; N * 8];
-        self.read(space, at, &mut bytes)?;
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        Ok(words)
+        let mut words = [[0; 8]; N];
+        self.read(space, at, words.as_flattened_mut())?;
+        Ok(words.map(u64::from_le_bytes))
     }
 
     /// A path, without its NUL.
@@ -144,12 +161,10 @@ impl<H: Host> Call<'_, H> {
         self.read(space, at, &mut bytes)?;
         let mut sum = 0u64;
         let mut parts = Vec::with_capacity(count);
-        for part in bytes.as_chunks::<16>().0 {
-            let word = |half: &[u8]| half.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-            let (base, len) = part.split_at(8);
-            let len = word(len);
+        for [base, len] in bytes.as_chunks::<8>().0.as_chunks::<2>().0 {
+            let len = u64::from_le_bytes(*len);
             sum = sum.checked_add(len).filter(|&sum| sum <= i64::MAX.cast_unsigned()).ok_or(Errno::INVAL)?;
-            parts.push((word(base), len));
+            parts.push((u64::from_le_bytes(*base), len));
         }
         Ok(parts)
     }

@@ -141,10 +141,8 @@ impl Os {
         let (events, token) = if operation == libc::EPOLL_CTL_DEL {
             (0, 0)
         } else {
-            let bytes: [u8; EVENT_BYTES] = call.read_array(&self.space, at)?;
-            let word = |part: &[u8]| part.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-            let (events, token) = bytes.split_at(4);
-            (low(word(events)) & !SPENT, word(token))
+            let [a, b, c, d, token @ ..]: [u8; EVENT_BYTES] = call.read_array(&self.space, at)?;
+            (u32::from_le_bytes([a, b, c, d]) & !SPENT, u64::from_le_bytes(token))
         };
         let target = self.descriptors.id(fd)?;
         let epoll = self.epoll_of(epoll)?;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{ConfigError, Errno, File};
 
-/// What `/proc/self/exe` is a link to.
+/// What [`SELF_EXECUTABLE`] is a link to.
 pub(super) const EXECUTABLE: &str = "/function";
-const SELF_EXECUTABLE: &[u8] = b"/proc/self/exe";
+/// The only link.
+pub(super) const SELF_EXECUTABLE: &[u8] = b"/proc/self/exe";
 const DEVICES: [(&str, Node); 4] = [
     ("/dev/null", Node::Null),
     ("/dev/zero", Node::Zero),
@@ -51,6 +52,12 @@ impl Bytes {
             Bytes::Bundled(files, index) => files.get(*index).map_or(&[], |file| &file.bytes),
             Bytes::Fixed(text) => text.as_bytes(),
         }
+    }
+
+    /// At most `len` of them, from `from` on.
+    pub(super) fn part(&self, from: u64, len: u64) -> &[u8] {
+        let rest = self.as_slice().get(usize::try_from(from).unwrap_or(usize::MAX)..).unwrap_or_default();
+        rest.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(rest)
     }
 }
 

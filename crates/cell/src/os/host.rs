@@ -103,6 +103,6 @@ pub trait Host {
     /// The current thread's FS base from now on.
     fn set_fs_base(&mut self, at: u64);
 
-    /// A system call was refused, or not done in full.
-    fn refused(&mut self, number: u64, name: &'static str);
+    /// A system call was refused, or not done in full. [`super::call_name`] says what it is called.
+    fn refused(&mut self, number: u64);
 }

@@ -1,6 +1,6 @@
 //! System calls by which a guest asks who and where it is. It is process 1 of a machine with one processor, of nobody.
 
-use super::call::{Answer, Call, Step, int, low};
+use super::call::{Answer, Call, Step, int, low, piecewise};
 use super::threads::PID;
 use super::{Errno, Host, Os};
 
@@ -175,20 +175,10 @@ impl Os {
         source: impl Fn(&mut H, &mut [u8]),
     ) -> Answer {
         const FILL_BYTES_MAX: u64 = 1 << 20;
-        let mut chunk = [0; 1024];
-        let len = len.min(FILL_BYTES_MAX);
-        let mut done = 0;
-        while done < len {
-            let size = (len - done).min(chunk.len() as u64);
-            let Some(chunk) = chunk.get_mut(..usize::try_from(size).unwrap_or(0)) else { break };
-            source(call.host, chunk);
-            match at.checked_add(done).ok_or(Errno::FAULT).and_then(|at| call.write(&self.space, at, chunk)) {
-                Ok(()) => done += size,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(Step::Done(done))
+        piecewise::<1024>(at, len.min(FILL_BYTES_MAX), |at, piece| {
+            source(call.host, piece);
+            call.write(&self.space, at, piece)
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! System calls that read and write descriptors.
 
-use super::call::{Answer, Call, Step, int, low};
+use super::call::{Answer, Call, Step, int, low, piecewise};
 use super::descriptors::{Event, Kind, OpenId};
 use super::files::Node;
 use super::pipes::Ends;
@@ -69,9 +69,7 @@ impl Os {
             Kind::Node(node) => {
                 let bytes = self.files.bytes(node).ok_or(Errno::BADF)?;
                 let from = position.unwrap_or(open.offset);
-                let rest =
-                    bytes.as_slice().get(usize::try_from(from).unwrap_or(usize::MAX)..).unwrap_or_default();
-                let part = rest.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(rest);
+                let part = bytes.part(from, len);
                 call.write(&self.space, to, part)?;
                 if position.is_none() {
                     self.descriptors.get_mut(id).offset = from + part.len() as u64;
@@ -95,21 +93,11 @@ impl Os {
 
     /// Gives output to the host, piece by piece; fewer bytes than asked for, if it is very many.
     fn log<H: Host>(&mut self, call: &mut Call<'_, H>, stream: Stream, (from, len): (u64, u64)) -> Answer {
-        let mut chunk = [0; 2048];
-        let len = len.min(IO_BYTES_MAX as u64);
-        let mut done = 0;
-        while done < len {
-            let size = (len - done).min(chunk.len() as u64);
-            let Some(chunk) = chunk.get_mut(..usize::try_from(size).unwrap_or(0)) else { break };
-            match from.checked_add(done).ok_or(Errno::FAULT).and_then(|at| call.read(&self.space, at, chunk))
-            {
-                Ok(()) => call.host.log(stream, chunk),
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-            done += size;
-        }
-        Ok(Step::Done(done))
+        piecewise::<2048>(from, len.min(IO_BYTES_MAX as u64), |at, piece| {
+            call.read(&self.space, at, piece)?;
+            call.host.log(stream, piece);
+            Ok(())
+        })
     }
 
     /// Does the same with every part of a scattered buffer, until one is not done in full.
@@ -149,7 +137,7 @@ impl Os {
             return Err(Errno::INVAL);
         }
         if event.count == 0 {
-            return self.event_waits(call, id);
+            return self.io_waits(call, id, false);
         }
         let taken = if event.semaphore { 1 } else { event.count };
         call.write(&self.space, to, &taken.to_le_bytes())?;
@@ -173,7 +161,7 @@ impl Os {
             return Err(Errno::INVAL);
         }
         let Some(count) = event.count.checked_add(added).filter(|&count| count < u64::MAX) else {
-            return self.event_waits(call, id);
+            return self.io_waits(call, id, false);
         };
         let writes = event.writes.wrapping_add(1);
         self.descriptors.get_mut(id).kind = Kind::Event(Event { count, writes, ..event });
@@ -181,8 +169,9 @@ impl Os {
         Ok(Step::Done(8))
     }
 
-    fn event_waits<H: Host>(&mut self, call: &mut Call<'_, H>, id: OpenId) -> Answer {
-        if self.descriptors.get(id).nonblock {
+    /// What was to be read is not there yet, or there is no room for what was to be written.
+    pub(super) fn io_waits<H: Host>(&self, call: &mut Call<'_, H>, id: OpenId, at_once: bool) -> Answer {
+        if at_once || self.descriptors.get(id).nonblock {
             return Err(Errno::AGAIN);
         }
         call.wait_again(Timeout::Never, Err(Errno::AGAIN))

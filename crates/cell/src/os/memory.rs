@@ -98,10 +98,7 @@ impl Os {
         (bytes, offset): (&super::files::Bytes, u64),
     ) -> Answer {
         let span = self.space.map(call.host, place, len, Prot::ReadWrite)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let part = bytes.as_slice().get(start..).unwrap_or_default();
-        let part = part.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(part);
-        let written = call.write(&self.space, span.start, part);
+        let written = call.write(&self.space, span.start, bytes.part(offset, len));
         let done = written.and_then(|()| self.space.protect(call.host, span.start, span.len(), prot));
         if let Err(error) = done {
             self.space.unmap(call.host, span.start, span.len())?;

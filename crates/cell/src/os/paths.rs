@@ -209,7 +209,7 @@ impl Os {
         if int(to.1) <= 0 {
             return Err(Errno::INVAL);
         }
-        if path != b"/proc/self/exe" {
+        if path != files::SELF_EXECUTABLE {
             return Err(self.lookup_path(base, &path).err().unwrap_or(Errno::INVAL));
         }
         let target = files::EXECUTABLE.as_bytes();

@@ -5,7 +5,7 @@
 use super::call::{Answer, Call, Step, int, low};
 use super::descriptors::{Kind, OpenId};
 use super::saved::{In, Out};
-use super::{Errno, Host, Os, Timeout};
+use super::{Errno, Host, Os};
 
 /// Most pipes; a pair of sockets is two.
 const PIPES_MAX: usize = 16;
@@ -232,20 +232,19 @@ impl Os {
         (to, len): (u64, u64),
         at_once: bool,
     ) -> Answer {
-        let pipe = self.pipes.get(ends.from.ok_or(Errno::BADF)?);
+        let from = ends.from.ok_or(Errno::BADF)?;
+        let pipe = self.pipes.get(from);
         if pipe.bytes.is_empty() && len > 0 {
             return match pipe.has_writer {
                 false => Ok(Step::Done(0)),
-                true => self.pipe_waits(call, id, at_once),
+                true => self.io_waits(call, id, at_once),
             };
         }
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(pipe.bytes.len());
         call.write(&self.space, to, pipe.bytes.get(..len).unwrap_or_default())?;
-        if let Some(from) = ends.from {
-            let pipe = self.pipes.get_mut(from);
-            pipe.bytes.drain(..len);
-            pipe.changes += 1;
-        }
+        let pipe = self.pipes.get_mut(from);
+        pipe.bytes.drain(..len);
+        pipe.changes += 1;
         self.threads.stir();
         Ok(Step::Done(len as u64))
     }
@@ -271,7 +270,7 @@ impl Os {
         let room = PIPE_BYTES - self.pipes.get(to).bytes.len();
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         if len > room && (len <= PIPE_BYTES || room == 0) {
-            return self.pipe_waits(call, id, flags & libc::MSG_DONTWAIT != 0);
+            return self.io_waits(call, id, flags & libc::MSG_DONTWAIT != 0);
         }
         let mut bytes = vec![0; len.min(room)];
         call.read(&self.space, from, &mut bytes)?;
@@ -280,12 +279,5 @@ impl Os {
         pipe.changes += 1;
         self.threads.stir();
         Ok(Step::Done(bytes.len() as u64))
-    }
-
-    fn pipe_waits<H: Host>(&mut self, call: &mut Call<'_, H>, id: OpenId, at_once: bool) -> Answer {
-        if at_once || self.descriptors.get(id).nonblock {
-            return Err(Errno::AGAIN);
-        }
-        call.wait_again(Timeout::Never, Err(Errno::AGAIN))
     }
 }

@@ -8,7 +8,8 @@ const X32: u64 = 1 << 30;
 const SECOND_AT: u64 = 424;
 
 /// The name of a system call, for traces.
-pub(super) fn name(number: u64) -> &'static str {
+#[must_use]
+pub fn name(number: u64) -> &'static str {
     let (names, index) = match number {
         _ if number & X32 != 0 => return "x32",
         0..SECOND_AT => (FIRST, number),

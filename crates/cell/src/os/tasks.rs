@@ -122,10 +122,8 @@ impl Os {
         let count = |woken: usize| Ok(Step::Done(woken as u64));
         match command {
             libc::FUTEX_WAIT if !realtime => {
-                let until = match self.read_timeout(call, fourth)? {
-                    super::Timeout::Never => None,
-                    timeout @ super::Timeout::After(_) => call.deadline(timeout),
-                };
+                let timeout = self.read_timeout(call, fourth)?;
+                let until = call.deadline(timeout);
                 self.futex_wait(call, at, value, (ALL, until))
             }
             libc::FUTEX_WAIT_BITSET => {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use baton_cell::elf::{Access, Image};
+use baton_cell::elf::Image;
 use baton_cell::scan::scan;
 
 /// Symbols of a program, by address: from, name.
@@ -28,7 +28,7 @@ fn only_the_gates_can_change_keys() {
     let address = |name: &str| symbols.iter().find(|(_, of)| of == name).map(|(at, _)| *at).unwrap();
     let gates = address("baton_asm_begin")..address("baton_asm_end");
     let mut in_gates = 0;
-    for segment in image.segments().iter().filter(|of| of.access == Access::Execute) {
+    for segment in image.executable() {
         for finding in scan(segment.bytes(&file)) {
             let at = segment.at + finding.offset as u64;
             if gates.contains(&at) {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use baton_abi::cell::Trust;
-use baton_cell::elf::{Access, Image};
+use baton_cell::elf::Image;
 use baton_cell::scan::scan;
 
 use crate::calls::both;
@@ -109,8 +109,7 @@ fn go_build(go: &Path, quantum: &str, place: &Path) -> Command {
 /// Whether no executable byte begins a forbidden instruction.
 fn is_harmless(elf: &[u8]) -> bool {
     let image = Image::parse(elf).expect("an executable");
-    let code = image.segments().iter().filter(|segment| segment.access == Access::Execute);
-    code.flat_map(|segment| scan(segment.bytes(elf))).next().is_none()
+    image.executable().all(|segment| scan(segment.bytes(elf)).next().is_none())
 }
 
 /// The Go guest; says loudly why there is none.

@@ -22,10 +22,9 @@ mod decode;
 mod error;
 mod symbols;
 
-use baton_cell::elf::{Access, Image};
+use baton_cell::elf::Image;
 use baton_cell::scan::{self, Finding};
 
-use self::decode::Sighting;
 pub use self::error::{Context, Objection, Place, VetError, Within};
 use self::symbols::Symbols;
 
@@ -72,7 +71,7 @@ impl Code {
     /// no more bytes than its file, and these pages are full of them but for their ends.
     fn lay(file: &[u8], image: &Image, start: u64, end: u64) -> Code {
         let mut bytes = vec![0; usize::try_from(end - start).unwrap_or_default()];
-        for segment in image.segments().iter().filter(|segment| segment.access == Access::Execute) {
+        for segment in image.executable() {
             let source = segment.bytes(file);
             let Some(skip) = segment.at.checked_sub(start).and_then(|skip| usize::try_from(skip).ok()) else {
                 continue;
@@ -117,21 +116,21 @@ impl Verdict {
         for finding in &findings {
             let at = code.address(finding.offset);
             let place = Place::find(at, image, symbols);
-            let sighting = decode::look(code, at, finding.what, symbols);
-            let dead = match &sighting {
-                Sighting::Instruction { .. } => {
+            let context = decode::look(code, at, finding.what, symbols);
+            let dead = match &context {
+                Context::Instruction { .. } => {
                     place.symbol.as_ref().is_some_and(|symbol| symbol.name.starts_with(RESOLVER))
                 }
                 // Between symbols, or in a file without any.
-                Sighting::Unknown => place.symbol.is_none() && decode::is_resolver_tail(code, at),
-                Sighting::Part { .. } | Sighting::Data => false,
+                Context::Unknown => place.symbol.is_none() && decode::is_resolver_tail(code, at),
+                Context::Part { .. } | Context::Data => false,
             };
             // The cell finds the place by its offset: bytes that are mapped twice are disarmed once.
             let is_named = image.code_at(place.offset) == Some(at);
             if dead && is_named && scan::disarm(&mut code.bytes, finding.offset).is_ok() {
                 self.disarm.push(place.offset);
             } else {
-                self.object(Objection::Forbidden { what: finding.what, place, context: sighting.into() });
+                self.object(Objection::Forbidden { what: finding.what, place, context });
             }
         }
         // What the cell will do: disarm, then scan. A trap that completed another pattern would be found there.

@@ -367,8 +367,8 @@ impl Living<'_> {
         let how = verdict.unwrap_or_else(|| describe(reason));
         for replica in self.replicas {
             replica.verdict.borrow_mut().get_or_insert_with(|| format!("its cell {how}"));
-            bury(self.app, replica);
         }
+        bury(self.app, self.replicas);
         how
     }
 }

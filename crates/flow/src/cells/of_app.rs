@@ -10,7 +10,7 @@ use crate::replica::Replica;
 impl App {
     /// The group whose cells hold a function.
     pub(crate) fn group_of(&self, function: usize) -> Option<&Rc<Group>> {
-        self.groups.iter().find(|group| group.seats.contains(&function))
+        self.functions.get(function)?.group.as_ref()
     }
 
     /// The functions of a group, by seat.
@@ -26,7 +26,8 @@ impl App {
 
     /// Whether two replicas belong to one group: such have no edges.
     pub(crate) fn are_kin(&self, one: &Replica, other: &Replica) -> bool {
-        self.group_of(one.function).is_some_and(|group| group.seats.contains(&other.function))
+        let groups = (self.group_of(one.function), self.group_of(other.function));
+        matches!(groups, (Some(one), Some(other)) if Rc::ptr_eq(one, other))
     }
 
     /// Whether there is no cell for a function, and none is on its way.

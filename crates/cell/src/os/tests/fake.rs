@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::os::{
     Access, Config, Errno, Fault, File, Host, Os, Outcome, PAGE, Prot, Resume, Segment, Stream, ThreadId,
+    call_name,
 };
 
 /// Where the seat of the tests begins.
@@ -228,8 +229,8 @@ impl Host for Fake {
         self.fs_base = at;
     }
 
-    fn refused(&mut self, _: u64, name: &'static str) {
-        self.refused.push(name);
+    fn refused(&mut self, number: u64) {
+        self.refused.push(call_name(number));
     }
 }
 

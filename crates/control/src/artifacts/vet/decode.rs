@@ -7,6 +7,7 @@ use iced_x86::{
 };
 
 use super::Code;
+use super::error::Context;
 use super::symbols::{Kind, Symbol, Symbols};
 
 const BITS: u32 = 64;
@@ -22,40 +23,28 @@ const FAR_MAX: usize = 16;
 const SAVED: [Register; 7] =
     [Register::R9, Register::R8, Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::RAX];
 
-/// What the forbidden bytes turn out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sighting {
-    /// The instruction itself.
-    Instruction { text: Box<str> },
-    /// Part of another one.
-    Part { text: Box<str>, at: u64 },
-    /// Data.
-    Data,
-    /// No function begins before them, or it cannot be decoded as far as that.
-    Unknown,
-}
-
-/// Decodes the function that holds address `at`.
-pub(super) fn look(code: &Code, at: u64, what: Forbidden, symbols: &Symbols<'_>) -> Sighting {
-    let Some(symbol) = symbols.holding(at) else { return Sighting::Unknown };
+/// What the forbidden bytes at address `at` turn out to be, when the function that holds them is decoded: unknown if none
+/// begins before them, or it cannot be decoded as far as that.
+pub(super) fn look(code: &Code, at: u64, what: Forbidden, symbols: &Symbols<'_>) -> Context {
+    let Some(symbol) = symbols.holding(at) else { return Context::Unknown };
     if symbol.kind == Kind::Object {
-        return Sighting::Data;
+        return Context::Data;
     }
     if at - symbol.at > FUNCTION_BYTES_MAX {
-        return Sighting::Unknown;
+        return Context::Unknown;
     }
     // A little behind the bytes, since they may begin in a symbol's last instruction.
     let end = at.saturating_add(INSTRUCTION_BYTES_MAX);
     let found = decode(code.slice(symbol.at, end), symbol.at)
         .take_while(|instruction| !instruction.is_invalid())
         .find(|instruction| at < instruction.next_ip());
-    let Some(instruction) = found else { return Sighting::Unknown };
-    let (begins, text) = (instruction.ip(), text(&instruction));
-    let prefixes = code.slice(begins, at);
+    let Some(instruction) = found else { return Context::Unknown };
+    let text = text(&instruction);
+    let prefixes = code.slice(instruction.ip(), at);
     if is(what, &instruction) && prefixes.iter().all(|byte| is_prefix(*byte)) {
-        return Sighting::Instruction { text };
+        return Context::Instruction { text };
     }
-    Sighting::Part { text, at: begins }
+    Context::Part { text }
 }
 
 fn decode(bytes: &[u8], at: u64) -> impl Iterator<Item = Instruction> {

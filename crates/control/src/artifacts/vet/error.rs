@@ -5,7 +5,6 @@ use std::fmt;
 use baton_cell::elf::{ElfError, Image};
 use baton_cell::scan::Forbidden;
 
-use super::decode::Sighting;
 use super::symbols::Symbols;
 
 /// A function, and how far into it.
@@ -61,24 +60,11 @@ pub enum Context {
     Part {
         /// The instruction, as a disassembler shows it.
         text: Box<str>,
-        /// Its address, from the image's base.
-        at: u64,
     },
     /// They are data among code.
     Data,
     /// It cannot be told.
     Unknown,
-}
-
-impl From<Sighting> for Context {
-    fn from(sighting: Sighting) -> Context {
-        match sighting {
-            Sighting::Instruction { text } => Context::Instruction { text },
-            Sighting::Part { text, at } => Context::Part { text, at },
-            Sighting::Data => Context::Data,
-            Sighting::Unknown => Context::Unknown,
-        }
-    }
 }
 
 /// Something that keeps an executable out of compartments.
@@ -132,7 +118,7 @@ impl fmt::Display for Objection {
         match self {
             Self::Forbidden { what, place, context } => match context {
                 Context::Instruction { text } => write!(f, "`{text}` at {place}"),
-                Context::Part { text, .. } => write!(f, "the bytes of `{what}` within `{text}` at {place}"),
+                Context::Part { text } => write!(f, "the bytes of `{what}` within `{text}` at {place}"),
                 Context::Data => write!(f, "the bytes of `{what}` in executable data at {place}"),
                 Context::Unknown => write!(f, "the bytes of `{what}` at {place}"),
             },

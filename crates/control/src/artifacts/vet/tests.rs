@@ -172,7 +172,7 @@ fn several_objections_are_counted() {
 #[test]
 fn a_constant_that_looks_like_one_is_refused_by_the_instruction_that_holds_it() {
     let objection = refusal(&with_function("ret\nmov $0x12ef010f,%eax\nret"));
-    let Objection::Forbidden { what: Forbidden::WritePkru, context: Context::Part { text, .. }, place } =
+    let Objection::Forbidden { what: Forbidden::WritePkru, context: Context::Part { text }, place } =
         &objection
     else {
         panic!("{objection}")
@@ -185,7 +185,7 @@ fn a_constant_that_looks_like_one_is_refused_by_the_instruction_that_holds_it() 
 #[test]
 fn bytes_across_two_instructions_are_refused_by_the_first() {
     let objection = refusal(&with_function("mov $0x0f000000,%eax\nadd %ebp,%edi"));
-    let Objection::Forbidden { context: Context::Part { text, .. }, .. } = &objection else {
+    let Objection::Forbidden { context: Context::Part { text }, .. } = &objection else {
         panic!("{objection}")
     };
     assert_eq!(text.as_ref(), "mov $0xF000000,%eax");

@@ -21,8 +21,6 @@ async fn write_pages(ctx: Context, _request: Request) -> Result<Response, Error>
         marks += usize::from(byte.fetch_add(1, Ordering::Relaxed) == 0);
     }
     // 25 after a reset, and at the very first request.
-    let answer = marks.to_string();
-    let mut body = ctx.alloc(answer.len())?;
-    body.extend_from_slice(answer.as_bytes())?;
+    let body = ctx.value(marks.to_string().as_str())?;
     Ok(Response::ok(body).header("content-type", "text/plain"))
 }

@@ -34,9 +34,7 @@ async fn stamp(ctx: Context, _request: Request) -> Result<Response, Error> {
     let stamps = format!(
         r#"{{"first_ns":{first_ns},"called_ns":{called_ns},"second_ns":{second_ns},"called_again_ns":{called_again_ns},"second_again_ns":{second_again_ns}}}"#
     );
-    let mut body = ctx.alloc(stamps.len())?;
-    body.extend_from_slice(stamps.as_bytes())?;
-    Ok(Response::ok(body).header("content-type", "application/json"))
+    Ok(Response::ok(ctx.value(stamps.as_str())?).header("content-type", "application/json"))
 }
 
 /// `CLOCK_MONOTONIC`, which is the same for every process of a machine.

@@ -15,8 +15,5 @@ async fn stamp(ctx: Context, _request: Request) -> Result<Response, Error> {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let began_ns =
         seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0));
-    let stamp = began_ns.to_le_bytes();
-    let mut body = ctx.alloc(stamp.len())?;
-    body.extend_from_slice(&stamp)?;
-    Ok(Response::ok(body))
+    Ok(Response::ok(ctx.value(&began_ns.to_le_bytes())?))
 }
