@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use baton_cell::bundle::{self, Bundle};
 use baton_cell::os::{Access, Config, Errno, Fault, Host, Os, Outcome, Prot, Segment, Stream, ThreadId};
 use baton_fuzz::{INPUT_BYTES_MAX, Source};
 
@@ -165,13 +167,16 @@ fn config() -> Config {
         maps: at(64)..at(192),
         stack: at(STACK)..at(STACK + 8),
         memory_limit: LIMIT * PAGE,
-        files: ["/a/b", "/a/c/d"].map(file).into(),
+        files: *FILES,
     }
 }
 
-fn file(path: &str) -> baton_cell::os::File {
-    baton_cell::os::File { path: path.to_owned(), bytes: path.as_bytes().repeat(500) }
-}
+/// What there is to open.
+static FILES: LazyLock<Bundle<'static>> = LazyLock::new(|| {
+    let mut bytes = bundle::head(&[("a/b", 3000), ("a/c/d", 5000)]).unwrap();
+    bytes.extend([b'x'; 8000]);
+    Bundle::parse(bytes.leak()).unwrap()
+});
 
 #[test]
 fn syscalls() {

@@ -4,6 +4,7 @@
 //! The binary is `baton-cell`. It holds the runtime and nothing else: few enough bytes of text that every one is scanned
 //! when it starts.
 
+pub mod bundle;
 pub mod elf;
 pub mod os;
 pub mod scan;

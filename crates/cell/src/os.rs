@@ -53,7 +53,7 @@ mod threads;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Access, Config, ConfigError, File, Segment};
+pub use config::{Access, Config, ConfigError, Segment};
 pub use host::{Errno, Fault, Host, Prot, Stream};
 pub use outcome::{Ending, NewThread, Outcome, Resume, ThreadId};
 pub use refusal::name as call_name;
@@ -100,7 +100,7 @@ impl Os {
     pub fn new(config: Config) -> Result<Os, ConfigError> {
         Ok(Os {
             space: Space::new(&config)?,
-            files: Files::new(&config.files)?,
+            files: Files::new(config.files),
             descriptors: Descriptors::new(),
             watches: Vec::new(),
             pipes: Pipes::new(),
@@ -149,7 +149,7 @@ impl Os {
     pub fn load(config: &Config, bytes: &[u8], now_ns: u64) -> Option<Os> {
         let mut saved = In::new(bytes)?;
         let space = Space::load(&mut saved, config)?;
-        let files = Files::new(&config.files).ok()?;
+        let files = Files::new(config.files);
         let pipes = Pipes::load(&mut saved)?;
         let descriptors = Descriptors::load(&mut saved, &files, &pipes)?;
         let mut watches = Vec::new();

@@ -1,11 +1,11 @@
 //! What a seat is made of.
 
 use core::ops::Range;
-use std::sync::Arc;
 
 use baton_abi::cell::{MAIL_OFFSET, MAPS_END, MAPS_OFFSET, SEAT_BYTES, STACK_BYTES, STACK_TOP};
 
 use super::PAGE;
+use crate::bundle::Bundle;
 
 /// A part of the image, as the loader mapped it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +29,6 @@ pub enum Access {
     Execute,
 }
 
-/// A file that the function can read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// Absolute, without `.`, `..` and empty parts.
-    pub path: String,
-    /// What is in it.
-    pub bytes: Vec<u8>,
-}
-
 /// What a seat is made of.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,8 +44,8 @@ pub struct Config {
     pub stack: Range<u64>,
     /// Most bytes with pages behind them, the image and the stack included.
     pub memory_limit: u64,
-    /// The files of the function, in ascending order of their paths' bytes.
-    pub files: Arc<[File]>,
+    /// The files of the function, there for as long as the process.
+    pub files: Bundle<'static>,
 }
 
 impl Config {
@@ -70,7 +61,7 @@ impl Config {
             stack: base + STACK_TOP - STACK_BYTES..base + STACK_TOP,
             segments,
             memory_limit,
-            files: Arc::default(),
+            files: Bundle::NONE,
         }
     }
 }
@@ -87,11 +78,6 @@ pub enum ConfigError {
     Overlap {
         /// First byte of the second.
         at: u64,
-    },
-    /// A file has a path that is not as it should be, or is out of order.
-    File {
-        /// Its place.
-        index: usize,
     },
     /// The image and the stack alone are over the memory limit.
     Memory {

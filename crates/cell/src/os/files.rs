@@ -1,9 +1,10 @@
 //! What there is to open: the files of the function, and the few that runtimes look for. All of it can only be read.
 
-use std::sync::Arc;
+use super::Errno;
+use crate::bundle::Bundle;
 
-use super::{ConfigError, Errno, File};
-
+/// The directory of the function's files.
+pub(super) const MOUNT: &[u8] = b"/app";
 /// What [`SELF_EXECUTABLE`] is a link to.
 pub(super) const EXECUTABLE: &str = "/function";
 /// The only link.
@@ -25,7 +26,7 @@ pub(super) enum Node {
     Directory {
         /// Place of any file below it.
         sample: u32,
-        /// Length of its path; 0 for the root.
+        /// Length of its path, [`MOUNT`] included; 0 for the root.
         len: u32,
     },
     /// A file of the function, by its place.
@@ -40,30 +41,15 @@ pub(super) enum Node {
     Random,
 }
 
-/// What is in a file.
-pub(super) enum Bytes {
-    Bundled(Arc<[File]>, usize),
-    Fixed(&'static str),
-}
-
-impl Bytes {
-    pub(super) fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Bundled(files, index) => files.get(*index).map_or(&[], |file| &file.bytes),
-            Bytes::Fixed(text) => text.as_bytes(),
-        }
-    }
-
-    /// At most `len` of them, from `from` on.
-    pub(super) fn part(&self, from: u64, len: u64) -> &[u8] {
-        let rest = self.as_slice().get(usize::try_from(from).unwrap_or(usize::MAX)..).unwrap_or_default();
-        rest.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(rest)
-    }
+/// At most `len` of some bytes, from `from` on.
+pub(super) fn part(bytes: &[u8], from: u64, len: u64) -> &[u8] {
+    let rest = bytes.get(usize::try_from(from).unwrap_or(usize::MAX)..).unwrap_or_default();
+    rest.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(rest)
 }
 
 /// The entry of a directory that is there at some place of the list of files.
-pub(super) struct Entry<'a> {
-    pub(super) name: &'a str,
+pub(super) struct Entry {
+    pub(super) name: &'static [u8],
     pub(super) is_directory: bool,
     /// Its first file.
     pub(super) at: usize,
@@ -71,26 +57,18 @@ pub(super) struct Entry<'a> {
     pub(super) next: usize,
 }
 
-/// The files of a function, in the order of their paths.
-#[derive(Clone, Debug)]
-pub(super) struct Files(Arc<[File]>);
+/// The files of a function, in the order of their paths. Their bytes are the cell's one mapping of the bundle, which no
+/// guest can reach.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files(Bundle<'static>);
 
 impl Files {
-    pub(super) fn new(files: &Arc<[File]>) -> Result<Files, ConfigError> {
-        let mut last = "";
-        for (index, file) in files.iter().enumerate() {
-            let is_normal = resolve(b"", file.path.as_bytes()) == file.path.as_bytes() && file.path.len() > 1;
-            if !is_normal || file.path.as_str() <= last || u32::try_from(index).is_err() {
-                return Err(ConfigError::File { index });
-            }
-            last = &file.path;
-        }
-        Ok(Files(Arc::clone(files)))
+    pub(super) fn new(bundle: Bundle<'static>) -> Files {
+        Files(bundle)
     }
 
     /// What an absolute path that [`resolve`] gave leads to.
     pub(super) fn find(&self, path: &[u8]) -> Result<Node, Errno> {
-        let path = if path == SELF_EXECUTABLE { EXECUTABLE.as_bytes() } else { path };
         if path.is_empty() {
             return Ok(Node::Directory { sample: 0, len: 0 });
         }
@@ -100,47 +78,64 @@ impl Files {
         if let Some(index) = TEXTS.iter().position(|(name, _)| name.as_bytes() == path) {
             return u8::try_from(index).map(Node::Text).map_err(|_| Errno::NOENT);
         }
-        let at = self.first_from(path, b"");
-        let place = u32::try_from(at).map_err(|_| Errno::NOENT)?;
-        if self.0.get(at).is_some_and(|file| file.path.as_bytes() == path) {
-            return Ok(Node::File(place));
+        let below_mount = path.strip_prefix(MOUNT).filter(|_| !self.0.is_empty()).ok_or(Errno::NOENT)?;
+        let len = u32::try_from(path.len()).map_err(|_| Errno::NAMETOOLONG)?;
+        let name = match below_mount.split_first() {
+            None => return Ok(Node::Directory { sample: 0, len }),
+            Some((b'/', name)) => name,
+            Some(_) => return Err(Errno::NOENT),
+        };
+        let place = |at: usize| u32::try_from(at).map_err(|_| Errno::NOENT);
+        let at = self.first_from(name, b"");
+        if at < self.0.count() && self.0.raw_name(at) == name {
+            return Ok(Node::File(place(at)?));
         }
-        let below = self.first_from(path, b"/");
-        let is_directory = self.path(below).strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/"));
-        if !is_directory {
-            return Err(Errno::NOENT);
+        let below = self.first_from(name, b"/");
+        match self.0.raw_name(below).strip_prefix(name) {
+            Some([b'/', ..]) => Ok(Node::Directory { sample: place(below)?, len }),
+            // A file that is gone through as if it were a directory.
+            _ if self.is_below_file(name) => Err(Errno::NOTDIR),
+            _ => Err(Errno::NOENT),
         }
-        let sample = u32::try_from(below).map_err(|_| Errno::NOENT)?;
-        Ok(Node::Directory { sample, len: u32::try_from(path.len()).map_err(|_| Errno::NAMETOOLONG)? })
     }
 
-    fn path(&self, index: usize) -> &[u8] {
-        self.0.get(index).map_or(&[], |file| file.path.as_bytes())
+    fn is_below_file(&self, name: &[u8]) -> bool {
+        let parents = (0..name.len()).filter(|at| name.get(*at) == Some(&b'/'));
+        parents.filter_map(|at| name.get(..at)).any(|parent| {
+            let at = self.first_from(parent, b"");
+            at < self.0.count() && self.0.raw_name(at) == parent
+        })
     }
 
-    /// The first file whose path is not before `path` and `more`, one behind the other.
-    fn first_from(&self, path: &[u8], more: &[u8]) -> usize {
-        self.0.partition_point(|file| file.path.bytes().lt(path.iter().chain(more).copied()))
+    /// The first file whose name is not before `name` and `more`, one behind the other.
+    fn first_from(&self, name: &[u8], more: &[u8]) -> usize {
+        self.0.partition(|other| other.iter().lt(name.iter().chain(more)))
     }
 
     /// The path of a directory, without a slash at its end.
-    pub(super) fn directory(&self, sample: u32, len: u32) -> &[u8] {
-        self.path(sample as usize).get(..len as usize).unwrap_or_default()
+    pub(super) fn directory(&self, sample: u32, len: u32) -> Vec<u8> {
+        let mut path = [MOUNT, b"/", self.0.raw_name(sample as usize)].concat();
+        path.truncate(len as usize);
+        path
     }
 
     /// The entry of directory `path` that begins with file `from`, or the first one behind that.
-    pub(super) fn entry(&self, path: &[u8], from: usize) -> Option<Entry<'_>> {
-        let at = from.max(self.first_from(path, b"/"));
-        let rest = self.0.get(at)?.path.get(path.len()..)?.strip_prefix('/')?;
-        if !self.path(at).starts_with(path) {
-            return None;
+    pub(super) fn entry(&self, path: &[u8], from: usize) -> Option<Entry> {
+        let count = self.0.count();
+        if path.is_empty() {
+            let name = MOUNT.get(1..).unwrap_or_default();
+            return (from < count).then_some(Entry { name, is_directory: true, at: 0, next: count });
         }
-        match rest.split_once('/') {
+        // The root's own files have nothing in front of their names.
+        let inside = path.get(MOUNT.len() + 1..).map(|name| [name, b"/"].concat()).unwrap_or_default();
+        let at = from.max(self.first_from(&inside, b""));
+        let rest = self.0.raw_name(at).strip_prefix(inside.as_slice()).filter(|_| at < count)?;
+        match rest.iter().position(|&byte| byte == b'/') {
             None => Some(Entry { name: rest, is_directory: false, at, next: at + 1 }),
-            Some((name, _)) => {
-                let whole = self.path(at).get(..path.len() + 1 + name.len())?;
-                // The first byte behind a slash: all that is below it comes before.
-                let next = self.first_from(whole, b"0");
+            Some(end) => {
+                let name = rest.get(..end)?;
+                // The first byte behind a slash: all that is below the directory comes before.
+                let next = self.first_from(&[&inside, name].concat(), b"0");
                 Some(Entry { name, is_directory: true, at, next })
             }
         }
@@ -149,18 +144,23 @@ impl Files {
     /// Whether there is such a node.
     pub(super) fn has(&self, node: Node) -> bool {
         match node {
-            Node::File(index) => (index as usize) < self.0.len(),
+            Node::File(index) => (index as usize) < self.0.count(),
             Node::Text(index) => usize::from(index) < TEXTS.len(),
             Node::Directory { len: 0, .. } | Node::Null | Node::Zero | Node::Random => true,
-            Node::Directory { sample, len } => self.path(sample as usize).get(len as usize) == Some(&b'/'),
+            Node::Directory { sample, len } => {
+                let Some(rest) = (len as usize).checked_sub(MOUNT.len()) else { return false };
+                let is_there = (sample as usize) < self.0.count();
+                let ends_there = || rest > 1 && self.0.raw_name(sample as usize).get(rest - 1) == Some(&b'/');
+                is_there && (rest == 0 || ends_there())
+            }
         }
     }
 
     /// What is in a node; `None` if it is not a file.
-    pub(super) fn bytes(&self, node: Node) -> Option<Bytes> {
+    pub(super) fn bytes(&self, node: Node) -> Option<&'static [u8]> {
         match node {
-            Node::File(index) => Some(Bytes::Bundled(Arc::clone(&self.0), index as usize)),
-            Node::Text(index) => TEXTS.get(usize::from(index)).map(|(_, text)| Bytes::Fixed(text)),
+            Node::File(index) => Some(self.0.content(index as usize)),
+            Node::Text(index) => TEXTS.get(usize::from(index)).map(|(_, text)| text.as_bytes()),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::call::{Answer, Call, Step, int, low, piecewise};
 use super::descriptors::{Event, Kind, OpenId};
-use super::files::Node;
+use super::files::{Node, part};
 use super::pipes::Ends;
 use super::{Errno, Host, IO_BYTES_MAX, Os, Stream, Timeout};
 
@@ -69,7 +69,7 @@ impl Os {
             Kind::Node(node) => {
                 let bytes = self.files.bytes(node).ok_or(Errno::BADF)?;
                 let from = position.unwrap_or(open.offset);
-                let part = bytes.part(from, len);
+                let part = part(bytes, from, len);
                 call.write(&self.space, to, part)?;
                 if position.is_none() {
                     self.descriptors.get_mut(id).offset = from + part.len() as u64;
@@ -181,7 +181,7 @@ impl Os {
         let id = self.descriptors.id(fd)?;
         let open = *self.descriptors.get(id);
         let Kind::Node(node) = open.kind else { return Err(Errno::SPIPE) };
-        let size = self.files.bytes(node).map_or(0, |bytes| bytes.as_slice().len() as u64);
+        let size = self.files.bytes(node).map_or(0, |bytes| bytes.len() as u64);
         let base = match whence {
             libc::SEEK_SET => 0,
             libc::SEEK_CUR => open.offset,

@@ -85,7 +85,7 @@ impl Os {
         if has(libc::MAP_SHARED) && prot == Prot::ReadWrite {
             return Err(Errno::ACCESS);
         }
-        self.map_file(call, place, len, prot, (&bytes, offset))
+        self.map_file(call, place, len, prot, (bytes, offset))
     }
 
     /// Maps a copy of a part of a file; what is behind its end is zeros.
@@ -95,10 +95,10 @@ impl Os {
         place: Place,
         len: u64,
         prot: Prot,
-        (bytes, offset): (&super::files::Bytes, u64),
+        (bytes, offset): (&[u8], u64),
     ) -> Answer {
         let span = self.space.map(call.host, place, len, Prot::ReadWrite)?;
-        let written = call.write(&self.space, span.start, bytes.part(offset, len));
+        let written = call.write(&self.space, span.start, super::files::part(bytes, offset, len));
         let done = written.and_then(|()| self.space.protect(call.host, span.start, span.len(), prot));
         if let Err(error) = done {
             self.space.unmap(call.host, span.start, span.len())?;

@@ -2,7 +2,7 @@
 
 use super::call::{Answer, Call, Step, int, low};
 use super::descriptors::Kind;
-use super::files::{self, Bytes, Node, resolve};
+use super::files::{self, Node, resolve};
 use super::identity::UID;
 use super::pipes::Ends;
 use super::{Errno, Host, Os};
@@ -55,14 +55,14 @@ impl Os {
             return Err(Errno::NOENT);
         }
         let base = if path.starts_with(b"/") || base == libc::AT_FDCWD {
-            &[]
+            Vec::new()
         } else {
             match self.descriptors.kind(base.cast_unsigned())? {
                 Kind::Node(Node::Directory { sample, len }) => self.files.directory(sample, len),
                 _ => return Err(Errno::NOTDIR),
             }
         };
-        let node = self.files.find(&resolve(base, path))?;
+        let node = self.files.find(&resolve(&base, path))?;
         let is_directory = matches!(node, Node::Directory { .. });
         if path.ends_with(b"/") && !is_directory { Err(Errno::NOTDIR) } else { Ok(node) }
     }
@@ -70,7 +70,7 @@ impl Os {
     fn open<H: Host>(&mut self, call: &mut Call<'_, H>, base: i32, at: u64, flags: u32) -> Answer {
         let has = |flag: i32| flags & flag.cast_unsigned() == flag.cast_unsigned();
         let found = self.lookup(call, base, at);
-        let writes = int(u64::from(flags)) & libc::O_ACCMODE != libc::O_RDONLY;
+        let writes = int(u64::from(flags)) & libc::O_ACCMODE != libc::O_RDONLY || has(libc::O_TRUNC);
         let node = match found {
             Err(Errno::NOENT) if has(libc::O_CREAT) => return Err(call.refuse(Errno::ROFS)),
             found => found?,
@@ -88,7 +88,7 @@ impl Os {
     }
 
     /// What is in the file of a descriptor.
-    pub(super) fn file_of(&self, fd: u32) -> Result<Bytes, Errno> {
+    pub(super) fn file_of(&self, fd: u32) -> Result<&'static [u8], Errno> {
         match self.descriptors.kind(fd)? {
             Kind::Node(node) => self.files.bytes(node).ok_or(Errno::NODEV),
             _ => Err(Errno::NODEV),
@@ -96,7 +96,7 @@ impl Os {
     }
 
     fn meta_of_node(&self, node: Node) -> Meta {
-        let size = self.files.bytes(node).map_or(0, |bytes| bytes.as_slice().len() as u64);
+        let size = self.files.bytes(node).map_or(0, |bytes| bytes.len() as u64);
         match node {
             Node::Directory { sample, len } => Meta {
                 mode: libc::S_IFDIR | 0o555,
@@ -104,7 +104,7 @@ impl Os {
                 inode: u64::from(sample) << 32 | u64::from(len) | 1 << 63,
             },
             Node::File(index) => {
-                Meta { mode: libc::S_IFREG | 0o555, size, inode: 1 << 32 | u64::from(index) }
+                Meta { mode: libc::S_IFREG | 0o444, size, inode: 1 << 32 | u64::from(index) }
             }
             Node::Text(index) => Meta { mode: libc::S_IFREG | 0o444, size, inode: 16 + u64::from(index) },
             Node::Null => Meta { mode: libc::S_IFCHR | 0o666, size, inode: 4 },
@@ -193,7 +193,7 @@ impl Os {
         if mode & libc::W_OK != 0 && !device {
             return Err(Errno::ROFS);
         }
-        if mode & libc::X_OK != 0 && (device || matches!(node, Node::Text(_))) {
+        if mode & libc::X_OK != 0 && !matches!(node, Node::Directory { .. }) {
             return Err(Errno::ACCESS);
         }
         Ok(Step::Done(0))
@@ -226,9 +226,10 @@ impl Os {
         };
         let space = usize::try_from(u64::from(low(len))).unwrap_or(0).min(super::IO_BYTES_MAX);
         let mut from = usize::try_from(self.descriptors.get(id).offset).unwrap_or(usize::MAX);
+        let path = self.files.directory(sample, path_len);
         let mut out = Vec::new();
         let mut is_full = false;
-        while let Some(entry) = self.files.entry(self.files.directory(sample, path_len), from) {
+        while let Some(entry) = self.files.entry(&path, from) {
             let record = entry_record(&entry);
             if out.len() + record.len() > space {
                 is_full = out.is_empty();
@@ -247,7 +248,7 @@ impl Os {
 }
 
 /// A directory entry as the kernel writes it.
-fn entry_record(entry: &files::Entry<'_>) -> Vec<u8> {
+fn entry_record(entry: &files::Entry) -> Vec<u8> {
     // The name begins behind inode, offset, length and type; a NUL ends it.
     let len = (19 + entry.name.len() + 1).next_multiple_of(8);
     let kind = if entry.is_directory { libc::DT_DIR } else { libc::DT_REG };
@@ -256,7 +257,7 @@ fn entry_record(entry: &files::Entry<'_>) -> Vec<u8> {
     record.extend((entry.next as u64).to_le_bytes());
     record.extend(u16::try_from(len).unwrap_or(u16::MAX).to_le_bytes());
     record.push(kind);
-    record.extend(entry.name.bytes());
+    record.extend(entry.name);
     record.resize(len, 0);
     record
 }

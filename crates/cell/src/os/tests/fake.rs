@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 
+use crate::bundle::{self, Bundle};
 use crate::os::{
-    Access, Config, Errno, Fault, File, Host, Os, Outcome, PAGE, Prot, Resume, Segment, Stream, ThreadId,
-    call_name,
+    Access, Config, Errno, Fault, Host, Os, Outcome, PAGE, Prot, Resume, Segment, Stream, ThreadId, call_name,
 };
 
 /// Where the seat of the tests begins.
@@ -45,7 +44,6 @@ pub(super) struct Fake {
 /// The seat that most tests use: small, so that ranges meet.
 pub(super) fn config() -> Config {
     let at = |page: u64| BASE + page * PAGE;
-    let file = |path: &str, bytes: &[u8]| File { path: path.to_owned(), bytes: bytes.to_vec() };
     Config {
         seat: at(0)..at(PAGES),
         segments: IMAGE.map(|(page, len, access)| Segment { at: at(page), len: len * PAGE, access }).to_vec(),
@@ -53,13 +51,16 @@ pub(super) fn config() -> Config {
         maps: at(64)..at(192),
         stack: at(200)..at(208),
         memory_limit: 80 * PAGE,
-        files: Arc::from([
-            file("/a/b.txt", b"bee"),
-            file("/a/b/c", b"sea"),
-            file("/a/d", &[7; 9000]),
-            file("/z", b""),
-        ]),
+        files: bundle(&[("a/b.txt", b"bee"), ("a/b/c", b"sea"), ("a/d", &[7; 9000]), ("z", b"")]),
     }
+}
+
+/// Files that are there for good.
+pub(super) fn bundle(files: &[(&str, &[u8])]) -> Bundle<'static> {
+    let lens: Vec<(&str, u64)> = files.iter().map(|(name, bytes)| (*name, bytes.len() as u64)).collect();
+    let mut bytes = bundle::head(&lens).expect("can be one");
+    files.iter().for_each(|(_, content)| bytes.extend_from_slice(content));
+    Bundle::parse(bytes.leak()).expect("was just packed")
 }
 
 impl Fake {

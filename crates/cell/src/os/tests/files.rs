@@ -1,7 +1,7 @@
 //! Files, standard streams and descriptors.
 
 use super::{BASE, Guest, SCRATCH, errno};
-use crate::os::{Config, ConfigError, Errno, File, IO_BYTES_MAX, Os, PAGE};
+use crate::os::{Errno, IO_BYTES_MAX, PAGE};
 
 const OUT: u64 = 1;
 const ERR: u64 = 2;
@@ -64,7 +64,7 @@ fn output_that_is_too_much_or_partly_unreadable_is_cut() {
 #[test]
 fn files_of_the_function_can_be_read_and_nothing_else() {
     let mut guest = Guest::new();
-    let fd = open(&mut guest, "/a/b/../b/./c", 0);
+    let fd = open(&mut guest, "/app/a/b/../b/./c", 0);
     assert_eq!(fd, 3);
     assert_eq!(read(&mut guest, fd, 2), b"se");
     assert_eq!(read(&mut guest, fd, 20), b"a");
@@ -78,25 +78,33 @@ fn files_of_the_function_can_be_read_and_nothing_else() {
     assert_eq!(guest.call(libc::SYS_lseek, [3, 0, 0]), 0);
     assert_eq!(guest.call(libc::SYS_readv, [3, SCRATCH + 64, 2]), 3);
     assert_eq!(guest.call(libc::SYS_write, [3, SCRATCH, 1]), errno(Errno::BADF));
-    for path in
-        ["/a/x", "/etc/passwd", "/proc/self/maps", "/proc/self/mem", "/a/b/c/", "b", "/a/b.tx", "/a/b.txt0"]
-    {
+    for path in [
+        "/app/a/x",
+        "/etc/passwd",
+        "/proc/self/maps",
+        "/proc/self/mem",
+        "/app/a/b/c/",
+        "b",
+        "/app/a/b.tx",
+        "/app/a/b.txt0",
+    ] {
         let expected = if path.ends_with('/') { Errno::NOTDIR } else { Errno::NOENT };
         assert_eq!(open(&mut guest, path, 0), errno(expected), "{path}");
     }
     assert_eq!(open(&mut guest, "", 0), errno(Errno::NOENT));
     assert_eq!(open(&mut guest, "/new", libc::O_CREAT | libc::O_WRONLY), errno(Errno::ROFS));
-    assert_eq!(open(&mut guest, "/a/d", libc::O_RDWR), errno(Errno::ROFS));
-    assert_eq!(open(&mut guest, "/a/d", libc::O_CREAT | libc::O_EXCL), errno(Errno::EXIST));
-    assert_eq!(open(&mut guest, "/a/d", libc::O_DIRECTORY), errno(Errno::NOTDIR));
-    assert_eq!(open(&mut guest, "/a", libc::O_WRONLY), errno(Errno::ISDIR));
+    assert_eq!(open(&mut guest, "/app/a/d", libc::O_RDWR), errno(Errno::ROFS));
+    assert_eq!(open(&mut guest, "/app/a/d", libc::O_TRUNC), errno(Errno::ROFS));
+    assert_eq!(open(&mut guest, "/app/a/d", libc::O_CREAT | libc::O_EXCL), errno(Errno::EXIST));
+    assert_eq!(open(&mut guest, "/app/a/d", libc::O_DIRECTORY), errno(Errno::NOTDIR));
+    assert_eq!(open(&mut guest, "/app/a", libc::O_WRONLY), errno(Errno::ISDIR));
 }
 
 #[test]
 fn paths_are_bounded_and_may_end_at_the_last_byte_of_memory() {
     let mut guest = Guest::new();
     let end = BASE + 208 * PAGE;
-    guest.host.poke(end - 7, b"/a/b/c\0");
+    guest.host.poke(end - 7, b"/app/z\0");
     assert_eq!(guest.call(libc::SYS_open, [end - 7, 0, 0]), 3);
     assert_eq!(guest.call(libc::SYS_open, [end - 2, 0, 0]), errno(Errno::NOENT));
     guest.host.poke(end - 1, b"x");
@@ -130,19 +138,20 @@ fn directories_list_what_is_in_them() {
     };
     let (dir, file) = (libc::DT_DIR, libc::DT_REG);
     let entry = |name: &str, kind| (name.to_owned(), kind);
-    assert_eq!(names(&mut guest, "/", 1000), [entry("a", dir), entry("z", file)]);
+    assert_eq!(names(&mut guest, "/", 1000), [entry("app", dir)]);
+    assert_eq!(names(&mut guest, "/app", 1000), [entry("a", dir), entry("z", file)]);
     assert_eq!(
-        names(&mut guest, "/a", 32),
+        names(&mut guest, "/app/a", 32),
         [entry("b.txt", file), entry("b", dir), entry("d", file)],
         "one at a time"
     );
-    assert_eq!(names(&mut guest, "a/b/", 1000), [entry("c", file)]);
+    assert_eq!(names(&mut guest, "app/a/b/", 1000), [entry("c", file)]);
     assert_eq!(guest.call(libc::SYS_getdents64, [3, SCRATCH, 8]), 0);
-    let fd = open(&mut guest, "/a", 0).cast_unsigned();
+    let fd = open(&mut guest, "/app/a", 0).cast_unsigned();
     assert_eq!(guest.call(libc::SYS_getdents64, [fd, SCRATCH, 8]), errno(Errno::INVAL));
     assert_eq!(guest.call(libc::SYS_read, [fd, SCRATCH, 8]), errno(Errno::ISDIR));
     let path = guest.text("b/c");
-    assert_eq!(guest.call(libc::SYS_openat, [fd, path, 0]), 7);
+    assert_eq!(guest.call(libc::SYS_openat, [fd, path, 0]), 8);
     assert_eq!(guest.call(libc::SYS_openat, [1, path, 0]), errno(Errno::NOTDIR));
     assert_eq!(guest.call(libc::SYS_openat, [99, path, 0]), errno(Errno::BADF));
 }
@@ -151,7 +160,7 @@ fn directories_list_what_is_in_them() {
 fn what_is_asked_of_files_is_told() {
     let mut guest = Guest::new();
     let mode = |guest: &mut Guest| u32::from_le_bytes(guest.host.peek(SCRATCH + 24, 4).try_into().unwrap());
-    let path = guest.text("/a/d");
+    let path = guest.text("/app/a/d");
     assert_eq!(guest.call(libc::SYS_newfstatat, [CWD, path, SCRATCH, 0]), 0);
     assert_eq!((mode(&mut guest) & libc::S_IFMT, guest.host.peek_u64(SCRATCH + 48)), (libc::S_IFREG, 9000));
     assert_eq!(guest.call(libc::SYS_fstat, [1, SCRATCH]), 0);
@@ -170,7 +179,7 @@ fn what_is_asked_of_files_is_told() {
         errno(Errno::NOENT),
         "the path is gone"
     );
-    let path = guest.text("/a");
+    let path = guest.text("/app/a");
     assert_eq!(guest.call(libc::SYS_stat, [path, BASE + PAGE]), errno(Errno::FAULT), "only readable");
     let path = guest.text("/proc/self/exe");
     assert_eq!(guest.call(libc::SYS_readlink, [path, SCRATCH, 64]), 9);
@@ -198,7 +207,7 @@ fn a_few_files_that_runtimes_look_for_are_there() {
 #[test]
 fn duplicates_share_where_they_are_and_descriptors_run_out() {
     let mut guest = Guest::new();
-    open(&mut guest, "/a/b/c", 0);
+    open(&mut guest, "/app/a/b/c", 0);
     assert_eq!(guest.call(libc::SYS_dup, [3]), 4);
     assert_eq!(guest.call(libc::SYS_fcntl, [3, libc::F_DUPFD_CLOEXEC as u64, 10]), 10);
     assert_eq!(guest.call(libc::SYS_fcntl, [10, libc::F_GETFD as u64]), 1);
@@ -212,24 +221,50 @@ fn duplicates_share_where_they_are_and_descriptors_run_out() {
     assert_eq!(guest.call(libc::SYS_dup3, [10, 10, 0]), errno(Errno::INVAL));
     assert_eq!(guest.call(libc::SYS_dup2, [10, 256]), errno(Errno::BADF));
     assert_eq!(guest.call(libc::SYS_dup2, [10, u64::MAX]), errno(Errno::BADF));
-    let opened = (0..1000).map(|_| open(&mut guest, "/a/b/c", 0)).filter(|fd| *fd >= 0).count();
+    let opened = (0..1000).map(|_| open(&mut guest, "/app/a/b/c", 0)).filter(|fd| *fd >= 0).count();
     assert_eq!(opened, 256 - 5);
-    assert_eq!(open(&mut guest, "/a/b/c", 0), errno(Errno::MFILE));
+    assert_eq!(open(&mut guest, "/app/a/b/c", 0), errno(Errno::MFILE));
     assert_eq!(guest.call(libc::SYS_close_range, [3, u64::MAX, 0]), 0);
-    assert_eq!(open(&mut guest, "/a/b/c", 0), 3);
+    assert_eq!(open(&mut guest, "/app/a/b/c", 0), 3);
 }
 
 #[test]
-fn files_out_of_order_or_with_odd_paths_are_refused() {
-    let check = |paths: &[&str], index: usize| {
-        let files = paths.iter().map(|path| File { path: (*path).to_owned(), bytes: Vec::new() }).collect();
-        let config = Config { files, ..super::fake::config() };
-        assert_eq!(Os::new(config).unwrap_err(), ConfigError::File { index }, "{paths:?}");
-    };
-    check(&["/b", "/a"], 1);
-    check(&["/a", "/a"], 1);
-    check(&["a"], 0);
-    check(&["/a", "/b/../c"], 1);
-    check(&["/"], 0);
-    check(&[""], 0);
+fn the_files_of_the_function_lie_below_one_directory() {
+    let mut guest = Guest::new();
+    for (path, expected) in [
+        ("/a/d", Errno::NOENT),
+        ("/apple", Errno::NOENT),
+        ("/app/a/d/x", Errno::NOTDIR),
+        ("/app/a/d/../x", Errno::NOENT),
+        ("/app/a/e", Errno::NOENT),
+        ("/app/z/", Errno::NOTDIR),
+    ] {
+        assert_eq!(open(&mut guest, path, 0), errno(expected), "{path}");
+    }
+    for (nth, path) in ["/app", "/app/", "/app/a/..", "app/../app/.", "/app/../../app/a"].iter().enumerate() {
+        assert_eq!(open(&mut guest, path, libc::O_DIRECTORY), 3 + i64::try_from(nth).unwrap(), "{path}");
+    }
+    let up = guest.text("../z");
+    assert_eq!(guest.call(libc::SYS_openat, [7, up, 0]), 8, "from a directory that is open");
+    let mut config = super::fake::config();
+    config.files = crate::bundle::Bundle::NONE;
+    let mut guest = Guest::with(config);
+    assert_eq!(open(&mut guest, "/app", 0), errno(Errno::NOENT), "a function without files");
+    assert_eq!(open(&mut guest, "/", 0), 3);
+    assert_eq!(guest.call(libc::SYS_getdents64, [3, SCRATCH, 1000]), 0);
+}
+
+#[test]
+fn files_are_mapped_where_they_begin_and_end() {
+    let mut guest = Guest::new();
+    let fd = open(&mut guest, "/app/a/d", 0).cast_unsigned();
+    let (read, private) = (libc::PROT_READ as u64, libc::MAP_PRIVATE as u64);
+    let at = guest.call(libc::SYS_mmap, [0, 9000, read, private, fd, 0]).cast_unsigned();
+    assert_eq!(guest.host.peek(at, 9001)[8999..], [7, 0]);
+    let at = guest.call(libc::SYS_mmap, [0, PAGE, read, private, fd, 2 * PAGE]).cast_unsigned();
+    assert_eq!(guest.host.peek(at, 1000)[807..809], [7, 0]);
+    let both = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let shared = libc::MAP_SHARED as u64;
+    assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, both, shared, fd, 0]), errno(Errno::ACCESS));
+    assert_eq!(guest.call(libc::SYS_mmap, [0, PAGE, both | 4, private, fd, 0]), errno(Errno::ACCESS));
 }

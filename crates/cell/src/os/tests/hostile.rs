@@ -99,7 +99,7 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
         20 => (numbers(), args()).prop_map(|(number, args)| Step::Call { number, args }),
         4 => ((0..512u64), prop::collection::vec(words(), 1..12))
             .prop_map(|(word, words)| Step::Poke { at: SCRATCH + word * 8, words }),
-        2 => Just(Step::Poke { at: SCRATCH, words: vec![u64::from_le_bytes(*b"/a/b/c\0\0")] }),
+        2 => Just(Step::Poke { at: SCRATCH, words: vec![u64::from_le_bytes(*b"/app/z\0\0")] }),
         1 => Just(Step::Park),
         1 => (0..70u8).prop_map(Step::Unpark),
         1 => Just(Step::Preempt),

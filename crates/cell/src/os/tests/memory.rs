@@ -274,7 +274,7 @@ fn a_move_that_fails_leaves_nothing_behind() {
 #[test]
 fn a_file_is_mapped_as_a_copy() {
     let mut guest = Guest::new();
-    let path = guest.text("/a/d");
+    let path = guest.text("/app/a/d");
     let fd = guest.call(libc::SYS_open, [path, 0, 0]).cast_unsigned();
     let private = libc::MAP_PRIVATE as u64;
     assert_eq!(guest.call(libc::SYS_mmap, [0, 9000, RW, private, fd, PAGE]), at(MAPS));

@@ -97,7 +97,7 @@ fn an_epoll_set_tells_what_is_ready() {
     assert_eq!(control(&mut guest, epoll, libc::EPOLL_CTL_ADD, epoll, IN, 0), errno(Errno::INVAL));
     assert_eq!(control(&mut guest, fd, libc::EPOLL_CTL_ADD, fd, IN, 0), errno(Errno::INVAL));
     assert_eq!(guest.call(libc::SYS_epoll_wait, [epoll, EVENTS, 0, 0]), errno(Errno::INVAL));
-    let path = guest.text("/a/d");
+    let path = guest.text("/app/a/d");
     let file = guest.call(libc::SYS_open, [path, 0, 0]).cast_unsigned();
     assert_eq!(control(&mut guest, epoll, libc::EPOLL_CTL_ADD, file, IN, 0), errno(Errno::PERM));
 }
