@@ -1,7 +1,7 @@
 //! What must hold between the values of a manifest, whatever form it was read from.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::fault::ManifestFault;
 use super::{Build, Function, Manifest, Scale, Site};
@@ -59,6 +59,9 @@ fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
 
 fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(), Misplaced> {
     build(&function.build, site)?;
+    if let Some(path) = &function.files {
+        files(path, &site.then("files"))?;
+    }
     contradictions(function, site)?;
     let timeouts = (limits::TIMEOUT_MIN, limits::TIMEOUT_MAX);
     within(&site.then("timeout"), "timeout", function.timeout, timeouts)?;
@@ -96,6 +99,16 @@ fn build(build: &Build, site: &Site) -> Result<(), Misplaced> {
         }
         Build::Artifact { path } => bounded(site.then("artifact"), "the path of the artifact", path),
     }
+}
+
+/// What is bundled lies in the manifest's directory; whether it does through links as well is seen when it is bundled.
+fn files(path: &Path, site: &Site) -> Result<(), Misplaced> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    whole_text(site, "the path of the files", bytes, limits::FILES_PATH_BYTES_MAX)?;
+    if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Ok(());
+    }
+    fail(site.clone(), ManifestFault::FilesOutside { path: path.to_owned() })
 }
 
 /// Settings that are fine one by one and cannot both be meant.

@@ -2,6 +2,8 @@
 
 mod message;
 
+use std::path::PathBuf;
+
 use crate::names::{FunctionName, NameFault};
 use crate::routes::{Method, MethodFault, PatternFault, RouteClash, RoutePattern};
 use crate::units::{ByteSize, SizeFault, TimeFault};
@@ -231,6 +233,11 @@ pub enum ManifestFault {
     ResetUnderOthers {
         /// `scale.concurrency`.
         concurrency: u32,
+    },
+    /// Files that do not lie in the manifest's directory.
+    FilesOutside {
+        /// What stands there.
+        path: PathBuf,
     },
     /// A Wasm artifact for a function that does not run Wasm, or the reverse.
     ArtifactKind {

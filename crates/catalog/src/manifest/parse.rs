@@ -34,6 +34,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "args",
     "reset",
     "share_key",
+    "files",
 ];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
@@ -117,6 +118,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
         reset: table.bool("reset")?.unwrap_or_default(),
         share_key: table.text("share_key")?.map(|key| named(key, KeyName::new)).transpose()?,
+        files: table.text("files")?.map(|(_, path)| path.into()),
     })
 }
 

@@ -27,6 +27,7 @@ network   = ["api.example.com:443"]
 env       = { LOG = "info" }
 args      = ["--fast"]
 share_key = "carts"
+files = "data/cart"
 
 [functions.catalog]
 artifact = "catalog.bin"
@@ -93,6 +94,7 @@ fn every_setting_is_read() {
         args: vec!["--fast".to_owned()],
         reset: false,
         share_key: Some(KeyName::new("carts").unwrap()),
+        files: Some("data/cart".into()),
     };
     assert_eq!(cart, &expect);
     let filter = &manifest.function("filter").unwrap().build;
@@ -114,7 +116,7 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(cart.pool, PoolRights::Write);
     let scale = Scale { min: 1, max: 1, concurrency: 1, idle: TimeSpan::from_millis(60_000), queue: 128 };
     assert_eq!((cart.scale, cart.cpu), (scale, None));
-    assert_eq!((cart.reset, &cart.share_key), (false, &None));
+    assert_eq!((cart.reset, &cart.share_key, &cart.files), (false, &None, &None));
     assert!(cart.calls.is_empty() && cart.network.is_empty() && cart.env.is_empty() && cart.args.is_empty());
 }
 
@@ -371,6 +373,31 @@ fn a_stored_manifest_without_settings_of_compartments_is_read() {
     assert!(cart.remove("reset").is_some() && cart.remove("share_key").is_some());
     let manifest: Manifest = serde_json::from_value(json).unwrap();
     assert_eq!(manifest.function("cart").unwrap().share_key, None);
+}
+
+#[test]
+fn files_lie_in_the_directory_of_the_manifest() {
+    for path in ["../data", "/etc", "data/../../etc", "data/..", "/"] {
+        check_cart(
+            &format!("files = \"{path}\""),
+            &format!(
+                "7:9: files \"{path}\" are not in the manifest's directory; name a directory or file by a path from \
+                 the manifest's directory, without `..`"
+            ),
+        );
+    }
+    check_cart(
+        "files = \"\"",
+        "7:9: the path of the files is empty or holds a NUL character; write some text without NUL",
+    );
+    check_cart(
+        "files = [\"a\"]",
+        "7:9: functions.cart.files takes text in quotes, not a list; write text in quotes",
+    );
+    for path in [".", "./data", "data/cart", "index.html"] {
+        let manifest = parse(&with(&format!("files = \"{path}\""), "")).unwrap();
+        assert_eq!(manifest.function("cart").unwrap().files.as_deref(), Some(Path::new(path)));
+    }
 }
 
 #[test]

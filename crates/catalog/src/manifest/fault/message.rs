@@ -51,6 +51,9 @@ impl fmt::Display for ManifestFault {
             Self::ResetUnderOthers { concurrency } => {
                 write!(f, "a reset after each request would end {concurrency} requests at once")
             }
+            Self::FilesOutside { path } => {
+                write!(f, "files {:?} are not in the manifest's directory", path.display().to_string())
+            }
             Self::ArtifactKind { isolation } => {
                 write!(f, "the artifact is not what isolation = {isolation:?} runs")
             }
@@ -134,6 +137,9 @@ impl ManifestFault {
             Self::NeedsCompartment { .. } => "remove it, or choose isolation = \"compartment\"".to_owned(),
             Self::ResetAsProcess => "remove fallback, or remove reset".to_owned(),
             Self::ResetUnderOthers { .. } => "set scale.concurrency to 1, or remove reset".to_owned(),
+            Self::FilesOutside { .. } => {
+                "name a directory or file by a path from the manifest's directory, without `..`".to_owned()
+            }
             Self::ArtifactKind { .. } => {
                 "use a .wasm artifact with isolation = \"wasm\", and no other artifact with it".to_owned()
             }
