@@ -3,6 +3,8 @@
 //! The socket is `SOCK_SEQPACKET`, one message a packet, at most [`MESSAGE_BYTES`] bytes; descriptors travel as
 //! ancillary data in the order that each message names. Only the node speaks, save for one [`READY`] byte.
 
+use core::ffi::CStr;
+
 use crate::limits::NAME_MAX_BYTES;
 
 /// The descriptor number of the control socket in a fresh replica.
@@ -11,6 +13,10 @@ pub const CONTROL_FD: i32 = 3;
 pub const READY: u8 = b'R';
 /// The environment variable that names, separated by commas, the functions that a replica may call.
 pub const CALLS_ENV: &str = "BATON_CALLS";
+/// Where a function finds its files, whatever holds it.
+pub const FILES_AT: &CStr = c"/app";
+/// The environment variable that says so to a function that has files.
+pub const FILES_ENV: &str = "BATON_FILES";
 /// Size of every message from the node, bytes.
 pub const MESSAGE_BYTES: usize = 128;
 /// Most file descriptors that come with one message.

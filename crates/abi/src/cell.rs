@@ -5,7 +5,7 @@
 //! [`crate::boot::CONTROL_FD`]'s number in the template, at any number in a cell; one message a packet.
 //!
 //! ```text
-//! node → template   Setup (fds: plan, pool?, ledger, table), then one Load a function (fds: ELF, snapshot?)
+//! node → template   Setup (fds: plan, pool?, ledger, table), then one Load a function (fds: ELF, files?, snapshot?)
 //! template → node   Loaded or Failed for each, in order (fd: the new snapshot, if there was none)
 //! node → template   Fork (fds: control, bell, then link and eventfd of each seat)
 //! template → node   Forked (fd: the cell's pidfd), later Ended
@@ -86,6 +86,8 @@ pub struct Load {
     pub index: u32,
     /// Bytes of its ELF file.
     pub elf_bytes: u64,
+    /// Bytes of the bundle of its files that comes with it; 0 if none does.
+    pub files_bytes: u64,
     /// Whether a snapshot comes with it.
     pub has_snapshot: bool,
 }
@@ -260,9 +262,11 @@ impl ToTemplate {
                 .u32(setup.functions)
                 .u32(setup.plan_bytes)
                 .u32(u32::from(setup.trace)),
-            ToTemplate::Load(load) => {
-                Out::new(LOAD).u32(load.index).u64(load.elf_bytes).u32(u32::from(load.has_snapshot))
-            }
+            ToTemplate::Load(load) => Out::new(LOAD)
+                .u32(load.index)
+                .u64(load.elf_bytes)
+                .u64(load.files_bytes)
+                .u32(u32::from(load.has_snapshot)),
             ToTemplate::Fork(fork) => {
                 let out = Out::new(FORK).u32(fork.cell).u32(fork.core).u32(fork.count);
                 fork.seats.iter().fold(out, |out, seat| {
@@ -294,6 +298,7 @@ impl ToTemplate {
             LOAD => Some(ToTemplate::Load(Load {
                 index: words.u32()?,
                 elf_bytes: words.u64()?,
+                files_bytes: words.u64()?,
                 has_snapshot: words.flag()?,
             })),
             FORK => {
@@ -387,7 +392,7 @@ mod tests {
         let mut seats = [Seat::default(); SEATS_MAX];
         seats[12] = Seat { holder: 9, derived_base: 70_000, ring_entries: 256 };
         let fork = ToTemplate::Fork(Fork { cell: 3, core: ANY_CORE, seats, count: 13 });
-        let load = ToTemplate::Load(Load { index: 2, elf_bytes: 5 << 30, has_snapshot: false });
+        let load = ToTemplate::Load(Load { index: 2, elf_bytes: 5 << 30, files_bytes: 6 << 30, has_snapshot: false });
         for message in [setup, fork, load] {
             assert_eq!(ToTemplate::decode(&message.encode()), Some(message));
         }

@@ -90,15 +90,29 @@ impl Client {
 
     /// Uploads a file under its hash unless the node has it.
     pub(crate) async fn upload(&self, hash: &str, file: &Path) -> Result<(), Failure> {
-        let path = format!("/v1/artifacts/{hash}");
-        let known = self.send(request(Method::HEAD, &path, full(Bytes::new()))?).await?;
-        if known.status.is_success() {
+        if self.has(hash).await? {
             return Ok(());
         }
         let body = FileBody::open(file).map_err(|error| {
             Failure::failed(format_args!("cannot read {}: {error}", file.display()), "build again")
         })?;
-        let answer = self.send(request(Method::PUT, &path, BoxBody::new(body))?).await?;
+        self.put(hash, BoxBody::new(body)).await
+    }
+
+    /// The same for bytes.
+    pub(crate) async fn upload_bytes(&self, hash: &str, bytes: Bytes) -> Result<(), Failure> {
+        if self.has(hash).await? { Ok(()) } else { self.put(hash, full(bytes)).await }
+    }
+
+    async fn has(&self, hash: &str) -> Result<bool, Failure> {
+        let path = format!("/v1/artifacts/{hash}");
+        let known = self.send(request(Method::HEAD, &path, full(Bytes::new()))?).await?;
+        Ok(known.status.is_success())
+    }
+
+    async fn put(&self, hash: &str, body: RequestBody) -> Result<(), Failure> {
+        let path = format!("/v1/artifacts/{hash}");
+        let answer = self.send(request(Method::PUT, &path, body)?).await?;
         if answer.status.is_success() { Ok(()) } else { Err(refusal(&answer)) }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Sources {
     roots: BTreeSet<PathBuf>,
     /// What commands write: a change of these is the build's own doing.
     outputs: BTreeSet<PathBuf>,
+    /// What is bundled, whatever its name, and although a build may have written it.
+    bundled: BTreeSet<PathBuf>,
     seen: u64,
 }
 
@@ -39,7 +41,10 @@ impl Sources {
     pub(crate) fn of(app: &App) -> Self {
         let mut roots = BTreeSet::from([app.directory.clone()]);
         let mut outputs = BTreeSet::new();
-        for function in app.manifest.functions.values() {
+        let functions = || app.manifest.functions.values();
+        let bundled = functions().filter_map(|function| Some(app.directory.join(function.files.as_ref()?)));
+        let bundled = bundled.collect();
+        for function in functions() {
             match &function.build {
                 Build::Cargo { dir } => {
                     let directory = app.directory.join(dir);
@@ -54,7 +59,7 @@ impl Sources {
                 }
             }
         }
-        let mut sources = Self { roots, outputs, seen: 0 };
+        let mut sources = Self { roots, outputs, bundled, seen: 0 };
         sources.seen = sources.fingerprint();
         sources
     }
@@ -94,6 +99,9 @@ impl Sources {
         for root in &self.roots {
             self.walk(root, 0, &mut left, &mut hasher);
         }
+        for root in &self.bundled {
+            self.walk_bundled(root, 0, &mut left, &mut hasher);
+        }
         hasher.finish()
     }
 
@@ -103,20 +111,39 @@ impl Sources {
             if depth == DEPTH_MAX {
                 return;
             }
-            let Ok(entries) = fs::read_dir(path) else { return };
-            let mut entries: Vec<_> =
-                entries.flatten().filter(|entry| watched(&entry.file_name().to_string_lossy())).collect();
-            entries.sort_unstable_by_key(fs::DirEntry::file_name);
-            for entry in entries {
+            let is_watched = |entry: &fs::DirEntry| watched(&entry.file_name().to_string_lossy());
+            for entry in entries(path).into_iter().filter(is_watched) {
                 self.walk(&entry.path(), depth + 1, left, hasher);
             }
         } else if *left > 0 && !self.outputs.contains(path) {
             *left -= 1;
-            path.hash(hasher);
-            about.len().hash(hasher);
-            about.modified().ok().hash(hasher);
+            mark(path, &about, hasher);
         }
     }
+
+    /// As `walk`, without an exception.
+    fn walk_bundled(&self, path: &Path, depth: usize, left: &mut usize, hasher: &mut DefaultHasher) {
+        let Ok(about) = fs::symlink_metadata(path) else { return };
+        if about.is_dir() && depth < DEPTH_MAX {
+            entries(path).iter().for_each(|entry| self.walk_bundled(&entry.path(), depth + 1, left, hasher));
+        } else if *left > 0 {
+            *left -= 1;
+            mark(path, &about, hasher);
+        }
+    }
+}
+
+/// The entries of a directory by their names.
+fn entries(path: &Path) -> Vec<fs::DirEntry> {
+    let mut entries: Vec<_> = fs::read_dir(path).into_iter().flatten().flatten().collect();
+    entries.sort_unstable_by_key(fs::DirEntry::file_name);
+    entries
+}
+
+fn mark(path: &Path, about: &fs::Metadata, hasher: &mut DefaultHasher) {
+    path.hash(hasher);
+    about.len().hash(hasher);
+    about.modified().ok().hash(hasher);
 }
 
 fn watched(name: &str) -> bool {
@@ -128,6 +155,25 @@ fn watched(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_is_bundled_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest =
+            "[app]\nname = \"shop\"\n[functions.hello]\nartifact = \"x\"\nfiles = \"target/site\"\n";
+        fs::write(dir.path().join("baton.toml"), manifest).unwrap();
+        fs::create_dir_all(dir.path().join("target/site/node_modules")).unwrap();
+        let sources = Sources::of(&App::load(dir.path()).unwrap());
+        let mut before = sources.fingerprint();
+        for name in ["target/site/index.html", "target/site/.hidden", "target/site/node_modules/a.js"] {
+            fs::write(dir.path().join(name), name).unwrap();
+            let now = sources.fingerprint();
+            assert_ne!(now, before, "{name}");
+            before = now;
+        }
+        fs::write(dir.path().join("target/other"), "x").unwrap();
+        assert_eq!(sources.fingerprint(), before);
+    }
 
     #[test]
     fn sources_count_and_what_builds_write_does_not() {

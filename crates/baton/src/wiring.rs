@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
-use baton_control::{Artifacts, Deployer, Home, Restored, Store, StoreError};
+use baton_control::{Artifacts, Deployer, Home, Restored, Store, StoreError, Trees};
 use baton_flow::{Options, PlaneHandle, plane_channel};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -87,6 +87,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let store = open_store(&home)?;
     let artifacts =
         Artifacts::open(&home.artifacts()).map_err(|error| Failure::failed(&error, error.hint()))?;
+    let trees = Trees::open(&home.files()).map_err(|error| Failure::failed(&error, error.hint()))?;
     let tcp = sockets::tcp(settings.admin)?;
     let unix = sockets::unix(&home.socket())?;
     let admin_address = sockets::address(&tcp)?;
@@ -117,7 +118,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         home: root.clone(),
         started: Instant::now(),
     };
-    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts));
+    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees);
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
         deployer: Arc::new(deployer),

@@ -45,8 +45,6 @@ pub const HOST_BYTES_MAX: usize = 253 + 6;
 pub const BUILD_TEXT_BYTES_MAX: usize = 4096;
 /// Longest path to the files of a function, in bytes.
 pub const FILES_PATH_BYTES_MAX: usize = 4096;
-/// Where a function finds its files, whatever holds it.
-pub const MOUNT: &str = "/app";
 
 /// Smallest pool.
 pub const POOL_SIZE_MIN: ByteSize = ByteSize::from_mib(1);

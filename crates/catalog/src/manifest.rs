@@ -102,7 +102,7 @@ pub struct Function {
     /// The memory key that it shares with the app's other functions of the same word; its own if absent.
     #[serde(default)]
     pub share_key: Option<KeyName>,
-    /// The directory or file that it reads below [`MOUNT`](crate::limits::MOUNT), relative to the manifest's directory.
+    /// The directory or file that it finds below `/app`, relative to the manifest's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
 }

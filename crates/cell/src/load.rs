@@ -12,6 +12,7 @@ use baton_abi::gate::AT_BATON;
 use baton_abi::plan::Entry;
 use rustix::io::Errno;
 
+use crate::bundle::Bundle;
 use crate::elf::{self, ElfError, Image};
 use crate::os::{self, Os};
 use crate::scan::{self, DisarmError, Finding};
@@ -92,8 +93,20 @@ pub(crate) struct Loaded {
     pub(crate) from_file: Vec<(u64, u64, u64)>,
 }
 
-/// Lays `file`, which is open as `fd`, into `space`.
-pub(crate) fn load(space: &mut Space, file: &[u8], fd: i32, entry: &Entry<'_>) -> Result<Loaded, LoadError> {
+/// What a function is loaded from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    /// Its executable.
+    pub(crate) file: &'a [u8],
+    /// The descriptor by which that is open.
+    pub(crate) fd: i32,
+    /// What it finds in its directory.
+    pub(crate) files: Bundle<'static>,
+}
+
+/// Lays an executable into `space`.
+pub(crate) fn load(space: &mut Space, source: &Source<'_>, entry: &Entry<'_>) -> Result<Loaded, LoadError> {
+    let Source { file, fd, files } = *source;
     let image = Image::parse(file).map_err(LoadError::Elf)?;
     let mut from_file = Vec::new();
     let mut mapped_to = 0;
@@ -121,6 +134,7 @@ pub(crate) fn load(space: &mut Space, file: &[u8], fd: i32, entry: &Entry<'_>) -
     space.map(stack, STACK_BYTES, Access::Write, Backing::Anonymous).map_err(at_step("mapping the stack"))?;
     let stack_pointer = fill_stack(space, &image, entry)?;
     let config = os::Config::at(space.base(), segments(space, &image), entry.memory_bytes);
+    let config = os::Config { files, ..config };
     let os = Os::new(config.clone()).map_err(LoadError::Memory)?;
     Ok(Loaded { entry: space.base() + image.entry(), stack_pointer, os, config, from_file })
 }

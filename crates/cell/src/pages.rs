@@ -11,6 +11,7 @@ use baton_abi::gate::{GATE_MAGIC, GATES, GATES_MAX, GatePage};
 use rustix::io::Errno;
 
 use crate::arch::{SHARE, label};
+use crate::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use crate::keys::Keys;
 use crate::scan;
 use crate::sys::{self, Access, Backing, PAGE, PAGE_BYTES};
@@ -42,7 +43,7 @@ pub(crate) fn map_common(keys: &Keys) -> Result<(), Errno> {
     sys::protect(SHARE.get() as u64, PAGE, Access::Write, keys.share)
 }
 
-/// The bytes of an ELF file, mapped for good.
+/// The bytes of an executable or a bundle, mapped for good.
 pub(crate) fn file(fd: &OwnedFd, bytes: u64) -> Result<&'static [u8], Errno> {
     let len = usize::try_from(bytes).map_err(|_| Errno::FBIG)?;
     if len == 0 || rustix::fs::fstat(fd)?.st_size < i64::try_from(bytes).unwrap_or(i64::MAX) {
@@ -56,6 +57,15 @@ pub(crate) fn file(fd: &OwnedFd, bytes: u64) -> Result<&'static [u8], Errno> {
     }?;
     // SAFETY: mapped readable, that long, for the rest of the process's life.
     Ok(unsafe { core::slice::from_raw_parts(mapped.cast(), len) })
+}
+
+/// The files of a function, mapped for good and once for all cells: they are read where they lie.
+pub(crate) fn bundle(fd: &OwnedFd, bytes: u64) -> Result<Bundle<'static>, String> {
+    if bytes > BUNDLE_BYTES_MAX {
+        return Err(format!("its files: a bundle of {bytes} bytes, the most is {BUNDLE_BYTES_MAX}"));
+    }
+    let bytes = file(fd, bytes).map_err(|errno| format!("its files: {errno}"))?;
+    Bundle::parse(bytes).map_err(|error| format!("its files: {error}"))
 }
 
 /// Scans the runtime's own text. Outside of the gates nothing may change keys: what the C library brings for lazy binding,

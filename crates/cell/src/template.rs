@@ -35,6 +35,7 @@ use crate::arch::{self, CORE, Full, GUEST_FULL};
 use crate::control;
 use crate::guest::renew_incarnation;
 use crate::keys::Keys;
+use crate::load::Source;
 use crate::mail::Mail;
 use crate::pages;
 use crate::runtime::{Runtime, Shared, install};
@@ -303,8 +304,9 @@ impl Template {
     fn load(&mut self, load: Load, fds: Vec<OwnedFd>) -> Result<(), SetupError> {
         let mut fds = fds.into_iter();
         let elf = fds.next().ok_or(SetupError::Protocol("a function without its file"))?;
+        let files = if load.files_bytes > 0 { fds.next() } else { None };
         let began = sys::now_ns();
-        match self.bring_up(&load, elf, fds.next()) {
+        match self.bring_up(&load, elf, files, fds.next()) {
             Ok(fresh) => {
                 let load_ns = sys::now_ns().saturating_sub(began);
                 let seat = self.seat(load.index)?;
@@ -324,7 +326,13 @@ impl Template {
     }
 
     /// Brings a guest to its first receive; whether its snapshot is new.
-    fn bring_up(&self, load: &Load, elf: OwnedFd, kept: Option<OwnedFd>) -> Result<bool, String> {
+    fn bring_up(
+        &self,
+        load: &Load,
+        elf: OwnedFd,
+        files: Option<OwnedFd>,
+        kept: Option<OwnedFd>,
+    ) -> Result<bool, String> {
         let seat = self.seat(load.index).map_err(|error| error.to_string())?;
         let entries: Vec<Entry<'_>> = plan::entries(&self.plan).collect();
         let entry = entries.get(usize::from(seat.id)).ok_or("it is not in the plan")?;
@@ -332,12 +340,14 @@ impl Template {
             return Err("it is loaded already".to_owned());
         }
         let file = pages::file(&elf, load.elf_bytes).map_err(|errno| format!("its file: {errno}"))?;
+        let files = files.map(|fd| pages::bundle(&fd, load.files_bytes)).transpose()?.unwrap_or_default();
         let fd = elf.as_raw_fd();
+        let source = Source { file, fd, files };
         seat.elf.replace(Some(elf));
         if let Some(kept) = kept.filter(|_| load.has_snapshot) {
-            return self.revive(seat, entry, (file, fd), kept).map(|()| false);
+            return self.revive(seat, entry, &source, kept).map(|()| false);
         }
-        let loaded = crate::load::load(&mut seat.space.borrow_mut(), file, fd, entry)
+        let loaded = crate::load::load(&mut seat.space.borrow_mut(), &source, entry)
             .map_err(|error| error.to_string())?;
         *seat.os.borrow_mut() = Some(loaded.os);
         begin(seat, loaded.entry, loaded.stack_pointer);
@@ -386,15 +396,15 @@ impl Template {
         &self,
         seat: &Seat,
         entry: &Entry<'_>,
-        (file, fd): (&[u8], i32),
+        source: &Source<'_>,
         kept: OwnedFd,
     ) -> Result<(), String> {
         let mut space = seat.space.borrow_mut();
-        let loaded = crate::load::load(&mut space, file, fd, entry).map_err(|error| error.to_string())?;
+        let loaded = crate::load::load(&mut space, source, entry).map_err(|error| error.to_string())?;
         let snapshot =
             snapshot::reopen(&kept, space.base(), &loaded.config).map_err(|error| error.to_string())?;
         snapshot
-            .restore(&mut space, fd)
+            .restore(&mut space, source.fd)
             .map_err(|errno| format!("its snapshot cannot be mapped: {errno}"))?;
         drop(space);
         *seat.os.borrow_mut() = Some(snapshot.os.clone());

@@ -1,4 +1,4 @@
-//! Executables by content: `$BATON_HOME/artifacts/<blake3>`.
+//! Executables and bundles of files by content: `$BATON_HOME/artifacts/<blake3>`.
 //!
 //! Files are mode 0555 in a directory of mode 0700: a node that runs as root starts functions as nobody, who must be
 //! able to execute the descriptor that the node opens, and cannot get at the file by its name.
@@ -157,7 +157,7 @@ impl ArtifactError {
         }
     }
 
-    fn io(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         use io::ErrorKind as Kind;
         let path = path.to_owned();
         match source.kind() {
@@ -167,7 +167,7 @@ impl ArtifactError {
     }
 }
 
-/// The directory of executables.
+/// The directory of executables and bundles.
 #[derive(Debug)]
 pub struct Artifacts {
     directory: PathBuf,

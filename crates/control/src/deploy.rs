@@ -15,11 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use baton_catalog::{AppName, FunctionName, Isolation, Manifest};
-use baton_flow::{AppSpec, DeployError, Deployed, PlaneGone};
+use baton_catalog::{AppName, Fallback, FunctionName, Isolation, Manifest};
+use baton_cell::bundle::{Bundle, BundleError};
+use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
 
 pub use self::plan::{Step, plan};
 use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
+use crate::bundles::Trees;
 use crate::plane::Plane;
 use crate::protocol::FailedApp;
 use crate::store::{Deployment, Store, StoreError};
@@ -36,6 +38,23 @@ pub enum DeployFault {
     StrayArtifact {
         /// The function.
         function: FunctionName,
+    },
+    /// No bundle is given for a function that has files.
+    NoFiles {
+        /// The function.
+        function: FunctionName,
+    },
+    /// A bundle is given for a function that has no files, or that the manifest does not know.
+    StrayFiles {
+        /// The function.
+        function: FunctionName,
+    },
+    /// What was given as a bundle is none.
+    Files {
+        /// The function.
+        function: FunctionName,
+        /// What is wrong with it.
+        source: BundleError,
     },
     /// An artifact is not there or not as it should be.
     Artifact {
@@ -72,6 +91,11 @@ impl fmt::Display for DeployFault {
             Self::StrayArtifact { function } => {
                 write!(f, "there is an artifact for {function}, which the manifest does not declare")
             }
+            Self::NoFiles { function } => write!(f, "function {function} has files, and no bundle of them"),
+            Self::StrayFiles { function } => {
+                write!(f, "there is a bundle of files for {function}, for which the manifest declares none")
+            }
+            Self::Files { function, source } => write!(f, "the files of function {function}: {source}"),
             Self::Artifact { function, source } => write!(f, "function {function}: {source}"),
             Self::Unfit { function, source } => write!(f, "function {function}: {source}"),
             Self::Refused(source) => write!(f, "{source}"),
@@ -132,12 +156,14 @@ impl fmt::Debug for Deployer {
 struct Files {
     store: Store,
     artifacts: Arc<Artifacts>,
+    trees: Trees,
 }
 
 impl Files {
     /// A deployment with its artifacts checked, and those for compartments vetted. Whether this machine has what
     /// compartments need does not matter: the same app is fit everywhere or nowhere.
     fn spec(&self, deployment: Deployment) -> Result<AppSpec, DeployFault> {
+        let files = self.files(&deployment)?;
         let (mut artifacts, mut disarm) = (BTreeMap::new(), BTreeMap::new());
         for (function, hash) in deployment.artifacts {
             let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
@@ -152,15 +178,35 @@ impl Files {
             artifacts.insert(function, path);
         }
         let Deployment { manifest, version, .. } = deployment;
-        Ok(AppSpec { manifest, version, artifacts, disarm })
+        Ok(AppSpec { manifest, version, artifacts, disarm, files })
+    }
+
+    /// The checked bundles of a deployment, unpacked for functions that may run as processes.
+    fn files(&self, deployment: &Deployment) -> Result<BTreeMap<FunctionName, BundledFiles>, DeployFault> {
+        let mut files = BTreeMap::new();
+        for (function, hash) in &deployment.files {
+            let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
+            let path = self.artifacts.verified(hash).map_err(unusable)?;
+            let bytes = self.artifacts.read(hash).map_err(unusable)?;
+            let no_bundle = |source| DeployFault::Files { function: function.clone(), source };
+            let bundle = Bundle::parse(&bytes).map_err(no_bundle)?;
+            let spec = deployment.manifest.functions.get(function);
+            let in_cells_only = spec.is_some_and(|spec| {
+                spec.isolation == Isolation::Compartment && spec.fallback == Fallback::Refuse
+            });
+            let unpack = || self.trees.tree(hash, bundle).map_err(unusable);
+            let tree = if in_cells_only { None } else { Some(unpack()?) };
+            files.insert(function.clone(), BundledFiles { bundle: path, tree });
+        }
+        Ok(files)
     }
 }
 
 impl Deployer {
     /// A deployer over what is stored; nothing runs yet.
     #[must_use]
-    pub fn new(plane: Arc<dyn Plane>, store: Store, artifacts: Arc<Artifacts>) -> Self {
-        let files = Arc::new(Files { store, artifacts });
+    pub fn new(plane: Arc<dyn Plane>, store: Store, artifacts: Arc<Artifacts>, trees: Trees) -> Self {
+        let files = Arc::new(Files { store, artifacts, trees });
         Self { plane, files, running: tokio::sync::Mutex::default(), failed: Mutex::default() }
     }
 
@@ -193,13 +239,15 @@ impl Deployer {
         &self,
         manifest: Manifest,
         artifacts: BTreeMap<FunctionName, ArtifactHash>,
+        files: BTreeMap<FunctionName, ArtifactHash>,
     ) -> Result<Outcome, DeployFault> {
         complete(&manifest, &artifacts)?;
+        complete_files(&manifest, &files)?;
         let mut running = self.running.lock().await;
         let app = manifest.app.name.clone();
         let stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
         let before = running.get(&app).or_else(|| stored.deployments.get(&app));
-        let mut next = Deployment { manifest, version: 1, artifacts };
+        let mut next = Deployment { manifest, version: 1, artifacts, files };
         if let Some(before) = before {
             next.version = before.version + u64::from(!before.same_as(&next));
         }
@@ -285,15 +333,15 @@ impl Deployer {
 
     /// Removes artifacts that nothing names. A failure costs disk space only, so it is logged and no more.
     async fn sweep(&self, running: &BTreeMap<AppName, Deployment>) {
-        let mut named: BTreeSet<ArtifactHash> =
-            running.values().flat_map(|deployment| deployment.artifacts.values().copied()).collect();
+        let mut named: BTreeSet<ArtifactHash> = running.values().flat_map(Deployment::named).collect();
         let sweep = move |files: &Files| {
             let stored = files.store.all().map_err(DeployFault::Store)?;
             if !stored.unreadable.is_empty() {
                 // What those rows name cannot be known.
                 return Ok(0);
             }
-            named.extend(stored.deployments.values().flat_map(|row| row.artifacts.values().copied()));
+            named.extend(stored.deployments.values().flat_map(Deployment::named));
+            files.trees.sweep(&named).map_err(DeployFault::Artifacts)?;
             files.artifacts.sweep(&named).map_err(DeployFault::Artifacts)
         };
         if let Err(error) = self.blocking(sweep).await {
@@ -325,6 +373,20 @@ fn complete(
     }
     let stray = artifacts.keys().find(|function| !manifest.functions.contains_key(*function));
     stray.map_or(Ok(()), |function| Err(DeployFault::StrayArtifact { function: function.clone() }))
+}
+
+fn complete_files(
+    manifest: &Manifest,
+    files: &BTreeMap<FunctionName, ArtifactHash>,
+) -> Result<(), DeployFault> {
+    let has_files =
+        |function: &FunctionName| manifest.functions.get(function).is_some_and(|spec| spec.files.is_some());
+    let missing = manifest.functions.keys().find(|name| has_files(name) && !files.contains_key(*name));
+    if let Some(function) = missing {
+        return Err(DeployFault::NoFiles { function: function.clone() });
+    }
+    let stray = files.keys().find(|function| !has_files(function));
+    stray.map_or(Ok(()), |function| Err(DeployFault::StrayFiles { function: function.clone() }))
 }
 
 #[cfg(test)]

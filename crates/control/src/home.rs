@@ -5,7 +5,8 @@
 //!   token        32 hexadecimal digits, mode 0600, made once
 //!   admin.sock   the admin API, mode 0600
 //!   state.redb   what is deployed
-//!   artifacts/   executables by hash
+//!   artifacts/   executables and bundles of files by hash
+//!   files/       files of functions that run as processes, by the hash of their bundle
 //!   snapshots/   memory of compartments after their start, by what it depends on
 //! ```
 
@@ -145,6 +146,12 @@ impl Home {
     #[must_use]
     pub fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
+    }
+
+    /// The directory of unpacked files.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.root.join("files")
     }
 
     /// The directory of snapshots.

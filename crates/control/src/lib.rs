@@ -3,6 +3,7 @@
 //! ```text
 //!   CLI ──Unix socket, or TCP with a token──▶ admin ──▶ Deployer ──plan──▶ steps ──▶ Plane (the data-plane thread)
 //!                                               │          ├──▶ Artifacts   $BATON_HOME/artifacts/<blake3>
+//!                                               │          ├──▶ Trees       $BATON_HOME/files/<blake3>
 //!                                               │          └──▶ Store       $BATON_HOME/state.redb
 //!                                               └──▶ Plane: status, logs, capabilities, receipts, metrics
 //! ```
@@ -13,6 +14,7 @@
 
 pub mod admin;
 mod artifacts;
+mod bundles;
 mod deploy;
 mod home;
 pub mod limits;
@@ -24,6 +26,7 @@ pub use artifacts::{
     ArtifactError, ArtifactHash, Artifacts, Context, HashFault, Incoming, Objection, Place, VetError, Vetted,
     Within, vet,
 };
+pub use bundles::{PackError, Trees, pack};
 pub use deploy::{DeployFault, Deployer, Outcome, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};
 pub use plane::{Answer, Plane};

@@ -32,6 +32,8 @@ pub const LOG_LINES_MAX: usize = 1000;
 pub const UPLOAD_KEPT: Duration = Duration::from_secs(600);
 /// Uploaded artifacts that wait for their deployment at once.
 pub const UPLOADS_WAITING_MAX: usize = 4096;
+/// How long the unpacked files of a version are kept that nothing names any more: longer than one drains.
+pub const TREE_KEPT: Duration = Duration::from_secs(60);
 /// Memory that the store's page cache may take, in bytes.
 pub const STORE_CACHE_BYTES: usize = 1 << 20;
 /// Longest path of a Unix socket, in bytes: what `sockaddr_un` holds, less the final zero.

@@ -21,6 +21,9 @@ pub struct DeployRequest {
     pub manifest: Manifest,
     /// The uploaded artifact of each function.
     pub artifacts: BTreeMap<FunctionName, ArtifactHash>,
+    /// The uploaded bundle of files of each function that has any.
+    #[serde(default)]
+    pub files: BTreeMap<FunctionName, ArtifactHash>,
 }
 
 /// The answer to a [`DeployRequest`].

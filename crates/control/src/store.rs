@@ -35,6 +35,9 @@ pub struct Deployment {
     pub version: u64,
     /// The artifact of each function.
     pub artifacts: BTreeMap<FunctionName, ArtifactHash>,
+    /// The bundle of files of each function that has any.
+    #[serde(default)]
+    pub files: BTreeMap<FunctionName, ArtifactHash>,
 }
 
 impl Deployment {
@@ -47,7 +50,12 @@ impl Deployment {
     /// Whether both would run the same: all but the version.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        self.manifest == other.manifest && self.artifacts == other.artifacts
+        self.manifest == other.manifest && self.artifacts == other.artifacts && self.files == other.files
+    }
+
+    /// Every artifact that it cannot run without.
+    pub fn named(&self) -> impl Iterator<Item = ArtifactHash> {
+        self.artifacts.values().chain(self.files.values()).copied()
     }
 }
 

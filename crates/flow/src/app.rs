@@ -14,7 +14,7 @@ use baton_pool::pool::Pool;
 use tokio::sync::{Notify, oneshot};
 
 use crate::cells::Group;
-use crate::deploy::AppSpec;
+use crate::deploy::{AppSpec, BundledFiles};
 use crate::edges::Edges;
 use crate::error::InvokeError;
 use crate::hosting::Hosting;
@@ -43,6 +43,7 @@ pub(crate) struct FunctionState {
     pub(crate) group: Option<Rc<Group>>,
     /// Places of instructions in the executable that a compartment must not reach.
     pub(crate) disarm: Vec<u64>,
+    pub(crate) files: Option<BundledFiles>,
     /// One place for each replica; empty while it is down.
     pub(crate) replicas: RefCell<Vec<Option<Rc<Replica>>>>,
     queue: RefCell<VecDeque<oneshot::Sender<Reserved>>>,
@@ -121,6 +122,7 @@ impl App {
                     artifact: spec.artifacts.get(name).cloned().unwrap_or_default(),
                     hosting,
                     disarm: spec.disarm.get(name).cloned().unwrap_or_default(),
+                    files: spec.files.get(name).cloned(),
                     replicas: RefCell::new(vec![None; places]),
                     queue: RefCell::default(),
                     cursor: Cell::new(0),

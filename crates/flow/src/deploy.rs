@@ -26,6 +26,17 @@ pub struct AppSpec {
     pub artifacts: BTreeMap<FunctionName, PathBuf>,
     /// Places of instructions in executables that compartments must not reach: offsets in the file, to be overwritten.
     pub disarm: BTreeMap<FunctionName, Vec<u64>>,
+    /// The files of those functions that have any.
+    pub files: BTreeMap<FunctionName, BundledFiles>,
+}
+
+/// Where the node has the files of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundledFiles {
+    /// All in one piece, for compartments.
+    pub bundle: PathBuf,
+    /// Each by itself in this directory, for processes. Absolute; absent for what runs in a compartment only.
+    pub tree: Option<PathBuf>,
 }
 
 /// An app that runs.

@@ -109,7 +109,10 @@ mod tests {
         let text = format!("[app]\nname = \"shop\"\n[functions.cart]\nartifact = \"x\"\n{function}\n");
         let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
         let artifacts = manifest.functions.keys().map(|name| (name.clone(), PathBuf::from("x"))).collect();
-        decide(&AppSpec { manifest, version: 1, artifacts, disarm: BTreeMap::new() }, cells)
+        decide(
+            &AppSpec { manifest, version: 1, artifacts, disarm: BTreeMap::new(), files: BTreeMap::new() },
+            cells,
+        )
     }
 
     fn without_keys() -> Result<PathBuf, Lacking> {

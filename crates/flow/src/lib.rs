@@ -25,7 +25,7 @@ mod start;
 pub mod status;
 
 pub use baton_abi::head::Field;
-pub use deploy::{AppSpec, Deployed};
+pub use deploy::{AppSpec, BundledFiles, Deployed};
 pub use error::{DeployError, InvokeError};
 pub use flow::{DirectCall, DirectReply, Flow, Target};
 pub use invoke::{Body, Head, Reply, Upload};

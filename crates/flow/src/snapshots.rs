@@ -44,6 +44,8 @@ impl fmt::Display for SnapshotKey {
 #[derive(Debug)]
 pub(crate) struct Origin<'a> {
     pub(crate) executable: &'a Path,
+    /// The bundle of the function's files, if it has any: the snapshot has read them.
+    pub(crate) files: Option<&'a Path>,
     /// The program of cells.
     pub(crate) program: &'a Path,
     /// The function's entry in the plan.
@@ -54,18 +56,25 @@ pub(crate) struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// The key. Reads both files.
+    /// The key. Reads all of these files.
     pub(crate) fn key(&self) -> io::Result<SnapshotKey> {
         let mut hasher = blake3::Hasher::new_derive_key("baton 2026 key of a compartment's snapshot");
         for file in [self.executable, self.program] {
-            hasher.update(blake3::Hasher::new().update_reader(File::open(file)?)?.finalize().as_bytes());
+            hasher.update(hash(file)?.as_bytes());
         }
+        let files = self.files.map(hash).transpose()?;
+        hasher.update(&[u8::from(files.is_some())]);
+        hasher.update(files.as_ref().map_or(&[], |hash| hash.as_bytes().as_slice()));
         for part in [self.plan, self.setting, self.processor] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
         Ok(SnapshotKey(*hasher.finalize().as_bytes()))
     }
+}
+
+fn hash(file: &Path) -> io::Result<blake3::Hash> {
+    Ok(blake3::Hasher::new().update_reader(File::open(file)?)?.finalize())
 }
 
 /// A snapshot in memory whose bytes cannot change.

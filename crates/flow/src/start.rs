@@ -3,10 +3,12 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use baton_abi::ABI_VERSION;
-use baton_abi::boot::{CALLS_ENV, Hello, PoolAccess};
+use baton_abi::boot::{CALLS_ENV, FILES_AT, FILES_ENV, Hello, PoolAccess};
 use baton_abi::limits::REPLICAS_MAX;
 use baton_catalog::{Function, FunctionName};
 use baton_placement::home_core;
@@ -18,6 +20,7 @@ use baton_replica::{Limits, Mappings, NetworkAccess, Output, Peer, Role, SpawnSp
 
 use crate::app::{App, FunctionState};
 use crate::cells::access;
+use crate::hosting::Hosting;
 use crate::replica::Replica;
 
 /// Address space for the tables and edges that a replica maps beside pool and link.
@@ -82,12 +85,16 @@ fn launch(
     let tables = duplex_bytes(hello.ring_entries) + TABLES_BYTES;
     let limits = Limits {
         memory_bytes: state.spec.memory.bytes(),
-        mapped_bytes: pool.bytes().saturating_add(tables).saturating_add(MAPPINGS_SLACK),
+        mapped_bytes: (pool.bytes().saturating_add(tables))
+            .saturating_add(MAPPINGS_SLACK)
+            .saturating_add(files_bytes(state)?),
         cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli())),
         processes: THREADS_MAX,
         files: FILES_MAX,
     };
     let (args, env) = words(app, state)?;
+    let files = tree(state)?.map(|tree| CString::new(tree.as_os_str().as_bytes()));
+    let files = files.transpose().map_err(|_| "a NUL byte in the path of its files".to_owned())?;
     let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
     let ledger = read_only(pool.ledger_fd())?;
     let reader = if hello.access == PoolAccess::Read { Some(read_only(pool.fd())?) } else { None };
@@ -108,6 +115,7 @@ fn launch(
         control,
         stdout,
         stderr,
+        files,
         limits,
         network: NetworkAccess::None,
         cores: vec![home_core(app.index, place, &cores)],
@@ -115,6 +123,21 @@ fn launch(
         insecure_no_sandbox: options.insecure_no_sandbox,
     };
     baton_replica::process::start(spec, hello, &mappings).map_err(|error| error.to_string())
+}
+
+/// The directory of a function's files, for a process.
+fn tree(state: &FunctionState) -> Result<Option<&Path>, String> {
+    let in_process = state.files.as_ref().filter(|_| state.hosting != Hosting::Compartment);
+    let Some(files) = in_process else { return Ok(None) };
+    let tree = files.tree.as_deref().ok_or("its files are not there one by one, as a process needs them")?;
+    Ok(Some(tree))
+}
+
+/// Address space that mapping all its files takes.
+fn files_bytes(state: &FunctionState) -> Result<u64, String> {
+    let Some(files) = &state.files else { return Ok(0) };
+    let about = files.bundle.metadata();
+    about.map(|about| about.len()).map_err(|error| format!("{}: {error}", files.bundle.display()))
 }
 
 /// glibc's switch for restartable sequences: the kernel would keep them up to date at every switch to a replica, some
@@ -132,9 +155,15 @@ pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, V
         format!("{CALLS_ENV}={}", calls.join(",")),
     ];
     let (name, value) = TUNABLES;
+    // Without a sandbox there is nothing to mount them in.
+    let place = match tree(state)?.filter(|_| app.node.options.insecure_no_sandbox) {
+        Some(tree) => tree.display().to_string(),
+        None => FILES_AT.to_string_lossy().into_owned(),
+    };
+    let files = state.files.as_ref().map(|_| format!("{FILES_ENV}={place}"));
     let tunables = (!state.spec.env.contains_key(name)).then(|| format!("{name}={value}"));
     let declared = state.spec.env.iter().map(|(key, value)| format!("{key}={value}"));
-    let env = own.into_iter().chain(tunables).chain(declared);
+    let env = own.into_iter().chain(files).chain(tunables).chain(declared);
     Ok((args.map(text).collect::<Result<_, _>>()?, env.map(text).collect::<Result<_, _>>()?))
 }
 

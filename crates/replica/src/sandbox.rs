@@ -1,7 +1,7 @@
 //! What a sandboxed process is to be: plain data, no behaviour.
 //!
-//! The caller opens every descriptor itself, so that nothing here names a path: the program is executed by descriptor,
-//! and the process sees no file system at all.
+//! The caller opens every descriptor itself: the program is executed by descriptor, and the process sees no file system at
+//! all, or one directory that is named here.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -23,6 +23,10 @@ pub struct SpawnSpec {
     pub stdout: OwnedFd,
     /// Becomes descriptor 2. A pipe or a socket, as for `stdout`.
     pub stderr: OwnedFd,
+    /// A directory that the process sees, read-only, at [`baton_abi::boot::FILES_AT`], by its absolute path: a mount can
+    /// only be made of what is reached inside the process's own mount namespace. `None` shows it no files. Without effect
+    /// where there is no sandbox.
+    pub files: Option<CString>,
     /// What the process may use at most.
     pub limits: Limits,
     /// Which network the process sees.

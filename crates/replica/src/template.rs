@@ -83,19 +83,22 @@ impl Template {
         self.send(&ToTemplate::Setup(*setup), &fds)
     }
 
-    /// Has it load a function, from its snapshot if there is one.
+    /// Has it load a function, from its snapshot if there is one. Its executable and the bundle of its files come with
+    /// their lengths in bytes.
     ///
     /// # Errors
     /// As for [`Template::set_up`].
     pub fn load(
         &self,
         index: u32,
-        elf: BorrowedFd<'_>,
-        elf_bytes: u64,
+        (elf, elf_bytes): (BorrowedFd<'_>, u64),
+        files: Option<(BorrowedFd<'_>, u64)>,
         snapshot: Option<BorrowedFd<'_>>,
     ) -> Result<(), Errno> {
-        let load = Load { index, elf_bytes, has_snapshot: snapshot.is_some() };
-        let fds: Vec<BorrowedFd<'_>> = std::iter::once(elf).chain(snapshot).collect();
+        let (files, files_bytes) = files.unzip();
+        let files_bytes = files_bytes.unwrap_or_default();
+        let load = Load { index, elf_bytes, files_bytes, has_snapshot: snapshot.is_some() };
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(elf).chain(files).chain(snapshot).collect();
         self.send(&ToTemplate::Load(load), &fds)
     }
 

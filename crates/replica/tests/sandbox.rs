@@ -4,7 +4,9 @@
 
 mod guest;
 
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use baton_replica::{ExitReason, Limits, SpawnError, probe};
 use guest::{c_guest, run, rust_guest, start};
@@ -58,6 +60,73 @@ fn there_are_no_files() {
     for path in ["/etc/passwd", "/proc/self/status", "/dev/null", "/", "/tmp/x", "create"] {
         says(&outcome.stdout, &format!("{path} -1 EACCES"));
     }
+}
+
+/// A directory of files below one that only this user may enter, as a node keeps them.
+fn bundle() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let tree = home.path().join("tree");
+    fs::create_dir_all(tree.join("deep")).unwrap();
+    for (name, text) in [("greeting", "hello"), ("deep/file", "1234567")] {
+        fs::write(tree.join(name), text).unwrap();
+        fs::set_permissions(tree.join(name), fs::Permissions::from_mode(0o444)).unwrap();
+    }
+    for directory in ["deep", ""] {
+        fs::set_permissions(tree.join(directory), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::write(home.path().join("secret"), "x").unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    home
+}
+
+fn shown(home: &tempfile::TempDir) -> CString {
+    CString::new(home.path().join("tree").into_os_string().into_encoded_bytes()).unwrap()
+}
+
+#[test]
+fn a_process_reads_the_files_that_it_was_given_and_no_others() {
+    let Some(program) = c_guest() else { return };
+    let home = bundle();
+    let outcome = run(program, &["bundled"], |spec| spec.files = Some(shown(&home)));
+    assert_eq!(outcome.reason, DONE);
+    for line in ["open 0 ok", "read 5 ok", "hello 0 ok", "stat 7 ok", "deep 1 ok", "file 2 ok", "mapped 0 ok"]
+    {
+        says(&outcome.stdout, line);
+    }
+    says(&outcome.stdout, "executable -1 EPERM");
+    for what in ["write", "create", "create in root", "unlink", "mkdir"] {
+        says(&outcome.stdout, &format!("{what} -1 EROFS"));
+    }
+    for path in [
+        "missing",
+        "/etc/passwd",
+        "/proc/self/status",
+        "/dev/null",
+        "/app/../etc/passwd",
+        "/app/../../app/secret",
+    ] {
+        says(&outcome.stdout, &format!("{path} -1 ENOENT"));
+    }
+}
+
+#[test]
+fn the_mount_of_files_gives_the_right_to_read_and_no_other() {
+    let Some(program) = c_guest() else { return };
+    let home = bundle();
+    let mut guest = start(program, &["sleep"], |spec| spec.files = Some(shown(&home))).unwrap();
+    guest.ready();
+    let mounts = fs::read_to_string(guest.proc("mountinfo")).unwrap();
+    assert_eq!(mounts.lines().count(), 2, "{mounts}");
+    assert!(mounts.contains(" / / ro,nosuid,nodev,noexec"), "{mounts}");
+    assert!(mounts.contains("/tree /app ro,nosuid,nodev,noexec"), "{mounts}");
+    assert!(
+        !mounts.contains("master:") && !mounts.contains("shared:"),
+        "nothing is mounted below it later: {mounts}"
+    );
+    assert_eq!(fs::read_dir(guest.proc("root/")).unwrap().count(), 1);
+    let error =
+        start(program, &["sleep"], |spec| spec.files = Some(c"/no/such/directory".to_owned())).unwrap_err();
+    assert_eq!((error.step(), error.errno()), (Some(baton_replica::Step::OpenFiles), Some(Errno::NOENT)));
 }
 
 /// The filter hides the file system from the guest's own eyes, so these walls are looked at from outside.

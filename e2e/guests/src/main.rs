@@ -1,6 +1,7 @@
 //! One program, many functions: the first argument, from the manifest's `args`, says which one it is.
 
 mod chain;
+mod files;
 mod plain;
 mod sandbox;
 mod unruly;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         "inspect" => baton::serve(plain::inspect),
         "version" => baton::serve(plain::version),
         "inline" => baton::serve(plain::inline),
+        "files" => files::serve(),
         "relay" => baton::serve(chain::relay),
         "last" => baton::serve(chain::last),
         "fan" => baton::serve(chain::fan),

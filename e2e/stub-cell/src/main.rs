@@ -93,9 +93,17 @@ impl Template {
     fn load(&self, load: &Load, fds: Vec<OwnedFd>) {
         let index = load.index;
         let function = &self.functions[index as usize];
-        assert_eq!(fds.len(), 1 + usize::from(load.has_snapshot));
+        let has_files = load.files_bytes > 0;
+        assert_eq!(fds.len(), 1 + usize::from(has_files) + usize::from(load.has_snapshot));
         assert_eq!(rustix::fs::fstat(&fds[0]).unwrap().st_size as u64, load.elf_bytes);
         let say = |message, text: &str, fds: &[_]| wire::say(&self.control, message, text.as_bytes(), fds);
+        if has_files {
+            assert_eq!(rustix::fs::fstat(&fds[1]).unwrap().st_size as u64, load.files_bytes);
+            let mut found = [0; 64];
+            let read = rustix::io::pread(&fds[1], &mut found, 0).unwrap();
+            let text = format!("its files: {}", String::from_utf8_lossy(&found[..read]));
+            say(FromCell::Log { seat: index, stream: 2 }, &text, &[]);
+        }
         match function.word.as_str() {
             "cannot-load" => {
                 return say(FromCell::Failed { index }, "no such instruction; use another compiler", &[]);
@@ -111,7 +119,7 @@ impl Template {
         }
         if load.has_snapshot {
             let mut found = [0; 64];
-            let read = rustix::io::pread(&fds[1], &mut found, 0).unwrap();
+            let read = rustix::io::pread(&fds[1 + usize::from(has_files)], &mut found, 0).unwrap();
             assert_eq!(&found[..read], function.name.as_bytes(), "another's snapshot");
             say(FromCell::Log { seat: index, stream: 2 }, "from its snapshot", &[]);
             return say(FromCell::Loaded { index, load_ns: 1, snapshot_bytes: 0 }, "", &[]);

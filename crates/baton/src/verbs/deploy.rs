@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use baton_control::ArtifactHash;
+use baton_catalog::FunctionName;
 use baton_control::protocol::{DeployReply, DeployRequest};
+use baton_control::{ArtifactHash, pack};
 use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
@@ -86,12 +87,28 @@ pub(crate) async fn deploy_built(
         client.upload(&hash.to_string(), path).await?;
         artifacts.insert(function.clone(), hash);
     }
+    let files = upload_files(client, app).await?;
     let name = app.manifest.app.name.clone();
-    let request = DeployRequest { manifest: app.manifest.clone(), artifacts };
+    let request = DeployRequest { manifest: app.manifest.clone(), artifacts, files };
     let body = serde_json::to_vec(&request).map_err(|error| {
         Failure::failed(format_args!("cannot write JSON: {error}"), "report this as a bug")
     })?;
     parse(&client.call(Method::POST, &format!("/v1/apps/{name}"), Bytes::from(body)).await?)
+}
+
+/// Bundles the files of functions and uploads those that the node lacks.
+async fn upload_files(client: &Client, app: &App) -> Result<BTreeMap<FunctionName, ArtifactHash>, Failure> {
+    let mut files = BTreeMap::new();
+    for (function, spec) in &app.manifest.functions {
+        let Some(path) = &spec.files else { continue };
+        let bundle = pack(&app.directory, path).map_err(|error| {
+            Failure::bad_input(format_args!("files of {function}: {error}"), error.hint())
+        })?;
+        let hash = ArtifactHash::of(&bundle);
+        client.upload_bytes(&hash.to_string(), Bytes::from(bundle)).await?;
+        files.insert(function.clone(), hash);
+    }
+    Ok(files)
 }
 
 #[cfg(test)]

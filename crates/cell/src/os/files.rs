@@ -1,10 +1,12 @@
 //! What there is to open: the files of the function, and the few that runtimes look for. All of it can only be read.
 
+use baton_abi::boot::FILES_AT;
+
 use super::Errno;
 use crate::bundle::Bundle;
 
 /// The directory of the function's files.
-pub(super) const MOUNT: &[u8] = b"/app";
+pub(super) const MOUNT: &[u8] = FILES_AT.to_bytes();
 /// What [`SELF_EXECUTABLE`] is a link to.
 pub(super) const EXECUTABLE: &str = "/function";
 /// The only link.

@@ -10,6 +10,7 @@ mod build;
 mod built;
 mod calls;
 mod closed;
+mod files;
 mod languages;
 mod model;
 mod node;

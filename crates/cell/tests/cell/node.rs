@@ -38,6 +38,8 @@ pub(crate) struct Function {
     pub(crate) memory: u64,
     pub(crate) reset: bool,
     pub(crate) env: Vec<String>,
+    /// The bundle of its files.
+    pub(crate) files: Option<PathBuf>,
 }
 
 impl Function {
@@ -51,6 +53,7 @@ impl Function {
             memory: 64 << 20,
             reset: false,
             env: Vec::new(),
+            files: None,
         }
     }
 
@@ -232,12 +235,15 @@ impl Node {
 
     fn load(&mut self, index: usize, kept: Option<&OwnedFd>) -> Result<(), String> {
         let elf = std::fs::File::open(&self.functions[index].elf).unwrap();
+        let files = self.functions[index].files.as_ref().map(|path| std::fs::File::open(path).unwrap());
         let load = Load {
             index: u32::try_from(index).unwrap(),
             elf_bytes: elf.metadata().unwrap().len(),
+            files_bytes: files.as_ref().map_or(0, |files| files.metadata().unwrap().len()),
             has_snapshot: kept.is_some(),
         };
         let mut fds = vec![elf.as_fd()];
+        fds.extend(files.as_ref().map(AsFd::as_fd));
         fds.extend(kept.map(AsFd::as_fd));
         send(&self.control, &ToTemplate::Load(load).encode(), &fds);
         loop {

@@ -87,6 +87,19 @@ impl From<DeployFault> for Fault {
             DeployFault::Artifact { source, .. } => {
                 Self { body: Self::body(text, source.hint()), ..source.into() }
             }
+            DeployFault::NoFiles { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                text,
+                "name an uploaded bundle for each function whose manifest has `files`",
+            ),
+            DeployFault::StrayFiles { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                text,
+                "add `files` to the function, or leave the bundle out",
+            ),
+            DeployFault::Files { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, text, "let `baton deploy` make the bundle")
+            }
             DeployFault::Unfit { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, text, "what ran before runs on")
             }

@@ -1,5 +1,6 @@
 //! The admin API over real sockets, with a stand-in for the data plane.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -128,7 +129,8 @@ async fn an_app_is_uploaded_deployed_and_removed() {
     let server = Server::start().await;
     let hash = ArtifactHash::of(b"program");
     let artifact = format!("/v1/artifacts/{hash}");
-    let deploy = DeployRequest { manifest: manifest("shop"), artifacts: hashes(b"program") };
+    let deploy =
+        DeployRequest { manifest: manifest("shop"), artifacts: hashes(b"program"), files: BTreeMap::new() };
     let deploy = serde_json::to_vec(&deploy).unwrap();
     check(&server.send("HEAD", &artifact, b"").await, 404, "");
     check(&server.send("POST", "/v1/apps/shop", &deploy).await, 409, "not on the node");

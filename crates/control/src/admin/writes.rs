@@ -71,7 +71,7 @@ pub(super) async fn deploy(
     Path(app): Path<String>,
     body: Body,
 ) -> Result<Json<DeployReply>, Fault> {
-    let DeployRequest { manifest, artifacts } = json(body).await?;
+    let DeployRequest { manifest, artifacts, files } = json(body).await?;
     if manifest.app.name.as_str() != app {
         return Err(Fault::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -80,7 +80,7 @@ pub(super) async fn deploy(
         ));
     }
     // On a task of its own: a client that leaves must not stop a change half way.
-    let work = tokio::spawn(async move { api.deployer.deploy(manifest, artifacts).await });
+    let work = tokio::spawn(async move { api.deployer.deploy(manifest, artifacts, files).await });
     let outcome = finished(work.await)??;
     Ok(Json(match outcome {
         Outcome::Unchanged { version } => DeployReply { app, version, replicas: None, changed: false },

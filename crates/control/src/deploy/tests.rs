@@ -18,7 +18,7 @@ pub(crate) fn manifest(app: &str) -> Manifest {
 }
 
 pub(crate) fn deployment(app: &str, version: u64, artifact: &[u8]) -> Deployment {
-    Deployment { manifest: manifest(app), version, artifacts: hashes(artifact) }
+    Deployment { manifest: manifest(app), version, artifacts: hashes(artifact), files: BTreeMap::new() }
 }
 
 pub(crate) fn hashes(artifact: &[u8]) -> BTreeMap<FunctionName, ArtifactHash> {
@@ -31,6 +31,8 @@ pub(crate) struct Stub {
     pub(crate) apps: Mutex<BTreeMap<String, u64>>,
     pub(crate) refuse: AtomicBool,
     pub(crate) recording: AtomicBool,
+    /// The files of the function that was deployed last.
+    trees: Mutex<Option<std::path::PathBuf>>,
 }
 
 fn ready<T: Send + 'static>(value: T) -> Answer<'static, T> {
@@ -56,6 +58,10 @@ impl Plane for Stub {
             return ready(Err(DeployError::NotReady { function: "hello".to_owned(), why }));
         }
         assert!(spec.artifacts.values().all(|path| path.is_file()));
+        for files in spec.files.values() {
+            assert!(files.bundle.is_file() && files.tree.as_ref().is_none_or(|tree| tree.is_dir()));
+            self.trees.lock().unwrap().clone_from(&files.tree);
+        }
         self.apps.lock().unwrap().insert(app.clone(), spec.version);
         ready(Ok(Deployed { app, version: spec.version, replicas: 1 }))
     }
@@ -137,7 +143,8 @@ impl Fixture {
         let plane = Arc::new(Stub::default());
         let store = Store::open(&dir.path().join("state.redb")).unwrap();
         let artifacts = Arc::new(Artifacts::open(&dir.path().join("artifacts")).unwrap());
-        let deployer = Arc::new(Deployer::new(plane.clone(), store, artifacts));
+        let trees = Trees::open(&dir.path().join("files")).unwrap();
+        let deployer = Arc::new(Deployer::new(plane.clone(), store, artifacts, trees));
         Self { dir, plane, deployer }
     }
 
@@ -154,7 +161,7 @@ impl Fixture {
 
     async fn deploy(&self, app: &str, artifact: &[u8]) -> Result<Outcome, DeployFault> {
         self.upload(artifact);
-        self.deployer.deploy(manifest(app), hashes(artifact)).await
+        self.deployer.deploy(manifest(app), hashes(artifact), BTreeMap::new()).await
     }
 
     fn running(&self) -> Vec<(String, u64)> {
@@ -229,14 +236,72 @@ async fn a_refused_version_changes_nothing() {
 #[tokio::test]
 async fn artifacts_must_match_the_manifest() {
     let fixture = Fixture::new();
-    let result = fixture.deployer.deploy(manifest("shop"), BTreeMap::new()).await;
+    let result = fixture.deployer.deploy(manifest("shop"), BTreeMap::new(), BTreeMap::new()).await;
     assert!(matches!(result, Err(DeployFault::NoArtifact { .. })));
-    let result = fixture.deployer.deploy(manifest("shop"), hashes(b"nowhere")).await;
+    let result = fixture.deployer.deploy(manifest("shop"), hashes(b"nowhere"), BTreeMap::new()).await;
     assert!(matches!(result, Err(DeployFault::Artifact { source: ArtifactError::Missing { .. }, .. })));
     let mut stray = hashes(b"a");
     stray.insert(FunctionName::new("stray").unwrap(), ArtifactHash::of(b"a"));
-    let result = fixture.deployer.deploy(manifest("shop"), stray).await;
+    let result = fixture.deployer.deploy(manifest("shop"), stray, BTreeMap::new()).await;
     assert!(matches!(result, Err(DeployFault::StrayArtifact { .. })));
+}
+
+/// An app whose function has files.
+fn with_files(isolation: Isolation) -> Manifest {
+    let mut manifest = manifest("shop");
+    for function in manifest.functions.values_mut() {
+        function.files = Some("data".into());
+        function.isolation = isolation;
+    }
+    manifest
+}
+
+fn bundle(content: &[u8]) -> Vec<u8> {
+    let mut bytes = baton_cell::bundle::head(&[("greeting", content.len() as u64)]).unwrap();
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+#[tokio::test]
+async fn files_are_another_version_and_are_there_for_processes() {
+    let fixture = Fixture::new();
+    fixture.upload(b"a");
+    let deploy = async |content: &[u8]| {
+        let bundle = bundle(content);
+        fixture.upload(&bundle);
+        fixture.deployer.deploy(with_files(Isolation::Process), hashes(b"a"), hashes(&bundle)).await.unwrap()
+    };
+    let greeting = || {
+        let tree = fixture.plane.trees.lock().unwrap().clone().unwrap();
+        std::fs::read(tree.join("greeting")).unwrap()
+    };
+    assert_eq!(deploy(b"hello").await, Outcome::Running { version: 1, replicas: 1 });
+    assert_eq!(greeting(), b"hello");
+    assert_eq!(deploy(b"hello").await, Outcome::Unchanged { version: 1 });
+    assert_eq!(deploy(b"goodbye").await, Outcome::Running { version: 2, replicas: 1 });
+    assert_eq!(greeting(), b"goodbye");
+    assert_eq!(fixture.artifact_files(), 2, "the executable and the bundle of now");
+    let fixture = fixture.restart();
+    let restored = fixture.deployer.restore(&[]).await.unwrap();
+    assert!(matches!(restored.as_slice(), [Restored { result: Ok(2), .. }]), "{restored:?}");
+    assert!(fixture.deployer.remove("shop").await.unwrap());
+    assert_eq!(fixture.artifact_files(), 0);
+}
+
+#[tokio::test]
+async fn bundles_must_match_the_manifest_and_be_bundles() {
+    let fixture = Fixture::new();
+    fixture.upload(b"a");
+    let deploy = async |manifest: Manifest, files: &[&[u8]]| {
+        let files = files.iter().flat_map(|bytes| hashes(bytes)).collect();
+        fixture.deployer.deploy(manifest, hashes(b"a"), files).await
+    };
+    let files = with_files(Isolation::Process);
+    assert!(matches!(deploy(files.clone(), &[]).await, Err(DeployFault::NoFiles { .. })));
+    assert!(matches!(deploy(manifest("shop"), &[b"a"]).await, Err(DeployFault::StrayFiles { .. })));
+    assert!(matches!(deploy(files.clone(), &[b"none"]).await, Err(DeployFault::Artifact { .. })));
+    assert!(matches!(deploy(files, &[b"a"]).await, Err(DeployFault::Files { .. })));
+    assert!(fixture.running().is_empty());
 }
 
 #[tokio::test]
@@ -247,7 +312,7 @@ async fn what_no_compartment_may_run_is_refused_before_anything_starts() {
     for function in in_compartment.functions.values_mut() {
         function.isolation = Isolation::Compartment;
     }
-    let result = fixture.deployer.deploy(in_compartment, hashes(b"no executable")).await;
+    let result = fixture.deployer.deploy(in_compartment, hashes(b"no executable"), BTreeMap::new()).await;
     let Err(DeployFault::Unfit { function, source }) = result else { panic!("{result:?}") };
     assert_eq!(function.as_str(), "hello");
     assert!(!source.remedy().is_empty());

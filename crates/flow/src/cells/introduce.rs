@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use baton_abi::ABI_VERSION;
 use baton_abi::boot::PoolAccess;
@@ -50,6 +51,7 @@ pub(super) fn launch(app: &App, group: &Group) -> Result<(Template, Output), Str
         control,
         stdout,
         stderr,
+        files: None,
         limits,
         network: NetworkAccess::None,
         cores: options.cores.clone(),
@@ -87,13 +89,22 @@ pub(super) fn introduce(
     template.set_up(&setup, plan_fd.as_fd(), &mappings).map_err(said)?;
     let images = group.images.borrow();
     for (seat, state) in app.of_group(group).enumerate() {
-        let shown = |error: std::io::Error| format!("{}: {error}", state.artifact.display());
-        let elf = File::open(&state.artifact).map_err(shown)?;
-        let bytes = elf.metadata().map_err(shown)?.len();
+        let (elf, elf_bytes) = open(&state.artifact)?;
+        let files = state.files.as_ref().map(|files| open(&files.bundle)).transpose()?;
+        let files = files.as_ref().map(|(files, bytes)| (files.as_fd(), *bytes));
         let image = images.get(seat).and_then(Option::as_ref).map(Image::fd);
-        template.load(u32::try_from(seat).unwrap_or(u32::MAX), elf.as_fd(), bytes, image).map_err(said)?;
+        let index = u32::try_from(seat).unwrap_or(u32::MAX);
+        template.load(index, (elf.as_fd(), elf_bytes), files, image).map_err(said)?;
     }
     Ok(())
+}
+
+/// A file and its length.
+fn open(path: &Path) -> Result<(File, u64), String> {
+    let shown = |error: std::io::Error| format!("{}: {error}", path.display());
+    let file = File::open(path).map_err(shown)?;
+    let bytes = file.metadata().map_err(shown)?.len();
+    Ok((file, bytes))
 }
 
 /// What the most trusted function of the group may do; the runtime holds each to its own right.

@@ -117,7 +117,7 @@ fn a_key_covers_all_that_memory_depends_on() {
     };
     let (a, b) = (file("a"), file("b"));
     let origin = |executable, program, plan, setting, processor| {
-        Origin { executable, program, plan, setting, processor }.key().unwrap()
+        Origin { executable, files: None, program, plan, setting, processor }.key().unwrap()
     };
     let base = origin(&a, &b, &[1], &[2], &[3]);
     assert_eq!(base, origin(&a, &b, &[1], &[2], &[3]));
@@ -131,4 +131,14 @@ fn a_key_covers_all_that_memory_depends_on() {
     ] {
         assert_ne!(base, other);
     }
+    let with = |files| {
+        let (plan, setting, processor) = (&[1], &[2], &[3]);
+        Origin { executable: &a, files, program: &b, plan, setting, processor }.key().unwrap()
+    };
+    assert_eq!(with(None), base);
+    let bundle = file("bundle");
+    let before = with(Some(&bundle));
+    assert_ne!(before, base);
+    fs::write(&bundle, "another").unwrap();
+    assert_ne!(with(Some(&bundle)), before);
 }

@@ -11,7 +11,7 @@ mod workspace;
 
 use std::time::Duration;
 
-use baton_flow::{DeployError, InvokeError};
+use baton_flow::{BundledFiles, DeployError, InvokeError};
 
 use crate::stage::{is_alive, kill, on_stage, on_stage_with, parent_of};
 
@@ -278,6 +278,32 @@ fn snapshots_outlive_the_node_and_are_checked() {
         stage.expect_echo("cart").await;
         stage.until("they are not stored anew", || files().len() == 2).await;
     });
+}
+
+#[test]
+fn templates_get_files_and_snapshots_are_of_these_files_only() {
+    let home = tempfile::tempdir().unwrap();
+    let (directory, bundle) = (home.path().join("snapshots"), home.path().join("bundle"));
+    for (content, from_snapshot, stored) in
+        [("one", false, 1), ("one", true, 1), ("two", false, 2), ("one", true, 2)]
+    {
+        std::fs::write(&bundle, content).unwrap();
+        let (bundle, kept) = (bundle.clone(), directory.clone());
+        on_stage_with(Some(directory.clone()), async move |stage| {
+            let mut spec = stage::app(&[("cart", "echo", "")]);
+            spec.files.insert(
+                spec.manifest.functions.keys().next().unwrap().clone(),
+                BundledFiles { bundle, tree: None },
+            );
+            stage.flow.deploy(spec).await.unwrap();
+            stage.expect_echo("cart").await;
+            assert_eq!((stage.said("its files: "), stage.said(&format!("its files: {content}"))), (1, 1));
+            assert_eq!(stage.function("cart").loaded.unwrap().from_snapshot, from_snapshot, "{content}");
+            // The secret lies beside them.
+            let count = || std::fs::read_dir(&kept).unwrap().count();
+            stage.until("its snapshot is not stored", || count() == stored + 1).await;
+        });
+    }
 }
 
 #[test]

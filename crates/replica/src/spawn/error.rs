@@ -61,6 +61,8 @@ steps! {
     Landlock = 24, "enter Landlock";
     Seccomp = 25, "enter the system-call filter";
     Exec = 26, "execute the program";
+    OpenFiles = 27, "open the directory of the function's files";
+    ShowFiles = 28, "mount the directory of the function's files";
 }
 
 /// Why [`spawn`](crate::spawn()) failed. No process is left behind.
@@ -131,6 +133,7 @@ impl SpawnError {
             Step::Prepare if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 Self::Resources { step, errno }
             }
+            Step::OpenFiles | Step::ShowFiles => Self::Mount { step, errno },
             Step::LandlockRules | Step::Landlock => Self::Landlock { step, errno },
             Step::Seccomp => Self::Seccomp { errno },
             Step::Exec => Self::Exec { errno },
@@ -228,12 +231,12 @@ mod tests {
 
     #[test]
     fn codes_round_trip() {
-        for code in 1..=Step::Exec as u32 {
+        for code in 1..=Step::ShowFiles as u32 {
             let step = Step::from_code(code).expect("codes are dense");
             assert_eq!(step as u32, code);
         }
         assert_eq!(Step::from_code(0), None);
-        assert_eq!(Step::from_code(Step::Exec as u32 + 1), None);
+        assert_eq!(Step::from_code(Step::ShowFiles as u32 + 1), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod assembler;
 mod calls;
+mod files;
 mod template;
 
 use std::os::fd::RawFd;
@@ -22,14 +23,14 @@ struct Rules {
     /// Unconditional verdicts.
     lists: &'static [(&'static [c_long], Verdict)],
     /// What has to hold of the arguments, and the verdict for when it does not.
-    conditional: &'static [(c_long, &'static [Condition], Verdict)],
+    conditional: &'static [&'static [(c_long, &'static [Condition], Verdict)]],
     /// Calls that are allowed for some values of one argument: call, argument, values, verdict for all others.
     among: &'static [(c_long, u32, &'static [u32], Verdict)],
 }
 
-/// The filter of a replica whose program is executed from the descriptor `exec_number`.
-pub(crate) fn replica(exec_number: RawFd) -> Vec<libc::sock_filter> {
-    assemble(&calls::RULES, exec_number)
+/// The filter of a replica whose program is executed from the descriptor `exec_number`, and which may have files to read.
+pub(crate) fn replica(exec_number: RawFd, has_files: bool) -> Vec<libc::sock_filter> {
+    assemble(if has_files { &files::RULES } else { &calls::RULES }, exec_number)
 }
 
 /// The filter of a template and its cells, until they install one of their own on top.
@@ -46,7 +47,7 @@ fn assemble(rules: &Rules, exec_number: RawFd) -> Vec<libc::sock_filter> {
     }
     let refused = Verdict::Errno(libc::EPERM);
     program.call_if(libc::SYS_execveat, &calls::own_program(exec_number), refused);
-    for (number, conditions, otherwise) in rules.conditional {
+    for (number, conditions, otherwise) in rules.conditional.iter().copied().flatten() {
         program.call_if(*number, conditions, *otherwise);
     }
     for (number, argument, values, otherwise) in rules.among {

@@ -46,10 +46,11 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
         .map_err(|_| SpawnError::at(Step::Descriptors, Errno::INVAL))?;
     let privileged = geteuid().is_root();
     let filter = match spec.role {
-        Role::Replica => filter::replica(exec_number),
+        Role::Replica => filter::replica(exec_number, spec.files.is_some()),
         Role::Template => filter::template(exec_number),
     };
-    let landlock = if sandboxed { walls::landlock(spec.program.as_fd())? } else { None };
+    let landlock =
+        if sandboxed { walls::landlock(spec.program.as_fd(), spec.files.as_deref())? } else { None };
     let host_name = host_name(&spec.name);
     let limits = resource_limits(spec);
     let mut group = Group::create(&spec.name, &group_limits(spec));
@@ -71,6 +72,7 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
         walls: sandboxed.then(|| Walls {
             landlock: landlock.as_ref().map(AsFd::as_fd),
             filter: &filter,
+            files: spec.files.as_deref(),
             host_name: host_name.as_bytes(),
         }),
     };

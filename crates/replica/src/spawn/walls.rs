@@ -1,11 +1,13 @@
-//! The Landlock rules of a sandboxed process: nothing, except executing its own program.
+//! The Landlock rules of a sandboxed process: nothing, except executing its own program and reading its own files.
 
+use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetError, Scope,
 };
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::{SpawnError, Step};
@@ -16,14 +18,17 @@ const NEWEST: ABI = ABI::V7;
 
 /// Builds a rule set that denies every file, TCP port, outside socket and outside process. `None` if the kernel has no
 /// Landlock: the namespaces and the filter hold without it.
-pub(super) fn landlock(program: BorrowedFd<'_>) -> Result<Option<OwnedFd>, SpawnError> {
+pub(super) fn landlock(program: BorrowedFd<'_>, files: Option<&CStr>) -> Result<Option<OwnedFd>, SpawnError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |path| openat(CWD, path, flags, Mode::empty());
+    let files = files.map(open).transpose().map_err(|errno| SpawnError::at(Step::OpenFiles, errno))?;
     if landlock_version().is_err() {
         return Ok(None);
     }
-    build(program).map_err(|_| SpawnError::at(Step::LandlockRules, Errno::INVAL))
+    build(program, files).map_err(|_| SpawnError::at(Step::LandlockRules, Errno::INVAL))
 }
 
-fn build(program: BorrowedFd<'_>) -> Result<Option<OwnedFd>, RulesetError> {
+fn build(program: BorrowedFd<'_>, files: Option<OwnedFd>) -> Result<Option<OwnedFd>, RulesetError> {
     let run: BitFlags<AccessFs> = AccessFs::Execute | AccessFs::ReadFile;
     let empty = || {
         Ruleset::default()
@@ -36,6 +41,10 @@ fn build(program: BorrowedFd<'_>) -> Result<Option<OwnedFd>, RulesetError> {
     let rules = match empty()?.add_rule(PathBeneath::new(program, run)) {
         Ok(rules) => rules,
         Err(_) => empty()?,
+    };
+    let rules = match files {
+        Some(files) => rules.add_rule(PathBeneath::new(files, AccessFs::ReadFile | AccessFs::ReadDir))?,
+        None => rules,
     };
     Ok(rules.into())
 }

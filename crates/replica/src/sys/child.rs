@@ -19,8 +19,9 @@
 #![expect(unsafe_code, reason = "dup3, close_range, landlock, seccomp, execveat")]
 
 use std::ffi::{CStr, c_char};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 
+use baton_abi::boot::FILES_AT;
 use rustix::io::Errno;
 use rustix::mount as mnt;
 use rustix::process::{self as proc, Resource, Rlimit, Signal};
@@ -87,6 +88,8 @@ pub(crate) struct Walls<'a> {
     pub(crate) landlock: Option<BorrowedFd<'a>>,
     pub(crate) filter: &'a [libc::sock_filter],
     pub(crate) host_name: &'a [u8],
+    /// The directory that the process sees as its files, by its absolute path.
+    pub(crate) files: Option<&'a CStr>,
 }
 
 /// A step that failed.
@@ -119,16 +122,18 @@ fn go(plan: &Plan<'_>, sync: &mut BorrowedFd<'_>) -> Result<(), Fault> {
         let _ = io::write(group, b"0");
     }
     wait_for_parent(*sync)?;
+    // The node's directories are closed to whom this process becomes.
+    let files = plan.walls.as_ref().and_then(|walls| walls.files).map(detached).transpose()?;
     become_nobody(plan.identity)?;
     // The parent's death is signalled by its *thread's* end. Should it be dead already, its word never comes below.
     proc::set_parent_process_death_signal(Some(Signal::KILL)).at(Step::DeathSignal)?;
     report(*sync, Report::Tied)?;
     reset_signals()?;
     proc::setsid().at(Step::Session)?;
-    let placed = place_descriptors(plan)?;
+    let placed = place_descriptors(plan, files)?;
     *sync = placed.sync;
     if let Some(walls) = &plan.walls {
-        empty_root()?;
+        empty_root(placed.files)?;
         system::sethostname(walls.host_name).at(Step::HostName)?;
     }
     if let Some(cores) = &plan.affinity {
@@ -207,11 +212,12 @@ fn reset_signals() -> Result<(), Fault> {
 struct Placed<'a> {
     sync: BorrowedFd<'a>,
     landlock: Option<BorrowedFd<'a>>,
+    files: Option<BorrowedFd<'a>>,
 }
 
 /// Puts every descriptor where it belongs and closes all others. The sources may have any numbers, even each other's
 /// targets, so all of them move out of the way first.
-fn place_descriptors<'a>(plan: &Plan<'_>) -> Result<Placed<'a>, Fault> {
+fn place_descriptors<'a>(plan: &Plan<'_>, files: Option<BorrowedFd<'_>>) -> Result<Placed<'a>, Fault> {
     let high = plan.exec_number;
     let transit = high + 8;
     let aside = |fd: BorrowedFd<'_>| duplicate_above(fd.as_raw_fd(), transit).at(Step::Descriptors);
@@ -222,19 +228,24 @@ fn place_descriptors<'a>(plan: &Plan<'_>) -> Result<Placed<'a>, Fault> {
     let program = aside(plan.program)?;
     let sync = aside(plan.sync)?;
     let landlock = plan.walls.as_ref().and_then(|walls| walls.landlock).map(aside).transpose()?;
+    let files = files.map(aside).transpose()?;
 
     for (from, to) in [(stdin, 0), (stdout, 1), (stderr, 2), (control, 3)] {
         duplicate_to(from, to, 0).at(Step::Descriptors)?;
     }
     duplicate_to(program, high, libc::O_CLOEXEC).at(Step::Descriptors)?;
     duplicate_to(sync, high + 1, libc::O_CLOEXEC).at(Step::Descriptors)?;
-    if let Some(landlock) = landlock {
-        duplicate_to(landlock, high + 2, libc::O_CLOEXEC).at(Step::Descriptors)?;
-    }
+    let mut last = high + 1;
+    let mut keep = |fd: RawFd| {
+        last += 1;
+        duplicate_to(fd, last, libc::O_CLOEXEC).at(Step::Descriptors)?;
+        Ok(borrow(last))
+    };
+    let landlock = landlock.map(&mut keep).transpose()?;
+    let files = files.map(&mut keep).transpose()?;
     close_range(4, high.unsigned_abs() - 1).at(Step::CloseOthers)?;
-    let first_unused = if landlock.is_some() { high + 3 } else { high + 2 };
-    close_range(first_unused.unsigned_abs(), u32::MAX).at(Step::CloseOthers)?;
-    Ok(Placed { sync: borrow(high + 1), landlock: landlock.map(|_| borrow(high + 2)) })
+    close_range(last.unsigned_abs() + 1, u32::MAX).at(Step::CloseOthers)?;
+    Ok(Placed { sync: borrow(high + 1), landlock, files })
 }
 
 /// A descriptor that this process keeps open until it execs or exits.
@@ -263,29 +274,79 @@ fn close_range(first: u32, last: u32) -> Result<(), Errno> {
 
 /// Replaces the file system by an empty read-only one, and lets go of the old one.
 pub(crate) fn empty_root_alone() -> Result<(), Errno> {
-    empty_root().map_err(|Fault(_, errno)| errno)
+    empty_root(None).map_err(|Fault(_, errno)| errno)
 }
 
-fn empty_root() -> Result<(), Fault> {
+/// A mount of a directory that hangs nowhere yet, hears of no other mounts, and shows its files to be read only.
+fn detached<'a>(path: &CStr) -> Result<BorrowedFd<'a>, Fault> {
+    let flags = mnt::OpenTreeFlags::OPEN_TREE_CLONE | mnt::OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = mnt::open_tree(fs::CWD, path, flags).at(Step::OpenFiles)?;
+    restrict(tree.as_fd()).at(Step::ShowFiles)?;
+    // Its number is given to another when descriptors are placed: nobody may close it as if it were still this.
+    Ok(borrow(tree.into_raw_fd()))
+}
+
+/// Takes every right from a mount but that to read.
+fn restrict(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    let set = u64::from(CLOSED.bits());
+    // The kernel's `mount_attr`: what to set, what to clear, propagation, user namespace.
+    let attributes: [u64; 4] = [set, 0, libc::MS_PRIVATE, 0];
+    // SAFETY: the call reads a path that ends with a zero, and as many bytes of attributes as it is told.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    check(result)
+}
+
+/// What may be done below a mount: nothing but reading.
+const CLOSED: mnt::MountAttrFlags = mnt::MountAttrFlags::MOUNT_ATTR_RDONLY
+    .union(mnt::MountAttrFlags::MOUNT_ATTR_NOSUID)
+    .union(mnt::MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(mnt::MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// The root has at most one thing in it: the directory on which `files` is mounted.
+fn empty_root(files: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
     let private = mnt::MountPropagationFlags::PRIVATE | mnt::MountPropagationFlags::REC;
     mnt::mount_change(c"/", private).at(Step::MountPrivate)?;
     let context = mnt::fsopen(c"tmpfs", mnt::FsOpenFlags::FSOPEN_CLOEXEC).at(Step::MountRoot)?;
-    for (key, value) in [(c"size", c"4k"), (c"nr_inodes", c"2"), (c"mode", c"0555")] {
+    let inodes = if files.is_some() { c"3" } else { c"2" };
+    for (key, value) in [(c"size", c"4k"), (c"nr_inodes", inodes), (c"mode", c"0555")] {
         mnt::fsconfig_set_string(&context, key, value).at(Step::MountRoot)?;
     }
     mnt::fsconfig_create(&context).at(Step::MountRoot)?;
-    let attributes = mnt::MountAttrFlags::MOUNT_ATTR_RDONLY
-        | mnt::MountAttrFlags::MOUNT_ATTR_NOSUID
-        | mnt::MountAttrFlags::MOUNT_ATTR_NODEV
-        | mnt::MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    // Closed to writing once the directory is there.
+    let writable = mnt::MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let attributes = if files.is_some() { CLOSED.difference(writable) } else { CLOSED };
     let root = mnt::fsmount(&context, mnt::FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Step::MountRoot)?;
+    if files.is_some() {
+        let name = relative(FILES_AT);
+        fs::mkdirat(&root, name, fs::Mode::from_raw_mode(0o555)).at(Step::ShowFiles)?;
+        restrict(root.as_fd()).at(Step::ShowFiles)?;
+    }
     let by_descriptor = mnt::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     mnt::move_mount(&root, c"", fs::CWD, c"/", by_descriptor).at(Step::MountAttach)?;
     proc::fchdir(&root).at(Step::PivotRoot)?;
     // The old root ends up stacked on the new one, where the next call detaches it with all that hangs on it.
     proc::pivot_root(c".", c".").at(Step::PivotRoot)?;
     mnt::unmount(c".", mnt::UnmountFlags::DETACH).at(Step::UnmountOld)?;
-    proc::chdir(c"/").at(Step::UnmountOld)
+    proc::chdir(c"/").at(Step::UnmountOld)?;
+    match files {
+        Some(files) => mnt::move_mount(files, c"", fs::CWD, FILES_AT, by_descriptor).at(Step::ShowFiles),
+        None => Ok(()),
+    }
+}
+
+/// An absolute path, seen from the root.
+fn relative(path: &CStr) -> &CStr {
+    // What is behind the first byte ends with the same zero.
+    CStr::from_bytes_with_nul(path.to_bytes_with_nul().get(1..).unwrap_or_default()).unwrap_or(path)
 }
 
 fn drop_capabilities(privileged: bool) -> Result<(), Fault> {

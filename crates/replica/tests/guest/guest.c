@@ -1,5 +1,6 @@
 // The guest of the sandbox tests: does what its first argument says and prints what came of it.
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -12,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -22,6 +24,33 @@ static int is(const char *a, const char *b) { return strcmp(a, b) == 0; }
 static void say(const char *what, long result) {
     printf("%s %ld %s\n", what, result, result < 0 ? strerrorname_np(errno) : "ok");
     fflush(stdout);
+}
+
+static void bundled(void) {
+    char text[16] = {0};
+    int fd = open("/app/greeting", O_RDONLY);
+    say("open", fd < 0 ? fd : 0);
+    say("read", read(fd, text, sizeof text - 1));
+    say(text, 0);
+    struct stat about;
+    say("stat", stat("/app/deep/file", &about) ? -1 : about.st_size);
+    const char *names[] = {"/", "/app", "/app/deep"};
+    for (int i = 0; i < 3; i++) {
+        DIR *directory = opendir(names[i]);
+        for (struct dirent *entry; directory && (entry = readdir(directory));)
+            if (entry->d_name[0] != '.') say(entry->d_name, i);
+    }
+    void *mapped = mmap(NULL, 5, PROT_READ, MAP_PRIVATE, fd, 0);
+    say("mapped", mapped == MAP_FAILED ? -1 : memcmp(mapped, text, 5));
+    say("executable", mmap(NULL, 5, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) == MAP_FAILED ? -1 : 0);
+    say("write", open("/app/greeting", O_WRONLY));
+    say("create", open("/app/new", O_CREAT | O_WRONLY, 0600));
+    say("create in root", open("/new", O_CREAT | O_WRONLY, 0600));
+    say("unlink", unlink("/app/greeting"));
+    say("mkdir", mkdir("/app/directory", 0700));
+    say("missing", open("/app/missing", O_RDONLY));
+    const char *outside[] = {"/etc/passwd", "/proc/self/status", "/dev/null", "/app/../etc/passwd", "/app/../../app/secret"};
+    for (int i = 0; i < 5; i++) say(outside[i], open(outside[i], O_RDONLY));
 }
 
 static void *thread(void *argument) {
@@ -154,6 +183,7 @@ int main(int argc, char **argv) {
     if (is(command, "descriptors")) descriptors();
     if (is(command, "who")) who();
     if (is(command, "files")) files();
+    if (is(command, "bundled")) bundled();
     if (is(command, "memory")) memory();
     if (is(command, "shared")) shared(atol(detail));
     if (is(command, "threads")) threads();

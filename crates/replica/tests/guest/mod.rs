@@ -80,6 +80,7 @@ pub(crate) fn spec(program: &Path, args: &[&str]) -> (SpawnSpec, OwnedFd, File) 
         stdout: writer.into(),
         stderr: stderr.into(),
         limits: Limits::default(),
+        files: None,
         network: NetworkAccess::None,
         cores: Vec::new(),
         name: "shop_cart#1".to_owned(),

@@ -8,7 +8,7 @@ use super::Rules;
 use super::assembler::{Condition, Verdict};
 
 /// The rules of a replica.
-pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: CONDITIONAL, among: AMONG };
+pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: &[CONDITIONAL], among: AMONG };
 
 const REFUSED: Verdict = Verdict::Errno(libc::EPERM);
 
@@ -154,9 +154,9 @@ pub(super) const NO_SOCKETS: &[c_long] = &[
     libc::SYS_accept4,
 ];
 
-const NOT_A_TERMINAL: &[c_long] = &[libc::SYS_ioctl];
+pub(super) const NOT_A_TERMINAL: &[c_long] = &[libc::SYS_ioctl];
 
-const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
+pub(super) const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
 
 /// No honest program without privileges makes these calls.
 pub(super) const HOSTILE: &[c_long] = &[
@@ -204,7 +204,7 @@ pub(super) const HOSTILE: &[c_long] = &[
 ];
 
 /// What has to hold of the arguments; the verdict is for when it does not.
-const CONDITIONAL: &[(c_long, &[Condition], Verdict)] = &[
+pub(super) const CONDITIONAL: &[(c_long, &[Condition], Verdict)] = &[
     (libc::SYS_clone, THREAD, REFUSED),
     (libc::SYS_prlimit64, NO_NEW_LIMIT, REFUSED),
     (libc::SYS_newfstatat, DESCRIPTOR_ITSELF, Verdict::Errno(libc::ENOENT)),
@@ -218,7 +218,7 @@ const CONDITIONAL: &[(c_long, &[Condition], Verdict)] = &[
 ];
 
 /// Calls that are allowed for some values of one argument and `EPERM` for all others.
-const AMONG: &[(c_long, u32, &[u32], Verdict)] =
+pub(super) const AMONG: &[(c_long, u32, &[u32], Verdict)] =
     &[(libc::SYS_fcntl, 1, DESCRIPTOR_COMMANDS, REFUSED), (libc::SYS_prctl, 0, NAMING, REFUSED)];
 
 /// The program's start: this descriptor and no path. The number lies beyond the process's limit on descriptors, so that

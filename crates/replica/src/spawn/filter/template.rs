@@ -13,7 +13,7 @@ use super::calls::{
 };
 
 /// The rules of a template.
-pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: CONDITIONAL, among: AMONG };
+pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: &[CONDITIONAL], among: AMONG };
 
 const REFUSED: Verdict = Verdict::Errno(libc::EPERM);
 

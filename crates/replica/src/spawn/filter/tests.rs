@@ -9,7 +9,7 @@ const I386: u32 = 0x4000_0003;
 
 /// Runs the replica's filter on one call.
 fn decide(architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
-    run(&replica(EXEC_NUMBER), architecture, number, arguments)
+    run(&replica(EXEC_NUMBER, false), architecture, number, arguments)
 }
 
 fn run(program: &[libc::sock_filter], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -36,7 +36,7 @@ fn run(program: &[libc::sock_filter], architecture: u32, number: u32, arguments:
 
 #[track_caller]
 fn check(number: libc::c_long, arguments: &[u64], expect: Verdict) {
-    check_with(&replica(EXEC_NUMBER), number, arguments, expect);
+    check_with(&replica(EXEC_NUMBER, false), number, arguments, expect);
 }
 
 #[track_caller]
@@ -151,6 +151,33 @@ fn signals_go_to_the_process_itself() {
     check(libc::SYS_tgkill, &[1, 5, 6], Verdict::Allow);
     check(libc::SYS_tgkill, &[2, 5, 6], REFUSED);
     check(libc::SYS_kill, &[u64::MAX, 9], REFUSED);
+}
+
+#[test]
+fn who_has_files_reads_them_and_changes_nothing() {
+    let check = |number, args: &[u64], expected| {
+        check_with(&replica(EXEC_NUMBER, true), number, args, expected);
+    };
+    let read_only = Verdict::Errno(libc::EROFS);
+    let at = libc::AT_FDCWD as u64;
+    for flags in [0, libc::O_CLOEXEC, libc::O_DIRECTORY | libc::O_NONBLOCK, libc::O_NOFOLLOW] {
+        check(libc::SYS_openat, &[at, 0, flags as u64], Verdict::Allow);
+        check(libc::SYS_open, &[0, flags as u64], Verdict::Allow);
+    }
+    for flags in
+        [libc::O_WRONLY, libc::O_RDWR, 3, libc::O_CREAT, libc::O_TRUNC, libc::O_TMPFILE | libc::O_RDWR]
+    {
+        check(libc::SYS_openat, &[at, 0, flags as u64], read_only);
+        check(libc::SYS_open, &[0, flags as u64], read_only);
+    }
+    check(libc::SYS_newfstatat, &[at, 0, 0, 0], Verdict::Allow);
+    check(libc::SYS_getdents64, &[], Verdict::Allow);
+    check(libc::SYS_unlinkat, &[], read_only);
+    check(libc::SYS_openat2, &[], Verdict::Errno(libc::EACCES));
+    check(libc::SYS_open_by_handle_at, &[], Verdict::Kill);
+    check(libc::SYS_mount, &[], Verdict::Kill);
+    check(libc::SYS_execve, &[], REFUSED);
+    check(libc::SYS_socket, &[], Verdict::Errno(libc::EACCES));
 }
 
 #[test]
