@@ -3,7 +3,7 @@
 use baton_abi::boot::FILES_AT;
 
 use super::Errno;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, PARTS_MAX};
 
 /// The directory of the function's files.
 pub(super) const MOUNT: &[u8] = FILES_AT.to_bytes();
@@ -103,7 +103,8 @@ impl Files {
 
     fn is_below_file(&self, name: &[u8]) -> bool {
         let parents = (0..name.len()).filter(|at| name.get(*at) == Some(&b'/'));
-        parents.filter_map(|at| name.get(..at)).any(|parent| {
+        // No file is deeper: a guest's path may be.
+        parents.take(PARTS_MAX).filter_map(|at| name.get(..at)).any(|parent| {
             let at = self.first_from(parent, b"");
             at < self.0.count() && self.0.raw_name(at) == parent
         })
@@ -111,7 +112,7 @@ impl Files {
 
     /// The first file whose name is not before `name` and `more`, one behind the other.
     fn first_from(&self, name: &[u8], more: &[u8]) -> usize {
-        self.0.partition(|other| other.iter().lt(name.iter().chain(more)))
+        self.0.partition(|other| other.strip_prefix(name).map_or(other < name, |rest| rest < more))
     }
 
     /// The path of a directory, without a slash at its end.
