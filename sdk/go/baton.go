@@ -68,7 +68,10 @@ func (m *message) body() []byte {
 	case !m.open || m.parcel.bodyLen == 0:
 		return nil
 	case m.parcel.flags&flagInline != 0:
-		return unsafe.Slice((*byte)(unsafe.Pointer(&m.parcel.bodyOffset)), min(m.parcel.bodyLen, 8))
+		if m.parcel.bodyLen > 8 {
+			return m.parcel.small[:min(m.parcel.bodyLen, uint64(len(m.parcel.small)))]
+		}
+		return unsafe.Slice((*byte)(unsafe.Pointer(&m.parcel.bodyOffset)), m.parcel.bodyLen)
 	case m.parcel.bodyHandle == none:
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 const (
 	atBaton    = 0x42544e00
 	magic      = 0x42544e67
-	abiVersion = 2
+	abiVersion = 3
 	none       = 0xffffffff
 	gatesMax   = 32
 )
@@ -44,7 +44,8 @@ type page struct {
 	incarnation uint64
 }
 
-// parcel is a message: 64 bytes of descriptor, then where its buffers are mapped.
+// parcel is a message: 64 bytes of descriptor, where its buffers are mapped, and a payload of 9 to 64 bytes that needs no
+// buffer.
 type parcel struct {
 	kind, flags          uint8
 	code                 uint16
@@ -58,13 +59,14 @@ type parcel struct {
 	headBase, headCap    uintptr
 	rights, from         uint32
 	reserved             [3]uint64
+	small                [64]byte
 }
 
 type pair struct{ handle, generation uint32 }
 
 // The layouts that the gates read and write.
 var (
-	_ [128]byte = [unsafe.Sizeof(parcel{})]byte{}
+	_ [192]byte = [unsafe.Sizeof(parcel{})]byte{}
 	_ [64]byte  = [unsafe.Offsetof(parcel{}.bodyBase)]byte{}
 	_ [96]byte  = [unsafe.Offsetof(parcel{}.rights)]byte{}
 	_ [272]byte = [unsafe.Sizeof(page{})]byte{}

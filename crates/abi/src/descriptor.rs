@@ -71,7 +71,8 @@ impl Flags {
     pub const RECORD: Flags = Flags(4);
     /// The reply is a failure; its body, if any, is a message in UTF-8.
     pub const ERROR: Flags = Flags(8);
-    /// `body.offset` and `body.len` hold the payload itself: up to 8 bytes in `offset`, `len` says how many.
+    /// `body.offset` and `body.len` hold the payload itself: up to 8 bytes in `offset`, `len` says how many. Through a gate there
+    /// may be more of them, in the parcel's `small`.
     pub const INLINE: Flags = Flags(16);
     /// The grant could not be met: the pool is full. In a reply that is a failure: it is not the function's own, but says how
     /// the function ended.

@@ -93,6 +93,9 @@ pub struct GatePage {
 /// Towards the runtime only the descriptor counts, and with [`crate::Flags::LEND`] the rights. Its body names a buffer by handle;
 /// or, with [`crate::Flags::BYTES`], plain bytes of the guest's own memory, `body.offset` being their address, which the runtime
 /// copies. A call's tag is that of the request that it serves.
+///
+/// With [`crate::Flags::INLINE`] and more than eight bytes, up to [`SMALL_BYTES`], the payload lies in [`Parcel::small`], both ways:
+/// so small a payload costs less to copy twice than a buffer costs to take and give back.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Parcel {
@@ -114,7 +117,13 @@ pub struct Parcel {
     pub kept_at: u64,
     /// Zero.
     pub reserved: [u64; 2],
+    /// A small payload, first byte first.
+    pub small: [u64; SMALL_WORDS],
 }
+
+/// Bytes of payload that a parcel holds itself.
+pub const SMALL_BYTES: usize = 64;
+const SMALL_WORDS: usize = SMALL_BYTES / 8;
 
 /// A bit for each buffer slot of the pool: set while the guest has that buffer and uses it for nothing. Only for those who
 /// look from outside: what the guest says here changes nothing but what they are shown.
@@ -154,8 +163,9 @@ impl Grant {
 
 const _: () = {
     assert!(size_of::<GatePage>() == 8 + GATES_MAX * 8 + 8);
-    assert!(size_of::<Parcel>() == 128 && align_of::<Parcel>() == 64);
+    assert!(size_of::<Parcel>() == 192 && align_of::<Parcel>() == 64);
     assert!(core::mem::offset_of!(Parcel, body_base) == 64 && core::mem::offset_of!(Parcel, rights) == 96);
+    assert!(core::mem::offset_of!(Parcel, small) == 128);
     assert!(size_of::<Pair>() == 8 && size_of::<Grant>() == 24);
     assert!(core::mem::offset_of!(GatePage, gates) == 8);
 };
@@ -172,5 +182,6 @@ impl Parcel {
         from: 0,
         kept_at: 0,
         reserved: [0; 2],
+        small: [0; SMALL_WORDS],
     };
 }

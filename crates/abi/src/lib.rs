@@ -19,4 +19,4 @@ pub use descriptor::{Descriptor, Extent, Flags, HeadExtent, Kind, NONE};
 pub use rights::Rights;
 
 /// Version of all layouts in this crate. Node and guest refuse each other when it differs.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

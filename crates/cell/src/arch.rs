@@ -464,6 +464,16 @@ fn clean_x87() {
     unsafe { baton_clean_x87() };
 }
 
+/// Words that were just copied, one by one: they were written so, and read in pairs they keep the processor waiting.
+#[inline(always)]
+pub(crate) fn each<const N: usize>(words: &[u64; N]) -> [u64; N] {
+    let one = |word: &u64| {
+        // SAFETY: a word of the array.
+        unsafe { core::ptr::from_ref(word).read_volatile() }
+    };
+    core::array::from_fn(|nth| words.get(nth).map_or(0, one))
+}
+
 /// Copies `len` bytes; `false` if a page of either side is not accessible, after which a part may have been copied.
 ///
 /// # Safety

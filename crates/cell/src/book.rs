@@ -12,22 +12,21 @@
 //! capability leaves the cell, or when someone asks to see. The node reclaims by holder, and all holders of a cell die with
 //! it, so that a late entry loses nothing.
 
+mod derived;
+
 use baton_abi::Rights;
 use baton_abi::cell::SEATS_MAX;
 use baton_abi::gate::Pair;
 use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::Place;
 
+pub(crate) use self::derived::Derived;
+
 /// A seat's number.
 pub(crate) type SeatId = u8;
 
 const DERIVED: u32 = 0x4000_0000;
 const MAIL: u32 = 0x8000_0000;
-/// Capabilities that may be lent and shared inside a cell at a time.
-const DERIVED_MAX: usize = 8192;
-/// How deep a derivation of derivations may go.
-const DEPTH_MAX: u8 = 16;
-
 /// Who owns a pool buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -77,30 +76,6 @@ const NO_ROOT: Root = Root {
     range: Range { offset: 0, len: 0 },
     written: 0,
 };
-
-/// A capability that is derived from another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Derived {
-    pub(crate) generation: u32,
-    pub(crate) live: bool,
-    pub(crate) holder: SeatId,
-    pub(crate) rights: Rights,
-    depth: u8,
-    /// Capabilities derived from it that live.
-    children: u16,
-    /// The handle that it was derived from; for one that came from outside, none.
-    parent: Option<Pair>,
-    /// Its entry in the shared table, if it came from outside.
-    pub(crate) foreign: Option<Handle>,
-    /// Its entry in the shared table, and whose range that is in, if it was made for others to see.
-    pub(crate) published: Option<(SeatId, Handle)>,
-    /// The buffer.
-    pub(crate) place: Place,
-    pub(crate) root: Handle,
-    pub(crate) range: Range,
-    /// What its range was at first: the pages of that are open to its holder, however it narrows itself.
-    part: Range,
-}
 
 /// What a seat may do with a handle.
 #[derive(Clone, Copy, Debug)]
@@ -244,8 +219,9 @@ impl Book {
         root.owner = owner;
     }
 
-    /// What `seat` may do with `pair`. Mail is looked up by the caller.
-    #[inline]
+    /// What `seat` may do with `pair`. Mail is looked up by the caller. This and what it is used for is inlined where calls go
+    /// through: structures that are copied soon after they were written field by field keep the processor waiting.
+    #[inline(always)]
     pub(crate) fn view(&self, seat: SeatId, pair: Pair) -> Result<View, Refusal> {
         match what(pair.handle) {
             What::Root(slot) => {
@@ -271,7 +247,7 @@ impl Book {
     }
 
     /// As [`Book::view`], for a range and with a right.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check(
         &self,
         seat: SeatId,
@@ -287,177 +263,6 @@ impl Book {
             return Err(Refusal::OutOfBounds);
         }
         Ok(view)
-    }
-
-    /// Derives a capability for `holder` from `parent`, whose view was just checked for the range and the right to pass it on.
-    #[inline]
-    pub(crate) fn derive_from(
-        &mut self,
-        view: &View,
-        parent: Pair,
-        range: Range,
-        rights: Rights,
-        holder: SeatId,
-    ) -> Result<Pair, Refusal> {
-        let (root, depth) = match view.what {
-            What::Root(slot) => (Handle { index: slot, generation: parent.generation }, 1),
-            What::Derived(index) => {
-                let above = self.derived.get_mut(index as usize).ok_or(Refusal::NotHeld)?;
-                if above.depth >= DEPTH_MAX {
-                    return Err(Refusal::TooMany);
-                }
-                (above.root, above.depth + 1)
-            }
-            What::Mail(_) => return Err(Refusal::NotHeld),
-        };
-        let pair = self.add(Derived {
-            generation: 0,
-            live: true,
-            holder,
-            rights: view.rights.intersect(rights),
-            depth,
-            children: 0,
-            parent: Some(parent),
-            foreign: None,
-            published: None,
-            place: view.place,
-            root,
-            range,
-            part: range,
-        })?;
-        self.count(root, 1);
-        if let What::Derived(index) = view.what
-            && let Some(above) = self.derived.get_mut(index as usize)
-        {
-            above.children += 1;
-        }
-        Ok(pair)
-    }
-
-    /// A capability came into the cell that is derived from a buffer outside of it.
-    pub(crate) fn admit_derived(
-        &mut self,
-        foreign: Handle,
-        root: Handle,
-        view: View,
-        holder: SeatId,
-    ) -> Result<Pair, Refusal> {
-        self.add(Derived {
-            generation: 0,
-            live: true,
-            holder,
-            rights: view.rights,
-            depth: 1,
-            children: 0,
-            parent: None,
-            foreign: Some(foreign),
-            published: None,
-            place: view.place,
-            root,
-            range: view.range,
-            part: view.part,
-        })
-    }
-
-    fn add(&mut self, new: Derived) -> Result<Pair, Refusal> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None if self.derived.len() < DERIVED_MAX => {
-                self.derived.push(Derived { live: false, ..new });
-                u32::try_from(self.derived.len() - 1).map_err(|_| Refusal::TooMany)?
-            }
-            None => return Err(Refusal::TooMany),
-        };
-        let place = self.derived.get_mut(index as usize).ok_or(Refusal::TooMany)?;
-        let generation = place.generation.checked_add(1).unwrap_or(1);
-        *place = Derived { generation, ..new };
-        self.live += 1;
-        Ok(Pair { handle: DERIVED | index, generation })
-    }
-
-    fn count(&mut self, root: Handle, by: i16) {
-        let slot = root.index;
-        if let Some(root) =
-            self.roots.get_mut(slot as usize).filter(|held| held.generation == root.generation)
-        {
-            root.derived = root.derived.saturating_add_signed(by);
-            if root.derived == 0 && root.owner == Owner::Orphan {
-                self.released.push(slot);
-            }
-        }
-    }
-
-    /// Orphans that nobody reads any more; forgets them.
-    pub(crate) fn take_released(&mut self) -> Vec<u32> {
-        core::mem::take(&mut self.released)
-    }
-
-    /// Whether there are such.
-    #[inline]
-    pub(crate) fn has_released(&self) -> bool {
-        !self.released.is_empty()
-    }
-
-    /// Capabilities that were derived inside the cell, live, and are not in the shared table.
-    pub(crate) fn unpublished_derived(&self) -> Vec<(u32, Derived)> {
-        if self.live == 0 {
-            return Vec::new();
-        }
-        let hidden =
-            |derived: &Derived| derived.live && derived.foreign.is_none() && derived.published.is_none();
-        (0u32..)
-            .zip(&self.derived)
-            .filter(|(_, derived)| hidden(derived))
-            .map(|(at, derived)| (at, *derived))
-            .collect()
-    }
-
-    /// A derived capability has an entry in the shared table now.
-    pub(crate) fn note_published(&mut self, index: u32, entry: (SeatId, Handle)) {
-        if let Some(derived) = self.derived.get_mut(index as usize) {
-            derived.published = Some(entry);
-        }
-    }
-
-    pub(crate) fn derived(&self, index: u32) -> Option<&Derived> {
-        self.derived.get(index as usize).filter(|derived| derived.live)
-    }
-
-    /// Ends a derived capability. `None` if there is none such; else it, and what was derived from it, the deepest last.
-    #[inline]
-    pub(crate) fn end(&mut self, pair: Pair) -> Option<(Derived, Vec<Derived>)> {
-        let What::Derived(index) = what(pair.handle) else { return None };
-        let found = self.derived.get_mut(index as usize)?;
-        if !found.live || found.generation != pair.generation {
-            return None;
-        }
-        found.live = false;
-        self.live -= 1;
-        let found = *found;
-        self.free.push(index);
-        self.count(found.root, -1);
-        if let Some(Pair { handle, generation }) = found.parent
-            && let What::Derived(above) = what(handle)
-            && let Some(above) = self.derived.get_mut(above as usize)
-            && above.generation == generation
-        {
-            above.children = above.children.saturating_sub(1);
-        }
-        let below = if found.children == 0 { Vec::new() } else { self.end_derived(pair) };
-        Some((found, below))
-    }
-
-    /// Ends what was derived from `parent`, which itself stays.
-    pub(crate) fn end_derived(&mut self, parent: Pair) -> Vec<Derived> {
-        let children: Vec<Pair> = (0u32..)
-            .zip(&self.derived)
-            .filter(|(_, derived)| derived.live && derived.parent == Some(parent))
-            .map(|(index, derived)| Pair { handle: DERIVED | index, generation: derived.generation })
-            .collect();
-        let end = |child| {
-            self.end(child).into_iter().flat_map(|(first, below)| core::iter::once(first).chain(below))
-        };
-        children.into_iter().flat_map(end).collect()
     }
 
     /// Narrows what a seat's capability covers, for good.

@@ -3,12 +3,11 @@
 mod calls;
 mod memory;
 
-use baton_abi::gate::{self, Pair, Parcel};
+use baton_abi::gate::{self, Pair, Parcel, SMALL_BYTES};
 use baton_abi::{Descriptor, Flags, Kind as Message, NONE, Rights};
 
-use crate::arch::Verdict;
+use crate::arch::{self, Verdict};
 use crate::hand::{HandError, extent_of, pair_of};
-use crate::links::set_tag;
 use crate::runtime::{Runtime, runtime};
 use crate::seat::{Event, Origin, Seat, Stage, State};
 use crate::sys;
@@ -24,6 +23,8 @@ const PAIRS_MAX: u64 = 256;
 const LOG_MAX: u64 = 8 * 1024;
 /// Where a parcel names the map of what its guest keeps.
 const KEPT_AT: u64 = core::mem::offset_of!(Parcel, kept_at) as u64;
+/// Where a parcel's small payload lies.
+const SMALL_AT: u64 = core::mem::offset_of!(Parcel, small) as u64;
 /// Where a parcel's rights lie, in words.
 const RIGHTS_WORD: usize = core::mem::offset_of!(Parcel, rights) / 8;
 /// Random bytes at a time.
@@ -85,16 +86,21 @@ impl Runtime {
     /// The descriptor of a parcel, and the rights that it names: copied once.
     #[inline]
     fn read_parcel(&self, seat: &Seat, at: u64) -> Option<(Descriptor, Rights)> {
-        /// The descriptor and the fields behind it up to the rights, in a multiple of sixteen.
-        const BYTES: usize = 112;
-        let mut bytes = [0u8; BYTES];
-        if !seat.space.borrow().read(at, &mut bytes) {
+        /// The descriptor and the fields behind it up to the rights.
+        const WORDS: usize = RIGHTS_WORD + 1;
+        let mut words = [0u64; WORDS];
+        if !seat.space.borrow().read_words(at, &mut words) {
             return None;
         }
-        let (words, _) = bytes.as_chunks::<8>();
-        let word = |nth: usize| words.get(nth).map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let descriptor = Descriptor::from_words(core::array::from_fn(word));
-        let rights = u8::try_from(word(RIGHTS_WORD) & 0xff).unwrap_or(0);
+        let [w0, w1, w2, w3, w4, w5, w6, w7, .., rights] = arch::each(&words);
+        let mut descriptor = Descriptor::from_words([w0, w1, w2, w3, w4, w5, w6, w7]);
+        if descriptor.flags.has(Flags::INLINE) && descriptor.body.len > 8 {
+            // What lies in the parcel are bytes of the guest's own like any others.
+            descriptor.flags = Flags(descriptor.flags.0 & !Flags::INLINE.0).with(Flags::BYTES);
+            descriptor.body.offset = at.wrapping_add(SMALL_AT);
+            descriptor.body.len = descriptor.body.len.min(SMALL_BYTES as u64);
+        }
+        let rights = u8::try_from(rights & 0xff).unwrap_or(0);
         Some((descriptor, Rights(rights & Rights::ALL.0)))
     }
 
@@ -160,8 +166,14 @@ impl Runtime {
 
     fn gate_reply(&self, seat: &Seat, at: u64) -> i64 {
         let Some((d, _)) = self.read_parcel(seat, at) else { return EFAULT };
-        let found = seat.requests.borrow().get(d.tag).map(|request| (request.origin, request.invocation));
-        let Some((origin, invocation)) = found else { return ESTALE };
+        let found = seat.requests.borrow().get(d.tag).map(|request| {
+            let inside = match request.origin {
+                Origin::Seat { seat: caller, call } => Some((caller, call)),
+                Origin::Node { .. } | Origin::Road { .. } => None,
+            };
+            (inside, request.invocation, request.hop.is_some())
+        });
+        let Some((inside, invocation, is_recorded)) = found else { return ESTALE };
         let d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
         if d.flags.has(Flags::LEND) && !d.flags.has(Flags::INLINE) && !d.flags.has(Flags::BYTES) {
             // A payload in an answer is the caller's for good: what is only lent cannot be it.
@@ -169,19 +181,29 @@ impl Runtime {
         }
         self.copied.set((0, 0));
         self.handed.set(0);
-        let refused = match origin {
-            Origin::Seat { seat: caller, call } => self.reply_inside(seat, caller, call, &d),
-            outside => self.answer_outside(seat, outside, &d),
+        let replied = match inside {
+            Some((caller, call)) => self.reply_inside(seat, caller, call, &d),
+            None => self.reply_outside(seat, &d),
         };
-        if let Err(error) = refused {
+        if let Err(error) = replied {
             return error.errno();
         }
-        let request = seat.requests.borrow_mut().remove(d.tag);
         seat.active.set(seat.active.get().saturating_sub(1));
-        if let Some(request) = request.filter(|request| request.hop.is_some()) {
-            self.report_hop(seat, &request, d.code);
+        if is_recorded {
+            let request = seat.requests.borrow_mut().remove(d.tag);
+            if let Some(request) = request {
+                self.report_hop(seat, &request, d.code);
+            }
+        } else {
+            seat.requests.borrow_mut().discard(d.tag);
         }
         0
+    }
+
+    #[inline(never)]
+    fn reply_outside(&self, seat: &Seat, d: &Descriptor) -> Result<(), HandError> {
+        let origin = seat.requests.borrow().get(d.tag).map(|request| request.origin);
+        origin.map_or(Ok(()), |origin| self.answer_outside(seat, origin, d))
     }
 
     fn reply_inside(&self, seat: &Seat, caller: u8, call: u32, d: &Descriptor) -> Result<(), HandError> {
@@ -192,8 +214,9 @@ impl Runtime {
             return Ok(());
         };
         let mut parcel = Parcel::EMPTY;
-        self.hand(seat, caller, (d, Rights::NONE), &mut parcel)?;
-        self.complete(caller, call, &mut parcel);
+        let d = Descriptor { tag: call, ..*d };
+        self.hand(seat, caller, (&d, Rights::NONE), &mut parcel)?;
+        self.complete(caller, call, &parcel);
         Ok(())
     }
 
@@ -208,9 +231,8 @@ impl Runtime {
         }
     }
 
-    /// The answer to a call is there.
-    pub(crate) fn complete(&self, caller: &Seat, tag: u32, parcel: &mut Parcel) {
-        set_tag(parcel, tag);
+    /// The answer to a call is there, with the call's tag.
+    pub(crate) fn complete(&self, caller: &Seat, tag: u32, parcel: &Parcel) {
         let mut calls = caller.calls.borrow_mut();
         let Some(call) = calls.get_mut(tag) else {
             drop(calls);
@@ -241,6 +263,7 @@ impl Runtime {
 
     // ---- the rest ----------------------------------------------------------------------------------------------------
 
+    #[inline(never)]
     fn gate_clock(&self, seat: &Seat, id: u64, at: u64) -> i64 {
         let now = i32::try_from(id).ok().and_then(sys::clock);
         let Some((seconds, nanoseconds)) = now else { return EINVAL };
@@ -248,6 +271,7 @@ impl Runtime {
         if seat.space.borrow_mut().write(at, raw.as_flattened()) { 0 } else { EFAULT }
     }
 
+    #[inline(never)]
     fn gate_log(&self, seat: &Seat, level: u64, at: u64, len: u64) -> i64 {
         let len = len.min(LOG_MAX);
         let mut text = vec![0u8; usize::try_from(len).unwrap_or(0)];
@@ -265,6 +289,7 @@ impl Runtime {
         0
     }
 
+    #[inline(never)]
     fn gate_random(&self, seat: &Seat, at: u64, len: u64) -> i64 {
         let mut bytes = vec![0u8; usize::try_from(len.min(RANDOM_MAX)).unwrap_or(0)];
         sys::random(&mut bytes);

@@ -155,10 +155,13 @@ impl Runtime {
     /// Writes a parcel into a guest's memory.
     pub(crate) fn write_parcel(&self, seat: &Seat, at: u64, parcel: &Parcel) -> bool {
         let from = core::ptr::from_ref(parcel) as u64;
+        let [first, _, _, _, _, body_bytes, ..] = parcel.words;
+        let [_, flags, ..] = first.to_le_bytes();
+        let is_small = Flags(flags).has(Flags::INLINE) && body_bytes > 8;
+        let len = if is_small { size_of::<Parcel>() } else { core::mem::offset_of!(Parcel, small) };
         let mut space = seat.space.borrow_mut();
         // SAFETY: the range is checked to lie in the seat; the parcel is a value of the runtime's.
-        space.contains(at, size_of::<Parcel>() as u64)
-            && unsafe { space.copy_in(at, from, size_of::<Parcel>()) }
+        space.contains(at, size_of::<Parcel>() as u64) && unsafe { space.copy_in(at, from, len) }
     }
 
     /// What is to be done once a guest waits: back to its snapshot, if the manifest says so.
@@ -307,11 +310,11 @@ impl Runtime {
         let text = text.get(..text.len().min(1024)).unwrap_or_default();
         let d =
             Descriptor { flags: Flags::ERROR, code: status, tag: call, ..Descriptor::new(Message::Reply) };
-        let mut parcel = match self.land_text(caller, text) {
+        let parcel = match self.land_text(caller, text) {
             Ok(body) => crate::hand::parcel(&d, &body, &crate::hand::NOWHERE, 0),
             Err(_) => crate::hand::parcel(&d, &crate::hand::NOWHERE, &crate::hand::NOWHERE, 0),
         };
-        self.complete(caller, call, &mut parcel);
+        self.complete(caller, call, &parcel);
     }
 }
 

@@ -3,7 +3,8 @@
 //! | what the sender names | `trust = "app"` | `trust = "buffer"` |
 //! |---|---|---|
 //! | eight bytes inline | copied | copied |
-//! | plain bytes of its own | copied into a pool buffer of the receiver's | copied into the receiver's mail |
+//! | plain bytes of its own, up to 64 | copied into the receiver's parcel | copied into the receiver's parcel |
+//! | more of them | copied into a pool buffer of the receiver's | copied into the receiver's mail |
 //! | a chunk of its mail | – | copied into the receiver's mail; what was lent writable is copied back |
 //! | a pool buffer | the book changes, no byte moves | the book changes, and the key of its pages |
 //!
@@ -13,7 +14,7 @@ mod copies;
 
 use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{POOL_AT, Trust};
-use baton_abi::gate::{Grant, Pair, Parcel};
+use baton_abi::gate::{Grant, Pair, Parcel, SMALL_BYTES};
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::Range;
 
@@ -74,6 +75,61 @@ impl Landed {
     }
 }
 
+impl Landed {
+    /// The same buffer, with the payload at `range` of it.
+    #[inline(always)]
+    const fn at(self, range: Range) -> Landed {
+        Landed { extent: Extent { offset: range.offset, len: range.len, ..self.extent }, ..self }
+    }
+}
+
+/// What becomes of a body that landed. Not a closure: those cannot be made to be inlined.
+trait Then {
+    type Made;
+
+    /// The place in the parcel where a small payload may land, if it may.
+    fn small(&mut self) -> Option<&mut [u64; SMALL_BYTES / 8]>;
+
+    fn landed(self, body: Landed) -> Self::Made;
+}
+
+/// There is a head as well: nothing yet.
+struct Keep;
+
+impl Then for Keep {
+    type Made = Landed;
+
+    fn small(&mut self) -> Option<&mut [u64; SMALL_BYTES / 8]> {
+        None
+    }
+
+    #[inline(always)]
+    fn landed(self, body: Landed) -> Landed {
+        body
+    }
+}
+
+/// There is no head: it goes into a parcel at once.
+struct Fill<'p> {
+    d: &'p Descriptor,
+    from: u16,
+    out: &'p mut Parcel,
+}
+
+impl Then for Fill<'_> {
+    type Made = ();
+
+    #[inline(always)]
+    fn small(&mut self) -> Option<&mut [u64; SMALL_BYTES / 8]> {
+        Some(&mut self.out.small)
+    }
+
+    #[inline(always)]
+    fn landed(self, body: Landed) {
+        fill_parcel(self.d, &body, &NOWHERE, self.from, self.out);
+    }
+}
+
 /// No payload.
 pub(crate) const NOWHERE: Landed =
     Landed { extent: Extent::EMPTY, base: 0, capacity: 0, rights: Rights::NONE, flags: Flags::MOVE };
@@ -98,20 +154,37 @@ impl Runtime {
         (d, lend): (&Descriptor, Rights),
         out: &mut Parcel,
     ) -> Result<Option<Lent>, HandError> {
+        if d.head.handle != NONE {
+            return self.hand_both(a, b, (d, lend), out);
+        }
+        let mut lent = None;
+        let fill = Fill { d, from: a.holder(), out };
+        self.hand_body(a, b, (d, lend), &mut lent, fill)?;
+        Ok(lent)
+    }
+
+    /// As [`Runtime::hand`], for what has a head.
+    fn hand_both(
+        &self,
+        a: &Seat,
+        b: &Seat,
+        (d, lend): (&Descriptor, Rights),
+        out: &mut Parcel,
+    ) -> Result<Option<Lent>, HandError> {
         let mut lent = None;
         let together = are_together(d);
-        if d.head.handle != NONE && !together {
+        if !together {
             // Before the body has changed hands: nothing may go wrong half-way.
             self.check_head(a, d.head)?;
         }
         let (body, head) = if together && what(d.body.handle).is_mail() {
             self.copy_mail(a, b, (d, lend), &mut lent)?
         } else {
-            let body = self.hand_body(a, b, d, lend, &mut lent)?;
-            let head = match (d.head.handle, together) {
-                (NONE, _) => NOWHERE,
-                (_, true) => Landed { extent: head_in(&body, d.head), ..body },
-                _ => self.hand_head(a, b, d.head)?,
+            let body = self.hand_body(a, b, (d, lend), &mut lent, Keep)?;
+            let head = if together {
+                Landed { extent: head_in(&body, d.head), ..body }
+            } else {
+                self.hand_head(a, b, d.head)?
             };
             (body, head)
         };
@@ -119,19 +192,21 @@ impl Runtime {
         Ok(lent)
     }
 
-    #[inline]
-    fn hand_body(
+    /// Hands the body over and goes on with where it landed, each way by itself: what all of them brought to one place first
+    /// would be copied soon after it was written, and the processor would wait for it.
+    #[inline(always)]
+    fn hand_body<T: Then>(
         &self,
         a: &Seat,
         b: &Seat,
-        d: &Descriptor,
-        lend: Rights,
+        (d, lend): (&Descriptor, Rights),
         lent: &mut Option<Lent>,
-    ) -> Result<Landed, HandError> {
+        mut then: T,
+    ) -> Result<T::Made, HandError> {
         if d.flags.has(Flags::INLINE) {
             let len = d.body.len.min(8);
             let extent = Extent { handle: NONE, generation: 0, offset: d.body.offset, len };
-            return Ok(Landed { extent, flags: Flags::INLINE, ..NOWHERE });
+            return Ok(then.landed(Landed { extent, flags: Flags::INLINE, ..NOWHERE }));
         }
         let copies = d.flags.has(Flags::BYTES) || d.body.handle != NONE && what(d.body.handle).is_mail();
         if copies && a.facts.access != PoolAccess::Write {
@@ -139,13 +214,20 @@ impl Runtime {
             return Err(HandError::NoPool);
         }
         if d.flags.has(Flags::BYTES) {
-            return self.land_bytes(a, b, d.body.offset, d.body.len);
+            if d.body.len <= SMALL_BYTES as u64
+                && Runtime::may_use_pool(b)
+                && let Some(small) = then.small()
+            {
+                let landed = self.land_small(a, range_of(d.body), small)?;
+                return Ok(then.landed(landed));
+            }
+            return Ok(then.landed(self.land_bytes(a, b, d.body.offset, d.body.len)?));
         }
         if d.body.handle == NONE {
-            return Ok(NOWHERE);
+            return Ok(then.landed(NOWHERE));
         }
         if what(d.body.handle).is_mail() {
-            return self.hand_mail(a, b, d, lend, lent);
+            return Ok(then.landed(self.hand_mail(a, b, d, lend, lent)?));
         }
         if !Runtime::may_use_pool(b) {
             return Err(HandError::NoPool);
@@ -154,20 +236,24 @@ impl Runtime {
         // A head in the same buffer goes the same way.
         let part = if are_together(d) { span(range, range_of(extent_of(d.head))) } else { range };
         self.note_handed(range.len);
-        let landed = if d.flags.has(Flags::LEND) {
-            self.lend(a, b, (pair, part), lend, lent)?
-        } else if d.flags.has(Flags::SHARE) {
-            let mut book = self.book.borrow_mut();
-            let view = book.check(a.id, pair, Rights::PASS, part)?;
-            let derived = book.derive_from(&view, pair, part, Rights::FROZEN, b.id)?;
-            let rights = view.rights.intersect(Rights::FROZEN);
-            landed(derived, part, view.place, rights, Flags::SHARE)
-        } else {
-            self.move_root(a, b, pair, part)?
-        };
-        Ok(Landed { extent: Extent { offset: range.offset, len: range.len, ..landed.extent }, ..landed })
+        if d.flags.has(Flags::LEND) {
+            return Ok(then.landed(self.lend(a, b, (pair, part), lend, lent)?.at(range)));
+        }
+        if d.flags.has(Flags::SHARE) {
+            return Ok(then.landed(self.share(a, b, pair, part)?.at(range)));
+        }
+        Ok(then.landed(self.move_root(a, b, pair, part)?.at(range)))
     }
 
+    fn share(&self, a: &Seat, b: &Seat, pair: Pair, part: Range) -> Result<Landed, HandError> {
+        let mut book = self.book.borrow_mut();
+        let view = book.check(a.id, pair, Rights::PASS, part)?;
+        let derived = book.derive_from(&view, pair, part, Rights::FROZEN, b.id)?;
+        let rights = view.rights.intersect(Rights::FROZEN);
+        Ok(landed(derived, part, view.place, rights, Flags::SHARE))
+    }
+
+    #[inline(always)]
     fn lend(
         &self,
         a: &Seat,
@@ -190,6 +276,7 @@ impl Runtime {
     }
 
     /// Moves a whole buffer.
+    #[inline(always)]
     pub(crate) fn move_root(
         &self,
         a: &Seat,
@@ -257,16 +344,10 @@ impl Runtime {
     pub(crate) fn take_back(&self, owner: &Seat, lent: Lent) {
         match lent {
             Lent::Capability(pair) => {
-                let ended = self.book.borrow_mut().end(pair);
-                let Some((first, below)) = ended else { return };
-                let is_last = self.book.borrow().has_released();
-                if is_last || first.published.is_some() || !below.is_empty() {
-                    self.retire(owner, &first, &below);
-                }
-                if self.trust == Trust::Buffer {
-                    let (place, rights) = (first.place, self.rights_to(owner, first.root.index));
-                    // Failing means that the kernel is out of memory: the pages stay closed to everyone else.
-                    let _ = self.open_to(owner, place, rights);
+                let ended = self.book.borrow_mut().end_plain(pair);
+                match ended {
+                    Some((slot, place)) => self.open_again(owner, slot, place),
+                    None => self.end_lent(owner, pair),
                 }
             }
             Lent::Copy(copy) => {
@@ -282,6 +363,23 @@ impl Runtime {
                 borrower.mail.borrow_mut().put(chunk);
             }
             Lent::Outside(handle) => self.take_back_outside(owner, handle),
+        }
+    }
+
+    #[cold]
+    fn end_lent(&self, owner: &Seat, pair: Pair) {
+        let ended = self.book.borrow_mut().end(pair);
+        let Some((first, below)) = ended else { return };
+        self.retire(owner, &first, &below);
+        self.open_again(owner, first.root.index, first.place);
+    }
+
+    /// What was lent of a buffer has ended: under `trust = "buffer"` its owner's pages open to it again.
+    #[inline]
+    fn open_again(&self, owner: &Seat, slot: u32, place: baton_pool::ledger::Place) {
+        if self.trust == Trust::Buffer {
+            // Failing means that the kernel is out of memory: the pages stay closed to everyone else.
+            let _ = self.open_to(owner, place, self.rights_to(owner, slot));
         }
     }
 
@@ -339,7 +437,7 @@ pub(crate) fn parcel(d: &Descriptor, body: &Landed, head: &Landed, from: u16) ->
 }
 
 /// As [`parcel`], in place: copies of what was just written cost more than writing it.
-#[inline]
+#[inline(always)]
 fn fill_parcel(d: &Descriptor, body: &Landed, head: &Landed, from: u16, out: &mut Parcel) {
     let descriptor = Descriptor {
         flags: Flags(d.flags.0 & !HOW).with(body.flags),
@@ -374,6 +472,7 @@ fn head_in(body: &Landed, head: HeadExtent) -> Extent {
     Extent { offset: u64::from(head.offset), len, ..body.extent }
 }
 
+#[inline(always)]
 pub(crate) fn landed(
     pair: Pair,
     range: Range,

@@ -425,7 +425,6 @@ impl Runtime {
 }
 
 /// The tag in a parcel.
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of a word")]
 pub(crate) const fn tag_of(parcel: &Parcel) -> u32 {
     let [first, ..] = parcel.words;
     (first >> 32) as u32

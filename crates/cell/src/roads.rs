@@ -108,7 +108,7 @@ impl Runtime {
             return;
         }
         match taken {
-            Ok(mut parcel) => self.complete(seat, d.tag, &mut parcel),
+            Ok(parcel) => self.complete(seat, d.tag, &parcel),
             Err(error) => self.complete_with_error(seat, d.tag, 502, error.text().as_bytes()),
         }
     }

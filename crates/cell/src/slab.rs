@@ -31,21 +31,48 @@ impl<T> Slab<T> {
         self.len
     }
 
-    /// Adds a value; gives its tag. `None` if there are as many as there may be.
+    /// A place for a value that is put there later, or freed; its tag. `None` if there are as many as there may be.
     #[inline]
-    pub(crate) fn add(&mut self, value: T) -> Option<u32> {
+    pub(crate) fn reserve(&mut self) -> Option<u32> {
         let index = match self.free.pop() {
             Some(index) => index,
-            None if self.places.len() < self.max => {
-                self.places.push(Place { generation: 1, value: None });
-                u16::try_from(self.places.len() - 1).ok()?
-            }
-            None => return None,
+            None => self.grow()?,
         };
-        let place = self.places.get_mut(usize::from(index))?;
-        place.value = Some(value);
-        self.len += 1;
+        let place = self.places.get(usize::from(index))?;
         Some(u32::from(place.generation) << 16 | u32::from(index))
+    }
+
+    /// Puts a value into its reserved place. Inlined, so that it is built where it stays: one that is built elsewhere and
+    /// copied keeps the processor waiting.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, reserved: u32, value: T) {
+        let (index, generation) = split(reserved);
+        if let Some(place) = self.places.get_mut(index).filter(|place| place.generation == generation) {
+            place.value = Some(value);
+            self.len += 1;
+        }
+    }
+
+    /// Frees a reserved place.
+    #[cold]
+    pub(crate) fn unreserve(&mut self, reserved: u32) {
+        let (index, _) = split(reserved);
+        self.free.extend(u16::try_from(index));
+    }
+
+    /// Adds a value; gives its tag. `None` if there are as many as there may be.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, value: T) -> Option<u32> {
+        let tag = self.reserve()?;
+        self.fill(tag, value);
+        Some(tag)
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Option<u16> {
+        let index = u16::try_from(self.places.len()).ok().filter(|_| self.places.len() < self.max)?;
+        self.places.push(Place { generation: 1, value: None });
+        Some(index)
     }
 
     #[inline]
@@ -71,6 +98,23 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// Removes a value where it lies; whether it was there.
+    #[inline]
+    pub(crate) fn discard(&mut self, tag: u32) -> bool {
+        let (index, generation) = split(tag);
+        let Some(place) = self.places.get_mut(index).filter(|place| place.generation == generation) else {
+            return false;
+        };
+        if place.value.is_none() {
+            return false;
+        }
+        place.value = None;
+        place.generation = place.generation.wrapping_add(1).max(1);
+        self.len -= 1;
+        self.free.extend(u16::try_from(index));
+        true
+    }
+
     /// Tags of all values.
     pub(crate) fn tags(&self) -> Vec<u32> {
         (0u32..)
@@ -84,6 +128,21 @@ impl<T> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reserved_place_is_nobody_elses() {
+        let mut slab = Slab::new(2);
+        let reserved = slab.reserve().unwrap();
+        let other = slab.add('b').unwrap();
+        assert_eq!((slab.add('c'), slab.tags()), (None, vec![other]));
+        assert_eq!(slab.get(reserved), None);
+        slab.fill(reserved, 'a');
+        assert_eq!((slab.get(reserved), slab.get(other), slab.len()), (Some(&'a'), Some(&'b'), 2));
+        assert!(slab.discard(reserved) && !slab.discard(reserved));
+        let again = slab.reserve().unwrap();
+        slab.unreserve(again);
+        assert!(slab.add('d').is_some() && slab.add('e').is_none());
+    }
 
     #[test]
     fn a_tag_finds_its_value_once() {

@@ -233,6 +233,14 @@ impl Space {
         self.contains(at, out.len() as u64) && unsafe { arch::copy(out.as_mut_ptr() as u64, at, out.len()) }
     }
 
+    /// As [`Space::read`], words.
+    #[inline]
+    pub(crate) fn read_words<const N: usize>(&self, at: u64, out: &mut [u64; N]) -> bool {
+        let len = size_of::<[u64; N]>();
+        // SAFETY: `out` is exclusive memory of the runtime.
+        self.contains(at, len as u64) && unsafe { arch::copy(out.as_mut_ptr() as u64, at, len) }
+    }
+
     /// Copies into guest memory; `false` if a page is not writable for the guest.
     #[inline]
     pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> bool {

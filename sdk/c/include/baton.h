@@ -23,7 +23,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-#define BATON_ABI_VERSION 2u
+#define BATON_ABI_VERSION 3u
 #define BATON_MAGIC 0x42544e67u
 #define BATON_AT 0x42544e00ul
 #define BATON_NONE 0xffffffffu
@@ -49,7 +49,7 @@ typedef struct {
     uint64_t incarnation;
 } baton_page;
 
-/* A message: 64 bytes of descriptor, then where its buffers are mapped. */
+/* A message: 64 bytes of descriptor, where its buffers are mapped, and a payload of 9 to 64 bytes that needs no buffer. */
 typedef struct {
     uint8_t kind, flags;
     uint16_t code;
@@ -61,12 +61,13 @@ typedef struct {
     uint64_t body_base, body_capacity, head_base, head_capacity;
     uint32_t rights, from;
     uint64_t kept_at, reserved[2];
+    uint8_t small[64];
 } __attribute__((aligned(64))) baton_event;
 
 typedef struct { uint32_t handle, generation; } baton_pair;
 typedef struct { uint32_t handle, generation; uint64_t base, capacity; } baton_grant;
 
-_Static_assert(sizeof(baton_event) == 128, "the parcel's layout");
+_Static_assert(sizeof(baton_event) == 192, "the parcel's layout");
 _Static_assert(offsetof(baton_event, body_base) == 64 && offsetof(baton_event, rights) == 96, "the parcel's layout");
 _Static_assert(sizeof(baton_grant) == 24, "the grant's layout");
 
@@ -93,7 +94,8 @@ static inline int64_t baton_recv(baton_event *event) {
 
 /* The payload of an event, in place. */
 static inline const void *baton_body(const baton_event *event) {
-    if (event->flags & BATON_INLINE) return &event->body_offset;
+    if (event->flags & BATON_INLINE)
+        return event->body_len > 8 ? (const void *)event->small : (const void *)&event->body_offset;
     return event->body_handle == BATON_NONE ? NULL : (const void *)(event->body_base + event->body_offset);
 }
 

@@ -57,6 +57,9 @@ pub(crate) struct Place {
     pub(crate) written: usize,
 }
 
+/// Words of payload that come with a message itself, at most.
+pub(crate) const INLINE_WORDS: usize = 8;
+
 /// One payload in this function's hands.
 pub struct Holding {
     pub(crate) runtime: Runtime,
@@ -70,7 +73,7 @@ pub struct Holding {
     pub(crate) written: usize,
     pub(crate) head: Head,
     /// An inline payload.
-    inline: u64,
+    inline: [u64; INLINE_WORDS],
     pub(crate) kind: Kind,
     pub(crate) rights: Rights,
     /// Whether it is still this function's to give back.
@@ -121,7 +124,7 @@ fn blank(runtime: Runtime) -> Box<Holding> {
         len: 0,
         written: 0,
         head: Head::Absent,
-        inline: 0,
+        inline: [0; INLINE_WORDS],
         kind: Kind::Inline,
         rights: Rights::NONE,
         armed: false,
@@ -152,13 +155,14 @@ impl Held {
         Held { holding: ManuallyDrop::new(holding) }
     }
 
-    /// A payload that came in a descriptor; `len` is at most eight.
-    pub(crate) fn inline(runtime: Runtime, bytes: u64, len: usize) -> Held {
+    /// A payload that came with the message itself: the first `len` bytes of `words`.
+    #[inline]
+    pub(crate) fn inline(runtime: Runtime, words: [u64; INLINE_WORDS], len: usize) -> Held {
         let mut holding = runtime.shelf().take(runtime);
-        holding.inline = bytes;
+        holding.inline = words;
         holding.start = 0;
-        holding.len = len.min(size_of::<u64>());
-        holding.capacity = size_of::<u64>();
+        holding.len = len.min(size_of_val(&words));
+        holding.capacity = size_of_val(&words);
         holding.written = 0;
         holding.kind = Kind::Inline;
         holding.rights = Rights::ALL;
@@ -190,7 +194,9 @@ impl Drop for Held {
         if core::mem::take(&mut holding.armed) {
             holding.give_back();
         }
-        holding.head = Head::Absent;
+        if !matches!(holding.head, Head::Absent) {
+            holding.head = Head::Absent;
+        }
         holding.runtime.shelf().put(holding);
     }
 }

@@ -5,7 +5,7 @@ use baton_abi::{Extent, Flags, NONE};
 
 use crate::body::Body;
 use crate::error::Error;
-use crate::held::{Head, Held};
+use crate::held::{Head, Held, INLINE_WORDS};
 use crate::runtime::Runtime;
 
 /// A received message; nothing is held for one without payload and head.
@@ -13,14 +13,20 @@ use crate::runtime::Runtime;
 pub(crate) struct Message(pub(crate) Option<Held>);
 
 impl Message {
-    /// What the body of a descriptor says, if it is inline.
-    pub(crate) fn inline(runtime: Runtime, body: Extent, flags: Flags) -> Option<Held> {
-        match usize::try_from(body.len) {
-            Ok(len @ ..=8) if flags.has(Flags::INLINE) && body.handle == NONE => {
-                Some(Held::inline(runtime, body.offset, len))
-            }
-            _ => None,
+    /// What the body of a descriptor says, if it is inline. `small` are the words that came beside it, where any did.
+    #[inline]
+    pub(crate) fn inline(
+        runtime: Runtime,
+        body: Extent,
+        flags: Flags,
+        small: Option<[u64; INLINE_WORDS]>,
+    ) -> Option<Held> {
+        let len = usize::try_from(body.len).ok()?;
+        if !flags.has(Flags::INLINE) || body.handle != NONE {
+            return None;
         }
+        let words = if len <= size_of::<u64>() { [body.offset, 0, 0, 0, 0, 0, 0, 0] } else { small? };
+        (len <= size_of_val(&words)).then(|| Held::inline(runtime, words, len))
     }
 
     /// `content`, with a head that lies in a buffer of its own.

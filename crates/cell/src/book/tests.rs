@@ -71,7 +71,7 @@ fn what_was_given_up_for_good_stays_so() {
 fn derivations_have_a_greatest_depth() {
     let (mut book, pair) = book();
     let mut at = pair;
-    for _ in 0..DEPTH_MAX {
+    for _ in 0..derived::DEPTH_MAX {
         at = book.derive(1, at, WHOLE, Rights::ALL, 1).unwrap();
     }
     assert_eq!(book.derive(1, at, WHOLE, Rights::ALL, 1), Err(Refusal::TooMany));

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
-use crate::links::set_tag;
 use crate::roads::push_over;
 use crate::runtime::Runtime;
 use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
@@ -37,11 +36,10 @@ impl Runtime {
         // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
         let limit_ns = earliest([own, limit]);
         let flags = if record { d.flags.with(Flags::RECORD) } else { d.flags };
-        let on_behalf_of = d.tag;
         let d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
         match callee.seat {
             Some(id) => match self.seat(id) {
-                Some(to) => self.call_inside(seat, to, (&d, lend), (depth, on_behalf_of, limit_ns), at),
+                Some(to) => self.call_inside(seat, to, (d, lend), (depth, limit_ns), at),
                 None => EHOSTUNREACH,
             },
             None => match self.choose_road(seat, &callee.name) {
@@ -56,55 +54,47 @@ impl Runtime {
         &self,
         seat: &Seat,
         to: &Seat,
-        (d, lend): (&Descriptor, Rights),
-        (depth, on_behalf_of, limit_ns): (u16, u32, u64),
+        (d, lend): (Descriptor, Rights),
+        (depth, limit_ns): (u16, u64),
         at: u64,
     ) -> i64 {
         self.copied.set((0, 0));
         self.handed.set(0);
-        let mut parcel = Parcel::EMPTY;
         // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
-        let call = Call {
-            lent: None,
+        let Some(call) = seat.calls.borrow_mut().reserve() else { return EAGAIN };
+        let Some(tag) = to.requests.borrow_mut().reserve() else {
+            seat.calls.borrow_mut().unreserve(call);
+            return EAGAIN;
+        };
+        let mut parcel = Parcel::EMPTY;
+        let on_behalf_of = d.tag;
+        let d = Descriptor { tag, ..d };
+        let lent = match self.hand(seat, to, (&d, lend), &mut parcel) {
+            Ok(lent) => lent,
+            Err(error) => {
+                seat.calls.borrow_mut().unreserve(call);
+                to.requests.borrow_mut().unreserve(tag);
+                return error.errno();
+            }
+        };
+        let made = Call {
+            lent,
             deadline_ns: d.deadline_ns,
             to: Target::Seat(to.id),
             stage: Stage::InGate { at },
-            request: 0,
+            request: tag,
             on_behalf_of,
         };
-        let added = seat.calls.borrow_mut().add(call);
-        let Some(call) = added else { return EAGAIN };
+        seat.calls.borrow_mut().fill(call, made);
         let request = Request {
             origin: Origin::Seat { seat: seat.id, call },
             invocation: d.invocation,
             deadline_ns: d.deadline_ns,
             limit_ns,
             depth: depth + 1,
-            hop: None,
+            hop: d.flags.has(Flags::RECORD).then(|| self.begin_hop(seat, &d)),
         };
-        let added = to.requests.borrow_mut().add(request);
-        let Some(tag) = added else {
-            seat.calls.borrow_mut().remove(call);
-            return EAGAIN;
-        };
-        let lent = match self.hand(seat, to, (d, lend), &mut parcel) {
-            Ok(lent) => lent,
-            Err(error) => {
-                seat.calls.borrow_mut().remove(call);
-                to.requests.borrow_mut().remove(tag);
-                return error.errno();
-            }
-        };
-        if let Some(call) = seat.calls.borrow_mut().get_mut(call) {
-            call.request = tag;
-            call.lent = lent;
-        }
-        if d.flags.has(Flags::RECORD)
-            && let Some(request) = to.requests.borrow_mut().get_mut(tag)
-        {
-            request.hop = Some(self.begin_hop(seat, d));
-        }
-        set_tag(&mut parcel, tag);
+        to.requests.borrow_mut().fill(tag, request);
         self.run_callee(to, &parcel);
         self.finish_call(seat, call, at)
     }
@@ -138,7 +128,7 @@ impl Runtime {
         let mut calls = seat.calls.borrow_mut();
         let Some(call) = calls.get_mut(tag) else { return ESTALE };
         if let Stage::Answered(result) = call.stage {
-            calls.remove(tag);
+            calls.discard(tag);
             return result;
         }
         call.stage = Stage::Pending;
@@ -227,6 +217,7 @@ impl Runtime {
     }
 
     /// For guests without an event loop: runs others until the answer is there.
+    #[inline(never)]
     pub(super) fn gate_wait(&self, seat: &Seat, tag: u64, at: u64) -> Verdict {
         let Ok(tag) = u32::try_from(tag) else { return stay(ESTALE) };
         loop {

@@ -11,6 +11,7 @@ use crate::runtime::Runtime;
 use crate::seat::Seat;
 
 impl Runtime {
+    #[inline(never)]
     pub(super) fn gate_alloc(&self, seat: &Seat, bytes: u64, count: u64, out: u64) -> i64 {
         if seat.facts.access != PoolAccess::Write {
             return EACCES;
@@ -37,6 +38,7 @@ impl Runtime {
         if made == 0 && count > 0 { last.errno() } else { i64::try_from(made).unwrap_or(0) }
     }
 
+    #[inline(never)]
     pub(super) fn gate_free(&self, seat: &Seat, at: u64, count: u64) -> i64 {
         let mut stale = false;
         for nth in 0..count.min(PAIRS_MAX) {
@@ -46,6 +48,7 @@ impl Runtime {
         if stale { ESTALE } else { 0 }
     }
 
+    #[inline(never)]
     pub(super) fn gate_freeze(&self, seat: &Seat, at: u64) -> i64 {
         let Some(pair) = self.read_pair(seat, at) else { return EFAULT };
         if crate::book::what(pair.handle).is_mail() {
@@ -63,6 +66,7 @@ impl Runtime {
         }
     }
 
+    #[inline(never)]
     pub(super) fn gate_revoke(&self, seat: &Seat, at: u64) -> i64 {
         let Some(pair) = self.read_pair(seat, at) else { return EFAULT };
         let view = self.book.borrow().view(seat.id, pair);
@@ -75,6 +79,7 @@ impl Runtime {
         i64::try_from(ended).unwrap_or(0) + i64::from(self.revoke_outside(pair))
     }
 
+    #[inline(never)]
     pub(super) fn gate_narrow(&self, seat: &Seat, at: u64, offset: u64, len: u64) -> i64 {
         let Some(pair) = self.read_pair(seat, at) else { return EFAULT };
         match self.book.borrow_mut().narrow(seat.id, pair, Range { offset, len }) {

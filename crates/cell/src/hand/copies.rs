@@ -1,12 +1,12 @@
 //! What is copied: plain bytes, and small payloads under `trust = "buffer"`.
 
-use baton_abi::gate::Pair;
+use baton_abi::gate::{Pair, SMALL_BYTES};
 use baton_abi::limits::HEADROOM_BYTES;
-use baton_abi::{Descriptor, Flags, Rights};
+use baton_abi::{Descriptor, Extent, Flags, NONE, Rights};
 use baton_pool::capability::Range;
 use baton_pool::ledger::class_of;
 
-use super::{HandError, Landed, extent_of, pair_of, range_of};
+use super::{HandError, Landed, NOWHERE, extent_of, pair_of, range_of};
 use crate::book::{Refusal, What, what};
 use crate::mail::Chunk;
 use crate::memory;
@@ -20,6 +20,25 @@ impl Runtime {
             return Err(HandError::Fault);
         }
         self.land_copy(b, from, len)
+    }
+
+    /// Copies a few plain bytes of `a`'s guest into a parcel.
+    #[inline(always)]
+    pub(super) fn land_small(
+        &self,
+        a: &Seat,
+        from: Range,
+        small: &mut [u64; SMALL_BYTES / 8],
+    ) -> Result<Landed, HandError> {
+        let Range { offset: at, len } = from;
+        let room = core::ptr::from_mut(small) as u64;
+        if len > SMALL_BYTES as u64 || !self.may_read(a, at, len) || !memory::copy(room, at, len) {
+            return Err(HandError::Fault);
+        }
+        self.note_copy(len);
+        let [word, ..] = *small;
+        let extent = Extent { handle: NONE, generation: 0, offset: if len > 8 { 0 } else { word }, len };
+        Ok(Landed { extent, flags: Flags::INLINE, ..NOWHERE })
     }
 
     /// Copies `bytes` of the runtime's to `b`.

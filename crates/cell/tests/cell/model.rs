@@ -63,7 +63,7 @@ fn size() -> impl Strategy<Value = u32> {
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         1 => Just(Body::Nothing),
-        1 => (any::<u64>(), 0..8u16).prop_map(|(value, len)| Body::Inline { value, len }),
+        1 => (any::<u64>(), 0..80u16).prop_map(|(value, len)| Body::Inline { value, len }),
         2 => prop::sample::select(vec![0u16, 5, 200, 5000, 65_535]).prop_map(|len| Body::Static { len, byte: 0 }),
         2 => part().prop_map(Body::Bytes),
         5 => part().prop_map(Body::Move),

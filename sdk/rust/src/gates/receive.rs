@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::Parcel;
-use baton_abi::{Descriptor, Flags, NONE, Rights};
+use baton_abi::{Descriptor, Extent, Flags, NONE, Rights};
 use baton_pool::capability::Handle;
 
 use super::Gates;
@@ -15,13 +15,19 @@ use crate::held::{Head, Held, Kind, Place};
 use crate::message::Message;
 use crate::runtime::Runtime;
 
-/// One word of a parcel, as the runtime wrote it: words that are read in pairs soon after they were written one by one keep
-/// the processor waiting.
+/// One of some words of a parcel, as the runtime wrote it: words that are read in pairs soon after they were written one by
+/// one keep the processor waiting.
+#[inline]
+fn one<const N: usize>(words: &[u64; N], index: usize) -> u64 {
+    let at = words.as_ptr().wrapping_add(index % N);
+    // SAFETY: one of the words.
+    unsafe { at.read_volatile() }
+}
+
+/// One word of a parcel's descriptor.
 #[inline]
 pub(super) fn word(parcel: &Parcel, index: usize) -> u64 {
-    let at = parcel.words.as_ptr().wrapping_add(index % DESCRIPTOR_WORDS);
-    // SAFETY: a word of the parcel.
-    unsafe { at.read_volatile() }
+    one::<DESCRIPTOR_WORDS>(&parcel.words, index)
 }
 
 // The parts of a descriptor's first word.
@@ -72,9 +78,13 @@ impl Gates {
         self.accept_head(parcel, content)
     }
 
+    #[inline]
     fn accept_inline(&'static self, parcel: &Parcel, flags: Flags) -> Option<Held> {
-        let body = Descriptor::from_words(parcel.words).body;
-        Message::inline(Runtime::Gates(self), body, flags)
+        let handle = handle_of(word(parcel, 3));
+        let (offset, len) = (word(parcel, 4), word(parcel, 5));
+        let body = Extent { handle: handle.index, generation: handle.generation, offset, len };
+        let small = core::array::from_fn(|index| one(&parcel.small, index));
+        Message::inline(Runtime::Gates(self), body, flags, Some(small))
     }
 
     #[inline(never)]

@@ -1,9 +1,10 @@
 //! Payloads to parcels. What moves leaves this function's hands as soon as it stands in the words.
 
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
-use baton_abi::gate::{Pair, Parcel};
-use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE};
+use baton_abi::gate::{Pair, Parcel, SMALL_BYTES};
+use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE, Rights};
 use baton_pool::capability::{Handle, Range};
+use zerocopy::IntoBytes;
 
 use super::{Gates, pair};
 use crate::buffer::Buffer;
@@ -14,6 +15,8 @@ use crate::runtime::Runtime;
 
 /// Payloads up to this size travel in the descriptor itself, bytes.
 const INLINE_MAX: usize = 8;
+/// What is lent so is only read.
+const TO_READ: u8 = Rights::FROZEN.0;
 
 const fn handle_word(handle: Handle) -> u64 {
     handle.index as u64 | (handle.generation as u64) << 32
@@ -56,6 +59,26 @@ fn set_head(parcel: &mut Parcel, handle: Handle, at: u32, len: usize) {
     *range = u64::from(at) | u64::from(len) << 32;
 }
 
+/// Whether a payload of `len` bytes travels in the parcel.
+#[inline]
+const fn is_small(len: usize) -> bool {
+    len <= SMALL_BYTES
+}
+
+/// Puts a small payload into the parcel itself.
+#[inline]
+fn put_small(bytes: &[u8], parcel: &mut Parcel) {
+    let len = bytes.len();
+    let mut inline = [0u8; INLINE_MAX];
+    if let Some(space) = inline.get_mut(..len) {
+        space.copy_from_slice(bytes);
+    } else if let Some(space) = parcel.small.as_mut_bytes().get_mut(..len) {
+        space.copy_from_slice(bytes);
+    }
+    let word = u64::from_le_bytes(inline);
+    set_body(parcel, Flags::INLINE, u64::from(NONE), (word, len as u64));
+}
+
 impl Gates {
     /// Writes `payload`, with `head` before it, into `parcel`.
     ///
@@ -70,7 +93,16 @@ impl Gates {
         parcel: &mut Parcel,
     ) -> Result<(), Error> {
         match payload {
+            // Stays in this function's hands, and is dropped with the payload.
+            Payload::Buffer(buffer) if head.is_empty() && is_small(buffer.held.len) => {
+                put_small(buffer.held.bytes(), parcel);
+                Ok(())
+            }
             Payload::Buffer(buffer) => self.put_owned(&mut buffer.held, head, parcel),
+            Payload::Lend(held, Rights(TO_READ)) if can_lend && is_small(held.len) => {
+                put_small(held.bytes(), parcel);
+                Ok(())
+            }
             Payload::Lend(held, rights) if can_lend => {
                 set_range(parcel, Flags::LEND, held.handle, held.range());
                 parcel.rights = u32::from(rights.0);
@@ -137,15 +169,12 @@ impl Gates {
             let mut buffer = Buffer::copied(Runtime::Gates(self), bytes)?;
             return self.put_owned(&mut buffer.held, head, parcel);
         }
-        let mut inline = [0u8; INLINE_MAX];
-        let (how, word) = match inline.get_mut(..bytes.len()) {
-            Some(space) => {
-                space.copy_from_slice(bytes);
-                (Flags::INLINE, u64::from_le_bytes(inline))
-            }
-            None => (Flags::BYTES, bytes.as_ptr().expose_provenance() as u64),
-        };
-        set_body(parcel, how, u64::from(NONE), (word, bytes.len() as u64));
+        if is_small(bytes.len()) {
+            put_small(bytes, parcel);
+        } else {
+            let at = bytes.as_ptr().expose_provenance() as u64;
+            set_body(parcel, Flags::BYTES, u64::from(NONE), (at, bytes.len() as u64));
+        }
         Ok(())
     }
 

@@ -61,13 +61,14 @@ fn a_request_costs_one_gate_and_no_allocation_of_its_own() {
 
 #[test]
 fn an_owned_payload_goes_out_in_the_buffer_that_it_came_in() {
-    model(|model| model.request(1, Flags::MOVE, b"abc"));
+    let long = "abc".repeat(22);
+    model(|model| model.request(1, Flags::MOVE, long.as_bytes()));
     serve(async |_ctx, request| {
         let mut body = request.into_body()?.into_buffer().map_err(|_| Error::new(500, "not owned"))?;
         body.extend_from_slice(b"def")?;
         Ok(Response::ok(body))
     });
-    assert_eq!(answers(), one(200, "abcdef"));
+    assert_eq!(answers(), one(200, &format!("{long}def")));
     model(|model| assert_eq!((model.held_count(), model.passed[ALLOC]), (0, 0)));
 }
 
@@ -92,8 +93,8 @@ fn a_head_goes_in_front_of_the_payload_or_into_a_buffer_of_its_own() {
 
 #[test]
 fn small_answers_travel_inline_and_others_are_copied_by_the_runtime() {
-    model(|model| (1..=3).for_each(|tag| model.request(tag, Flags::MOVE, b"")));
-    let texts = ["", "8 bytes.", "more than eight"];
+    let texts = ["", "8 bytes.", "more than eight", &"full".repeat(16), &"more".repeat(17)];
+    model(|model| (1..=5).for_each(|tag| model.request(tag, Flags::MOVE, b"")));
     let nth = RefCell::new(texts.iter());
     serve(async |_ctx, _request| {
         Ok(Response::ok(nth.borrow_mut().next().copied().unwrap_or_default().to_owned()))
@@ -101,9 +102,54 @@ fn small_answers_travel_inline_and_others_are_copied_by_the_runtime() {
     assert_eq!(answers(), texts.map(|text| (200, text.to_owned())));
     model(|model| {
         let flags: Vec<Flags> = model.replies.iter().map(|reply| reply.d.flags).collect();
-        assert_eq!(flags, [Flags::MOVE, Flags::INLINE, Flags::BYTES]);
+        assert_eq!(flags, [Flags::MOVE, Flags::INLINE, Flags::INLINE, Flags::INLINE, Flags::BYTES]);
         assert_eq!(model.passed[ALLOC], 0);
     });
+}
+
+#[test]
+fn a_small_payload_goes_in_the_parcel_and_its_buffer_stays() {
+    model(|model| (1..=2).for_each(|tag| model.request(tag, Flags::MOVE, b"")));
+    calls::answer_calls(|made| Answer::Now(200, made.body.clone()));
+    serve(async |ctx, _request| {
+        let mut small = ctx.alloc(64)?;
+        small.extend_from_slice(&[7; 64])?;
+        let lent = ctx.call("price", &small).await?.body().to_vec();
+        let written = ctx.call("price", &mut small).await?.body().to_vec();
+        assert_eq!((lent, written), (vec![7; 64], vec![7; 64]));
+        Ok(Response::ok(small))
+    });
+    model(|model| {
+        // What may be written is lent itself.
+        let flags: Vec<Flags> = model.calls.iter().map(|made| made.d.flags).collect();
+        assert_eq!(flags, [Flags::INLINE, Flags::LEND, Flags::INLINE, Flags::LEND]);
+        assert!(model.replies.iter().all(|reply| reply.d.flags == Flags::INLINE && reply.body == [7; 64]));
+    });
+}
+
+#[test]
+fn a_small_payload_in_a_parcel_is_kept_like_any_other() {
+    model(|model| {
+        let d = baton_abi::Descriptor { flags: Flags::INLINE, ..baton_abi::Descriptor::new(Kind::Request) };
+        for len in [9, 64, 65, u64::MAX] {
+            let body = baton_abi::Extent { len, ..baton_abi::Extent::EMPTY };
+            let words = baton_abi::Descriptor { body, ..d }.to_words();
+            let small = [u64::from_le_bytes(*b"12345678"); 8];
+            model.events.push_back(baton_abi::gate::Parcel {
+                words,
+                small,
+                ..baton_abi::gate::Parcel::EMPTY
+            });
+        }
+    });
+    let lens = RefCell::new(Vec::new());
+    serve(async |_ctx, request| {
+        lens.borrow_mut().push(request.body().len());
+        Ok(Response::ok(request.body().to_vec()))
+    });
+    // More than there is room for is no payload.
+    assert_eq!(lens.into_inner(), [9, 64, 0, 0]);
+    assert_eq!(answers()[0], (200, "123456781".to_owned()));
 }
 
 #[test]

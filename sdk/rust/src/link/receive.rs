@@ -25,7 +25,7 @@ pub(crate) fn accept(
         let range = Range { offset: body.offset, len: body.len };
         Some(take(link, handle, range, flags, from)?)
     } else {
-        Message::inline(Runtime::Link(link), body, flags)
+        Message::inline(Runtime::Link(link), body, flags, None)
     };
     if head.handle == NONE {
         return Ok(Message(content));

@@ -96,7 +96,7 @@ static void take(uint64_t kind, uint64_t result, const baton_event *event) {
     words[4] = ~0ull;
     words[6] = ~0ull;
     if (is_inline) {
-        words[4] = event->body_offset;
+        words[4] = event->body_len > 8 ? sum_of(baton_body(event), event->body_len) : event->body_offset;
     } else if (event->body_handle != BATON_NONE) {
         words[2] |= (uint64_t)event->rights << 32;
         if (!is_there(event)) words[4] = ~1ull;
@@ -120,7 +120,8 @@ static void fill(baton_event *out, const op *of) {
     case INLINE_BODY:
         out->flags = BATON_INLINE;
         out->body_offset = of->value;
-        out->body_len = of->argument & 7;
+        out->body_len = of->argument % 80;
+        for (unsigned at = 0; at < sizeof out->small; at += 8) memcpy(out->small + at, &of->value, 8);
         break;
     case STATIC_BODY:
         out->flags = BATON_BYTES;

@@ -162,8 +162,8 @@ impl World {
             Err(errno) => return errno,
         };
         let mut body = parcel.body.map(|landed| self.payload(landed).to_vec()).unwrap_or_default();
-        if let Some((value, len)) = parcel.inline {
-            body = value.to_le_bytes()[..usize::from(len)].to_vec();
+        if let Some(inline) = parcel.inline {
+            body = inline.payload().to_vec();
         }
         for landed in [parcel.body, parcel.head].into_iter().flatten() {
             // Whoever read it besides does so no more: it left the cell.

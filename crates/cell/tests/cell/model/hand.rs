@@ -1,11 +1,12 @@
 //! The model's capabilities: who holds what, and how payloads change hands.
 
 use baton_abi::cell::Trust;
+use baton_abi::gate::SMALL_BYTES;
 
 use super::script::{Body, NOBODY, Part};
 use super::world::{
-    ALL, Buffer, Cap, CapId, EACCES, EFAULT, EINVAL, ESTALE, Entry, FROZEN, LEND_FLAG, Landed, Lent, PASS,
-    Parcel, READ, SHARE_FLAG, SMALL_MAX, SeatId, WRITE, World,
+    ALL, Buffer, Cap, CapId, EACCES, EFAULT, EINVAL, ESTALE, Entry, FROZEN, Inline, LEND_FLAG, Landed, Lent,
+    PASS, Parcel, READ, SHARE_FLAG, SMALL_MAX, SeatId, WRITE, World,
 };
 
 impl World {
@@ -66,6 +67,15 @@ impl World {
     pub(super) fn land_copy(&mut self, to: SeatId, bytes: Vec<u8>) -> Landed {
         let len = bytes.len();
         Landed { cap: self.make(to, bytes), start: 0, len, rights: ALL, flag: 0 }
+    }
+
+    /// Few bytes without a head come in the parcel itself.
+    fn land_bytes(&mut self, to: SeatId, bytes: Vec<u8>, head: Option<Part>, parcel: &mut Parcel) {
+        if bytes.len() <= SMALL_BYTES && head.is_none() {
+            parcel.inline = Some(Inline::of(&bytes));
+        } else {
+            parcel.body = Some(self.land_copy(to, bytes));
+        }
     }
 
     pub(super) fn derive(&mut self, parent: CapId, to: SeatId, rights: u8, range: (usize, usize)) -> CapId {
@@ -135,13 +145,19 @@ impl World {
         let mut parcel = Parcel::default();
         match body {
             Body::Nothing => {}
-            Body::Inline { value, len } => parcel.inline = Some((value, len & 7)),
+            Body::Inline { value, len } => {
+                let inline = Inline::words(value, usize::from(len % 80));
+                match (inline.payload().len(), head) {
+                    (9.., Some(_)) => parcel.body = Some(self.land_copy(to, inline.payload().to_vec())),
+                    _ => parcel.inline = Some(inline),
+                }
+            }
             Body::Static { len, byte } => {
-                parcel.body = Some(self.land_copy(to, vec![byte; usize::from(len)]))
+                self.land_bytes(to, vec![byte; usize::from(len)], head, &mut parcel)
             }
             Body::Bytes(part) => {
                 let bytes = self.readable(from, part).ok_or(EFAULT)?;
-                parcel.body = Some(self.land_copy(to, bytes));
+                self.land_bytes(to, bytes, head, &mut parcel);
             }
             Body::Move(part) | Body::Lend(part, _) | Body::Share(part) => {
                 let cap = self.live(from, self.entry(from, part.entry)).ok_or(ESTALE)?;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use baton_abi::cell::Trust;
+use baton_abi::gate::SMALL_BYTES;
 
 use super::script::{Body, PROGRAM_BYTES, Raw, Record, Script, kind, sum_of};
 
@@ -71,10 +72,42 @@ pub(super) struct Landed {
     pub(super) flag: u64,
 }
 
+/// A payload in the parcel itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inline {
+    bytes: [u8; SMALL_BYTES],
+    len: usize,
+}
+
+impl Inline {
+    /// A payload that fits.
+    pub(super) fn of(bytes: &[u8]) -> Inline {
+        let mut small = [0; SMALL_BYTES];
+        small[..bytes.len()].copy_from_slice(bytes);
+        Inline { bytes: small, len: bytes.len() }
+    }
+
+    /// A word over and over; one word is told whole, however short the payload.
+    pub(super) fn words(word: u64, len: usize) -> Inline {
+        let bytes = core::array::from_fn(|at| word.to_le_bytes()[at % 8]);
+        Inline { bytes, len: len.min(SMALL_BYTES) }
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// What the puppet says of it.
+    fn told(&self) -> u64 {
+        let [first, ..] = *self.bytes.as_chunks::<8>().0 else { return 0 };
+        if self.len > 8 { sum_of(self.payload()) } else { u64::from_le_bytes(first) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Parcel {
     pub(super) body: Option<Landed>,
-    pub(super) inline: Option<(u64, u16)>,
+    pub(super) inline: Option<Inline>,
     pub(super) head: Option<Landed>,
 }
 
@@ -319,10 +352,10 @@ impl World {
         (code, message): (u16, u64),
     ) {
         let mut words = [u64::from(code) | message << 24, 0, u64::MAX, 0, u64::MAX, 0];
-        if let Some((value, len)) = parcel.inline {
+        if let Some(inline) = parcel.inline {
             words[0] |= INLINE_FLAG << 16;
-            words[1] = u64::from(len);
-            words[2] = value;
+            words[1] = inline.payload().len() as u64;
+            words[2] = inline.told();
         }
         if let Some(body) = parcel.body {
             words[0] |= body.flag << 16 | u64::from(body.rights) << 32;

@@ -39,10 +39,10 @@ fn what_is_lent_comes_back_and_what_moves_does_not() {
     model(|model| model.request(1, Flags::MOVE, b""));
     answer_calls(|_| Answer::Now(200, Vec::new()));
     serve(async |ctx, _request| {
-        let mut buffer = ctx.alloc(16)?;
-        buffer.extend_from_slice(b"one")?;
+        let mut buffer = ctx.alloc(140)?;
+        buffer.extend_from_slice(&[1; 70])?;
         ctx.call("price", &buffer).await?;
-        buffer.extend_from_slice(b" two")?;
+        buffer.extend_from_slice(&[2; 70])?;
         ctx.call("price", &mut buffer).await?;
         ctx.call("price", buffer).await?;
         Ok(Response::empty())
@@ -50,12 +50,13 @@ fn what_is_lent_comes_back_and_what_moves_does_not() {
     model(|model| {
         let seen: Vec<_> =
             model.calls.iter().map(|made| (made.d.flags, made.rights, made.body.as_slice())).collect();
+        let both = [[1; 70], [2; 70]].concat();
         assert_eq!(
             seen,
             [
-                (Flags::LEND, Rights::FROZEN, b"one".as_slice()),
-                (Flags::LEND, Rights::ALL, b"one two"),
-                (Flags::MOVE, Rights::NONE, b"one two"),
+                (Flags::LEND, Rights::FROZEN, [1; 70].as_slice()),
+                (Flags::LEND, Rights::ALL, &both),
+                (Flags::MOVE, Rights::NONE, &both),
             ]
         );
         let moved = model.calls[2].d.body.handle;

@@ -31,28 +31,28 @@ fn nothing_is_kept_when_there_is_nothing_to_do() {
 fn nothing_that_was_written_hides_behind_a_payload() {
     model(|model| model.request(1, Flags::LEND, b""));
     serve(async |ctx, _request| {
-        let mut buffer = ctx.alloc(64)?;
-        buffer.extend_from_slice(b"secret")?;
-        buffer.truncate(1);
+        let mut buffer = ctx.alloc(100)?;
+        buffer.extend_from_slice(&[b's'; 100])?;
+        buffer.truncate(65);
         Ok(Response::ok(buffer))
     });
     model(|model| {
         let reply = model.replies[0].clone();
-        assert_eq!(reply.body, b"s");
-        assert!(model.whole(reply.d.body.handle).iter().filter(|&&byte| byte != 0).eq([&b's']));
+        assert_eq!(reply.body, [b's'; 65]);
+        assert!(model.whole(reply.d.body.handle).iter().filter(|&&byte| byte != 0).eq(&[b's'; 65]));
     });
 }
 
 #[test]
 fn a_buffer_that_is_used_again_shows_nothing_of_its_last_use() {
     model(|model| {
-        model.request(1, Flags::MOVE, b"a long secret");
+        model.request(1, Flags::MOVE, &[b's'; 100]);
         model.request(2, Flags::LEND, b"");
     });
     serve(async |ctx, request| {
         drop(request);
-        let mut buffer = ctx.alloc(1)?;
-        buffer.extend_from_slice(b"x")?;
+        let mut buffer = ctx.alloc(65)?;
+        buffer.extend_from_slice(&[b'x'; 65])?;
         Ok(Response::ok(buffer))
     });
     model(|model| {
@@ -112,10 +112,17 @@ fn a_payload_is_written_in_place_only_with_the_right_to() {
 
 #[test]
 fn a_lent_payload_is_copied_when_it_is_answered_with() {
-    model(|model| model.request(1, Flags::LEND, b"this was lent"));
+    let long = "this was lent ".repeat(5);
+    model(|model| {
+        model.request(1, Flags::LEND, long.as_bytes());
+        model.request(2, Flags::LEND, b"this was lent");
+    });
     serve(async |_ctx, request| Ok(Response::ok(request.into_body()?)));
-    assert_eq!(answers(), one(200, "this was lent"));
-    model(|model| assert_eq!(model.replies[0].d.flags, Flags::BYTES));
+    assert_eq!(answers(), [(200, long.clone()), (200, "this was lent".to_owned())]);
+    model(|model| {
+        let flags: Vec<Flags> = model.replies.iter().map(|reply| reply.d.flags).collect();
+        assert_eq!(flags, [Flags::BYTES, Flags::INLINE]);
+    });
 }
 
 #[test]

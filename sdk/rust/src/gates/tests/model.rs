@@ -11,6 +11,7 @@ use baton_abi::gate::{
     Pair, Parcel, RANDOM, RECV, REPLY, REVOKE, WAIT,
 };
 use baton_abi::{ABI_VERSION, Descriptor, Extent, Flags, HeadExtent, Kind, NONE, Rights};
+use zerocopy::IntoBytes;
 
 /// What a modelled callee does with a call.
 pub(super) enum Answer {
@@ -169,11 +170,13 @@ impl Model {
     }
 
     /// What a guest's descriptor carries. What moves leaves its hands.
-    fn carried(&mut self, d: &Descriptor) -> Result<(Vec<u8>, Vec<u8>), i64> {
+    fn carried(&mut self, parcel: &Parcel) -> Result<(Vec<u8>, Vec<u8>), i64> {
+        let d = Descriptor::from_words(parcel.words);
         let Extent { handle, generation, offset, len } = d.body;
         let body = match d.flags {
             flags if flags.has(Flags::INLINE) => {
-                offset.to_le_bytes().get(..usize::try_from(len).unwrap()).unwrap().to_vec()
+                let inline = if len > 8 { parcel.small.as_bytes() } else { offset.as_bytes() };
+                inline.get(..usize::try_from(len).unwrap()).unwrap().to_vec()
             }
             flags if flags.has(Flags::BYTES) => bytes(at(offset), len),
             _ if handle == NONE => Vec::new(),
@@ -247,11 +250,12 @@ impl Model {
         if let Some(errno) = self.refuse_reply.take() {
             return -i64::from(errno);
         }
-        let d = Descriptor::from_words(read::<Parcel>(address).words);
-        if self.refuse_bytes && d.flags.has(Flags::BYTES) {
+        let parcel = read::<Parcel>(address);
+        let d = Descriptor::from_words(parcel.words);
+        if self.refuse_bytes && (d.flags.has(Flags::BYTES) || d.flags.has(Flags::INLINE) && d.body.len > 8) {
             return -i64::from(libc::EACCES);
         }
-        match self.carried(&d) {
+        match self.carried(&parcel) {
             Ok((body, head)) => {
                 self.replies.push(Replied { d, body, head });
                 0
@@ -263,7 +267,7 @@ impl Model {
     fn call(&mut self, callee: u64, address: u64) -> i64 {
         let parcel = read::<Parcel>(address);
         let d = Descriptor::from_words(parcel.words);
-        let body = match self.carried(&d) {
+        let body = match self.carried(&parcel) {
             Ok((body, _)) => body,
             Err(errno) => return errno,
         };
