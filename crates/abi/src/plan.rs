@@ -2,11 +2,15 @@
 //! template reads it once.
 //!
 //! A plan is one record a function, one behind the other. A record is fixed words and then byte strings, each a `u32`
-//! length and its bytes: the name; the arguments, the environment (`KEY=value`), the names of the callees; and the places
-//! of instructions to disarm, as `u64`s. Everything is little-endian.
+//! length and its bytes: the name; the arguments, the environment (`KEY=value`), the names of the callees; and the patches
+//! of the executable, each an address as `u64` and the bytes that belong there. Everything is little-endian.
 
 /// Most strings of one list.
 pub const STRINGS_MAX: u32 = 1024;
+/// Most bytes of one patch: the longest instruction, another that completes it, and a jump.
+pub const PATCH_BYTES_MAX: usize = 32;
+
+const ADDRESS_BYTES: usize = 8;
 
 /// One function of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +37,52 @@ pub struct Entry<'a> {
     pub calls: Strings<'a>,
     /// For each of `calls`: how long a call of it may take, nanoseconds, as eight bytes.
     pub call_timeouts: Strings<'a>,
-    /// Offsets in the ELF file of instructions to be overwritten by a trap, as eight bytes each.
-    pub disarm: Strings<'a>,
+    /// What is written over the executable's code before it is scanned, each as [`Patch::parse`] reads it.
+    pub patches: Strings<'a>,
+}
+
+/// Bytes that take the place of others in an executable's code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Patch {
+    at: u64,
+    len: usize,
+    /// Zero behind `len`.
+    bytes: [u8; PATCH_BYTES_MAX],
+}
+
+impl Patch {
+    /// `bytes` at address `at`, which counts from the seat's base. `None` if they are too many.
+    #[must_use]
+    pub fn new(at: u64, bytes: &[u8]) -> Option<Patch> {
+        let mut patch = Patch { at, len: bytes.len(), bytes: [0; PATCH_BYTES_MAX] };
+        patch.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(patch)
+    }
+
+    /// A patch as a plan has it: the address in eight bytes, then the bytes.
+    #[must_use]
+    pub fn parse(string: &[u8]) -> Option<Patch> {
+        let (at, bytes) = string.split_first_chunk::<ADDRESS_BYTES>()?;
+        Patch::new(u64::from_le_bytes(*at), bytes)
+    }
+
+    /// Address of its first byte, from the seat's base.
+    #[must_use]
+    pub const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl core::fmt::Debug for Patch {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:#x}: {:02x?}", self.at, self.bytes())
+    }
 }
 
 /// A list of byte strings inside a plan.
@@ -115,7 +163,7 @@ impl<'a> Reader<'a> {
             env: self.strings()?,
             calls: self.strings()?,
             call_timeouts: self.strings()?,
-            disarm: self.strings()?,
+            patches: self.strings()?,
         })
     }
 }
@@ -154,8 +202,8 @@ pub struct NewEntry<'a> {
     pub env: &'a [&'a [u8]],
     /// Names of the callees and how long a call of each may take, nanoseconds.
     pub calls: &'a [(&'a str, u64)],
-    /// See [`Entry::disarm`].
-    pub disarm: &'a [u64],
+    /// See [`Entry::patches`].
+    pub patches: &'a [Patch],
 }
 
 impl<F: FnMut(&[u8])> Writer<F> {
@@ -175,6 +223,13 @@ impl<F: FnMut(&[u8])> Writer<F> {
     fn string(&mut self, bytes: &[u8]) {
         self.u32(u32::try_from(bytes.len()).unwrap_or(0));
         (self.sink)(bytes);
+    }
+
+    fn patch(&mut self, patch: &Patch) {
+        let len = ADDRESS_BYTES + patch.bytes().len();
+        self.u32(u32::try_from(len).unwrap_or(0));
+        self.u64(patch.at);
+        (self.sink)(patch.bytes());
     }
 
     fn count(&mut self, len: usize) {
@@ -198,8 +253,8 @@ impl<F: FnMut(&[u8])> Writer<F> {
         entry.calls.iter().for_each(|(name, _)| self.string(name.as_bytes()));
         self.count(entry.calls.len());
         entry.calls.iter().for_each(|(_, timeout_ns)| self.string(&timeout_ns.to_le_bytes()));
-        self.count(entry.disarm.len());
-        entry.disarm.iter().for_each(|offset| self.string(&offset.to_le_bytes()));
+        self.count(entry.patches.len());
+        entry.patches.iter().for_each(|patch| self.patch(patch));
     }
 }
 
@@ -215,6 +270,7 @@ mod tests {
 
     #[test]
     fn a_plan_survives_the_wire_and_its_ruins_are_refused() {
+        let patches = [Patch::new(0x10df66, &[0x0f, 0x0b, 0xcc]).unwrap(), Patch::new(7, &[]).unwrap()];
         let entry = NewEntry {
             name: "cart",
             access: 2,
@@ -226,7 +282,7 @@ mod tests {
             args: &[b"cart", b""],
             env: &[b"A=b"],
             calls: &[("catalog", 5), ("currency", 7)],
-            disarm: &[0x10df66],
+            patches: &patches,
         };
         let mut plan = write(&entry);
         let one = plan.len();
@@ -238,10 +294,19 @@ mod tests {
         assert_eq!(first.args.iter().collect::<Vec<_>>(), [b"cart".as_slice(), b""]);
         assert_eq!(first.calls.iter().collect::<Vec<_>>(), [b"catalog".as_slice(), b"currency"]);
         assert_eq!(first.call_timeouts.numbers().collect::<Vec<_>>(), [5, 7]);
-        assert_eq!(first.disarm.numbers().collect::<Vec<_>>(), [0x10df66]);
+        let read_patches: Vec<Patch> = first.patches.iter().filter_map(Patch::parse).collect();
+        assert_eq!(read_patches, patches);
         assert_eq!(read[1].name, "ad");
         for cut in 0..one {
             assert_eq!(entries(&plan[..cut]).count(), 0, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_patch_without_an_address_or_with_too_many_bytes_is_none() {
+        assert_eq!(Patch::parse(&[1; ADDRESS_BYTES - 1]), None);
+        let longest = Patch::parse(&[1; ADDRESS_BYTES + PATCH_BYTES_MAX]).unwrap();
+        assert_eq!((longest.at(), longest.bytes()), (0x0101_0101_0101_0101, [1; PATCH_BYTES_MAX].as_slice()));
+        assert_eq!(Patch::parse(&[1; ADDRESS_BYTES + PATCH_BYTES_MAX + 1]), None);
     }
 }

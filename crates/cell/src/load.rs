@@ -1,21 +1,21 @@
 //! The loader: an ELF file becomes the memory of a seat, ready to run from its first instruction.
 //!
-//! Pages come from the file itself, privately; what a page holds besides its segment is zeroed. Instructions that the
-//! deploy-time check found harmless and unused are disarmed, then every executable byte is scanned: what is left over is
-//! refused here, whatever anyone said before. Only then do pages become executable.
+//! Pages come from the file itself, privately; what a page holds besides its segment is zeroed. The deploy-time check's
+//! patches are written over the code, then every executable byte is scanned, patched or not: what is forbidden is refused
+//! here, whatever anyone said before. Only then do pages become executable.
 
 // UNSAFETY: looks at the memory of a guest that does not run yet.
 #![expect(unsafe_code, reason = "writes and reads the image while it is being built")]
 
 use baton_abi::cell::{GATE_PAGE_AT, STACK_BYTES, STACK_TOP, VDSO_AT};
 use baton_abi::gate::AT_BATON;
-use baton_abi::plan::Entry;
+use baton_abi::plan::{Entry, Patch};
 use rustix::io::Errno;
 
 use crate::bundle::Bundle;
 use crate::elf::{self, ElfError, Image};
 use crate::os::{self, Os};
-use crate::scan::{self, DisarmError, Finding};
+use crate::scan::{self, Finding};
 use crate::space::Space;
 use crate::sys::{self, Access, Backing, PAGE, PAGE_BYTES};
 
@@ -31,11 +31,13 @@ pub(crate) enum LoadError {
         at: u64,
         finding: Finding,
     },
-    /// The plan names an instruction that is none of those.
-    Disarm {
-        offset: u64,
-        error: Option<DisarmError>,
+    /// The plan writes over something that is not code.
+    Patch {
+        at: u64,
+        bytes: usize,
     },
+    /// The plan has a patch that cannot be read.
+    MalformedPatch,
     /// Arguments and environment are too long.
     Strings {
         bytes: usize,
@@ -59,12 +61,13 @@ impl core::fmt::Display for LoadError {
                  run in a compartment; rebuild without it, or use `isolation = \"process\"`",
                 finding.what
             ),
-            LoadError::Disarm { offset, error: Some(error) } => {
-                write!(f, "the plan disarms file offset {offset:#x}: {error}")
-            }
-            LoadError::Disarm { offset, error: None } => {
-                write!(f, "the plan disarms file offset {offset:#x}, which is not code")
-            }
+            LoadError::Patch { at, bytes } => write!(
+                f,
+                "the plan patches {bytes} bytes at image address {at:#x}, which are not code; deploy the function again"
+            ),
+            LoadError::MalformedPatch => f.write_str(
+                "the plan has a patch that cannot be read; use `baton` and `baton-cell` of one build",
+            ),
             LoadError::Strings { bytes } => {
                 write!(f, "arguments and environment of {bytes} bytes: at most {STRINGS_MAX} fit")
             }
@@ -122,7 +125,7 @@ pub(crate) fn load(space: &mut Space, source: &Source<'_>, entry: &Entry<'_>) ->
     for relocation in image.relocations(file) {
         relocate(space, relocation);
     }
-    disarm(space, &image, entry)?;
+    patch(space, &image, entry)?;
     for code in image.code() {
         let bytes = whole(space, &code);
         if let Some(finding) = scan::scan(bytes).next() {
@@ -200,21 +203,25 @@ fn zero(space: &mut Space, from: u64, to: u64) {
 }
 
 /// The bytes of a range of the image.
-fn whole<'s>(space: &'s mut Space, range: &core::ops::Range<u64>) -> &'s mut [u8] {
+fn whole<'s>(space: &'s mut Space, range: &core::ops::Range<u64>) -> &'s [u8] {
     let len = usize::try_from(range.end - range.start).unwrap_or(0);
     // SAFETY: the loader has just mapped these pages readable and writable; no guest runs, and the borrow of `space` keeps
     // everyone else away.
-    unsafe { core::slice::from_raw_parts_mut((space.base() + range.start) as *mut u8, len) }
+    unsafe { core::slice::from_raw_parts((space.base() + range.start) as *const u8, len) }
 }
 
-fn disarm(space: &mut Space, image: &Image, entry: &Entry<'_>) -> Result<(), LoadError> {
-    for offset in entry.disarm.numbers() {
-        let at = image.code_at(offset).ok_or(LoadError::Disarm { offset, error: None })?;
-        let code =
-            image.code().find(|code| code.contains(&at)).ok_or(LoadError::Disarm { offset, error: None })?;
-        let within = usize::try_from(at - code.start).unwrap_or(usize::MAX);
-        scan::disarm(whole(space, &code), within)
-            .map_err(|error| LoadError::Disarm { offset, error: Some(error) })?;
+/// Writes what the plan has for the code. A patch lies within one range of executable pages, and may lie behind the last
+/// byte of a segment: the rest of the page is scanned as the code is.
+fn patch(space: &mut Space, image: &Image, entry: &Entry<'_>) -> Result<(), LoadError> {
+    for string in entry.patches.iter() {
+        let patch = Patch::parse(string).ok_or(LoadError::MalformedPatch)?;
+        let (at, bytes) = (patch.at(), patch.bytes());
+        let fault = LoadError::Patch { at, bytes: bytes.len() };
+        let Some(end) = at.checked_add(bytes.len() as u64) else { return Err(fault) };
+        if !image.code().any(|code| code.start <= at && end <= code.end) {
+            return Err(fault);
+        }
+        space.write(space.base() + at, bytes);
     }
     Ok(())
 }

@@ -164,7 +164,7 @@ impl Files {
     /// compartments need does not matter: the same app is fit everywhere or nowhere.
     fn spec(&self, deployment: Deployment) -> Result<AppSpec, DeployFault> {
         let files = self.files(&deployment)?;
-        let (mut artifacts, mut disarm) = (BTreeMap::new(), BTreeMap::new());
+        let (mut artifacts, mut patches) = (BTreeMap::new(), BTreeMap::new());
         for (function, hash) in deployment.artifacts {
             let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
             let path = self.artifacts.verified(&hash).map_err(unusable)?;
@@ -173,12 +173,12 @@ impl Files {
                 let file = self.artifacts.read(&hash).map_err(unusable)?;
                 let vetted =
                     vet(&file).map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
-                disarm.insert(function.clone(), vetted.disarm);
+                patches.insert(function.clone(), vetted.patches);
             }
             artifacts.insert(function, path);
         }
         let Deployment { manifest, version, .. } = deployment;
-        Ok(AppSpec { manifest, version, artifacts, disarm, files })
+        Ok(AppSpec { manifest, version, artifacts, patches, files })
     }
 
     /// The checked bundles of a deployment, unpacked for functions that may run as processes.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
+use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
 use baton_placement::{Admission, Load, Waiting, admit, choose};
 use baton_pool::capability::Handle;
@@ -41,8 +42,8 @@ pub(crate) struct FunctionState {
     pub(crate) hosting: Hosting,
     /// The group whose cells hold it.
     pub(crate) group: Option<Rc<Group>>,
-    /// Places of instructions in the executable that a compartment must not reach.
-    pub(crate) disarm: Vec<u64>,
+    /// What a compartment writes over the executable's code.
+    pub(crate) patches: Vec<Patch>,
     pub(crate) files: Option<BundledFiles>,
     /// One place for each replica; empty while it is down.
     pub(crate) replicas: RefCell<Vec<Option<Rc<Replica>>>>,
@@ -121,7 +122,7 @@ impl App {
                     spec: function.clone(),
                     artifact: spec.artifacts.get(name).cloned().unwrap_or_default(),
                     hosting,
-                    disarm: spec.disarm.get(name).cloned().unwrap_or_default(),
+                    patches: spec.patches.get(name).cloned().unwrap_or_default(),
                     files: spec.files.get(name).cloned(),
                     replicas: RefCell::new(vec![None; places]),
                     queue: RefCell::default(),

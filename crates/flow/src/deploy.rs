@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use baton_abi::plan::Patch;
 use baton_catalog::{FunctionName, Manifest};
 
 use crate::app::App;
@@ -24,8 +25,8 @@ pub struct AppSpec {
     pub version: u64,
     /// The executable of each function.
     pub artifacts: BTreeMap<FunctionName, PathBuf>,
-    /// Places of instructions in executables that compartments must not reach: offsets in the file, to be overwritten.
-    pub disarm: BTreeMap<FunctionName, Vec<u64>>,
+    /// What compartments write over the code of executables, so that no forbidden encoding is left in it.
+    pub patches: BTreeMap<FunctionName, Vec<Patch>>,
     /// The files of those functions that have any.
     pub files: BTreeMap<FunctionName, BundledFiles>,
 }

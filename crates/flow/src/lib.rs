@@ -25,6 +25,7 @@ mod start;
 pub mod status;
 
 pub use baton_abi::head::Field;
+pub use baton_abi::plan::Patch;
 pub use deploy::{AppSpec, BundledFiles, Deployed};
 pub use error::{DeployError, InvokeError};
 pub use flow::{DirectCall, DirectReply, Flow, Target};

@@ -11,7 +11,7 @@ use baton_abi::ABI_VERSION;
 use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{FromCell, Setup, Trust};
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX, slots_for};
-use baton_abi::plan::{NewEntry, Writer};
+use baton_abi::plan::{NewEntry, Patch, Writer};
 use baton_pool::region::{self, Access, Mapping, RegionError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -37,8 +37,8 @@ pub struct Subject<'a> {
     pub cell: File,
     /// The executable.
     pub executable: File,
-    /// Offsets in it of instructions that are overwritten before it runs.
-    pub disarm: &'a [u64],
+    /// What is written over its code before it runs.
+    pub patches: &'a [Patch],
     /// Its arguments, the name first.
     pub args: &'a [&'a [u8]],
     /// Its environment.
@@ -149,7 +149,7 @@ fn plan(subject: &Subject<'_>) -> Vec<u8> {
         args: subject.args,
         env: subject.env,
         calls: &[],
-        disarm: subject.disarm,
+        patches: subject.patches,
     });
     plan
 }

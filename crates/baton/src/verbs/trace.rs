@@ -36,7 +36,7 @@ pub(super) fn run(home: &Path, program: &str, args: &DoctorArgs) -> Result<(), F
     let subject = Subject {
         cell,
         executable: File::open(&executable).map_err(cannot)?,
-        disarm: &vetted.disarm,
+        patches: &vetted.patches,
         args: &words,
         env: &[],
     };

@@ -1,34 +1,15 @@
-//! What is built for the tests of cells, once: the cell as it is shipped, and guests in C.
+//! What is built for the tests of cells, once: guests in C, and what a node tells a cell of them.
 
 // UNSAFETY: places a descriptor between fork and exec.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-/// The program under test: `BATON_CELL_BIN`, or built here: static, position-independent, as it is shipped.
-pub(crate) fn cell_binary() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        if let Some(built) = std::env::var_os("BATON_CELL_BIN") {
-            return built.into();
-        }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let target = root.join("target/cell");
-        let done = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--release", "--package", "baton-cell"])
-            .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
-            .arg(&target)
-            .current_dir(&root)
-            .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=pie")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .status()
-            .expect("cargo runs");
-        assert!(done.success(), "baton-cell does not build");
-        target.join("x86_64-unknown-linux-gnu/release/baton-cell")
-    })
-}
+use baton_abi::plan::Patch;
+use baton_cell::elf::Image;
+use baton_cell::scan::{self, Finding, Forbidden};
 
 /// Places a descriptor at a number in the child.
 pub(crate) fn give_control(command: &mut Command, from: i32, to: i32) {
@@ -40,14 +21,17 @@ pub(crate) fn give_control(command: &mut Command, from: i32, to: i32) {
     unsafe { command.pre_exec(place) };
 }
 
-/// Offsets of the lazy-binding code of a static C library, which never runs: what the deploy-time check finds by symbol.
-pub(crate) fn harmless(elf: &[u8]) -> Vec<u64> {
-    let Ok(image) = baton_cell::elf::Image::parse(elf) else { return Vec::new() };
-    baton_cell::scan::scan(elf)
-        .filter(|finding| finding.what == baton_cell::scan::Forbidden::RestoreState)
-        .map(|finding| finding.offset as u64)
-        .filter(|&offset| image.code_at(offset).is_some())
-        .collect()
+/// Traps over the lazy-binding code of a static C library, which never runs: what the deploy-time check finds by symbol.
+pub(crate) fn harmless(elf: &[u8]) -> Vec<Patch> {
+    const LONGEST: usize = 16;
+    let Ok(image) = Image::parse(elf) else { return Vec::new() };
+    let trap = |finding: Finding| {
+        let at = image.code_at(finding.offset as u64)?;
+        let mut code = elf.get(finding.offset..finding.offset + LONGEST)?.to_vec();
+        scan::disarm(&mut code, 0).ok()?;
+        Patch::new(at, &code)
+    };
+    scan::scan(elf).filter(|finding| finding.what == Forbidden::RestoreState).filter_map(trap).collect()
 }
 
 /// Whether this machine can host compartments; says so loudly if not.

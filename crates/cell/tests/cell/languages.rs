@@ -76,7 +76,8 @@ fn go() -> Result<PathBuf, String> {
 /// Builds the Go guest without anything from outside.
 fn build(go: &Path) -> Result<PathBuf, String> {
     built("go", |place| {
-        // A displacement may read as an instruction that no compartment may have. Other distances make others.
+        // A displacement may read as an instruction that no compartment may have. The deploy-time check would rewrite it,
+        // but no such check is here. Other distances make others.
         for quantum in ["0x1000", "0x2000", "0x4000"] {
             run(&mut go_build(go, quantum, place))?;
             if is_harmless(&std::fs::read(place).map_err(|error| error.to_string())?) {

@@ -14,11 +14,14 @@ mod files;
 mod languages;
 mod model;
 mod node;
+mod patches;
+mod program;
 mod threads;
 
 use std::path::{Path, PathBuf};
 
-use built::{cell_binary, compiled, give_control, harmless, machine_can};
+use built::{compiled, give_control, harmless, machine_can};
+use program::cell_binary;
 
 /// A guest in C.
 fn guest(name: &str) -> PathBuf {

@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) elf: PathBuf,
+    /// What is written over its code; what every program needs if `None`.
+    pub(crate) patches: Option<Vec<plan::Patch>>,
     pub(crate) calls: Vec<&'static str>,
     pub(crate) concurrency: u32,
     pub(crate) timeout: Duration,
@@ -47,6 +49,7 @@ impl Function {
         Function {
             name,
             elf: elf.to_owned(),
+            patches: None,
             calls: Vec::new(),
             concurrency: 1,
             timeout: Duration::from_secs(2),
@@ -227,7 +230,7 @@ impl Node {
                 args: &[function.name.as_bytes()],
                 env: &env,
                 calls: &calls,
-                disarm: &super::harmless(&elf),
+                patches: &function.patches.clone().unwrap_or_else(|| super::harmless(&elf)),
             });
         }
         plan

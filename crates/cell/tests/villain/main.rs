@@ -20,8 +20,11 @@ mod memory;
 #[path = "../cell/node.rs"]
 #[expect(dead_code, reason = "the other tests of the cell use all of it")]
 mod node;
+#[path = "../cell/program.rs"]
+mod program;
 mod signals;
 mod symbols;
 mod syscalls;
 
-use built::{cell_binary, compiled, give_control, harmless, machine_can};
+use built::{compiled, give_control, harmless, machine_can};
+use program::cell_binary;

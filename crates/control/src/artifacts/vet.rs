@@ -2,29 +2,32 @@
 //!
 //! The cell refuses every forbidden encoding by itself, at every byte offset, and trusts nothing that is said here. But
 //! it has neither symbols nor a disassembler, and two things need them: a message that names the function and the
-//! instruction, and the one rewriting that every static glibc program needs.
+//! instruction, and the rewriting of code that has such an encoding for nothing.
 //!
 //! | what the scan finds | becomes |
 //! |---|---|
-//! | `xrstor` in glibc's lazy resolver (`_dl_runtime_resolve…`), an instruction there | disarmed: the resolver serves libraries that are bound on first use, and a static program has none |
-//! | the same shape where symbols were stripped: `xrstor`, registers back from the stack, `jmp *%r11` | disarmed |
+//! | `xrstor` in glibc's lazy resolver (`_dl_runtime_resolve…`), an instruction there | a trap: the resolver serves libraries that are bound on first use, and a static program has none |
+//! | the same shape where symbols were stripped: `xrstor`, registers back from the stack, `jmp *%r11` | a trap |
 //! | any other instruction | refused, with function, offset and instruction |
-//! | part of an instruction (an immediate, a displacement), or across two | refused, with the instruction whose bytes they are |
+//! | part of an instruction (an immediate, a displacement), or across two | a detour that does the same ([`detour`]); where there is none, refused, with the instruction whose bytes they are |
 //! | in data that is mapped executable, or where nothing can be decoded | refused, with the offset |
 //!
-//! The list of what is taken to be dead is exactly the resolver; a program that runs into a disarmed instruction dies of
-//! it, and breaks no wall.
+//! The list of what is taken to be dead is exactly the resolver; a program that runs into a trap dies of it, and breaks no
+//! wall. Nor does a wrong detour: the cell scans what it has patched.
 //!
 //! Far transfers are looked for here and only here (see [`baton_cell::scan`] for why they are no danger): a function that
 //! decodes without a doubt from its start to its end and has one is refused. Files without symbols are not swept.
 
 mod decode;
+mod detour;
 mod error;
 mod symbols;
 
 use baton_cell::elf::Image;
 use baton_cell::scan::{self, Finding};
+use baton_flow::Patch;
 
+use self::detour::Detours;
 pub use self::error::{Context, Objection, Place, VetError, Within};
 use self::symbols::Symbols;
 
@@ -32,12 +35,14 @@ use self::symbols::Symbols;
 const RESOLVER: &str = "_dl_runtime_resolve";
 /// Findings of one range that are looked into.
 const FINDINGS_MAX: usize = 64;
+/// Bytes of the longest instruction.
+const INSTRUCTION_BYTES_MAX: usize = 15;
 
 /// An executable that a compartment may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vetted {
-    /// Offsets in the file of instructions that the cell overwrites with traps, ascending.
-    pub disarm: Vec<u64>,
+    /// What the cell writes over its code, in this order.
+    pub patches: Vec<Patch>,
 }
 
 /// Vets the bytes of an executable.
@@ -91,6 +96,27 @@ impl Code {
         index(at).and_then(|start| self.bytes.get(start..end)).unwrap_or_default()
     }
 
+    /// Writes `bytes` over as many at address `at`, and gives what was there.
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Vec<u8> {
+        let start = at.checked_sub(self.at).and_then(|start| usize::try_from(start).ok());
+        let place = start.and_then(|start| self.bytes.get_mut(start..)?.get_mut(..bytes.len()));
+        place.map_or_else(Vec::new, |place| {
+            let before = place.to_vec();
+            place.copy_from_slice(bytes);
+            before
+        })
+    }
+
+    /// Overwrites the forbidden instruction at `offset` with a trap.
+    fn disarm(&mut self, offset: usize) -> Option<Patch> {
+        let before =
+            self.bytes.get(offset..)?.iter().take(INSTRUCTION_BYTES_MAX).copied().collect::<Vec<_>>();
+        scan::disarm(&mut self.bytes, offset).ok()?;
+        let trap = self.bytes.get(offset..)?;
+        let len = before.iter().zip(trap).rposition(|(before, now)| before != now)? + 1;
+        Patch::new(self.address(offset), trap.get(..len)?)
+    }
+
     fn address(&self, offset: usize) -> u64 {
         self.at + offset as u64
     }
@@ -98,7 +124,7 @@ impl Code {
 
 #[derive(Debug, Default)]
 struct Verdict {
-    disarm: Vec<u64>,
+    patches: Vec<Patch>,
     first: Option<Objection>,
     objections: usize,
 }
@@ -109,45 +135,54 @@ impl Verdict {
         self.first.get_or_insert(objection);
     }
 
-    /// Judges all findings in `code`, which is disarmed where it may be.
+    /// Judges all findings in `code`, which is patched where it may be.
     fn judge(&mut self, code: &mut Code, image: &Image, symbols: &Symbols<'_>) {
         // More than this is not by chance, and the first says it.
         let findings: Vec<Finding> = scan::scan(&code.bytes).take(FINDINGS_MAX).collect();
-        for finding in &findings {
+        let mut detours = Detours::new(code, image);
+        let mut refused = Vec::new();
+        for (index, &finding) in findings.iter().enumerate() {
+            // One detour may lead around several.
+            let rest = code.bytes.get(finding.offset..).unwrap_or_default();
+            if scan::begins(rest) != Some(finding.what) {
+                continue;
+            }
             let at = code.address(finding.offset);
             let place = Place::find(at, image, symbols);
             let context = decode::look(code, at, finding.what, symbols);
-            let dead = match &context {
-                Context::Instruction { .. } => {
-                    place.symbol.as_ref().is_some_and(|symbol| symbol.name.starts_with(RESOLVER))
+            let is_resolver =
+                || place.symbol.as_ref().is_some_and(|symbol| symbol.name.starts_with(RESOLVER));
+            let others = findings.get(index + 1..).unwrap_or_default();
+            let patches = match &context {
+                Context::Instruction { .. } if is_resolver() => {
+                    code.disarm(finding.offset).map(|one| vec![one])
                 }
                 // Between symbols, or in a file without any.
-                Context::Unknown => place.symbol.is_none() && decode::is_resolver_tail(code, at),
-                Context::Part { .. } | Context::Data => false,
+                Context::Unknown if place.symbol.is_none() && decode::is_resolver_tail(code, at) => {
+                    code.disarm(finding.offset).map(|one| vec![one])
+                }
+                Context::Part { .. } => detours.around(code, finding, others, symbols).map(Vec::from),
+                Context::Instruction { .. } | Context::Unknown | Context::Data => None,
             };
-            // The cell finds the place by its offset: bytes that are mapped twice are disarmed once.
-            let is_named = image.code_at(place.offset) == Some(at);
-            if dead && is_named && scan::disarm(&mut code.bytes, finding.offset).is_ok() {
-                self.disarm.push(place.offset);
+            if let Some(patches) = patches {
+                self.patches.extend(patches);
             } else {
+                refused.push(finding);
                 self.object(Objection::Forbidden { what: finding.what, place, context });
             }
         }
-        // What the cell will do: disarm, then scan. A trap that completed another pattern would be found there.
-        let left = scan::scan(&code.bytes).filter(|finding| !findings.contains(finding));
+        // What the cell will do: patch, then scan. A trap that completed another encoding would be found there.
+        let left = scan::scan(&code.bytes).filter(|finding| !refused.contains(finding));
         for finding in left.take(FINDINGS_MAX) {
             let place = Place::find(code.address(finding.offset), image, symbols);
             self.object(Objection::Forbidden { what: finding.what, place, context: Context::Unknown });
         }
     }
 
-    fn end(mut self) -> Result<Vetted, VetError> {
+    fn end(self) -> Result<Vetted, VetError> {
         match self.first {
             Some(first) => Err(VetError::Refused { first, others: self.objections - 1 }),
-            None => {
-                self.disarm.sort_unstable();
-                Ok(Vetted { disarm: self.disarm })
-            }
+            None => Ok(Vetted { patches: self.patches }),
         }
     }
 }

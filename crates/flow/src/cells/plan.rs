@@ -54,7 +54,7 @@ fn entry(app: &App, state: &FunctionState, key_group: u32) -> Result<Vec<u8>, St
         args: &args.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         env: &env.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         calls: &calls,
-        disarm: &state.disarm,
+        patches: &state.patches,
     });
     Ok(plan)
 }

@@ -1,18 +1,18 @@
 //! Reading machine code from the start of a function, the way it was written, to tell instructions from bytes that only
 //! look like one.
 
+use std::ops::Range;
+
 use baton_cell::scan::Forbidden;
 use iced_x86::{
     Code as Op, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic, OpKind, Register,
 };
 
-use super::Code;
 use super::error::Context;
 use super::symbols::{Kind, Symbol, Symbols};
+use super::{Code, INSTRUCTION_BYTES_MAX};
 
 const BITS: u32 = 64;
-/// Longest instruction.
-const INSTRUCTION_BYTES_MAX: u64 = 15;
 /// Instructions of the resolver's end.
 const TAIL: usize = 12;
 /// Bytes of a function that are decoded to reach a finding.
@@ -34,7 +34,7 @@ pub(super) fn look(code: &Code, at: u64, what: Forbidden, symbols: &Symbols<'_>)
         return Context::Unknown;
     }
     // A little behind the bytes, since they may begin in a symbol's last instruction.
-    let end = at.saturating_add(INSTRUCTION_BYTES_MAX);
+    let end = at.saturating_add(INSTRUCTION_BYTES_MAX as u64);
     let found = decode(code.slice(symbol.at, end), symbol.at)
         .take_while(|instruction| !instruction.is_invalid())
         .find(|instruction| at < instruction.next_ip());
@@ -47,7 +47,31 @@ pub(super) fn look(code: &Code, at: u64, what: Forbidden, symbols: &Symbols<'_>)
     Context::Part { text }
 }
 
-fn decode(bytes: &[u8], at: u64) -> impl Iterator<Item = Instruction> {
+/// The instructions of a function that says where it ends, if all of its bytes are instructions.
+pub(super) fn whole(code: &Code, function: &Symbol) -> Option<Vec<Instruction>> {
+    if !function.has_size || function.end - function.at > FUNCTION_BYTES_MAX {
+        return None;
+    }
+    let instructions: Vec<Instruction> = decode(code.slice(function.at, function.end), function.at).collect();
+    instructions.iter().all(|instruction| !instruction.is_invalid()).then_some(instructions)
+}
+
+/// The one instruction that `bytes` are, at address `at`.
+pub(super) fn one(bytes: &[u8], at: u64) -> Option<Instruction> {
+    decode(bytes, at).next().filter(|one| !one.is_invalid() && one.len() == bytes.len())
+}
+
+/// Where in the bytes of an instruction its displacement of four bytes lies.
+pub(super) fn displacement(bytes: &[u8]) -> Option<Range<usize>> {
+    let mut decoder = Decoder::new(BITS, bytes, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    let offsets = decoder.get_constant_offsets(&instruction);
+    let (from, len) = (offsets.displacement_offset(), offsets.displacement_size());
+    (len == 4).then_some(from..from + len)
+}
+
+/// The instructions from address `at`.
+pub(super) fn decode(bytes: &[u8], at: u64) -> impl Iterator<Item = Instruction> {
     let mut decoder = Decoder::with_ip(BITS, bytes, at, DecoderOptions::NONE);
     std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
 }
@@ -76,7 +100,7 @@ const fn is_prefix(byte: u8) -> bool {
 /// Whether what begins at `at` is the end of glibc's lazy resolver: the processor's state and the arguments of the
 /// function come back from the stack, the frame goes, and the function is jumped to.
 pub(super) fn is_resolver_tail(code: &Code, at: u64) -> bool {
-    let bytes = code.slice(at, at.saturating_add(TAIL as u64 * INSTRUCTION_BYTES_MAX));
+    let bytes = code.slice(at, at.saturating_add((TAIL * INSTRUCTION_BYTES_MAX) as u64));
     let tail: Vec<Instruction> = decode(bytes, at).take(TAIL).collect();
     let [restore, loads @ .., frame, base, pop, jump] = tail.as_slice() else { return false };
     let loads_saved = loads.len() == SAVED.len()

@@ -1,5 +1,7 @@
 //! Real programs, made by the compilers that make guests, and what becomes of them.
 
+mod detours;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,16 +66,18 @@ fn unloadable(file: &[u8]) -> ElfError {
 }
 
 /// What a cell does with a vetted program: nothing forbidden is left.
-fn disarmed_and_clean(file: &[u8], disarm: &[u64]) {
+fn patched_and_clean(file: &[u8], patches: &[Patch]) {
     let image = Image::parse(file).unwrap();
+    let mut applied = 0;
     for range in image.code() {
         let mut code = Code::lay(file, &image, range.start, range.end);
-        for &offset in disarm {
-            let at = image.code_at(offset).unwrap() - code.at;
-            scan::disarm(&mut code.bytes, usize::try_from(at).unwrap()).unwrap();
+        for patch in patches.iter().filter(|patch| range.contains(&patch.at())) {
+            assert_eq!(code.write(patch.at(), patch.bytes()).len(), patch.bytes().len());
+            applied += 1;
         }
         assert_eq!(scan::scan(&code.bytes).next(), None);
     }
+    assert_eq!(applied, patches.len());
 }
 
 #[test]
@@ -81,15 +85,15 @@ fn a_static_c_program_is_accepted_with_its_lazy_resolver_disarmed() {
     let (_directory, program) = compile(HELLO, STATIC_PIE);
     let file = std::fs::read(&program).unwrap();
     let vetted = vet(&file).unwrap();
-    assert_eq!(vetted.disarm.len(), 2, "{vetted:x?}");
+    assert_eq!(vetted.patches.len(), 2, "{vetted:x?}");
     let symbols = Symbols::read(&file);
     let image = Image::parse(&file).unwrap();
-    for &offset in &vetted.disarm {
-        let symbol = symbols.holding(image.code_at(offset).unwrap()).unwrap();
+    for patch in &vetted.patches {
+        let symbol = symbols.holding(patch.at()).unwrap();
         assert!(symbols.name(symbol).starts_with(RESOLVER));
     }
     assert!(image.relocates_itself());
-    disarmed_and_clean(&file, &vetted.disarm);
+    patched_and_clean(&file, &vetted.patches);
     assert_eq!(vet(&stripped(&program)), Ok(vetted), "known by its shape without its name");
 }
 
@@ -103,8 +107,8 @@ fn a_rust_program_is_accepted_with_its_lazy_resolver_disarmed() {
     run(rustc.arg("--target=x86_64-unknown-linux-gnu").args(flags).arg(&text).arg("-o").arg(&program));
     let file = std::fs::read(&program).unwrap();
     let vetted = vet(&file).unwrap();
-    assert_eq!(vetted.disarm.len(), 2, "{vetted:x?}");
-    disarmed_and_clean(&file, &vetted.disarm);
+    assert_eq!(vetted.patches.len(), 2, "{vetted:x?}");
+    patched_and_clean(&file, &vetted.patches);
     assert_eq!(vet(&stripped(&program)), Ok(vetted));
 }
 
@@ -125,7 +129,7 @@ fn a_program_that_wants_an_interpreter_and_no_library_is_left_to_the_loader_to_r
     for (packing, extra) in [(false, "-Wl,-z,nopack-relative-relocs"), (true, "-Wl,-z,pack-relative-relocs")]
     {
         let file = c(source, &[flags.as_slice(), &[extra]].concat());
-        assert_eq!(vet(&file), Ok(Vetted { disarm: vec![] }));
+        assert_eq!(vet(&file), Ok(Vetted { patches: vec![] }));
         let image = Image::parse(&file).unwrap();
         assert!(!image.relocates_itself());
         let found: Vec<Relocation> = image.relocations(&file).collect();
@@ -170,28 +174,6 @@ fn several_objections_are_counted() {
 }
 
 #[test]
-fn a_constant_that_looks_like_one_is_refused_by_the_instruction_that_holds_it() {
-    let objection = refusal(&with_function("ret\nmov $0x12ef010f,%eax\nret"));
-    let Objection::Forbidden { what: Forbidden::WritePkru, context: Context::Part { text }, place } =
-        &objection
-    else {
-        panic!("{objection}")
-    };
-    assert_eq!(text.as_ref(), "mov $0x12EF010F,%eax");
-    assert_eq!(place.symbol.as_ref().unwrap().offset, 2);
-    assert!(objection.remedy().starts_with("the bytes are there by chance: change the constant"));
-}
-
-#[test]
-fn bytes_across_two_instructions_are_refused_by_the_first() {
-    let objection = refusal(&with_function("mov $0x0f000000,%eax\nadd %ebp,%edi"));
-    let Objection::Forbidden { context: Context::Part { text }, .. } = &objection else {
-        panic!("{objection}")
-    };
-    assert_eq!(text.as_ref(), "mov $0xF000000,%eax");
-}
-
-#[test]
 fn data_among_code_is_refused_with_the_way_to_move_it() {
     let source = "asm(\".type table,@object\\ntable: .byte 0x0f,0x01,0xef,0\\n.size table,4\\n\");\n\
                   void _start(void) { for (;;); }\n";
@@ -228,7 +210,7 @@ fn only_the_lazy_resolver_is_disarmed() {
         );
         vet(&c(&source, BARE))
     };
-    assert_eq!(resolver("_dl_runtime_resolve_xsavec", "function").unwrap().disarm.len(), 1);
+    assert_eq!(resolver("_dl_runtime_resolve_xsavec", "function").unwrap().patches.len(), 1);
     assert!(resolver("_dl_runtime_resolve_xsavec", "object").is_err());
     assert!(resolver("restore_everything", "function").is_err());
 }
@@ -273,6 +255,14 @@ fn disarming_covers_exactly_the_instruction() {
 }
 
 #[test]
+fn the_program_that_is_damaged_is_patched_when_it_is_whole() {
+    let file = c(DAMAGED, BARE);
+    let vetted = vet(&file).unwrap();
+    assert_eq!(vetted.patches.len(), 1 + 2 * 5, "{vetted:x?}");
+    patched_and_clean(&file, &vetted.patches);
+}
+
+#[test]
 fn symbols_that_lie_are_left_out() {
     let mut file = with_function("nop\nwrpkru");
     let good = refusal(&file).to_string();
@@ -282,17 +272,23 @@ fn symbols_that_lie_are_left_out() {
     assert!(objection.to_string().contains("in no known function") && good.contains("guest+0x1"));
 }
 
+/// A program with what may be patched: a resolver, constants, two instructions with an encoding across.
+const DAMAGED: &str = "asm(\".type _dl_runtime_resolve,@function\\n_dl_runtime_resolve: nop\\nxrstor 0x40(%rsp)\\n\
+    .size _dl_runtime_resolve,.-_dl_runtime_resolve\\n\
+    .type guest,@function\\nguest: mov $0xef010f,%eax\\nlea 0xef010f(%rip),%rdx\\njmp .+0xef0114\\ncall .+0xef0114\\n\
+    mov $0xae0f0000,%ecx\\n.byte 0x2d\\n.long 7\\njz 1f\\n1: ret\\n.size guest,.-guest\\n\
+    .byte 0x0f,0xc7\\n\");\n\
+    void _start(void) { for (;;); }\n";
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_damaged_program_is_refused_or_clean_once_disarmed(
+    fn a_damaged_program_is_refused_or_clean_once_patched(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        static PROGRAM: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
-            with_function("nop\nxrstor 0x40(%rsp)\nmov $0xef010f,%eax\n.byte 0x0f,0xc7")
-        });
+        static PROGRAM: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| c(DAMAGED, BARE));
         let mut file = PROGRAM.clone();
         for (index, byte) in changes {
             let at = index.index(file.len());
@@ -302,7 +298,7 @@ proptest! {
             file.truncate(cut.index(file.len()));
         }
         if let Ok(vetted) = vet(&file) {
-            disarmed_and_clean(&file, &vetted.disarm);
+            patched_and_clean(&file, &vetted.patches);
         }
     }
 }
