@@ -392,7 +392,12 @@ mod tests {
         let mut seats = [Seat::default(); SEATS_MAX];
         seats[12] = Seat { holder: 9, derived_base: 70_000, ring_entries: 256 };
         let fork = ToTemplate::Fork(Fork { cell: 3, core: ANY_CORE, seats, count: 13 });
-        let load = ToTemplate::Load(Load { index: 2, elf_bytes: 5 << 30, files_bytes: 6 << 30, has_snapshot: false });
+        let load = ToTemplate::Load(Load {
+            index: 2,
+            elf_bytes: 5 << 30,
+            files_bytes: 6 << 30,
+            has_snapshot: false,
+        });
         for message in [setup, fork, load] {
             assert_eq!(ToTemplate::decode(&message.encode()), Some(message));
         }
