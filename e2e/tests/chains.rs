@@ -76,6 +76,24 @@ fn a_payload_is_shared_with_many_at_once() {
 }
 
 #[test]
+fn calls_that_are_made_at_once_run_in_several_processes() {
+    need_sandbox!();
+    let two = "scale = { min = 2, max = 2 }\ntimeout = \"5s\"";
+    let app = App::new("crowd").function("crowd", "crowd", &format!("calls = [\"worker\"]\n{two}"));
+    let node = Node::start(&app.function("worker", "worker", two));
+    // The first few find out that it is worth it.
+    wait_until(REST, "two processes worked on one request", || {
+        let answer = node.post("/crowd", &[1; 5000]);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let text = answer.text();
+        let workers: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+        assert!(workers.len() == 4 && workers.iter().all(|(_, bytes)| *bytes == "5000"), "{text}");
+        workers.iter().any(|(process, _)| *process != workers[0].0)
+    });
+    node.wait_at_rest(REST);
+}
+
+#[test]
 fn errors_name_the_step_that_failed() {
     need_sandbox!();
     let node = Node::start(&app());

@@ -9,7 +9,7 @@
 //! template → node   Loaded or Failed for each, in order (fd: the new snapshot, if there was none)
 //! node → template   Fork (fds: control, bell, then link and eventfd of each seat)
 //! template → node   Forked (fd: the cell's pidfd), later Ended
-//! cell → node       Ready, Log, Fault                node → cell   crate::boot::Message::Edge with `own`, PageMap
+//! cell → node       Ready, Log, Fault, Roads         node → cell   crate::boot::Message::Edge with `own`, PageMap
 //! ```
 
 use crate::boot::PoolAccess;
@@ -179,6 +179,14 @@ pub enum FromCell {
         /// Address of the instruction, from the start of the image; 0 if it was not in it.
         at: u64,
     },
+    /// `seat` makes several calls of a function of its own cell at once, long ones: it wants edges to that function in the
+    /// other cells of its kind, from now on.
+    Roads {
+        /// The caller's.
+        seat: u32,
+        /// The called function's seat.
+        callee: u32,
+    },
 }
 
 const SETUP: u32 = 0x4254_4311;
@@ -191,6 +199,7 @@ const ENDED: u32 = 0x4254_4324;
 const READY: u32 = 0x4254_4325;
 const LOG: u32 = 0x4254_4326;
 const FAULT: u32 = 0x4254_4327;
+const ROADS: u32 = 0x4254_4328;
 
 /// Bytes of an encoded message from the node.
 pub const TO_TEMPLATE_BYTES: usize = 16 + SEATS_MAX * 12;
@@ -334,6 +343,7 @@ impl FromCell {
             FromCell::Ready => Out::new(READY),
             FromCell::Log { seat, stream } => Out::new(LOG).u32(seat).u32(stream),
             FromCell::Fault { seat, at } => Out::new(FAULT).u32(seat).u64(at),
+            FromCell::Roads { seat, callee } => Out::new(ROADS).u32(seat).u32(callee),
         }
         .bytes
     }
@@ -357,6 +367,7 @@ impl FromCell {
             READY => FromCell::Ready,
             LOG => FromCell::Log { seat: words.u32()?, stream: words.u32()? },
             FAULT => FromCell::Fault { seat: words.u32()?, at: words.u64()? },
+            ROADS => FromCell::Roads { seat: words.u32()?, callee: words.u32()? },
             _ => return None,
         };
         Some((message, text))

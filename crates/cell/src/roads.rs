@@ -2,13 +2,35 @@
 
 use std::cell::RefCell;
 
+use baton_abi::cell::FromCell;
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message, Rights};
 use baton_pool::capability::{Hold, State};
 use baton_pool::road::Road;
 
 use crate::hand::HandError;
 use crate::runtime::{PER_TURN_MAX, Runtime};
-use crate::seat::{Lent, Origin, Seat, Target};
+use crate::seat::{Callee, Lent, Origin, Parallel, Seat, Target};
+use crate::sys;
+
+/// Calls that keep their caller so long, nanoseconds, are worth to be made in another cell: waking it and coming back costs a
+/// tenth of that.
+const WORTH_A_WAKE_NS: u64 = 50_000;
+/// Of so many calls that would go to another cell one stays.
+const MEASURED_EVERY: u32 = 16;
+/// A call counts for one in so many of the running mean.
+const MEAN_OF: u64 = 4;
+
+impl Parallel {
+    /// Makes a call in this cell and notes how long it kept its caller.
+    pub(crate) fn time(&self, call: impl FnOnce() -> i64) -> i64 {
+        let began = sys::now_ns();
+        let called = call();
+        let took = sys::now_ns().saturating_sub(began);
+        let before = self.mean_ns.get();
+        self.mean_ns.set(before - before / MEAN_OF + took / MEAN_OF);
+        called
+    }
+}
 
 /// Sends a descriptor over a road whose peer is there. A caller never has more calls out than its ring has entries; one that
 /// lies loses its answer.
@@ -137,6 +159,29 @@ impl Runtime {
             }
         }
         if any { Ok(best.map(|(_, index)| index)) } else { Err(()) }
+    }
+
+    /// A road to another cell for a call that is made with others at once, of a function of this cell too: if such calls keep
+    /// their caller longer than a wake-up costs, and a cell of the same functions sleeps.
+    pub(crate) fn road_elsewhere(&self, seat: &Seat, callee: &Callee) -> Option<u32> {
+        let known = &callee.parallel;
+        let calls = known.calls.get();
+        known.calls.set(calls.wrapping_add(1));
+        // Now and then one stays, and is measured.
+        if known.mean_ns.get() < WORTH_A_WAKE_NS || calls.is_multiple_of(MEASURED_EVERY) {
+            return None;
+        }
+        if !known.asked.replace(true) {
+            let callee = callee.seat.map_or(u32::MAX, u32::from);
+            self.tell(FromCell::Roads { seat: u32::from(seat.id), callee }, &[]);
+        }
+        let roads = seat.outgoing.borrow();
+        let is_open =
+            |road: &Road| !road.dead && *road.name == *callee.name && road.outstanding < road.credits;
+        (0u32..)
+            .zip(roads.iter())
+            .find(|(_, road)| is_open(road) && road.bell.is_asleep())
+            .map(|(index, _)| index)
     }
 
     /// Sends a call of `seat` over a road.

@@ -148,6 +148,20 @@ pub(crate) struct Callee {
     pub(crate) timeout_ns: u64,
     /// In this cell, if it is.
     pub(crate) seat: Option<SeatId>,
+    /// What is known of calls that are made with others at once.
+    pub(crate) parallel: Parallel,
+}
+
+/// What is known of the calls of a function of the own cell that are made with others at once: whether it is worth to send
+/// them to another cell.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parallel {
+    /// How long one keeps its caller, nanoseconds, a running mean.
+    pub(crate) mean_ns: Cell<u64>,
+    /// Calls so far.
+    pub(crate) calls: Cell<u32>,
+    /// The node knows that roads are wanted.
+    pub(crate) asked: Cell<bool>,
 }
 
 /// Something for a guest to take from the receive gate.

@@ -39,7 +39,7 @@ use crate::load::Source;
 use crate::mail::Mail;
 use crate::pages;
 use crate::runtime::{Runtime, Shared, install};
-use crate::seat::{Attachment, Callee, Facts, Seat, State};
+use crate::seat::{Attachment, Callee, Facts, Parallel, Seat, State};
 use crate::snapshot::{self, Stand};
 use crate::space::Space;
 use crate::sys::{self, Access, Backing};
@@ -225,6 +225,7 @@ fn seat(
         name: String::from_utf8_lossy(name).into_owned(),
         timeout_ns,
         seat: (0u8..).zip(entries).find(|(_, other)| other.name.as_bytes() == name).map(|(id, _)| id),
+        parallel: Parallel::default(),
     });
     let facts = Facts {
         name: entry.name.to_owned(),

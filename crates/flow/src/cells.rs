@@ -25,7 +25,7 @@ mod symbols;
 mod template;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -69,6 +69,8 @@ pub(crate) struct Group {
     demand: Notify,
     cells: RefCell<BTreeMap<u32, Rc<baton_replica::Cell>>>,
     next_cell: Cell<u32>,
+    /// Callers and callees between whose cells there are edges.
+    edges: RefCell<BTreeSet<(usize, usize)>>,
     /// Cells of the present template that died for want of memory, as far as was noticed.
     oom_kills: Cell<u64>,
     /// Reports of faults that are being given names.
@@ -118,6 +120,16 @@ impl Group {
         if let Some(template) = self.template.borrow().as_ref() {
             template.kill();
         }
+    }
+
+    /// Notes that one of its functions makes long calls of another in parallel; `false` if that is known.
+    pub(crate) fn wants_edges(&self, caller: usize, callee: usize) -> bool {
+        self.edges.borrow_mut().insert((caller, callee))
+    }
+
+    /// Whether there are edges between its cells from one function to another.
+    pub(crate) fn has_edges(&self, caller: usize, callee: usize) -> bool {
+        self.edges.borrow().contains(&(caller, callee))
     }
 
     fn cell(&self, number: u32) -> Option<Rc<baton_replica::Cell>> {

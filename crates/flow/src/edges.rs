@@ -9,6 +9,7 @@ use baton_pool::link::{self, DuplexFlags, ring_entries_for};
 use rustix::io::Errno;
 
 use crate::app::App;
+use crate::cells::Group;
 use crate::replica::{Phase, Replica};
 
 /// Descriptors in each ring of an edge: half of them are calls that may be out.
@@ -81,28 +82,57 @@ impl Edges {
     }
 }
 
-/// Makes the edges between `new` and every replica that is up, both ways, as the manifest's `calls` declare. Replicas of
-/// the same group have none: inside a cell a call is a gate, and a cell calls into no other cell of its own kind.
+/// Makes the edges between `new` and every replica that is up, both ways, as the manifest's `calls` declare. Inside a cell
+/// there are none, since a call is a gate there; between cells of one group only those that were asked for.
 pub(crate) fn connect(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
-    let calls = |caller: &Replica, callee: &Replica| {
-        let (Some(from), Some(to)) = (app.functions.get(caller.function), app.functions.get(callee.function))
-        else {
-            return false;
-        };
-        from.spec.calls.contains(&to.name)
-    };
     for other in app.replicas() {
-        if other.holder == new.holder || other.phase.get() == Phase::Dead || app.are_kin(new, &other) {
-            continue;
-        }
-        if calls(new, &other) {
-            pave(app, new, &other)?;
-        }
-        if calls(&other, new) {
-            pave(app, &other, new)?;
+        for (caller, callee) in [(new, &other), (&other, new)] {
+            if is_wanted(app, caller, callee) {
+                pave(app, caller, callee)?;
+            }
         }
     }
     Ok(())
+}
+
+/// Makes the edges from one function of a group to another between all its cells: one of them makes long calls of it in
+/// parallel. A replica that does not take its end is condemned.
+pub(crate) fn widen(app: &Rc<App>, group: &Group, caller: usize, callee: usize) {
+    if !group.wants_edges(caller, callee) {
+        return;
+    }
+    let all = app.replicas();
+    for from in all.iter().filter(|replica| replica.function == caller) {
+        for to in all.iter().filter(|replica| replica.function == callee) {
+            if is_wanted(app, from, to)
+                && let Err(why) = pave(app, from, to)
+            {
+                to.condemn(&why);
+            }
+        }
+    }
+}
+
+fn is_wanted(app: &App, caller: &Replica, callee: &Replica) -> bool {
+    let is_up = |replica: &Replica| replica.phase.get() != Phase::Dead;
+    let in_one_cell = || match (caller.peer.borrow().cell(), callee.peer.borrow().cell()) {
+        (Some(one), Some(other)) => Rc::ptr_eq(one, other),
+        _ => false,
+    };
+    let declared = || {
+        let functions = (app.functions.get(caller.function), app.functions.get(callee.function));
+        matches!(functions, (Some(from), Some(to)) if from.spec.calls.contains(&to.name))
+    };
+    let asked_for = || {
+        let group = app.common_group(caller, callee);
+        group.is_none_or(|group| group.has_edges(caller.function, callee.function))
+    };
+    caller.holder != callee.holder
+        && is_up(caller)
+        && is_up(callee)
+        && declared()
+        && !in_one_cell()
+        && asked_for()
 }
 
 fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(), String> {

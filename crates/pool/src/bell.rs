@@ -76,6 +76,13 @@ impl Bell {
         self.layout().state.store(AWAKE, Ordering::Relaxed);
     }
 
+    /// Whether the owner sleeps, as it says.
+    #[inline]
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        !self.was_woken()
+    }
+
     /// Whether the sleeper was woken since it announced sleep.
     #[must_use]
     pub fn was_woken(&self) -> bool {

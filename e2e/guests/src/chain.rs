@@ -3,7 +3,9 @@
 //! The first step takes what to do from the query, and tells the next ones by the operation.
 
 use std::cell::RefCell;
-use std::time::Duration;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use baton::{Context, Error, Request, Response, Shared};
 
@@ -103,6 +105,33 @@ pub(crate) async fn fan(ctx: Context, request: Request) -> Result<Response, Erro
         answer.extend_from_slice(reply?.body())?;
     }
     Ok(Response::ok(answer))
+}
+
+/// How long a worker works.
+const WORK_TIME: Duration = Duration::from_millis(2);
+
+/// Has four workers work on the payload at once; says which processes they were in, and how much each got.
+pub(crate) async fn crowd(ctx: Context, request: Request) -> Result<Response, Error> {
+    let shared = request.into_body()?.into_shared()?;
+    let calls = (0..4).map(|_| ctx.call("worker", &shared));
+    let mut answer = ctx.alloc(256)?;
+    for reply in ctx.join(calls.collect::<Vec<_>>()).await {
+        answer.extend_from_slice(reply?.body())?;
+        answer.extend_from_slice(b"\n")?;
+    }
+    Ok(Response::ok(answer))
+}
+
+/// Works for a while; says in which process, and how much it got.
+pub(crate) async fn worker(_ctx: Context, request: Request) -> Result<Response, Error> {
+    // Chosen at the first request: a copy of this process has another.
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    let process = PROCESS.get_or_init(|| RandomState::new().hash_one(0));
+    let began = Instant::now();
+    while began.elapsed() < WORK_TIME {
+        std::hint::spin_loop();
+    }
+    Ok(Response::ok(format!("{process:016x} {}", request.body().len())))
 }
 
 thread_local! {

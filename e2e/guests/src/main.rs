@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         "relay" => baton::serve(chain::relay),
         "last" => baton::serve(chain::last),
         "fan" => baton::serve(chain::fan),
+        "crowd" => baton::serve(chain::crowd),
+        "worker" => baton::serve(chain::worker),
         "sharer" => baton::serve(chain::sharer),
         "sleeper" => baton::serve(unruly::sleeper),
         "crasher" => baton::serve(unruly::crasher),

@@ -88,8 +88,9 @@ impl Context {
     /// Makes all `calls` at once and waits for all answers, in the order of the calls.
     pub async fn join<'a>(&self, calls: impl IntoIterator<Item = Call<'a>>) -> Vec<Result<Reply, Error>> {
         let mut pending: Vec<Call<'a>> = calls.into_iter().collect();
-        if pending.len() > 1 {
-            pending.iter_mut().for_each(Call::in_parallel);
+        // The last is made while the others run: if they run elsewhere, it is best made here.
+        if let Some((_, others)) = pending.split_last_mut() {
+            others.iter_mut().for_each(Call::in_parallel);
         }
         crate::join::JoinAll::new(pending).await
     }

@@ -39,6 +39,17 @@ impl Runtime {
         let d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
         match callee.seat {
             Some(id) => match self.seat(id) {
+                Some(to) if d.flags.has(Flags::PARALLEL) => match self.road_elsewhere(seat, callee) {
+                    Some(road) => {
+                        let called = self.call_away(seat, road, (&d, lend), at);
+                        // Its callee begins now, not when this cell has nothing more to do.
+                        self.flush();
+                        called
+                    }
+                    None => {
+                        callee.parallel.time(|| self.call_inside(seat, to, (d, lend), (depth, limit_ns), at))
+                    }
+                },
                 Some(to) => self.call_inside(seat, to, (d, lend), (depth, limit_ns), at),
                 None => EHOSTUNREACH,
             },

@@ -44,7 +44,7 @@ pub(crate) fn machine_can() -> bool {
     can
 }
 
-/// A program in C, compiled if it or something in its directory is newer than what was compiled last.
+/// A program in C, compiled if it, something in its directory or the SDK is newer than what was compiled last.
 pub(crate) fn compiled(source: &Path) -> PathBuf {
     static LOCK: Mutex<()> = Mutex::new(());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -54,7 +54,9 @@ pub(crate) fn compiled(source: &Path) -> PathBuf {
     let built = out.join(source.file_stem().expect("a source file"));
     let changed = |path: &Path| path.metadata().and_then(|of| of.modified()).ok();
     let beside = source.parent().into_iter().flat_map(|of| of.read_dir().expect("a directory of sources"));
-    let newest = beside.filter_map(|entry| changed(&entry.ok()?.path())).max();
+    let sdk = root.join("sdk/c/include");
+    let header = changed(&sdk.join("baton.h"));
+    let newest = beside.filter_map(|entry| changed(&entry.ok()?.path())).max().max(header);
     if built.exists() && changed(&built) > newest {
         return built;
     }
@@ -62,7 +64,7 @@ pub(crate) fn compiled(source: &Path) -> PathBuf {
     let fresh = built.with_extension(std::process::id().to_string());
     let done = Command::new("gcc")
         .args(["-O2", "-g", "-Wall", "-Werror", "-static-pie", "-fno-omit-frame-pointer", "-pthread", "-I"])
-        .arg(root.join("sdk/c/include"))
+        .arg(&sdk)
         .arg("-o")
         .arg(&fresh)
         .arg(source)

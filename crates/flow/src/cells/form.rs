@@ -83,6 +83,7 @@ fn new(formed: Formed, specs: &[&Function], program: &Path) -> Group {
         demand: Notify::new(),
         cells: RefCell::default(),
         next_cell: Cell::new(0),
+        edges: RefCell::default(),
         oom_kills: Cell::new(0),
         naming: Cell::new(0),
         turned: Notify::new(),

@@ -289,6 +289,12 @@ impl Living<'_> {
                 self.app.node.logs.borrow_mut().add_lines(writer, &heard.text);
             }
             FromCell::Fault { seat, at } => self.fault(seat as usize, at, &heard.text),
+            FromCell::Roads { seat, callee } => {
+                let function = |seat: u32| self.group.seats.get(seat as usize).copied();
+                if let (Some(caller), Some(callee)) = (function(seat), function(callee)) {
+                    crate::edges::widen(self.app, self.group, caller, callee);
+                }
+            }
             other => tracing::warn!(app = self.app.name, ?other, "a cell said what only templates say"),
         }
     }

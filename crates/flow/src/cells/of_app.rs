@@ -24,10 +24,10 @@ impl App {
         names.join(", ")
     }
 
-    /// Whether two replicas belong to one group: such have no edges.
-    pub(crate) fn are_kin(&self, one: &Replica, other: &Replica) -> bool {
-        let groups = (self.group_of(one.function), self.group_of(other.function));
-        matches!(groups, (Some(one), Some(other)) if Rc::ptr_eq(one, other))
+    /// The group that two replicas belong to, if they belong to one.
+    pub(crate) fn common_group(&self, one: &Replica, other: &Replica) -> Option<&Rc<Group>> {
+        let (one, other) = (self.group_of(one.function)?, self.group_of(other.function)?);
+        Rc::ptr_eq(one, other).then_some(one)
     }
 
     /// Whether there is no cell for a function, and none is on its way.
