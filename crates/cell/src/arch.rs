@@ -464,14 +464,17 @@ fn clean_x87() {
     unsafe { baton_clean_x87() };
 }
 
-/// Words that were just copied, one by one: they were written so, and read in pairs they keep the processor waiting.
+/// A value that was just written by itself, read by itself: the processor waits where it is read together with its neighbours.
+#[inline(always)]
+pub(crate) fn alone<T: Copy>(value: &T) -> T {
+    // SAFETY: reads what the reference is to.
+    unsafe { core::ptr::from_ref(value).read_volatile() }
+}
+
+/// Words that were just copied, read as they were written.
 #[inline(always)]
 pub(crate) fn each<const N: usize>(words: &[u64; N]) -> [u64; N] {
-    let one = |word: &u64| {
-        // SAFETY: a word of the array.
-        unsafe { core::ptr::from_ref(word).read_volatile() }
-    };
-    core::array::from_fn(|nth| words.get(nth).map_or(0, one))
+    core::array::from_fn(|nth| words.get(nth).map_or(0, alone))
 }
 
 /// Copies `len` bytes; `false` if a page of either side is not accessible, after which a part may have been copied.

@@ -166,7 +166,8 @@ impl Runtime {
 
     fn gate_reply(&self, seat: &Seat, at: u64) -> i64 {
         let Some((d, _)) = self.read_parcel(seat, at) else { return EFAULT };
-        let found = seat.requests.borrow().get(d.tag).map(|request| {
+        let tag = d.tag;
+        let found = seat.requests.borrow().get(tag).map(|request| {
             let inside = match request.origin {
                 Origin::Seat { seat: caller, call } => Some((caller, call)),
                 Origin::Node { .. } | Origin::Road { .. } => None,
@@ -174,7 +175,7 @@ impl Runtime {
             (inside, request.invocation, request.hop.is_some())
         });
         let Some((inside, invocation, is_recorded)) = found else { return ESTALE };
-        let d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
+        let mut d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
         if d.flags.has(Flags::LEND) && !d.flags.has(Flags::INLINE) && !d.flags.has(Flags::BYTES) {
             // A payload in an answer is the caller's for good: what is only lent cannot be it.
             return EACCES;
@@ -182,7 +183,7 @@ impl Runtime {
         self.copied.set((0, 0));
         self.handed.set(0);
         let replied = match inside {
-            Some((caller, call)) => self.reply_inside(seat, caller, call, &d),
+            Some(call) => self.reply_inside(seat, call, &mut d),
             None => self.reply_outside(seat, &d),
         };
         if let Err(error) = replied {
@@ -190,12 +191,12 @@ impl Runtime {
         }
         seat.active.set(seat.active.get().saturating_sub(1));
         if is_recorded {
-            let request = seat.requests.borrow_mut().remove(d.tag);
+            let request = seat.requests.borrow_mut().remove(tag);
             if let Some(request) = request {
                 self.report_hop(seat, &request, d.code);
             }
         } else {
-            seat.requests.borrow_mut().discard(d.tag);
+            seat.requests.borrow_mut().discard(tag);
         }
         0
     }
@@ -206,7 +207,12 @@ impl Runtime {
         origin.map_or(Ok(()), |origin| self.answer_outside(seat, origin, d))
     }
 
-    fn reply_inside(&self, seat: &Seat, caller: u8, call: u32, d: &Descriptor) -> Result<(), HandError> {
+    fn reply_inside(
+        &self,
+        seat: &Seat,
+        (caller, call): (u8, u32),
+        d: &mut Descriptor,
+    ) -> Result<(), HandError> {
         let waiting = self.seat(caller).filter(|caller| caller.calls.borrow().get(call).is_some());
         let Some(caller) = waiting else {
             // Nobody waits any more: the request is over all the same, and what the answer would have moved is given up.
@@ -214,8 +220,8 @@ impl Runtime {
             return Ok(());
         };
         let mut parcel = Parcel::EMPTY;
-        let d = Descriptor { tag: call, ..*d };
-        self.hand(seat, caller, (&d, Rights::NONE), &mut parcel)?;
+        d.tag = call;
+        self.hand(seat, caller, (d, Rights::NONE), &mut parcel)?;
         self.complete(caller, call, &parcel);
         Ok(())
     }

@@ -18,6 +18,7 @@ use baton_abi::gate::{Grant, Pair, Parcel, SMALL_BYTES};
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::Range;
 
+use crate::arch;
 use crate::book::{Owner, Refusal, What, what};
 use crate::memory;
 use crate::runtime::Runtime;
@@ -440,6 +441,8 @@ pub(crate) fn parcel(d: &Descriptor, body: &Landed, head: &Landed, from: u16) ->
 #[inline(always)]
 fn fill_parcel(d: &Descriptor, body: &Landed, head: &Landed, from: u16, out: &mut Parcel) {
     let descriptor = Descriptor {
+        kind: arch::alone(&d.kind),
+        code: arch::alone(&d.code),
         flags: Flags(d.flags.0 & !HOW).with(body.flags),
         body: body.extent,
         head: HeadExtent {

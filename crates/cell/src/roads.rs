@@ -10,7 +10,6 @@ use baton_pool::road::Road;
 use crate::hand::HandError;
 use crate::runtime::{PER_TURN_MAX, Runtime};
 use crate::seat::{Callee, Lent, Origin, Parallel, Seat, Target};
-use crate::sys;
 
 /// Calls that keep their caller so long, nanoseconds, are worth to be made in another cell: waking it and coming back costs a
 /// tenth of that.
@@ -21,14 +20,10 @@ const MEASURED_EVERY: u32 = 16;
 const MEAN_OF: u64 = 4;
 
 impl Parallel {
-    /// Makes a call in this cell and notes how long it kept its caller.
-    pub(crate) fn time(&self, call: impl FnOnce() -> i64) -> i64 {
-        let began = sys::now_ns();
-        let called = call();
-        let took = sys::now_ns().saturating_sub(began);
+    /// A call in this cell kept its caller so long, nanoseconds.
+    pub(crate) fn note(&self, took_ns: u64) {
         let before = self.mean_ns.get();
-        self.mean_ns.set(before - before / MEAN_OF + took / MEAN_OF);
-        called
+        self.mean_ns.set(before - before / MEAN_OF + took_ns / MEAN_OF);
     }
 }
 

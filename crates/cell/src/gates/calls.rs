@@ -36,36 +36,36 @@ impl Runtime {
         // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
         let limit_ns = earliest([own, limit]);
         let flags = if record { d.flags.with(Flags::RECORD) } else { d.flags };
-        let d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
-        match callee.seat {
-            Some(id) => match self.seat(id) {
-                Some(to) if d.flags.has(Flags::PARALLEL) => match self.road_elsewhere(seat, callee) {
-                    Some(road) => {
-                        let called = self.call_away(seat, road, (&d, lend), at);
-                        // Its callee begins now, not when this cell has nothing more to do.
-                        self.flush();
-                        called
-                    }
-                    None => {
-                        callee.parallel.time(|| self.call_inside(seat, to, (d, lend), (depth, limit_ns), at))
-                    }
-                },
-                Some(to) => self.call_inside(seat, to, (d, lend), (depth, limit_ns), at),
-                None => EHOSTUNREACH,
-            },
-            None => match self.choose_road(seat, &callee.name) {
+        let mut d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
+        let Some(id) = callee.seat else {
+            return match self.choose_road(seat, &callee.name) {
                 Ok(Some(road)) => self.call_away(seat, road, (&d, lend), at),
                 Ok(None) => EAGAIN,
                 Err(()) => EHOSTUNREACH,
-            },
+            };
+        };
+        let Some(to) = self.seat(id) else { return EHOSTUNREACH };
+        let is_parallel = d.flags.has(Flags::PARALLEL);
+        if is_parallel && let Some(road) = self.road_elsewhere(seat, callee) {
+            let called = self.call_away(seat, road, (&d, lend), at);
+            // Its callee begins now, not when this cell has nothing more to do.
+            self.flush();
+            return called;
         }
+        let began = is_parallel.then(sys::now_ns);
+        let called = self.call_inside(seat, to, (&mut d, lend), (depth, limit_ns), at);
+        if let Some(began) = began {
+            callee.parallel.note(sys::now_ns().saturating_sub(began));
+        }
+        called
     }
 
+    #[inline(always)]
     fn call_inside(
         &self,
         seat: &Seat,
         to: &Seat,
-        (d, lend): (Descriptor, Rights),
+        (d, lend): (&mut Descriptor, Rights),
         (depth, limit_ns): (u16, u64),
         at: u64,
     ) -> i64 {
@@ -78,9 +78,9 @@ impl Runtime {
             return EAGAIN;
         };
         let mut parcel = Parcel::EMPTY;
-        let on_behalf_of = d.tag;
-        let d = Descriptor { tag, ..d };
-        let lent = match self.hand(seat, to, (&d, lend), &mut parcel) {
+        // Set in place: a copy would be made before its parts have reached memory.
+        let on_behalf_of = core::mem::replace(&mut d.tag, tag);
+        let lent = match self.hand(seat, to, (d, lend), &mut parcel) {
             Ok(lent) => lent,
             Err(error) => {
                 seat.calls.borrow_mut().unreserve(call);
@@ -103,7 +103,7 @@ impl Runtime {
             deadline_ns: d.deadline_ns,
             limit_ns,
             depth: depth + 1,
-            hop: d.flags.has(Flags::RECORD).then(|| self.begin_hop(seat, &d)),
+            hop: d.flags.has(Flags::RECORD).then(|| self.begin_hop(seat, d)),
         };
         to.requests.borrow_mut().fill(tag, request);
         self.run_callee(to, &parcel);
