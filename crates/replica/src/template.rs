@@ -6,6 +6,7 @@
 //! ```
 //! It is the first process of its pid namespace: its cells end with it.
 
+use std::cell::RefCell;
 use std::env;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -52,6 +53,29 @@ pub fn environment() -> Vec<CString> {
 pub struct Template {
     child: Child,
     control: OwnedFd,
+    /// What the next cell needs, made ahead.
+    spare: RefCell<Option<Kit>>,
+}
+
+/// The node's ends of a cell, and the descriptors that the cell gets.
+#[derive(Debug)]
+struct Kit {
+    line: Line,
+    guest_control: OwnedFd,
+    /// For each seat: the entries of its rings, its link, the descriptor of its rings.
+    ends: Vec<(u32, LinkEnd, OwnedFd)>,
+}
+
+impl Kit {
+    fn new(ring_entries: impl Iterator<Item = u32>) -> Result<Kit, StartError> {
+        let (line, guest_control) = Line::new()?;
+        let end = |entries| LinkEnd::new(entries).map(|(end, rings)| (entries, end, rings));
+        Ok(Kit { line, guest_control, ends: ring_entries.map(end).collect::<Result<_, _>>()? })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = u32> + '_ {
+        self.ends.iter().map(|(entries, ..)| *entries)
+    }
 }
 
 /// Makes the sockets and pipes of a template and starts it by `spec`, whose control socket and output are filled in here.
@@ -64,7 +88,7 @@ pub fn start(
     let (control, guest_control) = line::control_sockets()?;
     let (output, guest_stdout, guest_stderr) = outputs()?;
     let child = spawn(spec(guest_control, guest_stdout, guest_stderr)).map_err(StartError::Spawn)?;
-    Ok((Template { child, control }, output))
+    Ok((Template { child, control, spare: RefCell::default() }, output))
 }
 
 impl Template {
@@ -102,6 +126,15 @@ impl Template {
         self.send(&ToTemplate::Load(load), &fds)
     }
 
+    /// Makes what the next cell needs from the node, ahead of need: links with so many entries a ring, one a seat.
+    ///
+    /// # Errors
+    /// [`StartError`]; the next fork tries again.
+    pub fn prepare(&self, ring_entries: impl Iterator<Item = u32>) -> Result<(), StartError> {
+        self.spare.replace(Some(Kit::new(ring_entries)?));
+        Ok(())
+    }
+
     /// Has it make cell `number`, on `core` (see [`baton_abi::cell::ANY_CORE`]), with these seats. The cell's replicas
     /// come in the order of the seats; it is born when the template says [`baton_abi::cell::FromCell::Forked`].
     ///
@@ -112,16 +145,16 @@ impl Template {
         let mut fork = Fork { cell: number, core, seats: [Seat::default(); SEATS_MAX], count: 0 };
         fork.seats.get_mut(..seats.len()).ok_or(too_many)?.copy_from_slice(seats);
         fork.count = u32::try_from(seats.len()).unwrap_or(0);
-        let (line, guest_control) = Line::new()?;
-        let ends: Vec<(LinkEnd, OwnedFd)> =
-            seats.iter().map(|seat| LinkEnd::new(seat.ring_entries)).collect::<Result<_, _>>()?;
+        let wanted = seats.iter().map(|seat| seat.ring_entries);
+        let spare = self.spare.take().filter(|kit| kit.entries().eq(wanted.clone()));
+        let Kit { line, guest_control, ends } = spare.map_or_else(|| Kit::new(wanted), Ok)?;
         let mut fds = vec![guest_control.as_fd(), line.bell_fd()];
-        for (end, rings) in &ends {
+        for (_, end, rings) in &ends {
             fds.extend([rings.as_fd(), end.eventfd()]);
         }
         self.send(&ToTemplate::Fork(fork), &fds).map_err(StartError::Descriptors)?;
         let cell = Rc::new(Cell::new(number, line));
-        let peer = |(end, _)| Peer::new(end, Body::Compartment(Rc::clone(&cell)));
+        let peer = |(_, end, _)| Peer::new(end, Body::Compartment(Rc::clone(&cell)));
         let peers = ends.into_iter().map(peer).collect();
         Ok((cell, peers))
     }

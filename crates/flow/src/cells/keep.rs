@@ -97,6 +97,7 @@ async fn wait_for_turn(app: &App, group: &Group) -> bool {
         if group.floor > 0 || app.is_wanted(group) {
             return true;
         }
+        group.prepare(app);
         group.asleep.set(true);
         tokio::select! {
             () = group.demand.notified() => return !app.stopping.get(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Group;
 use crate::app::{App, FunctionState};
 use crate::replica::Replica;
+use crate::start::ring_entries;
 
 impl App {
     /// The group whose cells hold a function.
@@ -16,6 +17,11 @@ impl App {
     /// The functions of a group, by seat.
     pub(crate) fn of_group<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a FunctionState> {
         group.seats.iter().filter_map(|&function| self.functions.get(function))
+    }
+
+    /// Entries of the rings of a group's seats.
+    pub(crate) fn rings_of<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = u32> {
+        self.of_group(group).map(|state| ring_entries(&state.spec))
     }
 
     /// The functions of a group, for a person to read.
