@@ -13,6 +13,8 @@
 //!
 //! After `_start` the memory is what each copy of the function begins with.
 
+use crate::cell::MAIL_BYTES;
+
 /// The module that is imported from.
 pub const MODULE: &str = "baton";
 /// The one function in it.
@@ -28,7 +30,7 @@ pub const EVENT: &str = "baton_event";
 
 /// Where the app's pool appears in a module's memory; what the module allocates itself lies below.
 pub const WINDOW_AT: u64 = 2 << 30;
-/// The most bytes of a pool that fit there.
-pub const WINDOW_BYTES_MAX: u64 = (4 << 30) - WINDOW_AT - (64 << 10);
+/// The most bytes of a pool that fit there: what remains is for copies of small payloads.
+pub const WINDOW_BYTES_MAX: u64 = (4 << 30) - WINDOW_AT - (64 << 10) - MAIL_BYTES;
 
-const _: () = assert!(WINDOW_AT + WINDOW_BYTES_MAX < 1 << 32);
+const _: () = assert!(WINDOW_AT + WINDOW_BYTES_MAX + MAIL_BYTES < 1 << 32 && WINDOW_BYTES_MAX.is_multiple_of(4096));

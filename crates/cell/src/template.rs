@@ -19,7 +19,9 @@ use baton_abi::boot::CONTROL_FD;
 use baton_abi::cell::{
     Fork, FromCell, Load, SEAT_BYTES, SEATS_AT, SEATS_MAX, Setup, ToTemplate, Trust, access_of,
 };
-use baton_abi::cell::{MAIL_BYTES, MAIL_OFFSET, POOL_AT};
+use baton_abi::boot::PoolAccess;
+use baton_abi::cell::{MAIL_BYTES, MAIL_OFFSET, POOL_AT, WINDOW_MAIL_OFFSET, WINDOW_OFFSET};
+use baton_abi::wasm::WINDOW_BYTES_MAX;
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX};
 use baton_abi::plan::{self, Entry};
 use baton_pool::Placed;
@@ -202,7 +204,8 @@ fn set_up(setup: &Setup, fds: Vec<OwnedFd>) -> Result<(&'static Runtime, Vec<u8>
     };
     let mut seats = Vec::new();
     for (id, entry) in (0u8..).zip(&entries) {
-        seats.push(seat(id, entry, &entries, &keys, setup.trust)?);
+        let window = if entry.window { window(id, entry, &pool, setup, &keys)? } else { 0 };
+        seats.push(seat(id, entry, &entries, &keys, (setup.trust, window))?);
     }
     // SAFETY: no guest runs yet.
     unsafe { (*CORE.get()).host_fs = sys::fs_base() };
@@ -211,12 +214,32 @@ fn set_up(setup: &Setup, fds: Vec<OwnedFd>) -> Result<(&'static Runtime, Vec<u8>
     Ok((install(Runtime::new(setup.trust, setup.trace, seats, shared)), plan))
 }
 
+/// Maps the pool a second time, into a seat, if its function may use it. Gives its bytes there.
+fn window(
+    id: u8,
+    entry: &Entry<'_>,
+    pool: &Option<OwnedFd>,
+    setup: &Setup,
+    keys: &Keys,
+) -> Result<u64, SetupError> {
+    let Some(pool) = pool.as_ref().filter(|_| access_of(entry.access) != Some(PoolAccess::Absent)) else { return Ok(0) };
+    if setup.pool_bytes > WINDOW_BYTES_MAX {
+        return Err(SetupError::Protocol("a pool that is larger than the window of a Wasm module"));
+    }
+    let at = SEATS_AT + u64::from(id) * SEAT_BYTES + WINDOW_OFFSET;
+    let backing = Backing::Shared { fd: pool.as_raw_fd(), offset: 0 };
+    // SAFETY: nothing else is mapped there in a process that has just begun. The key is that of the pool itself: under
+    // `trust = "buffer"` no guest has it, and buffers open one by one.
+    unsafe { sys::map(at, setup.pool_bytes, Access::Write, backing, keys.pool) }.map_err(self::at("mapping a window"))?;
+    Ok(setup.pool_bytes)
+}
+
 fn seat(
     id: u8,
     entry: &Entry<'_>,
     entries: &[Entry<'_>],
     keys: &Keys,
-    trust: Trust,
+    (trust, window): (Trust, u64),
 ) -> Result<Seat, SetupError> {
     let base = SEATS_AT + u64::from(id) * SEAT_BYTES;
     let key = keys.of(id);
@@ -237,12 +260,13 @@ fn seat(
         pkru: keys.rights(key, access, trust),
         callees: callees.collect(),
     };
+    let mail = base + if entry.window { WINDOW_MAIL_OFFSET } else { MAIL_OFFSET };
     if trust == Trust::Buffer {
         // SAFETY: the seat is empty.
-        unsafe { sys::map(base + MAIL_OFFSET, MAIL_BYTES, Access::Write, Backing::Anonymous, key) }
+        unsafe { sys::map(mail, MAIL_BYTES, Access::Write, Backing::Anonymous, key) }
             .map_err(at("mapping mail"))?;
     }
-    Ok(Seat::new(id, facts, Space::new(base, key), Mail::new(base + MAIL_OFFSET)))
+    Ok(Seat::new(id, facts, Space::new(base, key, window), Mail::new(mail)))
 }
 
 fn view<T: baton_pool::SharedLayout>(

@@ -227,6 +227,7 @@ impl Node {
                 memory_bytes: function.memory,
                 reset: function.reset,
                 key_group: 0,
+                window: false,
                 args: &[function.name.as_bytes()],
                 env: &env,
                 calls: &calls,
