@@ -31,15 +31,16 @@ pub fn proposals() -> WasmFeatures {
 /// What compiler and cell set up their engines with. A cell may add what does not show in the code that runs, such
 /// as who makes its memories.
 ///
-/// Bounds are checked in the code and traps are calls, not signals: signals belong to the cell. The memory never
-/// moves, so that its base is loaded once.
+/// Traps are faults of the processor, and nobody handles them here: a module that traps is a guest that faulted, which the
+/// cell ends and sets up anew. So bounds need no checks in the code: what is out of bounds is not mapped, but for the pool's
+/// window. The memory never moves, so that its base is loaded once.
 #[must_use]
 pub fn settings() -> Config {
     let mut config = Config::new();
     let wanted = proposals();
     config.wasm_features(WasmFeatures::all() & !wanted, false).wasm_features(wanted, true);
     config
-        .signals_based_traps(false)
+        .signals_based_traps(true)
         .memory_reservation(MEMORY_RESERVATION)
         .memory_guard_size(MEMORY_GUARD)
         .memory_may_move(false)

@@ -51,6 +51,7 @@ fn entry(app: &App, state: &FunctionState, key_group: u32) -> Result<Vec<u8>, St
         memory_bytes: spec.memory.bytes(),
         reset: spec.reset,
         key_group,
+        window: false,
         args: &args.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         env: &env.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         calls: &calls,
