@@ -1,0 +1,50 @@
+//! Where a Wasm module's heap grows: up to the window of the pool, and never into it.
+//!
+//! ```text
+//! 0 ─ stack ─ data ─┬─ what libc has from the start ─┬─ what it takes here … ─┬─ window ─ 4 GiB
+//!                   └ __heap_base                    └ __heap_end             └ WINDOW_AT
+//! ```
+//! The engine lets `memory.copy` and `memory.fill` reach only so far as the memory's size says, so a host whose window is to be
+//! reached by them says a size that covers it from the start. Libc's own `sbrk` would have nothing left to grow by.
+
+// UNSAFETY: takes the place of libc's `sbrk`, and names a symbol of the linker's.
+#![expect(unsafe_code, reason = "memory is given out here")]
+
+use core::arch::wasm32::{memory_grow, memory_size};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use baton_abi::wasm::WINDOW_AT;
+
+const PAGE_BYTES: usize = 64 << 10;
+/// What `sbrk` says where there is no more memory, and `memory.grow` too.
+const NONE: usize = usize::MAX;
+
+unsafe extern "C" {
+    /// Its address is the end of what the linker laid out.
+    static __heap_end: u8;
+}
+
+/// First byte behind what was given out; 0 before the first time.
+static END: AtomicUsize = AtomicUsize::new(0);
+
+/// Gives the allocator of libc `more` bytes more, and says where they begin.
+#[unsafe(no_mangle)]
+extern "C" fn sbrk(more: isize) -> *mut u8 {
+    let begin = match END.load(Ordering::Relaxed) {
+        0 => (&raw const __heap_end).expose_provenance(),
+        end => end,
+    };
+    match begin.checked_add_signed(more).filter(|&end| end as u64 <= WINDOW_AT && has(end)) {
+        Some(end) => {
+            END.store(end, Ordering::Relaxed);
+            core::ptr::with_exposed_provenance_mut(begin)
+        }
+        None => core::ptr::with_exposed_provenance_mut(NONE),
+    }
+}
+
+/// Whether the memory reaches to `end`, after it grew if that is needed.
+fn has(end: usize) -> bool {
+    let missing = end.div_ceil(PAGE_BYTES).saturating_sub(memory_size(0));
+    missing == 0 || memory_grow(0, missing) != NONE
+}
