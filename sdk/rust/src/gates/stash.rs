@@ -217,3 +217,18 @@ fn with_wanted(error: Error, wanted: usize) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_those_of_the_pool() {
+        for len in [0, 1, 255, 256, 257, 4096, 65_536, 65_537, u64::MAX] {
+            assert_eq!(class_of(len), baton_pool::ledger::class_of(len), "{len} bytes");
+        }
+        for class in 0..9 {
+            assert_eq!(SLAB_MIN_BYTES << class, baton_pool::ledger::class_bytes(class));
+        }
+    }
+}
