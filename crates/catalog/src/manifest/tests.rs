@@ -93,6 +93,7 @@ fn every_setting_is_read() {
         env: [("LOG".to_owned(), "info".to_owned())].into(),
         args: vec!["--fast".to_owned()],
         reset: false,
+        reuse: false,
         share_key: Some(KeyName::new("carts").unwrap()),
         files: Some("data/cart".into()),
     };
@@ -367,10 +368,46 @@ fn settings_of_compartments_are_refused_where_they_would_not_hold() {
 }
 
 #[test]
+fn settings_of_wasm_functions_are_checked() {
+    let wasm = "artifact = \"a.wasm\"\nisolation = \"wasm\"";
+    check_cart(
+        &format!("{wasm}\nreset = true"),
+        "8:9: a Wasm function begins anew with each request as it is; remove reset; reuse = true would have it go on \
+         instead",
+    );
+    check_cart(
+        &format!("{wasm}\nfiles = \"data\""),
+        "8:9: a Wasm module cannot open files; remove files and build the data into the module",
+    );
+    check_cart(
+        &format!("{wasm}\nscale = {{ concurrency = 4 }}"),
+        "8:25: a Wasm function that begins anew with each request cannot have 4 at once; set scale.concurrency to 1, \
+         or reuse = true",
+    );
+    check_cart(
+        "reuse = true",
+        "7:9: reuse means something for isolation = \"wasm\" only; remove it, or choose isolation = \"wasm\"",
+    );
+    check_error(
+        &with(wasm, "[pool]\nsize = \"4GiB\""),
+        "9:8: pool.size of an app with Wasm functions is 4GiB, outside 1MiB to 2031MiB; choose a value from 1MiB to \
+         2031MiB",
+    );
+    let text = with(&format!("{wasm}\nreuse = true\nshare_key = \"one\"\nscale = {{ concurrency = 4 }}"), "");
+    let manifest = parse(&text).unwrap();
+    let cart = manifest.function("cart").unwrap();
+    assert!(cart.reuse && !cart.begins_anew() && cart.wants_cell());
+}
+
+#[test]
 fn a_stored_manifest_without_settings_of_compartments_is_read() {
     let mut json = serde_json::to_value(parse(BOUTIQUE).unwrap()).unwrap();
     let cart = json.pointer_mut("/functions/cart").unwrap().as_object_mut().unwrap();
-    assert!(cart.remove("reset").is_some() && cart.remove("share_key").is_some());
+    assert!(
+        cart.remove("reset").is_some()
+            && cart.remove("reuse").is_some()
+            && cart.remove("share_key").is_some()
+    );
     let manifest: Manifest = serde_json::from_value(json).unwrap();
     assert_eq!(manifest.function("cart").unwrap().share_key, None);
 }
