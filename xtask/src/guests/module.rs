@@ -12,9 +12,15 @@ const WASI_CALLS: &[&str] = &[
     "clock_time_get",
     "environ_get",
     "environ_sizes_get",
+    "fd_close",
+    "fd_fdstat_get",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_seek",
     "fd_write",
     "proc_exit",
     "random_get",
+    "sched_yield",
 ];
 /// What a module exports, with the kinds: 0 is a function, 2 a memory.
 const EXPORTS: &[(&str, u8)] = &[("memory", 2), ("_start", 0), ("baton_parcel", 0), ("baton_event", 0)];

@@ -27,14 +27,12 @@ pub(crate) struct Page;
 
 impl Page {
     /// What serves requests is a copy of the module as it was once it had started: see [`super::module`].
-    #[expect(clippy::unused_self, reason = "gate pages of compartments say it")]
     pub(crate) fn incarnation(self) -> u64 {
         super::module::COPY
     }
 
     /// Passes through gate `N`.
     #[inline]
-    #[expect(clippy::unused_self, reason = "compartments find gates in it")]
     pub(super) fn pass<const N: usize>(self, a: u64, b: u64, c: u64) -> i64 {
         const { assert!(N < baton_abi::gate::GATES) };
         #[expect(clippy::cast_possible_truncation, reason = "there are few gates")]
