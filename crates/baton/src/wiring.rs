@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
-use baton_control::{Artifacts, Deployer, Home, Restored, Store, StoreError, Trees};
+use baton_control::{Artifacts, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees};
 use baton_flow::{Options, PlaneHandle, plane_channel};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -88,6 +88,8 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let artifacts =
         Artifacts::open(&home.artifacts()).map_err(|error| Failure::failed(&error, error.hint()))?;
     let trees = Trees::open(&home.files()).map_err(|error| Failure::failed(&error, error.hint()))?;
+    let modules = Modules::open(&home.wasm(), Programs::of_this_node())
+        .map_err(|error| Failure::failed(&error, error.hint()))?;
     let tcp = sockets::tcp(settings.admin)?;
     let unix = sockets::unix(&home.socket())?;
     let admin_address = sockets::address(&tcp)?;
@@ -118,7 +120,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         home: root.clone(),
         started: Instant::now(),
     };
-    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees);
+    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
         deployer: Arc::new(deployer),

@@ -53,6 +53,12 @@ impl ArtifactHash {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The hash of a file's content.
     ///
     /// # Errors
