@@ -28,6 +28,7 @@ pub use artifacts::{
     ArtifactError, ArtifactHash, Artifacts, Context, HashFault, Incoming, Objection, Place, VetError, Vetted,
     Within, vet,
 };
+pub use baton_wasm::ENGINE_VERSION as WASM_ENGINE;
 pub use bundles::{PackError, Trees, pack};
 pub use deploy::{DeployFault, Deployer, Outcome, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};
