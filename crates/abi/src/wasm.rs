@@ -19,6 +19,10 @@ use crate::cell::MAIL_BYTES;
 pub const MODULE: &str = "baton";
 /// The one function in it.
 pub const GATE: &str = "gate";
+/// A number for [`GATE`] that is no gate of the cell: the first `a` bytes of the memory are to be accessible. 0, or a negative
+/// errno. The memory says from the start that it is as large as it can be, so that `memory.copy` and `memory.fill` reach the
+/// window; what lies below it and was not asked for faults.
+pub const OPEN: i32 = 64;
 /// Exports, by name.
 pub const MEMORY: &str = "memory";
 /// See the module's text.
@@ -33,4 +37,5 @@ pub const WINDOW_AT: u64 = 2 << 30;
 /// The most bytes of a pool that fit there: what remains is for copies of small payloads.
 pub const WINDOW_BYTES_MAX: u64 = (4 << 30) - WINDOW_AT - (64 << 10) - MAIL_BYTES;
 
-const _: () = assert!(WINDOW_AT + WINDOW_BYTES_MAX + MAIL_BYTES < 1 << 32 && WINDOW_BYTES_MAX.is_multiple_of(4096));
+const _: () =
+    assert!(WINDOW_AT + WINDOW_BYTES_MAX + MAIL_BYTES < 1 << 32 && WINDOW_BYTES_MAX.is_multiple_of(4096));

@@ -4,19 +4,24 @@
 //! 0 ─ stack ─ data ─┬─ what libc has from the start ─┬─ what it takes here … ─┬─ window ─ 4 GiB
 //!                   └ __heap_base                    └ __heap_end             └ WINDOW_AT
 //! ```
-//! The engine lets `memory.copy` and `memory.fill` reach only so far as the memory's size says, so a host whose window is to be
-//! reached by them says a size that covers it from the start. Libc's own `sbrk` would have nothing left to grow by.
+//! The engine lets `memory.copy` and `memory.fill` reach only so far as the memory's size says, so the host says a size that covers
+//! the window from the start, and opens what is asked for. Libc's own `sbrk` would have nothing left to grow by.
 
 // UNSAFETY: takes the place of libc's `sbrk`, and names a symbol of the linker's.
 #![expect(unsafe_code, reason = "memory is given out here")]
 
-use core::arch::wasm32::{memory_grow, memory_size};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use baton_abi::wasm::WINDOW_AT;
 
-const PAGE_BYTES: usize = 64 << 10;
-/// What `sbrk` says where there is no more memory, and `memory.grow` too.
+use super::import::open;
+
+/// The host is asked for so much at a time.
+const STEP_BYTES: usize = 256 << 10;
+/// Where the heap ends.
+#[expect(clippy::cast_possible_truncation, reason = "2 GiB")]
+const LAST: usize = WINDOW_AT as usize;
+/// What `sbrk` says where there is no more memory.
 const NONE: usize = usize::MAX;
 
 unsafe extern "C" {
@@ -26,6 +31,8 @@ unsafe extern "C" {
 
 /// First byte behind what was given out; 0 before the first time.
 static END: AtomicUsize = AtomicUsize::new(0);
+/// One behind the last byte that the host was asked for.
+static OPENED: AtomicUsize = AtomicUsize::new(0);
 
 /// Gives the allocator of libc `more` bytes more, and says where they begin.
 #[unsafe(no_mangle)]
@@ -43,8 +50,15 @@ extern "C" fn sbrk(more: isize) -> *mut u8 {
     }
 }
 
-/// Whether the memory reaches to `end`, after it grew if that is needed.
+/// Whether the memory is accessible up to `end`, after the host was asked if that is needed.
 fn has(end: usize) -> bool {
-    let missing = end.div_ceil(PAGE_BYTES).saturating_sub(memory_size(0));
-    missing == 0 || memory_grow(0, missing) != NONE
+    if end <= OPENED.load(Ordering::Relaxed) {
+        return true;
+    }
+    let wanted = end.next_multiple_of(STEP_BYTES).min(LAST);
+    let is_open = open(wanted);
+    if is_open {
+        OPENED.store(wanted, Ordering::Relaxed);
+    }
+    is_open
 }

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "gates are imported")]
 
 use baton_abi::gate::CLOCK;
+use baton_abi::wasm::OPEN;
 
 use super::asks::address;
 
@@ -12,6 +13,12 @@ use super::asks::address;
 unsafe extern "C" {
     /// Gate `number`: negative results are errnos.
     fn gate(number: i32, a: i64, b: i64, c: i64) -> i64;
+}
+
+/// Has the first `end` bytes of the module's memory accessible; whether they are.
+pub(super) fn open(end: usize) -> bool {
+    // SAFETY: the host maps zeros where nothing was.
+    unsafe { gate(OPEN, end as i64, 0, 0) == 0 }
 }
 
 /// A `timespec` of the runtime's.
