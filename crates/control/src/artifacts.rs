@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::vet::{Context, Objection, Place, VetError, Vetted, Within, vet};
+pub use self::vet::{Context, Objection, Place, VetError, Vetted, Within, vet, vet_module};
 use crate::limits::{ARTIFACT_BYTES_MAX, UPLOAD_KEPT, UPLOADS_WAITING_MAX};
 
 /// Marks files that are not complete.

@@ -21,7 +21,7 @@ use baton_cell::bundle::{Bundle, BundleError};
 use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
 
 pub use self::plan::{Step, plan};
-use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
+use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet, vet_module};
 use crate::bundles::Trees;
 use crate::limits::UPLOAD_KEPT;
 use crate::modules::{Executable, ModuleError, Modules};
@@ -197,19 +197,19 @@ impl Files {
             let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
             let path = self.artifacts.verified(&hash).map_err(unusable)?;
             let spec = deployment.manifest.functions.get(&function);
-            let (path, file) = match spec.map(|spec| (spec, spec.isolation)) {
+            let (path, vetted) = match spec.map(|spec| (spec, spec.isolation)) {
                 Some((_, Isolation::Compartment)) => {
-                    (path, Some(self.artifacts.read(&hash).map_err(unusable)?))
+                    (path, Some(vet(&self.artifacts.read(&hash).map_err(unusable)?)))
                 }
                 Some((spec, Isolation::Wasm)) => {
                     let (path, file) = self.module(&function, spec, &hash, &path)?;
-                    (path, Some(file))
+                    (path, Some(vet_module(&file)))
                 }
                 Some((_, Isolation::Process)) | None => (path, None),
             };
-            if let Some(file) = file {
+            if let Some(vetted) = vetted {
                 let vetted =
-                    vet(&file).map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
+                    vetted.map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
                 patches.insert(function.clone(), vetted.patches);
             }
             artifacts.insert(function, path);

@@ -26,7 +26,7 @@ mod store;
 
 pub use artifacts::{
     ArtifactError, ArtifactHash, Artifacts, Context, HashFault, Incoming, Objection, Place, VetError, Vetted,
-    Within, vet,
+    Within, vet, vet_module,
 };
 pub use baton_wasm::ENGINE_VERSION as WASM_ENGINE;
 pub use bundles::{PackError, Trees, pack};

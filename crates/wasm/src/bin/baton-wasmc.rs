@@ -16,6 +16,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
 /// Processor time that it may take, seconds.
 const CPU_SECONDS_MAX: u64 = 120;
+/// Bytes that it may write, where they go to a file.
+const OUTPUT_BYTES_MAX: u64 = 512 << 20;
 /// Descriptors: the three that it has, and what the C library opens.
 const FILES_MAX: u64 = 16;
 
@@ -35,7 +37,7 @@ fn run() -> Result<(), String> {
         (Resource::Cpu, CPU_SECONDS_MAX),
         (Resource::Nofile, FILES_MAX),
         (Resource::Core, 0),
-        (Resource::Fsize, 0),
+        (Resource::Fsize, OUTPUT_BYTES_MAX),
     ];
     for (resource, most) in bounds {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
