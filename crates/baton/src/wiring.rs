@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
-use baton_control::{Artifacts, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees};
+use baton_control::{
+    ArtifactError, Artifacts, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
+};
 use baton_flow::{Options, PlaneHandle, plane_channel};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -85,11 +87,10 @@ enum Order {
 pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> {
     panics::watch();
     let store = open_store(&home)?;
-    let artifacts =
-        Artifacts::open(&home.artifacts()).map_err(|error| Failure::failed(&error, error.hint()))?;
-    let trees = Trees::open(&home.files()).map_err(|error| Failure::failed(&error, error.hint()))?;
-    let modules = Modules::open(&home.wasm(), Programs::of_this_node())
-        .map_err(|error| Failure::failed(&error, error.hint()))?;
+    let refused = |error: ArtifactError| Failure::failed(&error, error.hint());
+    let artifacts = Artifacts::open(&home.artifacts()).map_err(refused)?;
+    let trees = Trees::open(&home.files()).map_err(refused)?;
+    let modules = Modules::open(&home.wasm(), Programs::of_this_node()).map_err(refused)?;
     let tcp = sockets::tcp(settings.admin)?;
     let unix = sockets::unix(&home.socket())?;
     let admin_address = sockets::address(&tcp)?;
