@@ -297,7 +297,10 @@ mod tests {
         let read: Vec<Entry<'_>> = entries(&plan).collect();
         assert_eq!(read.len(), 2);
         let first = read[0];
-        assert_eq!((first.name, first.timeout_ns, first.reset && first.window), ("cart", 2_000_000_000, true));
+        assert_eq!(
+            (first.name, first.timeout_ns, first.reset && first.window),
+            ("cart", 2_000_000_000, true)
+        );
         assert_eq!(first.args.iter().collect::<Vec<_>>(), [b"cart".as_slice(), b""]);
         assert_eq!(first.calls.iter().collect::<Vec<_>>(), [b"catalog".as_slice(), b"currency"]);
         assert_eq!(first.call_timeouts.numbers().collect::<Vec<_>>(), [5, 7]);

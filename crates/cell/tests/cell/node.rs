@@ -42,6 +42,8 @@ pub(crate) struct Function {
     pub(crate) env: Vec<String>,
     /// The bundle of its files.
     pub(crate) files: Option<PathBuf>,
+    /// Whether it sees the pool in a window as well.
+    pub(crate) window: bool,
 }
 
 impl Function {
@@ -57,6 +59,7 @@ impl Function {
             reset: false,
             env: Vec::new(),
             files: None,
+            window: false,
         }
     }
 
@@ -227,7 +230,7 @@ impl Node {
                 memory_bytes: function.memory,
                 reset: function.reset,
                 key_group: 0,
-                window: false,
+                window: function.window,
                 args: &[function.name.as_bytes()],
                 env: &env,
                 calls: &calls,
