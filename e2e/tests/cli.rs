@@ -1,5 +1,7 @@
 //! The command line: exit codes, messages, and the way of an app from its template to its removal.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,6 +244,25 @@ fn a_version_that_does_not_start_changes_nothing() {
     let failed = cli(home.path(), ["up", path(stillborn.directory()), "--no-build", "--port", "0"]);
     assert_eq!(failed.code, 1);
     assert!(failed.stderr.contains("stillborn on purpose"), "{}", failed.stderr);
+}
+
+/// A body that is on its way when a new version takes over goes to the version that it was sent to.
+#[test]
+fn a_slow_upload_outlives_its_version() {
+    need_sandbox!();
+    let node = Node::start(&versioned("0", "version"));
+    let mut slow = TcpStream::connect(node.gateway).unwrap();
+    slow.write_all(b"POST /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 6\r\n\r\nwhi")
+        .unwrap();
+    wait_until(Duration::from_secs(5), "the upload began", || node.buffers_in_use() > 0);
+    let deployed = deploy(&node, &versioned("1", "version"));
+    assert_eq!(deployed.code, 0, "{}", deployed.stderr);
+    assert_eq!(node.get("/version").text(), "1");
+    slow.write_all(b"ch?").unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with('0'), "{answer}");
+    node.wait_at_rest(Duration::from_secs(5));
 }
 
 #[test]

@@ -88,6 +88,8 @@ pub(crate) struct App {
     pub(crate) groups: Vec<Rc<Group>>,
     pub(crate) edges: RefCell<Edges>,
     pub(crate) stopping: Cell<bool>,
+    /// Requests that have come as far as their heads, and are not answered.
+    pub(crate) uploads: Cell<usize>,
     /// Wakes those who wait for replicas to come or go.
     pub(crate) changed: Notify,
     /// Told when cells that have nothing to do are to end now.
@@ -148,6 +150,7 @@ impl App {
             groups,
             edges: RefCell::default(),
             stopping: Cell::new(false),
+            uploads: Cell::new(0),
             changed: Notify::new(),
             evicted: Notify::new(),
             pool_full: Cell::new(0),
@@ -196,6 +199,9 @@ impl App {
     /// A place for one call of `function`, now or when one is free.
     pub(crate) async fn reserve(&self, function: usize, deadline: Instant) -> Result<Reserved, InvokeError> {
         let state = self.functions.get(function).ok_or(InvokeError::Unknown)?;
+        if self.stopping.get() {
+            return Err(InvokeError::Draining);
+        }
         self.wake_cells(state);
         let mut waiting = Waiting { queued: count(state.queued()), bound: state.spec.scale.queue };
         if self.comes_and_goes(function) && !state.any_ready() {

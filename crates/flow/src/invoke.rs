@@ -87,6 +87,7 @@ impl Upload {
             return Err(InvokeError::TooLarge { limit });
         }
         let buffer = app.pool.borrow_mut().alloc(wanted).map_err(|_| InvokeError::PoolFull)?;
+        app.uploads.set(app.uploads.get() + 1);
         let upload = Upload {
             app: Rc::clone(app),
             function,
@@ -226,6 +227,7 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        self.app.uploads.set(self.app.uploads.get().saturating_sub(1));
         if let Some(buffer) = self.buffer.take() {
             self.app.release(buffer.handle);
         }

@@ -274,7 +274,9 @@ pub(crate) fn settle_edges(app: &App) {
 /// Lets the replicas of an app finish what they have, at most `patience`, and ends them.
 pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
     let deadline = Instant::now() + patience;
-    while (app.in_flight() > 0 || app.queued() > 0) && Instant::now() < deadline {
+    // A request that was let in is answered, even if its body is still on its way.
+    let has_work = || app.in_flight() > 0 || app.queued() > 0 || app.uploads.get() > 0;
+    while has_work() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     app.stopping.set(true);
