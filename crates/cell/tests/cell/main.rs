@@ -17,6 +17,7 @@ mod node;
 mod patches;
 mod program;
 mod threads;
+mod window;
 
 use std::path::{Path, PathBuf};
 
