@@ -99,10 +99,10 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let (orders, order_inbox) = mpsc::channel(2);
     let (bound, binding) = sync_channel(1);
     let (alive, data_end) = oneshot::channel();
-    let root = home.root().to_owned();
+    let (root, token) = (home.root().to_owned(), home.token().to_owned());
     let Settings { listen, cores, receipts, insecure_no_sandbox, except, .. } = settings;
-    let snapshots = Some(home.snapshots());
-    let options = Options { cores, insecure_no_sandbox, cell_program: None, snapshots };
+    let options =
+        Options { cores, insecure_no_sandbox, cell_program: None, snapshots: Some(home.snapshots()) };
     let data = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         data_plane(DataPlane { listen, options, receipts, inbox, orders: order_inbox, bound });
@@ -141,7 +141,6 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         Ok(Err(failure)) => return Err(failure),
         Err(_) => return Err(ended(CONTROL_THREAD)),
     };
-    let token = home.token().to_owned();
     Ok(Running {
         gateway,
         admin: admin_address,
