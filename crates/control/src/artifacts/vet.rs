@@ -71,10 +71,13 @@ fn judge(file: &[u8], ends_in_module: impl FnOnce(&Image) -> bool) -> Result<Vet
     let mut verdict = Verdict::default();
     for range in image.code() {
         let mut code = Code::lay(file, &image, range.start, range.end);
-        verdict.judge(&mut code, &image, &symbols);
         if module.is_some_and(|module| range.contains(&module)) {
+            let detours = Detours::of_module(&code, &symbols);
+            verdict.judge(&mut code, detours, &image, &symbols);
             continue;
         }
+        let detours = Detours::new(&code, &image);
+        verdict.judge(&mut code, detours, &image, &symbols);
         for far in decode::far_transfers(&code, &symbols) {
             let place = Place::find(far.at, &image, &symbols);
             verdict.object(Objection::FarTransfer { place, text: far.text });
@@ -155,10 +158,9 @@ impl Verdict {
     }
 
     /// Judges all findings in `code`, which is patched where it may be.
-    fn judge(&mut self, code: &mut Code, image: &Image, symbols: &Symbols<'_>) {
+    fn judge(&mut self, code: &mut Code, mut detours: Detours, image: &Image, symbols: &Symbols<'_>) {
         // More than this is not by chance, and the first says it.
         let findings: Vec<Finding> = scan::scan(&code.bytes).take(FINDINGS_MAX).collect();
-        let mut detours = Detours::new(code, image);
         let mut refused = Vec::new();
         for (index, &finding) in findings.iter().enumerate() {
             // One detour may lead around several.
