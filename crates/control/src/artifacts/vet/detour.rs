@@ -93,7 +93,8 @@ impl Detours {
         let named = inside.filter(|symbol| symbol.has_size).map(|symbol| symbol.end).max();
         let used = code.bytes.iter().rposition(|byte| *byte != 0).map(|last| code.address(last + 1));
         let from = named.max(used).unwrap_or(end);
-        Detours { spare: vec![from.min(end)..end], targets: None }
+        let spare = std::iter::once(from.min(end)..end).collect();
+        Detours { spare, targets: None }
     }
 
     /// Leads the program around the forbidden encoding `finding`, if its meaning stays the same. `others` are those that
