@@ -139,7 +139,8 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        Self::with(Programs::of_this_node())
+        let gone = |name| Path::new("/nowhere").join(name);
+        Self::with(Programs { compiler: gone(Programs::COMPILER), host: gone(Programs::HOST) })
     }
 
     fn with(programs: Programs) -> Self {
@@ -369,8 +370,7 @@ async fn a_module_is_compiled_for_its_deployment_and_kept_for_the_next_start() {
 
 #[tokio::test]
 async fn a_node_without_the_programs_for_modules_says_so() {
-    let gone = Programs { compiler: "/nowhere/baton-wasmc".into(), host: "/nowhere/baton-wasm-host".into() };
-    let fixture = Fixture::with(gone);
+    let fixture = Fixture::new();
     fixture.upload(b"\0asm");
     let refused = fixture.deployer.deploy(wasm_manifest("64MiB"), hashes(b"\0asm"), BTreeMap::new()).await;
     let text = refused.unwrap_err().to_string();
