@@ -192,6 +192,7 @@ impl Files {
     /// compartments need does not matter: the same app is fit everywhere or nowhere.
     fn spec(&self, deployment: Deployment) -> Result<AppSpec, DeployFault> {
         let files = self.files(&deployment)?;
+        self.compile_missing(&deployment);
         let (mut artifacts, mut patches) = (BTreeMap::new(), BTreeMap::new());
         for (function, hash) in deployment.artifacts {
             let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
@@ -216,6 +217,17 @@ impl Files {
         }
         let Deployment { manifest, version, .. } = deployment;
         Ok(AppSpec { manifest, version, artifacts, patches, files })
+    }
+
+    /// Compiles the modules of a deployment that are missing, several at once.
+    fn compile_missing(&self, deployment: &Deployment) {
+        let is_module = |name: &FunctionName| {
+            deployment.manifest.functions.get(name).is_some_and(|spec| spec.isolation == Isolation::Wasm)
+        };
+        let hashes = deployment.artifacts.iter().filter(|(name, _)| is_module(name)).map(|(_, hash)| *hash);
+        let modules: BTreeSet<ArtifactHash> = hashes.collect();
+        let found = |hash: ArtifactHash| Some((hash, self.artifacts.verified(&hash).ok()?));
+        self.modules.compile_missing(&modules.into_iter().filter_map(found).collect::<Vec<_>>());
     }
 
     /// The executable of a Wasm function.

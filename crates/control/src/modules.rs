@@ -16,7 +16,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -85,7 +85,8 @@ pub struct Modules {
     directory: PathBuf,
     secret: [u8; blake3::KEY_LEN],
     programs: Programs,
-    /// How many compilers may run now.
+    /// How many compilers may run at once, and how many more may now.
+    cores: usize,
     free: Mutex<usize>,
     freed: Condvar,
     incoming: AtomicU64,
@@ -111,6 +112,7 @@ impl Modules {
             directory: directory.to_owned(),
             secret,
             programs,
+            cores,
             free: Mutex::new(cores),
             freed: Condvar::new(),
             incoming: AtomicU64::new(0),
@@ -136,6 +138,29 @@ impl Modules {
         }
         let path = self.keep(&key, &bytes).map_err(|error| self.io(&self.path(&key), error))?;
         Ok(Executable { path, bytes, header })
+    }
+
+    /// Compiles those of some modules that are missing, as many at once as there are cores. What goes wrong is told when
+    /// their executables are asked for.
+    pub(crate) fn compile_missing(&self, modules: &[(ArtifactHash, PathBuf)]) {
+        let Ok(host) = fs::read(&self.programs.host) else { return };
+        let host = blake3::hash(&host);
+        let is_missing = |(hash, _): &&(ArtifactHash, PathBuf)| !self.path(&Self::key(hash, &host)).is_file();
+        let missing: Vec<_> = modules.iter().filter(is_missing).collect();
+        if missing.len() < 2 {
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((hash, module)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let _ = self.executable(hash, module);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.cores.min(missing.len()) {
+                scope.spawn(work);
+            }
+        });
     }
 
     /// Removes what belongs to no module of `named`, or is stale, and is older than `spared`; says how many.

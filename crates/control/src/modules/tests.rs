@@ -163,3 +163,21 @@ fn programs_that_are_missing_are_named() {
     let text = stand.executable().unwrap_err().to_string();
     assert!(text.contains(Programs::COMPILER) && text.contains(Programs::COMPILER_ENV), "{text}");
 }
+
+#[test]
+fn missing_modules_are_compiled_at_once_and_only_those() {
+    let stand = Stand::new(MODULE, 1 << 16);
+    let other = stand.dir.path().join("other.wasm");
+    fs::write(&other, b"another").unwrap();
+    let modules = stand.modules();
+    let both = [(stand.hash, stand.module.clone()), (ArtifactHash::of(b"another"), other)];
+    modules.compile_missing(&both[..1]);
+    assert_eq!(stand.runs(), 0, "one is compiled when it is asked for");
+    // The stand-in makes the first module's code of both: the second is not kept.
+    modules.compile_missing(&both);
+    assert_eq!(stand.runs(), 2);
+    stand.executable().unwrap();
+    assert_eq!(stand.runs(), 2);
+    modules.compile_missing(&both);
+    assert_eq!(stand.runs(), 2, "one is missing");
+}
