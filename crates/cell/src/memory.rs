@@ -303,7 +303,8 @@ impl Runtime {
             return;
         }
         if let Some((at, len)) = pages(place) {
-            let closed = sys::protect(at, len, Access::Write, 0).and_then(|()| self.turn_windows(at, len, None));
+            let closed =
+                sys::protect(at, len, Access::Write, 0).and_then(|()| self.turn_windows(at, len, None));
             if let Err(errno) = closed {
                 // Whoever had them open would have them open for ever, and what others do with the buffer with them.
                 eprintln!("a buffer cannot be closed: {errno}");

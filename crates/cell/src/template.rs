@@ -16,14 +16,14 @@ use std::rc::Rc;
 
 use baton_abi::ABI_VERSION;
 use baton_abi::boot::CONTROL_FD;
+use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{
     Fork, FromCell, Load, SEAT_BYTES, SEATS_AT, SEATS_MAX, Setup, ToTemplate, Trust, access_of,
 };
-use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{MAIL_BYTES, MAIL_OFFSET, POOL_AT, WINDOW_MAIL_OFFSET, WINDOW_OFFSET};
-use baton_abi::wasm::WINDOW_BYTES_MAX;
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX};
 use baton_abi::plan::{self, Entry};
+use baton_abi::wasm::WINDOW_BYTES_MAX;
 use baton_pool::Placed;
 use baton_pool::capability::CapabilityTable;
 use baton_pool::ledger::LedgerView;
@@ -222,7 +222,9 @@ fn window(
     setup: &Setup,
     keys: &Keys,
 ) -> Result<u64, SetupError> {
-    let Some(pool) = pool.as_ref().filter(|_| access_of(entry.access) != Some(PoolAccess::Absent)) else { return Ok(0) };
+    let Some(pool) = pool.as_ref().filter(|_| access_of(entry.access) != Some(PoolAccess::Absent)) else {
+        return Ok(0);
+    };
     if setup.pool_bytes > WINDOW_BYTES_MAX {
         return Err(SetupError::Protocol("a pool that is larger than the window of a Wasm module"));
     }
@@ -230,7 +232,8 @@ fn window(
     let backing = Backing::Shared { fd: pool.as_raw_fd(), offset: 0 };
     // SAFETY: nothing else is mapped there in a process that has just begun. The key is that of the pool itself: under
     // `trust = "buffer"` no guest has it, and buffers open one by one.
-    unsafe { sys::map(at, setup.pool_bytes, Access::Write, backing, keys.pool) }.map_err(self::at("mapping a window"))?;
+    unsafe { sys::map(at, setup.pool_bytes, Access::Write, backing, keys.pool) }
+        .map_err(self::at("mapping a window"))?;
     Ok(setup.pool_bytes)
 }
 

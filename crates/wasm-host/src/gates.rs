@@ -8,7 +8,7 @@ use baton_abi::gate::{
     ALLOC, AT_BATON, CALL, CANCEL, CLOCK, FREE, FREEZE, GATE_MAGIC, GatePage, Grant, LOG, NARROW, Parcel,
     RANDOM, RECV, REPLY, REVOKE,
 };
-use baton_abi::wasm::{OPEN, WINDOW_AT};
+use baton_abi::wasm::WINDOW_AT;
 use baton_abi::{ABI_VERSION, Flags};
 
 use crate::memory;
@@ -64,10 +64,9 @@ impl Gates {
     }
 
     /// Passes through a gate for the module.
-    pub(crate) fn pass(&self, number: i32, [a, b, c]: [u64; 3]) -> i64 {
+    pub(crate) fn pass(&self, number: usize, [a, b, c]: [u64; 3]) -> i64 {
         const PARCEL: u64 = size_of::<Parcel>() as u64;
         let at = |offset: u64, len: u64| self.address(offset, len);
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
         let passed = match number {
             CALL => at(b, PARCEL).map(|at| {
                 self.point_at_bytes(at);
@@ -93,7 +92,6 @@ impl Gates {
             LOG => at(b, c).map(|at| self.call(LOG, a, at, c)),
             CLOCK => at(b, 16).map(|at| self.call(CLOCK, a, at, 0)),
             RANDOM => at(a, b).map(|at| self.call(RANDOM, at, b, 0)),
-            _ if number == OPEN as usize => Some(memory::open_up_to(a)),
             _ => Some(ENOSYS),
         };
         passed.unwrap_or(EFAULT)
@@ -120,19 +118,19 @@ impl Gates {
     /// Makes offsets of a parcel's addresses.
     fn translate(&self, parcel: u64) {
         for field in [core::mem::offset_of!(Parcel, body_base), core::mem::offset_of!(Parcel, head_base)] {
-            self.to_offset(parcel + field as u64);
+            self.turn_into_offset(parcel + field as u64);
         }
     }
 
     fn translate_grants(&self, at: u64, count: i64) {
         for nth in 0..u64::try_from(count).unwrap_or(0) {
             let base = nth * size_of::<Grant>() as u64 + core::mem::offset_of!(Grant, base) as u64;
-            self.to_offset(at + base);
+            self.turn_into_offset(at + base);
         }
     }
 
     /// The address in a word becomes an offset: of the pool's window, or of the module's own part of the seat.
-    fn to_offset(&self, word: u64) {
+    fn turn_into_offset(&self, word: u64) {
         let word = core::ptr::with_exposed_provenance_mut::<u64>(usize::try_from(word).unwrap_or(0));
         // SAFETY: a word of the module's memory that a gate has just written. The module does not run now.
         let at = unsafe { word.read_unaligned() };

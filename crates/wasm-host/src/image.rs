@@ -8,24 +8,29 @@ use core::ptr::NonNull;
 use baton_wasm::{HEADER_BYTES, MAGIC};
 use wasmtime::{Engine, Module};
 
-/// Headers of the main program.
+/// Looks at the segments of the first program that it is told of, which is the main one.
 unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, found: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the caller's own value, and a structure of the C library's.
-    let (info, found) = unsafe { (&*info, &mut *found.cast::<Option<NonNull<[u8]>>>()) };
+    // SAFETY: a structure of the C library's.
+    let info = unsafe { &*info };
+    // SAFETY: the caller's own value.
+    let found = unsafe { &mut *found.cast::<Option<NonNull<[u8]>>>() };
     // SAFETY: the program's headers, as many as it says.
     let headers = unsafe { core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-    let loaded = |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD;
-    let place = |header: &libc::Elf64_Phdr| (info.dlpi_addr + header.p_vaddr, header.p_filesz);
-    let mut segments = headers.iter().filter(loaded).map(place);
-    let is_module = |&(at, len): &(u64, u64)| {
+    let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+    let place = |header: &libc::Elf64_Phdr| {
+        Some((info.dlpi_addr + header.p_vaddr, usize::try_from(header.p_filesz).ok()?))
+    };
+    let mut segments = loaded.filter_map(place);
+    let is_module = |&(at, len): &(u64, usize)| {
         // SAFETY: a loaded segment, longer than that.
-        len as usize > HEADER_BYTES
-            && unsafe { core::slice::from_raw_parts(at as *const u8, MAGIC.len()) } == MAGIC
+        len >= HEADER_BYTES && unsafe { core::slice::from_raw_parts(at as *const u8, MAGIC.len()) } == MAGIC
     };
     // The module lies in up to three segments, one behind the other.
     if let Some((at, first)) = segments.by_ref().find(is_module) {
-        let len = segments.fold(first, |len, (next, more)| if at + len == next { len + more } else { len });
-        *found = NonNull::new(core::ptr::slice_from_raw_parts_mut(at as *mut u8, len as usize));
+        let whole =
+            |len: usize, (next, more): (u64, usize)| if at + len as u64 == next { len + more } else { len };
+        let len = segments.fold(first, whole);
+        *found = NonNull::new(core::ptr::slice_from_raw_parts_mut(at as *mut u8, len));
     }
     1
 }

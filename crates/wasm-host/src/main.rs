@@ -19,7 +19,7 @@ mod wasi;
 use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
-use baton_abi::wasm::{EVENT, GATE, MEMORY, MODULE, PARCEL, START};
+use baton_abi::wasm::{EVENT, GATE, MEMORY, MODULE, OPEN, PARCEL, START};
 use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc};
 
 use crate::gates::Gates;
@@ -65,8 +65,12 @@ fn start(gates: Gates) -> Result<Started, String> {
     let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
     let module = image::load(&engine, module).map_err(|error| format!("the module: {error:#}"))?;
     let mut linker = Linker::new(&engine);
-    let passed = |gates: wasmtime::Caller<'_, Gates>, number: i32, a: i64, b: i64, c: i64| {
-        gates.data().pass(number, [a, b, c].map(i64::cast_unsigned))
+    let passed = |gates: wasmtime::Caller<'_, Gates>, number: i32, a: i64, b: i64, c: i64| match number {
+        OPEN => memory::open_up_to(a.cast_unsigned()),
+        gate => {
+            let number = usize::try_from(gate).unwrap_or(usize::MAX);
+            gates.data().pass(number, [a, b, c].map(i64::cast_unsigned))
+        }
     };
     linker.func_wrap(MODULE, GATE, passed).map_err(|error| format!("{error:#}"))?;
     wasi::link(&mut linker).map_err(|error| format!("{error:#}"))?;

@@ -88,6 +88,6 @@ unsafe impl LinearMemory for Linear {
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(base() as usize)
+        core::ptr::with_exposed_provenance_mut(usize::try_from(base()).unwrap_or(0))
     }
 }

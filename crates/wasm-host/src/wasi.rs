@@ -101,9 +101,7 @@ fn time(guest: &mut Guest<'_>, clock: i32, at: i32) -> i32 {
     }
     // Realtime is 0 and monotonic 1, in WASI as in Linux.
     let place = u64::from(at.cast_unsigned());
-    if !(0..=1).contains(&clock)
-        || guest.data().pass(CLOCK as i32, [clock.cast_unsigned().into(), place, 0]) < 0
-    {
+    if !(0..=1).contains(&clock) || guest.data().pass(CLOCK, [clock.cast_unsigned().into(), place, 0]) < 0 {
         return INVAL;
     }
     let Some(stamp) = bytes(guest, at, 16) else { return FAULT };
@@ -119,7 +117,7 @@ fn random(guest: &mut Guest<'_>, at: i32, len: i32) -> i32 {
     }
     let (mut done, whole) = (0u64, u64::from(len.cast_unsigned()));
     while done < whole {
-        let got = guest.data().pass(RANDOM as i32, [u64::from(at.cast_unsigned()) + done, whole - done, 0]);
+        let got = guest.data().pass(RANDOM, [u64::from(at.cast_unsigned()) + done, whole - done, 0]);
         match u64::try_from(got) {
             Ok(got @ 1..) => done += got,
             _ => return FAULT,
