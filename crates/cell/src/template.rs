@@ -10,6 +10,8 @@
 // UNSAFETY: takes over inherited descriptors, maps pages that guests see, and sets up the first registers.
 #![expect(unsafe_code, reason = "set-up of the process")]
 
+mod error;
+
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -33,6 +35,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::sync::Arc;
 
+use self::error::{SetupError, at, region};
 use crate::arch::{self, CORE, Full, GUEST_FULL};
 use crate::control;
 use crate::guest::renew_incarnation;
@@ -50,59 +53,6 @@ use crate::sys::{self, Access, Backing};
 const TICK_MS: i64 = 10;
 /// How long a guest may take to its first receive, nanoseconds.
 const LOAD_MAX_NS: u64 = 5_000_000_000;
-
-/// Why a template ends.
-#[derive(Debug)]
-enum SetupError {
-    /// The machine lacks something.
-    Machine(&'static str),
-    /// The runtime's own text has what only its gates may have.
-    Text {
-        at: u64,
-    },
-    /// A message that is none, or not the one that was due.
-    Protocol(&'static str),
-    /// The node speaks another version.
-    Version {
-        node: u32,
-    },
-    Kernel {
-        step: &'static str,
-        errno: Errno,
-    },
-}
-
-impl core::fmt::Display for SetupError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            SetupError::Machine(what) => {
-                write!(f, "this machine has no {what}: compartments cannot run on it")
-            }
-            SetupError::Text { at } => {
-                write!(
-                    f,
-                    "the cell's own code has a key-changing instruction at {at:#x}: this build is unsafe"
-                )
-            }
-            SetupError::Protocol(what) => write!(f, "unexpected message from the node: {what}"),
-            SetupError::Version { node } => {
-                write!(
-                    f,
-                    "built for ABI version {ABI_VERSION}, the node speaks {node}: install both of one build"
-                )
-            }
-            SetupError::Kernel { step, errno } => write!(f, "{step}: {errno}"),
-        }
-    }
-}
-
-fn at(step: &'static str) -> impl FnOnce(Errno) -> SetupError {
-    move |errno| SetupError::Kernel { step, errno }
-}
-
-fn region(step: &'static str) -> impl FnOnce(baton_pool::region::RegionError) -> SetupError {
-    move |error| SetupError::Kernel { step, errno: error.errno }
-}
 
 /// Runs a template until the node closes its socket. Cells are copies that never come back from here.
 #[must_use]

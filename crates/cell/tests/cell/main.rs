@@ -11,6 +11,7 @@ mod built;
 mod calls;
 mod closed;
 mod files;
+mod function;
 mod languages;
 mod model;
 mod node;
