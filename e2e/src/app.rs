@@ -49,6 +49,16 @@ impl App {
         self.route(&format!("/{name}"), name, "").route(&format!("/{name}/{{name}}"), name, "")
     }
 
+    /// A Wasm function `name` of the module in a file of the app's directory, and more lines for its table.
+    #[must_use]
+    pub fn module(mut self, name: &str, file: &str, more: &str) -> Self {
+        let _ = write!(
+            self.functions,
+            "\n[functions.{name}]\nartifact = \"{file}\"\nisolation = \"wasm\"\n{more}\n"
+        );
+        self.route(&format!("/{name}"), name, "")
+    }
+
     /// One more route, with more lines for its table.
     #[must_use]
     pub fn route(mut self, path: &str, function: &str, more: &str) -> Self {

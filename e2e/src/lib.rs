@@ -14,7 +14,7 @@ pub mod process;
 
 pub use app::App;
 pub use http::{Client, Response};
-pub use machine::{baton, in_cells, isolation, sandboxed, source_root};
+pub use machine::{baton, in_cells, isolation, machine_runs, sandboxed, source_root};
 pub use node::{Finished, Node, cli, wait_until};
 
 /// Ends a test about replicas that are processes of their own, where functions run otherwise.

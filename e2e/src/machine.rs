@@ -46,6 +46,19 @@ pub fn sandboxed() -> bool {
     })
 }
 
+/// Whether functions can be isolated so here; says so loudly if not.
+pub fn machine_runs(isolation: &str) -> bool {
+    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
+    let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+    let settings = machine["isolation"].as_array().expect("doctor lists settings");
+    let runs =
+        settings.iter().any(|setting| setting["isolation"] == isolation && setting["available"] == true);
+    if !runs {
+        println!("SKIP: this machine cannot run functions with isolation = \"{isolation}\"");
+    }
+    runs
+}
+
 /// What the guest program is made of.
 const GUEST_SOURCES: [&str; 4] = ["e2e/guests/src", "sdk/rust/src", "crates/abi/src", "crates/pool/src"];
 

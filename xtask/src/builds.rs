@@ -11,12 +11,15 @@ use crate::project::{MetadataError, Project};
 /// How long one build may take.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
-/// The program of cells. It runs where no libraries are, so it is linked as guests are.
-const CELL: &str = "baton-cell";
-/// The packages that make up the product.
-pub(crate) const PRODUCT: &[&str] = &["baton", CELL];
-/// The packages with binaries: the product, the load generator, and the yardstick that needs a gRPC stack.
-pub(crate) const ALL_BINARIES: &[&str] = &["baton", CELL, "baton-bench", "baton-bench-grpc"];
+/// The programs of cells and of Wasm functions. They run where no libraries are, so they are linked as guests are.
+const STATIC: [&str; 2] = ["baton-cell", "baton-wasm-host"];
+/// The compiler of Wasm modules, and the package that it is in.
+const COMPILER: (&str, &str) = ("baton-wasmc", "baton-wasm");
+/// The binaries that make up the product.
+pub(crate) const PRODUCT: &[&str] = &["baton", STATIC[0], STATIC[1], COMPILER.0];
+/// All binaries: the product, the load generator, and the yardstick that needs a gRPC stack.
+pub(crate) const ALL_BINARIES: &[&str] =
+    &["baton", STATIC[0], STATIC[1], COMPILER.0, "baton-bench", "baton-bench-grpc"];
 
 /// Why something could not be built.
 #[derive(Debug)]
@@ -39,21 +42,32 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {}
 
 /// Builds some of the workspace's binaries.
-pub(crate) fn binaries(project: &Project, packages: &[&str]) -> Result<(), BuildError> {
+pub(crate) fn binaries(project: &Project, names: &[&str]) -> Result<(), BuildError> {
     let mut command = project.cargo(&["build", "--release"]);
-    for package in packages.iter().filter(|package| **package != CELL) {
+    let is_plain = |name: &&&str| !STATIC.contains(name) && **name != COMPILER.0;
+    for package in names.iter().filter(is_plain) {
         command.args(["--package", package]);
     }
     project.runner().run(command.arg("--bins"), BUILD_LIMIT).map_err(BuildError::Run)?;
-    if packages.contains(&CELL) { cell(project) } else { Ok(()) }
+    for name in STATIC.iter().filter(|name| names.contains(name)) {
+        linked_static(project, name)?;
+    }
+    if names.contains(&COMPILER.0) { compiler(project) } else { Ok(()) }
 }
 
-/// Builds the program of cells: static, since a cell sees no file system to load libraries from, and position-independent.
-/// Only the program itself is linked so; what it consists of is built once, as for everything else.
-fn cell(project: &Project) -> Result<(), BuildError> {
-    let mut command = project.cargo(&["rustc", "--release", "--package", CELL, "--bin", CELL, "--"]);
+/// Builds a program that runs in a cell, or is one: static, since a cell sees no file system to load libraries from, and
+/// position-independent. Only the program itself is linked so; what it consists of is built once, as for everything else.
+fn linked_static(project: &Project, name: &str) -> Result<(), BuildError> {
+    let mut command = project.cargo(&["rustc", "--release", "--package", name, "--bin", name, "--"]);
     command.args(["-C", "target-feature=+crt-static", "-C", "relocation-model=pie"]);
     project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)
+}
+
+/// Builds the compiler of Wasm modules, by itself: with it, everything else would get the engine's compiler as well.
+fn compiler(project: &Project) -> Result<(), BuildError> {
+    let (name, package) = COMPILER;
+    let args = ["build", "--release", "--package", package, "--features", "compile", "--bin", name];
+    project.runner().run(&mut project.cargo(&args), BUILD_LIMIT).map_err(BuildError::Run)
 }
 
 /// Builds every guest workspace, each in its own directory, since its flags are in its own configuration.

@@ -9,6 +9,7 @@ mod bench;
 mod builds;
 mod child;
 mod demo;
+mod guests;
 mod install;
 mod licences;
 mod project;
@@ -26,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 use child::Runner;
 use project::Project;
+use steps::Outcome;
 
 /// Builds, tests and shows Baton.
 #[derive(Debug, Parser)]
@@ -46,6 +48,8 @@ enum Task {
     Tidy,
     /// Builds the binaries and puts them on PATH
     Install(install::Options),
+    /// Builds functions of this clone as Wasm modules, and checks what they import and export
+    Guests,
     /// Runs a benchmark: `baton bench NAME …`
     Bench(bench::Options),
     /// Runs the boutique at 70 % load for some minutes and checks that nothing leaks
@@ -80,6 +84,11 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Task::Test(options) => suite::run(&project, options)?,
         Task::Tidy => tidy::run(&project)?,
         Task::Install(options) => install::run(&project, options)?,
+        Task::Guests => {
+            if let Outcome::Skipped(why) = guests::run(&project)? {
+                println!("SKIP: guests: {why}");
+            }
+        }
         Task::Bench(options) => bench::run(&project, options)?,
         Task::Soak(options) => bench::soak(&project, options)?,
         Task::Fuzz(options) => suite::fuzz(&project, options.seconds)?,

@@ -107,7 +107,16 @@ impl Project {
 
     /// Asks cargo for as much of its metadata as `T` has.
     pub(crate) fn ask_metadata<T: DeserializeOwned>(&self, more: &[&str]) -> Result<T, MetadataError> {
-        let mut command = self.cargo(&["metadata", "--format-version", "1"]);
+        self.ask_metadata_in(&self.root, more)
+    }
+
+    /// The same of another workspace.
+    pub(crate) fn ask_metadata_in<T: DeserializeOwned>(
+        &self,
+        workspace: &Path,
+        more: &[&str],
+    ) -> Result<T, MetadataError> {
+        let mut command = self.cargo_in(workspace, &["metadata", "--format-version", "1"]);
         let output = command.args(more).output().map_err(MetadataError::Start)?;
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -12,6 +12,7 @@ use clap::Args;
 
 use crate::builds::{self, BUILD_LIMIT};
 use crate::child::RunError;
+use crate::guests;
 use crate::licences;
 use crate::project::Project;
 use crate::steps::{self, Outcome, Step, StepError};
@@ -86,6 +87,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "fuzz", quick: false, run: Suite::fuzz },
         Step { name: "binaries", quick: false, run: Suite::binaries },
         Step { name: "guests", quick: false, run: Suite::guests },
+        Step { name: "modules", quick: false, run: Suite::modules },
         Step { name: "build-tests", quick: true, run: Suite::build_tests },
         Step { name: "compartments", quick: false, run: Suite::compartments },
         Step { name: "tests", quick: true, run: Suite::tests },
@@ -199,6 +201,11 @@ impl Suite<'_> {
     fn guests(&self) -> StepResult {
         builds::guests(self.project)?;
         Ok(Outcome::Done)
+    }
+
+    /// Functions as Wasm modules.
+    fn modules(&self) -> StepResult {
+        Ok(guests::run(self.project)?)
     }
 
     fn build_tests(&self) -> StepResult {

@@ -45,6 +45,12 @@ pub const MAIL_BYTES: u64 = 16 << 20;
 pub const MAPS_OFFSET: u64 = 16 << 30;
 /// Within a seat: one behind the last byte of the guest's own mappings.
 pub const MAPS_END: u64 = 56 << 30;
+/// Within a seat with a window: where the memory of a Wasm module begins. Its last two of four gibibytes are the window.
+pub const LINEAR_OFFSET: u64 = MAPS_END - crate::wasm::WINDOW_AT;
+/// Within a seat with a window: where the pool appears a second time.
+pub const WINDOW_OFFSET: u64 = MAPS_END;
+/// Within a seat with a window: where copies of small payloads lie, instead of [`MAIL_OFFSET`].
+pub const WINDOW_MAIL_OFFSET: u64 = WINDOW_OFFSET + crate::wasm::WINDOW_BYTES_MAX;
 /// Within a seat: one behind the last byte of the stack.
 pub const STACK_TOP: u64 = SEAT_BYTES - (1 << 20);
 /// Bytes of the stack; what lies below it is a guard.

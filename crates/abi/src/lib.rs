@@ -14,6 +14,7 @@ pub mod head;
 pub mod limits;
 pub mod plan;
 pub mod rights;
+pub mod wasm;
 
 pub use descriptor::{Descriptor, Extent, Flags, HeadExtent, Kind, NONE};
 pub use rights::Rights;

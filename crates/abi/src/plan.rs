@@ -29,6 +29,8 @@ pub struct Entry<'a> {
     pub reset: bool,
     /// Functions with the same number other than 0 share a memory key.
     pub key_group: u32,
+    /// Whether it sees the pool in a window as well, within reach of a Wasm module.
+    pub window: bool,
     /// The argument vector.
     pub args: Strings<'a>,
     /// The environment.
@@ -159,6 +161,7 @@ impl<'a> Reader<'a> {
             memory_bytes: self.u64()?,
             reset: self.u32()? != 0,
             key_group: self.u32()?,
+            window: self.u32()? != 0,
             args: self.strings()?,
             env: self.strings()?,
             calls: self.strings()?,
@@ -196,6 +199,8 @@ pub struct NewEntry<'a> {
     pub reset: bool,
     /// See [`Entry::key_group`].
     pub key_group: u32,
+    /// See [`Entry::window`].
+    pub window: bool,
     /// See [`Entry::args`].
     pub args: &'a [&'a [u8]],
     /// See [`Entry::env`].
@@ -245,6 +250,7 @@ impl<F: FnMut(&[u8])> Writer<F> {
         self.u64(entry.memory_bytes);
         self.u32(u32::from(entry.reset));
         self.u32(entry.key_group);
+        self.u32(u32::from(entry.window));
         for list in [entry.args, entry.env] {
             self.count(list.len());
             list.iter().for_each(|string| self.string(string));
@@ -279,6 +285,7 @@ mod tests {
             memory_bytes: 64 << 20,
             reset: true,
             key_group: 0,
+            window: true,
             args: &[b"cart", b""],
             env: &[b"A=b"],
             calls: &[("catalog", 5), ("currency", 7)],
@@ -290,7 +297,10 @@ mod tests {
         let read: Vec<Entry<'_>> = entries(&plan).collect();
         assert_eq!(read.len(), 2);
         let first = read[0];
-        assert_eq!((first.name, first.timeout_ns, first.reset), ("cart", 2_000_000_000, true));
+        assert_eq!(
+            (first.name, first.timeout_ns, first.reset && first.window),
+            ("cart", 2_000_000_000, true)
+        );
         assert_eq!(first.args.iter().collect::<Vec<_>>(), [b"cart".as_slice(), b""]);
         assert_eq!(first.calls.iter().collect::<Vec<_>>(), [b"catalog".as_slice(), b"currency"]);
         assert_eq!(first.call_timeouts.numbers().collect::<Vec<_>>(), [5, 7]);

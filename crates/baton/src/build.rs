@@ -9,6 +9,7 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,7 +36,7 @@ pub(crate) fn find(app: &App) -> Result<Executables, Failure> {
     let mut found = Executables::new();
     for (name, function) in &app.manifest.functions {
         let path = match &function.build {
-            Build::Cargo { dir } => cargo::find(name, &app.directory.join(dir))?,
+            Build::Cargo { dir } => cargo::find(name, &app.directory.join(dir), cargo::target(function))?,
             Build::Command { output, .. } => app.directory.join(output),
             Build::Artifact { path } => app.directory.join(path),
         };
@@ -56,7 +57,7 @@ fn checked(app: &App, built: Executables) -> Result<Executables, Failure> {
 
 fn build_all(app: &App, progress: &ProgressBar) -> Result<Executables, Failure> {
     let packages = app.manifest.functions.iter().filter_map(|(name, function)| match &function.build {
-        Build::Cargo { dir } => Some((name.clone(), app.directory.join(dir))),
+        Build::Cargo { dir } => Some((name.clone(), app.directory.join(dir), cargo::target(function))),
         Build::Command { .. } | Build::Artifact { .. } => None,
     });
     let mut built = cargo::build(packages.collect(), progress)?;
@@ -78,15 +79,15 @@ fn build_all(app: &App, progress: &ProgressBar) -> Result<Executables, Failure> 
 }
 
 fn check(name: &FunctionName, function: &Function, path: &Path) -> Result<(), Failure> {
-    if function.isolation == Isolation::Wasm {
-        return Ok(());
-    }
     let mut file = File::open(path).map_err(|error| {
         Failure::failed(
             format_args!("function {name}: cannot read {}: {error}", path.display()),
             "correct the path of the artifact or output in baton.toml",
         )
     })?;
+    if function.isolation == Isolation::Wasm {
+        return module(name, &mut file, path);
+    }
     let always_in_cell =
         function.isolation == Isolation::Compartment && function.fallback == Fallback::Refuse;
     let loader = if always_in_cell { elf::Loader::Cell } else { elf::Loader::Kernel };
@@ -98,8 +99,20 @@ fn check(name: &FunctionName, function: &Function, path: &Path) -> Result<(), Fa
     })
 }
 
+/// Whether a file is a core module at first sight; the node looks closer.
+fn module(name: &FunctionName, file: &mut File, path: &Path) -> Result<(), Failure> {
+    let mut start = [0; 8];
+    if file.read_exact(&mut start).is_ok() && &start == b"\0asm\x01\0\0\0" {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        format_args!("function {name}: {} is no core Wasm module", path.display()),
+        "build it for wasm32-wasip1; components and text are not taken",
+    ))
+}
+
 /// A spinner on terminals, nothing elsewhere.
-fn progress() -> ProgressBar {
+pub(crate) fn progress() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed}] {msg}") {
         bar.set_style(style);
@@ -135,6 +148,18 @@ mod tests {
         let app = self::app(dir.path(), "artifact = \"missing\"");
         let failure = format!("{:?}", build(&app).unwrap_err());
         assert!(failure.contains("missing") && failure.contains("baton.toml"), "{failure}");
+    }
+
+    #[test]
+    fn what_is_no_module_is_not_taken_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = app(dir.path(), "artifact = \"x.wasm\"\nisolation = \"wasm\"");
+        for (bytes, is_module) in
+            [(&b"\0asm\x01\0\0\0 more"[..], true), (b"\0asm\x0d\0\x01\0", false), (b"\x7fELF", false)]
+        {
+            std::fs::write(dir.path().join("x.wasm"), bytes).unwrap();
+            assert_eq!(build(&app).is_ok(), is_module, "{bytes:?}");
+        }
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Failure {
         Self { kind: Kind::BadInput, message: report.to_string(), hint: String::new(), report: Some(report) }
     }
 
+    /// Says which function it is about.
+    pub(crate) fn of(mut self, function: &impl fmt::Display) -> Self {
+        self.message = format!("function {function}: {}", self.message);
+        self
+    }
+
     /// Adds what a compiler said.
     pub(crate) fn followed_by(mut self, text: &str) -> Self {
         if !text.is_empty() {

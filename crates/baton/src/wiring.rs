@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
-use baton_control::{Artifacts, Deployer, Home, Restored, Store, StoreError, Trees};
+use baton_control::{
+    ArtifactError, Artifacts, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
+};
 use baton_flow::{Options, PlaneHandle, plane_channel};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -85,9 +87,10 @@ enum Order {
 pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> {
     panics::watch();
     let store = open_store(&home)?;
-    let artifacts =
-        Artifacts::open(&home.artifacts()).map_err(|error| Failure::failed(&error, error.hint()))?;
-    let trees = Trees::open(&home.files()).map_err(|error| Failure::failed(&error, error.hint()))?;
+    let refused = |error: ArtifactError| Failure::failed(&error, error.hint());
+    let artifacts = Artifacts::open(&home.artifacts()).map_err(refused)?;
+    let trees = Trees::open(&home.files()).map_err(refused)?;
+    let modules = Modules::open(&home.wasm(), Programs::of_this_node()).map_err(refused)?;
     let tcp = sockets::tcp(settings.admin)?;
     let unix = sockets::unix(&home.socket())?;
     let admin_address = sockets::address(&tcp)?;
@@ -96,10 +99,10 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let (orders, order_inbox) = mpsc::channel(2);
     let (bound, binding) = sync_channel(1);
     let (alive, data_end) = oneshot::channel();
-    let root = home.root().to_owned();
+    let (root, token) = (home.root().to_owned(), home.token().to_owned());
     let Settings { listen, cores, receipts, insecure_no_sandbox, except, .. } = settings;
-    let snapshots = Some(home.snapshots());
-    let options = Options { cores, insecure_no_sandbox, cell_program: None, snapshots };
+    let options =
+        Options { cores, insecure_no_sandbox, cell_program: None, snapshots: Some(home.snapshots()) };
     let data = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         data_plane(DataPlane { listen, options, receipts, inbox, orders: order_inbox, bound });
@@ -118,7 +121,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         home: root.clone(),
         started: Instant::now(),
     };
-    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees);
+    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
         deployer: Arc::new(deployer),
@@ -138,7 +141,6 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         Ok(Err(failure)) => return Err(failure),
         Err(_) => return Err(ended(CONTROL_THREAD)),
     };
-    let token = home.token().to_owned();
     Ok(Running {
         gateway,
         admin: admin_address,

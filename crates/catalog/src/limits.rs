@@ -60,6 +60,8 @@ pub const MEMORY_MIN: ByteSize = ByteSize::from_mib(1);
 pub const MEMORY_MAX: ByteSize = ByteSize::from_mib(1 << 20);
 /// Largest memory bound of a compartment: what its part of a cell's address space has room for.
 pub const COMPARTMENT_MEMORY_MAX: ByteSize = ByteSize::from_mib(32 << 10);
+/// Largest pool of an app with Wasm functions: what a window into it has room for, beside the module's own memory.
+pub const WASM_POOL_SIZE_MAX: ByteSize = ByteSize::from_mib(2031);
 /// Memory bound of a function that declares none.
 pub const MEMORY_DEFAULT: ByteSize = ByteSize::from_mib(64);
 

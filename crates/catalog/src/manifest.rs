@@ -99,12 +99,32 @@ pub struct Function {
     /// Whether its compartment goes back to its snapshot after each request.
     #[serde(default)]
     pub reset: bool,
+    /// Whether the next request finds what one leaves in a Wasm function's memory; it begins anew otherwise.
+    #[serde(default)]
+    pub reuse: bool,
     /// The memory key that it shares with the app's other functions of the same word; its own if absent.
     #[serde(default)]
     pub share_key: Option<KeyName>,
     /// The directory or file that it finds below `/app`, relative to the manifest's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
+}
+
+impl Function {
+    /// Whether it goes back to its snapshot after each request.
+    #[must_use]
+    pub fn begins_anew(&self) -> bool {
+        match self.isolation {
+            Isolation::Wasm => !self.reuse,
+            Isolation::Process | Isolation::Compartment => self.reset,
+        }
+    }
+
+    /// Whether it runs in a cell, where it is there.
+    #[must_use]
+    pub fn wants_cell(&self) -> bool {
+        self.isolation != Isolation::Process
+    }
 }
 
 /// Where a function's artifact comes from. Paths are relative to the manifest's directory.

@@ -8,6 +8,7 @@ use baton_abi::gate::{Grant, Pair};
 use baton_abi::{Kind as Message, Rights};
 use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::{Place, class_bytes, class_of, class_of_capacity};
+use rustix::io::Errno;
 
 use crate::arch;
 use crate::book::{Owner, View, What, what};
@@ -211,8 +212,21 @@ impl Runtime {
         }
         let Some((at, len)) = pages(place) else { return Err(HandError::NoPool) };
         sys::protect(at, len, access, seat.facts.key).map_err(|_| HandError::Full)?;
+        self.turn_windows(at, len, Some((seat, access))).map_err(|_| HandError::Full)?;
         // Others that hold it too open it again when they touch it, be it where they touched it last.
         self.seats.iter().filter(|other| other.id != seat.id).for_each(|other| other.opened.set(0));
+        Ok(())
+    }
+
+    /// The same for the windows in which pages of the pool appear: open in that of one seat, closed in all others.
+    fn turn_windows(&self, at: u64, len: u64, open: Option<(&Seat, Access)>) -> Result<(), Errno> {
+        for seat in &self.seats {
+            let Some(window) = seat.space.borrow().in_window(at, len) else { continue };
+            match open.filter(|(to, _)| to.id == seat.id) {
+                Some((_, access)) => sys::protect(window, len, access, seat.facts.key)?,
+                None => sys::protect(window, len, Access::Write, 0)?,
+            }
+        }
         Ok(())
     }
 
@@ -236,6 +250,7 @@ impl Runtime {
     /// Under `trust = "buffer"`: a guest touched a page that is closed to it. If it holds a capability to that buffer (one
     /// that others hold as well, and had open last), the buffer opens to it.
     pub(crate) fn open_on_demand(&self, seat: &Seat, address: u64, write: bool) -> bool {
+        let address = seat.space.borrow().pool_address(address);
         // It may have been opened for reading before.
         let wanted = address << 1 | u64::from(write);
         if self.trust == Trust::App || seat.opened.replace(wanted) == wanted {
@@ -288,7 +303,9 @@ impl Runtime {
             return;
         }
         if let Some((at, len)) = pages(place) {
-            if let Err(errno) = sys::protect(at, len, Access::Write, 0) {
+            let closed =
+                sys::protect(at, len, Access::Write, 0).and_then(|()| self.turn_windows(at, len, None));
+            if let Err(errno) = closed {
                 // Whoever had them open would have them open for ever, and what others do with the buffer with them.
                 eprintln!("a buffer cannot be closed: {errno}");
                 std::process::abort();

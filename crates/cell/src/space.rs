@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use baton_abi::cell::SEAT_BYTES;
+use baton_abi::cell::{POOL_AT, SEAT_BYTES, WINDOW_OFFSET};
 use rustix::io::Errno;
 
 use crate::arch;
@@ -41,6 +41,8 @@ pub(crate) struct Region {
 pub(crate) struct Space {
     base: u64,
     key: u32,
+    /// Bytes of the pool that appear in the seat, if any do: they are not the seat's memory.
+    window: u64,
     regions: BTreeMap<u64, Region>,
     /// Something was mapped, unmapped or protected since the snapshot.
     pub(crate) changed: bool,
@@ -61,10 +63,11 @@ pub(crate) enum WriteFault {
 }
 
 impl Space {
-    pub(crate) fn new(base: u64, key: u32) -> Space {
+    pub(crate) fn new(base: u64, key: u32, window: u64) -> Space {
         Space {
             base,
             key,
+            window,
             regions: BTreeMap::new(),
             changed: false,
             watching: false,
@@ -78,9 +81,24 @@ impl Space {
         self.base
     }
 
-    /// Whether a range lies in this seat, whatever is mapped there.
+    /// Whether a range lies in this seat, whatever is mapped there. The window does not: it is the pool.
     pub(crate) fn contains(&self, at: u64, len: u64) -> bool {
-        at >= self.base && len <= SEAT_BYTES && at - self.base <= SEAT_BYTES - len
+        let in_seat = at >= self.base && len <= SEAT_BYTES && at - self.base <= SEAT_BYTES - len;
+        let from = self.base + WINDOW_OFFSET;
+        in_seat && (self.window == 0 || at + len <= from || at >= from + self.window)
+    }
+
+    /// The address in the pool's own place of something in the window, of anything else the same.
+    pub(crate) fn pool_address(&self, at: u64) -> u64 {
+        let from = self.base + WINDOW_OFFSET;
+        if at >= from && at - from < self.window { POOL_AT + (at - from) } else { at }
+    }
+
+    /// Where a range of the pool appears in the window, if the seat has one.
+    pub(crate) fn in_window(&self, pool_at: u64, len: u64) -> Option<u64> {
+        let offset = pool_at.checked_sub(POOL_AT)?;
+        let fits = self.window != 0 && offset.checked_add(len)? <= self.window;
+        fits.then(|| self.base + WINDOW_OFFSET + offset)
     }
 
     /// All ranges, in order.
@@ -354,7 +372,7 @@ mod tests {
     use baton_abi::cell::SEATS_AT;
 
     fn space() -> Space {
-        Space::new(SEATS_AT, 0)
+        Space::new(SEATS_AT, 0, 0)
     }
 
     fn ranges(space: &Space) -> Vec<(u64, u64, Access)> {

@@ -10,18 +10,22 @@
 // UNSAFETY: takes over inherited descriptors, maps pages that guests see, and sets up the first registers.
 #![expect(unsafe_code, reason = "set-up of the process")]
 
+mod error;
+
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use baton_abi::ABI_VERSION;
 use baton_abi::boot::CONTROL_FD;
+use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{
     Fork, FromCell, Load, SEAT_BYTES, SEATS_AT, SEATS_MAX, Setup, ToTemplate, Trust, access_of,
 };
-use baton_abi::cell::{MAIL_BYTES, MAIL_OFFSET, POOL_AT};
+use baton_abi::cell::{MAIL_BYTES, MAIL_OFFSET, POOL_AT, WINDOW_MAIL_OFFSET, WINDOW_OFFSET};
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX};
 use baton_abi::plan::{self, Entry};
+use baton_abi::wasm::WINDOW_BYTES_MAX;
 use baton_pool::Placed;
 use baton_pool::capability::CapabilityTable;
 use baton_pool::ledger::LedgerView;
@@ -31,6 +35,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::sync::Arc;
 
+use self::error::{SetupError, at, region};
 use crate::arch::{self, CORE, Full, GUEST_FULL};
 use crate::control;
 use crate::guest::renew_incarnation;
@@ -48,59 +53,6 @@ use crate::sys::{self, Access, Backing};
 const TICK_MS: i64 = 10;
 /// How long a guest may take to its first receive, nanoseconds.
 const LOAD_MAX_NS: u64 = 5_000_000_000;
-
-/// Why a template ends.
-#[derive(Debug)]
-enum SetupError {
-    /// The machine lacks something.
-    Machine(&'static str),
-    /// The runtime's own text has what only its gates may have.
-    Text {
-        at: u64,
-    },
-    /// A message that is none, or not the one that was due.
-    Protocol(&'static str),
-    /// The node speaks another version.
-    Version {
-        node: u32,
-    },
-    Kernel {
-        step: &'static str,
-        errno: Errno,
-    },
-}
-
-impl core::fmt::Display for SetupError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            SetupError::Machine(what) => {
-                write!(f, "this machine has no {what}: compartments cannot run on it")
-            }
-            SetupError::Text { at } => {
-                write!(
-                    f,
-                    "the cell's own code has a key-changing instruction at {at:#x}: this build is unsafe"
-                )
-            }
-            SetupError::Protocol(what) => write!(f, "unexpected message from the node: {what}"),
-            SetupError::Version { node } => {
-                write!(
-                    f,
-                    "built for ABI version {ABI_VERSION}, the node speaks {node}: install both of one build"
-                )
-            }
-            SetupError::Kernel { step, errno } => write!(f, "{step}: {errno}"),
-        }
-    }
-}
-
-fn at(step: &'static str) -> impl FnOnce(Errno) -> SetupError {
-    move |errno| SetupError::Kernel { step, errno }
-}
-
-fn region(step: &'static str) -> impl FnOnce(baton_pool::region::RegionError) -> SetupError {
-    move |error| SetupError::Kernel { step, errno: error.errno }
-}
 
 /// Runs a template until the node closes its socket. Cells are copies that never come back from here.
 #[must_use]
@@ -202,7 +154,8 @@ fn set_up(setup: &Setup, fds: Vec<OwnedFd>) -> Result<(&'static Runtime, Vec<u8>
     };
     let mut seats = Vec::new();
     for (id, entry) in (0u8..).zip(&entries) {
-        seats.push(seat(id, entry, &entries, &keys, setup.trust)?);
+        let window = if entry.window { window(id, entry, &pool, setup, &keys)? } else { 0 };
+        seats.push(seat(id, entry, &entries, &keys, (setup.trust, window))?);
     }
     // SAFETY: no guest runs yet.
     unsafe { (*CORE.get()).host_fs = sys::fs_base() };
@@ -211,12 +164,35 @@ fn set_up(setup: &Setup, fds: Vec<OwnedFd>) -> Result<(&'static Runtime, Vec<u8>
     Ok((install(Runtime::new(setup.trust, setup.trace, seats, shared)), plan))
 }
 
+/// Maps the pool a second time, into a seat, if its function may use it. Gives its bytes there.
+fn window(
+    id: u8,
+    entry: &Entry<'_>,
+    pool: &Option<OwnedFd>,
+    setup: &Setup,
+    keys: &Keys,
+) -> Result<u64, SetupError> {
+    let Some(pool) = pool.as_ref().filter(|_| access_of(entry.access) != Some(PoolAccess::Absent)) else {
+        return Ok(0);
+    };
+    if setup.pool_bytes > WINDOW_BYTES_MAX {
+        return Err(SetupError::Protocol("a pool that is larger than the window of a Wasm module"));
+    }
+    let at = SEATS_AT + u64::from(id) * SEAT_BYTES + WINDOW_OFFSET;
+    let backing = Backing::Shared { fd: pool.as_raw_fd(), offset: 0 };
+    // SAFETY: nothing else is mapped there in a process that has just begun. The key is that of the pool itself: under
+    // `trust = "buffer"` no guest has it, and buffers open one by one.
+    unsafe { sys::map(at, setup.pool_bytes, Access::Write, backing, keys.pool) }
+        .map_err(self::at("mapping a window"))?;
+    Ok(setup.pool_bytes)
+}
+
 fn seat(
     id: u8,
     entry: &Entry<'_>,
     entries: &[Entry<'_>],
     keys: &Keys,
-    trust: Trust,
+    (trust, window): (Trust, u64),
 ) -> Result<Seat, SetupError> {
     let base = SEATS_AT + u64::from(id) * SEAT_BYTES;
     let key = keys.of(id);
@@ -237,12 +213,13 @@ fn seat(
         pkru: keys.rights(key, access, trust),
         callees: callees.collect(),
     };
+    let mail = base + if entry.window { WINDOW_MAIL_OFFSET } else { MAIL_OFFSET };
     if trust == Trust::Buffer {
         // SAFETY: the seat is empty.
-        unsafe { sys::map(base + MAIL_OFFSET, MAIL_BYTES, Access::Write, Backing::Anonymous, key) }
+        unsafe { sys::map(mail, MAIL_BYTES, Access::Write, Backing::Anonymous, key) }
             .map_err(at("mapping mail"))?;
     }
-    Ok(Seat::new(id, facts, Space::new(base, key), Mail::new(base + MAIL_OFFSET)))
+    Ok(Seat::new(id, facts, Space::new(base, key, window), Mail::new(mail)))
 }
 
 fn view<T: baton_pool::SharedLayout>(

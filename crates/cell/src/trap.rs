@@ -314,7 +314,8 @@ impl Runtime {
     }
 
     fn on_write(&self, seat: &Seat, frame: Frame, full: &Full) -> Verdict {
-        match seat.space.borrow_mut().write_fault(frame.address()) {
+        let fault = seat.space.borrow_mut().write_fault(frame.address());
+        match fault {
             WriteFault::Watched => self.go_on(*full),
             WriteFault::Foreign => self.on_fault(seat, frame, full),
         }

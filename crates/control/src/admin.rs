@@ -135,6 +135,7 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps/{app}/evict", post(writes::evict))
         .route("/v1/apps/{app}/pool", get(reads::pool))
         .route("/v1/artifacts/{hash}", put(writes::upload).head(reads::artifact))
+        .route("/v1/modules/{hash}", post(writes::compile))
         .route("/v1/invoke/{app}/{function}", any(invoke::call))
         .route("/v1/logs", get(reads::logs))
         .route("/v1/caps", get(reads::capabilities))

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::vet::{Context, Objection, Place, VetError, Vetted, Within, vet};
+pub use self::vet::{Context, Objection, Place, VetError, Vetted, Within, vet, vet_module};
 use crate::limits::{ARTIFACT_BYTES_MAX, UPLOAD_KEPT, UPLOADS_WAITING_MAX};
 
 /// Marks files that are not complete.
@@ -51,6 +51,12 @@ impl ArtifactHash {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// The hash of a file's content.

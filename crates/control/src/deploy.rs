@@ -13,15 +13,18 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use baton_catalog::{AppName, Fallback, FunctionName, Isolation, Manifest};
+use baton_catalog::{AppName, ByteSize, Fallback, Function, FunctionName, Isolation, Manifest};
 use baton_cell::bundle::{Bundle, BundleError};
 use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
 
 pub use self::plan::{Step, plan};
-use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
+use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet, vet_module};
 use crate::bundles::Trees;
+use crate::limits::UPLOAD_KEPT;
+use crate::modules::{Executable, ModuleError, Modules};
 use crate::plane::Plane;
 use crate::protocol::FailedApp;
 use crate::store::{Deployment, Store, StoreError};
@@ -70,6 +73,24 @@ pub enum DeployFault {
         /// What it holds.
         source: VetError,
     },
+    /// An artifact is for Wasm and cannot be run as a module.
+    Module {
+        /// The function.
+        function: FunctionName,
+        /// Why.
+        source: ModuleError,
+    },
+    /// A module that no deployment names yet cannot be compiled.
+    Compile(ModuleError),
+    /// A module begins with more memory than its function may have.
+    ModuleMemory {
+        /// The function.
+        function: FunctionName,
+        /// What it begins with.
+        needed: ByteSize,
+        /// What it may have.
+        memory: ByteSize,
+    },
     /// The data plane did not start it.
     Refused(DeployError),
     /// The data plane has ended.
@@ -98,6 +119,12 @@ impl fmt::Display for DeployFault {
             Self::Files { function, source } => write!(f, "the files of function {function}: {source}"),
             Self::Artifact { function, source } => write!(f, "function {function}: {source}"),
             Self::Unfit { function, source } => write!(f, "function {function}: {source}"),
+            Self::Module { function, source } => write!(f, "function {function}: {source}"),
+            Self::Compile(source) => write!(f, "{source}"),
+            Self::ModuleMemory { function, needed, memory } => write!(
+                f,
+                "function {function}: its module begins with {needed} of memory, and `memory` is {memory}: raise it"
+            ),
             Self::Refused(source) => write!(f, "{source}"),
             Self::Gone(source) => write!(f, "{source}"),
             Self::Store(source) => write!(f, "{source}"),
@@ -157,6 +184,7 @@ struct Files {
     store: Store,
     artifacts: Arc<Artifacts>,
     trees: Trees,
+    modules: Arc<Modules>,
 }
 
 impl Files {
@@ -164,21 +192,62 @@ impl Files {
     /// compartments need does not matter: the same app is fit everywhere or nowhere.
     fn spec(&self, deployment: Deployment) -> Result<AppSpec, DeployFault> {
         let files = self.files(&deployment)?;
+        self.compile_missing(&deployment);
         let (mut artifacts, mut patches) = (BTreeMap::new(), BTreeMap::new());
         for (function, hash) in deployment.artifacts {
             let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
             let path = self.artifacts.verified(&hash).map_err(unusable)?;
             let spec = deployment.manifest.functions.get(&function);
-            if spec.is_some_and(|spec| spec.isolation == Isolation::Compartment) {
-                let file = self.artifacts.read(&hash).map_err(unusable)?;
+            let (path, vetted) = match spec.map(|spec| (spec, spec.isolation)) {
+                Some((_, Isolation::Compartment)) => {
+                    (path, Some(vet(&self.artifacts.read(&hash).map_err(unusable)?)))
+                }
+                Some((spec, Isolation::Wasm)) => {
+                    let (path, file) = self.module(&function, spec, &hash, &path)?;
+                    (path, Some(vet_module(&file)))
+                }
+                Some((_, Isolation::Process)) | None => (path, None),
+            };
+            if let Some(vetted) = vetted {
                 let vetted =
-                    vet(&file).map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
+                    vetted.map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
                 patches.insert(function.clone(), vetted.patches);
             }
             artifacts.insert(function, path);
         }
         let Deployment { manifest, version, .. } = deployment;
         Ok(AppSpec { manifest, version, artifacts, patches, files })
+    }
+
+    /// Compiles the modules of a deployment that are missing, several at once.
+    fn compile_missing(&self, deployment: &Deployment) {
+        let is_module = |name: &FunctionName| {
+            deployment.manifest.functions.get(name).is_some_and(|spec| spec.isolation == Isolation::Wasm)
+        };
+        let hashes = deployment.artifacts.iter().filter(|(name, _)| is_module(name)).map(|(_, hash)| *hash);
+        let modules: BTreeSet<ArtifactHash> = hashes.collect();
+        let found = |hash: ArtifactHash| Some((hash, self.artifacts.verified(&hash).ok()?));
+        self.modules.compile_missing(&modules.into_iter().filter_map(found).collect::<Vec<_>>());
+    }
+
+    /// The executable of a Wasm function.
+    fn module(
+        &self,
+        function: &FunctionName,
+        spec: &Function,
+        hash: &ArtifactHash,
+        module: &Path,
+    ) -> Result<(PathBuf, Vec<u8>), DeployFault> {
+        let failed = |source| DeployFault::Module { function: function.clone(), source };
+        let Executable { path, bytes, header } = self.modules.executable(hash, module).map_err(failed)?;
+        if header.memory_bytes > spec.memory.bytes() {
+            return Err(DeployFault::ModuleMemory {
+                function: function.clone(),
+                needed: ByteSize::from_bytes(header.memory_bytes),
+                memory: spec.memory,
+            });
+        }
+        Ok((path, bytes))
     }
 
     /// The checked bundles of a deployment, unpacked for functions that may run as processes.
@@ -191,9 +260,8 @@ impl Files {
             let no_bundle = |source| DeployFault::Files { function: function.clone(), source };
             let bundle = Bundle::parse(&bytes).map_err(no_bundle)?;
             let spec = deployment.manifest.functions.get(function);
-            let in_cells_only = spec.is_some_and(|spec| {
-                spec.isolation == Isolation::Compartment && spec.fallback == Fallback::Refuse
-            });
+            let in_cells_only =
+                spec.is_some_and(|spec| spec.wants_cell() && spec.fallback == Fallback::Refuse);
             let unpack = || self.trees.tree(hash, bundle).map_err(unusable);
             let tree = if in_cells_only { None } else { Some(unpack()?) };
             files.insert(function.clone(), BundledFiles { bundle: path, tree });
@@ -205,8 +273,14 @@ impl Files {
 impl Deployer {
     /// A deployer over what is stored; nothing runs yet.
     #[must_use]
-    pub fn new(plane: Arc<dyn Plane>, store: Store, artifacts: Arc<Artifacts>, trees: Trees) -> Self {
-        let files = Arc::new(Files { store, artifacts, trees });
+    pub fn new(
+        plane: Arc<dyn Plane>,
+        store: Store,
+        artifacts: Arc<Artifacts>,
+        trees: Trees,
+        modules: Modules,
+    ) -> Self {
+        let files = Arc::new(Files { store, artifacts, trees, modules: Arc::new(modules) });
         Self { plane, files, running: tokio::sync::Mutex::default(), failed: Mutex::default() }
     }
 
@@ -314,6 +388,18 @@ impl Deployer {
         Ok(done)
     }
 
+    /// Compiles an uploaded module ahead of its deployment, which then finds it done.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be compiled.
+    pub async fn compile(&self, hash: ArtifactHash) -> Result<(), DeployFault> {
+        let work = move |files: &Files| {
+            let path = files.artifacts.verified(&hash).map_err(DeployFault::Artifacts)?;
+            files.modules.executable(&hash, &path).map(|_| ()).map_err(DeployFault::Compile)
+        };
+        self.blocking(work).await
+    }
+
     async fn start(&self, next: &Deployment) -> Result<Deployed, DeployFault> {
         let deployment = next.clone();
         let spec = self.blocking(move |files| files.spec(deployment)).await?;
@@ -342,6 +428,7 @@ impl Deployer {
             }
             named.extend(stored.deployments.values().flat_map(Deployment::named));
             files.trees.sweep(&named).map_err(DeployFault::Artifacts)?;
+            files.modules.sweep(&named, UPLOAD_KEPT).map_err(DeployFault::Artifacts)?;
             files.artifacts.sweep(&named).map_err(DeployFault::Artifacts)
         };
         if let Err(error) = self.blocking(sweep).await {

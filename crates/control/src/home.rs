@@ -7,6 +7,7 @@
 //!   state.redb   what is deployed
 //!   artifacts/   executables and bundles of files by hash
 //!   files/       files of functions that run as processes, by the hash of their bundle
+//!   wasm/        compiled Wasm modules, by what they depend on
 //!   snapshots/   memory of compartments after their start, by what it depends on
 //! ```
 
@@ -152,6 +153,12 @@ impl Home {
     #[must_use]
     pub fn files(&self) -> PathBuf {
         self.root.join("files")
+    }
+
+    /// The directory of compiled Wasm modules.
+    #[must_use]
+    pub fn wasm(&self) -> PathBuf {
+        self.root.join("wasm")
     }
 
     /// The directory of snapshots.

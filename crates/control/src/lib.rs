@@ -3,6 +3,7 @@
 //! ```text
 //!   CLI ──Unix socket, or TCP with a token──▶ admin ──▶ Deployer ──plan──▶ steps ──▶ Plane (the data-plane thread)
 //!                                               │          ├──▶ Artifacts   $BATON_HOME/artifacts/<blake3>
+//!                                               │          ├──▶ Modules     $BATON_HOME/wasm/<key>, made by baton-wasmc
 //!                                               │          ├──▶ Trees       $BATON_HOME/files/<blake3>
 //!                                               │          └──▶ Store       $BATON_HOME/state.redb
 //!                                               └──▶ Plane: status, logs, capabilities, receipts, metrics
@@ -18,16 +19,19 @@ mod bundles;
 mod deploy;
 mod home;
 pub mod limits;
+mod modules;
 mod plane;
 pub mod protocol;
 mod store;
 
 pub use artifacts::{
     ArtifactError, ArtifactHash, Artifacts, Context, HashFault, Incoming, Objection, Place, VetError, Vetted,
-    Within, vet,
+    Within, vet, vet_module,
 };
+pub use baton_wasm::ENGINE_VERSION as WASM_ENGINE;
 pub use bundles::{PackError, Trees, pack};
 pub use deploy::{DeployFault, Deployer, Outcome, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};
+pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};
 pub use store::{Deployment, Store, StoreError, Stored};

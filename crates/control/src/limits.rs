@@ -32,6 +32,10 @@ pub const LOG_LINES_MAX: usize = 1000;
 pub const UPLOAD_KEPT: Duration = Duration::from_secs(600);
 /// Uploaded artifacts that wait for their deployment at once.
 pub const UPLOADS_WAITING_MAX: usize = 4096;
+/// Largest executable of a compiled Wasm module and its engine, in bytes.
+pub const COMPILED_BYTES_MAX: u64 = 512 << 20;
+/// What the compiler says of a module that it refuses, in bytes.
+pub const COMPILER_WORDS_MAX: u64 = 16 << 10;
 /// How long the unpacked files of a version are kept that nothing names any more: longer than one drains.
 pub const TREE_KEPT: Duration = Duration::from_secs(60);
 /// Memory that the store's page cache may take, in bytes.

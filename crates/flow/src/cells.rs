@@ -1,4 +1,4 @@
-//! The cells of an app: its functions with `isolation = "compartment"`, in groups of one cell each.
+//! The cells of an app: its functions with `isolation = "compartment"` or `"wasm"`, in groups of one cell each.
 //!
 //! ```text
 //!   functions ── placement ─▶ groups          a group: the functions that share a cell, one seat each

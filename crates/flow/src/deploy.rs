@@ -23,7 +23,7 @@ pub struct AppSpec {
     pub manifest: Manifest,
     /// Counts deployments of this app, from 1.
     pub version: u64,
-    /// The executable of each function.
+    /// The executable of each function; for a Wasm function, the one that its module was made part of.
     pub artifacts: BTreeMap<FunctionName, PathBuf>,
     /// What compartments write over the code of executables, so that no forbidden encoding is left in it.
     pub patches: BTreeMap<FunctionName, Vec<Patch>>,

@@ -3,6 +3,8 @@
 use core::fmt;
 use std::time::Duration;
 
+use baton_catalog::Isolation;
+
 /// Why an invocation failed. The gateway's status table and the CLI's messages are made from this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvokeError {
@@ -143,6 +145,12 @@ pub enum DeployError {
 impl core::fmt::Display for DeployError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
+            DeployError::Isolation { function, wanted, why } if *wanted == Isolation::Wasm.as_str() => {
+                write!(
+                    f,
+                    "{function}: this node cannot run `isolation = \"wasm\"`: {why} (`baton doctor` says what else is missing)"
+                )
+            }
             DeployError::Isolation { function, wanted, why } => write!(
                 f,
                 "{function}: this node cannot run `isolation = \"{wanted}\"`: {why}; or set `isolation = \"process\"` or \

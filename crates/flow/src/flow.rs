@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use baton_abi::head::Field;
-use baton_catalog::{Isolation, Manifest, RouteTable, Trust};
+use baton_catalog::{Function, Manifest, RouteTable, Trust};
 use baton_pool::pool::Pool;
 use bytes::Buf;
 
@@ -159,7 +159,7 @@ impl Flow {
     /// How each function is to run, and which share cells.
     fn arrange(&self, spec: &AppSpec) -> Result<(Vec<Hosting>, Vec<Rc<Group>>), DeployError> {
         let functions = &spec.manifest.functions;
-        let program = match functions.values().any(|of| of.isolation == Isolation::Compartment) {
+        let program = match functions.values().any(Function::wants_cell) {
             true => hosting::cells(self.inner.node.options.cell_program.as_ref()),
             // Nothing asks what the machine can do.
             false => Ok(PathBuf::new()),
@@ -351,7 +351,7 @@ impl Flow {
 /// Starts what keeps an app's replicas, templates and cells alive.
 fn raise(app: &Rc<App>) {
     for (function, state) in app.functions.iter().enumerate() {
-        if state.hosting == Hosting::Compartment {
+        if state.hosting.is_in_cell() {
             continue;
         }
         for place in 0..state.replicas.borrow().len() {

@@ -15,6 +15,15 @@ pub(crate) enum Hosting {
     Process { lacking: Option<String> },
     /// In a compartment of a cell.
     Compartment,
+    /// In a compartment of a cell that is a Wasm engine and one module.
+    Wasm,
+}
+
+impl Hosting {
+    /// Whether it has a seat in a cell.
+    pub(crate) fn is_in_cell(&self) -> bool {
+        !matches!(self, Hosting::Process { .. })
+    }
 }
 
 impl core::fmt::Display for Hosting {
@@ -23,6 +32,7 @@ impl core::fmt::Display for Hosting {
             Hosting::Process { lacking: None } => f.write_str("process"),
             Hosting::Process { lacking: Some(lacking) } => write!(f, "process (no {lacking})"),
             Hosting::Compartment => f.write_str("compartment"),
+            Hosting::Wasm => f.write_str("wasm"),
         }
     }
 }
@@ -74,11 +84,8 @@ fn host(name: &str, function: &Function, cells: &Result<PathBuf, Lacking>) -> Re
     let lacking = match (function.isolation, cells) {
         (Isolation::Process, _) => return Ok(Hosting::Process { lacking: None }),
         (Isolation::Compartment, Ok(_)) => return Ok(Hosting::Compartment),
-        (Isolation::Compartment, Err(lacking)) => lacking.clone(),
-        (Isolation::Wasm, _) => Lacking {
-            what: "Wasm engine".to_owned(),
-            why: "this version of Baton has no Wasm engine".to_owned(),
-        },
+        (Isolation::Wasm, Ok(_)) => return Ok(Hosting::Wasm),
+        (Isolation::Compartment | Isolation::Wasm, Err(lacking)) => lacking.clone(),
     };
     if function.fallback == Fallback::Process {
         return Ok(Hosting::Process { lacking: Some(lacking.what) });
@@ -106,7 +113,9 @@ mod tests {
     use super::*;
 
     fn decided(function: &str, cells: &Result<PathBuf, Lacking>) -> Result<Vec<Hosting>, DeployError> {
-        let text = format!("[app]\nname = \"shop\"\n[functions.cart]\nartifact = \"x\"\n{function}\n");
+        let artifact = if function.contains("wasm") { "x.wasm" } else { "x" };
+        let text =
+            format!("[app]\nname = \"shop\"\n[functions.cart]\nartifact = \"{artifact}\"\n{function}\n");
         let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
         let artifacts = manifest.functions.keys().map(|name| (name.clone(), PathBuf::from("x"))).collect();
         decide(
@@ -140,6 +149,15 @@ mod tests {
         let found = decided("isolation = \"compartment\"\nfallback = \"process\"", &without_keys()).unwrap();
         assert_eq!(found[0].to_string(), "process (no memory keys)");
         assert_eq!(decided("", &without_keys()).unwrap()[0].to_string(), "process");
+    }
+
+    #[test]
+    fn a_module_runs_in_a_cell_or_not_at_all() {
+        let module = "isolation = \"wasm\"";
+        assert_eq!(decided(module, &Ok(PathBuf::from("baton-cell"))), Ok(vec![Hosting::Wasm]));
+        assert!(Hosting::Wasm.is_in_cell() && Hosting::Wasm.to_string() == "wasm");
+        let refused = decided(module, &without_keys()).unwrap_err().to_string();
+        assert!(refused.contains("no memory keys") && !refused.contains("fallback"), "{refused}");
     }
 
     #[test]

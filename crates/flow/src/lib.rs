@@ -32,3 +32,4 @@ pub use flow::{DirectCall, DirectReply, Flow, Target};
 pub use invoke::{Body, Head, Reply, Upload};
 pub use node::Options;
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
+pub use snapshots::secret;

@@ -261,15 +261,18 @@ fn copy(
     Ok(hasher.finalize())
 }
 
-/// Reads the secret, or makes it. Whoever opens the directory holds the node's lock.
-fn secret(path: &Path) -> io::Result<[u8; blake3::KEY_LEN]> {
+/// A secret of this node for authenticating what it keeps on the disk: read, or made. Whoever asks holds the node's lock.
+///
+/// # Errors
+/// It can be neither read nor made.
+pub fn secret(path: &Path) -> io::Result<[u8; blake3::KEY_LEN]> {
     let mut secret = [0; blake3::KEY_LEN];
     match File::open(path) {
         Ok(mut file) if file.metadata()?.len() == secret.len() as u64 => {
             file.read_exact(&mut secret)?;
             return Ok(secret);
         }
-        // One that is damaged is worth nothing: all snapshots are made anew under another.
+        // One that is damaged is worth nothing: all that it authenticated is made anew under another.
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

@@ -20,7 +20,6 @@ use baton_replica::{Limits, Mappings, NetworkAccess, Output, Peer, Role, SpawnSp
 
 use crate::app::{App, FunctionState};
 use crate::cells::access;
-use crate::hosting::Hosting;
 use crate::replica::Replica;
 
 /// Address space for the tables and edges that a replica maps beside pool and link.
@@ -127,7 +126,7 @@ fn launch(
 
 /// The directory of a function's files, for a process.
 fn tree(state: &FunctionState) -> Result<Option<&Path>, String> {
-    let in_process = state.files.as_ref().filter(|_| state.hosting != Hosting::Compartment);
+    let in_process = state.files.as_ref().filter(|_| !state.hosting.is_in_cell());
     let Some(files) = in_process else { return Ok(None) };
     let tree = files.tree.as_deref().ok_or("its files are not there one by one, as a process needs them")?;
     Ok(Some(tree))

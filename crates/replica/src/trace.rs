@@ -146,6 +146,7 @@ fn plan(subject: &Subject<'_>) -> Vec<u8> {
         memory_bytes: MEMORY_BYTES / 2,
         reset: false,
         key_group: 0,
+        window: false,
         args: subject.args,
         env: subject.env,
         calls: &[],

@@ -5,8 +5,8 @@ use core::fmt;
 use core::ops::Deref;
 use std::rc::Rc;
 
+use crate::capability::{Handle, Range};
 use baton_abi::Rights;
-use baton_pool::capability::{Handle, Range};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::buffer::Buffer;

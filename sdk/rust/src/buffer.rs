@@ -118,6 +118,7 @@ impl Buffer {
     /// Says in the app's capability table which range is used: who looks there, or derives from it, sees that.
     #[inline]
     pub(crate) fn describe(&self) {
+        #[cfg(not(target_arch = "wasm32"))]
         if let Runtime::Link(link) = self.held.runtime {
             link.describe(&self.held);
         }

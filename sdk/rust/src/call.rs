@@ -14,6 +14,7 @@ use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::held::{Held, Kind};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::link::Wait;
 use crate::message::Message;
 use crate::runtime::Runtime;
@@ -43,6 +44,7 @@ pub enum Payload<'a> {
 
 impl<'a> Payload<'a> {
     /// Bytes that sending this as a response copies, if it does.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn copied_bytes(&self) -> Option<usize> {
         match self {
             Payload::Bytes(bytes) => Some(bytes.len()).filter(|&len| len > 0),
@@ -146,6 +148,7 @@ pub struct Call<'a> {
     pub(crate) is_parallel: bool,
     state: State,
     /// Where it waits for a road to its callee.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) wait: Option<Box<Wait>>,
     /// What it came to, until that is taken: field by field, where small stores are read back as they were written.
     status: u32,
@@ -181,6 +184,7 @@ impl<'a> Call<'a> {
             operation: 0,
             is_parallel: false,
             state: State::Fresh,
+            #[cfg(not(target_arch = "wasm32"))]
             wait: None,
             status: 0,
             message: None,
@@ -211,6 +215,7 @@ impl<'a> Call<'a> {
     fn advance(&mut self, waker: &Waker) -> Step {
         match (self.state, self.runtime) {
             (State::Fresh, Runtime::Gates(gates)) => gates.start_call(self, waker),
+            #[cfg(not(target_arch = "wasm32"))]
             (State::Fresh, Runtime::Link(link)) => match link.start_call(self, waker) {
                 Ok(Some(tag)) => self.sent(tag),
                 Ok(None) => Step::Pending,
@@ -218,6 +223,7 @@ impl<'a> Call<'a> {
             },
             (State::Sent(tag), runtime) => {
                 let polled = match runtime {
+                    #[cfg(not(target_arch = "wasm32"))]
                     Runtime::Link(link) => link.poll_call(tag, waker),
                     Runtime::Gates(gates) => gates.poll_call(tag, waker),
                 };
@@ -279,7 +285,10 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         match self.state {
             State::Done => {}
+            #[cfg(not(target_arch = "wasm32"))]
             State::Fresh if self.wait.is_none() => {}
+            #[cfg(target_arch = "wasm32")]
+            State::Fresh => {}
             _ => self.abandon(),
         }
     }
@@ -289,8 +298,10 @@ impl Call<'_> {
     #[cold]
     fn abandon(&mut self) {
         match (self.state, self.runtime) {
+            #[cfg(not(target_arch = "wasm32"))]
             (State::Sent(tag), Runtime::Link(link)) => link.abandon_call(tag),
             (State::Sent(tag), Runtime::Gates(gates)) => gates.abandon_call(tag),
+            #[cfg(not(target_arch = "wasm32"))]
             (_, Runtime::Link(link)) => link.stop_waiting(&mut self.wait),
             (_, Runtime::Gates(_)) => {}
         }

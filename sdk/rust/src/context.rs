@@ -1,6 +1,7 @@
 //! The context of one request: allocation, calls, logs.
 
 use core::fmt::Display;
+#[cfg(not(target_arch = "wasm32"))]
 use std::io::Write as _;
 use std::rc::Rc;
 
@@ -98,6 +99,7 @@ impl Context {
     /// Writes a line to the node's log, with the invocation that it belongs to.
     pub fn log(&self, level: Level, message: impl Display) {
         match self.runtime {
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(_) => {
                 // One write a line: lines of several replicas do not mix. A log that cannot be written is lost.
                 let line = format!("\u{1}{}{:016x} {message}\n", level.letter(), self.invocation);

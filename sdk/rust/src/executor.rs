@@ -24,12 +24,14 @@ pub(crate) enum Origin {
     /// The node; in a cell, whoever its runtime knows.
     Link,
     /// The caller at the other end of this edge (index).
+    #[cfg(not(target_arch = "wasm32"))]
     Edge(usize),
 }
 
 /// A task and whom to answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "there is one origin"))]
     pub(crate) origin: Origin,
     pub(crate) tag: u32,
     pub(crate) invocation: u64,
@@ -90,18 +92,21 @@ impl Current {
     }
 
     /// The invocation that the running task serves.
+    #[cfg(not(target_arch = "wasm32"))]
     #[inline]
     pub(crate) fn invocation(&self) -> u64 {
         self.invocation.get()
     }
 
     /// `CLOCK_MONOTONIC` nanoseconds after which nobody waits for the running task.
+    #[cfg(not(target_arch = "wasm32"))]
     #[inline]
     pub(crate) fn deadline_ns(&self) -> u64 {
         self.deadline_ns.get()
     }
 
     /// Whether the running task reports what it costs.
+    #[cfg(not(target_arch = "wasm32"))]
     #[inline]
     pub(crate) fn is_recording(&self) -> bool {
         self.record.get()
@@ -146,12 +151,12 @@ impl Current {
     #[cold]
     fn begin_account(&self, hop: &mut Option<Box<Hop>>) -> u64 {
         self.hop.replace(hop.take());
-        crate::clock::cpu_ns()
+        crate::hop::cpu_ns()
     }
 
     #[cold]
     fn end_account(&self, hop: &mut Option<Box<Hop>>, cpu_before: u64) {
-        self.count(|hop| hop.add_cpu(crate::clock::cpu_ns().saturating_sub(cpu_before)));
+        self.count(|hop| hop.add_cpu(crate::hop::cpu_ns().saturating_sub(cpu_before)));
         *hop = self.hop.take();
     }
 
@@ -265,6 +270,7 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
     }
 
     /// Tasks that have not ended.
+    #[cfg(not(target_arch = "wasm32"))]
     #[inline]
     pub(crate) fn live(&self) -> u32 {
         self.live

@@ -1,4 +1,4 @@
-//! The gates back end: a function in a compartment of a cell.
+//! The gates back end: a function in a compartment of a cell, or in a Wasm module.
 //!
 //! ```text
 //!  receive ──▶ request ──▶ task ──▶ finished at once? its answer goes out with the next receive: one gate a request
@@ -8,18 +8,36 @@
 //! ```
 //! The cell's runtime keeps the books: who holds what, deadlines, queues, receipts. Here are integers, and a few empty
 //! buffers kept for later. The runtime is trusted; what a gate refuses is an error of the call that needed it.
+//!
+//! | | gates | events |
+//! |---|---|---|
+//! | in a compartment | addresses in a page that the auxiliary vector names (`page`) | by a gate (`compartment`) |
+//! | in a Wasm module | an imported function (`import`) | by exports (`module`) |
 
 use std::cell::{Cell, RefCell};
 
 use baton_abi::Rights;
 use baton_abi::gate::Pair;
-use baton_pool::capability::Handle;
 
+use crate::capability::Handle;
 use crate::error::Error;
 use crate::executor::Current;
 use crate::held::{Holding, Kind, Shelf};
 
+mod asks;
 mod calls;
+#[cfg(not(target_arch = "wasm32"))]
+mod compartment;
+mod errno;
+#[cfg(target_arch = "wasm32")]
+mod heap;
+#[cfg(target_arch = "wasm32")]
+mod import;
+#[cfg_attr(target_arch = "wasm32", path = "gates/kept/absent.rs")]
+mod kept;
+#[cfg(target_arch = "wasm32")]
+mod module;
+#[cfg(not(target_arch = "wasm32"))]
 mod page;
 mod receive;
 mod send;
@@ -27,9 +45,11 @@ mod stash;
 mod turn;
 
 use calls::Calls;
-use page::PageError;
 use stash::Stash;
 
+#[cfg(target_arch = "wasm32")]
+pub(crate) use import::Page;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use page::Page;
 
 /// Everything that a function in a compartment works with.
@@ -50,13 +70,9 @@ pub(crate) struct Gates {
 }
 
 impl Gates {
-    /// Gates of the cell behind `page`, for a function that may call `callees`.
-    ///
-    /// # Errors
-    /// [`PageError`] if this SDK does not fit the cell.
-    pub(crate) fn start(page: Page, callees: Vec<String>) -> Result<&'static Gates, PageError> {
-        page.check()?;
-        Ok(Box::leak(Box::new(Gates {
+    /// Gates behind `page`, for a function that may call `callees`.
+    pub(crate) fn start(page: Page, callees: Vec<String>) -> &'static Gates {
+        Box::leak(Box::new(Gates {
             page,
             current: Current::new(),
             shelf: Shelf::default(),
@@ -66,7 +82,7 @@ impl Gates {
             callee: Cell::new(0),
             epoch: Cell::new(0),
             incarnation: Cell::new(page.incarnation()),
-        })))
+        }))
     }
 
     #[inline]
@@ -122,11 +138,13 @@ const fn pair(handle: Handle) -> Pair {
 #[cold]
 fn refused(gate: i64) -> Error {
     match i32::try_from(-gate).unwrap_or(0) {
-        libc::EACCES => Error::Denied { what: "handing over a payload, or calling, without the right to" },
-        libc::ESTALE => Error::Denied { what: "handing over a payload that was revoked" },
-        libc::ENOBUFS => Error::Denied { what: "more payloads lent and shared at a time than a replica can" },
-        libc::ELOOP => Error::Denied { what: "calls of calls of calls, deeper than a cell allows" },
-        libc::ENOSPC => Error::PoolFull { wanted: 0 },
+        errno::EACCES => Error::Denied { what: "handing over a payload, or calling, without the right to" },
+        errno::ESTALE => Error::Denied { what: "handing over a payload that was revoked" },
+        errno::ENOBUFS => {
+            Error::Denied { what: "more payloads lent and shared at a time than a replica can" }
+        }
+        errno::ELOOP => Error::Denied { what: "calls of calls of calls, deeper than a cell allows" },
+        errno::ENOSPC => Error::PoolFull { wanted: 0 },
         _ => Error::Protocol { what: "the cell's runtime does not understand what it is given" },
     }
 }

@@ -11,8 +11,8 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
+use crate::capability::{Handle, Range};
 use baton_abi::Rights;
-use baton_pool::capability::{Handle, Range};
 use zerocopy::IntoBytes;
 
 use crate::error::Error;
@@ -336,6 +336,7 @@ impl Holding {
     pub(crate) fn check(&self, need: Rights) -> Result<(), Error> {
         match self.runtime {
             _ if self.kind == Kind::Inline => Ok(()),
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(link) => link.check(self.handle, need, self.range()),
             Runtime::Gates(gates) => gates.check(self, need),
         }
@@ -344,6 +345,7 @@ impl Holding {
     /// Gives up all rights but to read and to pass on, for good.
     pub(crate) fn freeze(&mut self) {
         match self.runtime {
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(link) => link.freeze(self),
             Runtime::Gates(gates) => gates.freeze(self),
         }
@@ -352,6 +354,7 @@ impl Holding {
     /// Ends everything that was derived from this capability; how much that was.
     pub(crate) fn revoke_derived(&self) -> u32 {
         match self.runtime {
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(link) => link.revoke_derived(self.handle),
             Runtime::Gates(gates) => gates.revoke_derived(self.handle),
         }
@@ -360,6 +363,7 @@ impl Holding {
     #[inline(never)]
     fn give_back(&mut self) {
         match self.runtime {
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(link) => link.give_back(self),
             Runtime::Gates(gates) => gates.give_back(self),
         }

@@ -40,6 +40,11 @@ impl Hop {
     }
 }
 
+/// CPU time of this thread, nanoseconds.
+pub(crate) fn cpu_ns() -> u64 {
+    crate::clock::cpu_ns()
+}
+
 fn switches() -> u32 {
     let mut usage = core::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: `usage` is valid for writing one `rusage`.

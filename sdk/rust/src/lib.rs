@@ -20,14 +20,18 @@
 mod body;
 mod buffer;
 mod call;
+mod capability;
+#[cfg_attr(target_arch = "wasm32", path = "clock/module.rs")]
 mod clock;
 mod context;
 mod error;
 mod executor;
 mod gates;
 mod held;
+#[cfg_attr(target_arch = "wasm32", path = "hop/absent.rs")]
 mod hop;
 mod join;
+#[cfg(not(target_arch = "wasm32"))]
 mod link;
 mod message;
 mod random;

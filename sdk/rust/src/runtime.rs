@@ -1,21 +1,25 @@
-//! The seam between what handlers see and what carries it: one enum, two back ends.
+//! The seam between what handlers see and what carries it: one enum, a back end for each place.
 //!
 //! | back end | where the function runs | payloads | calls |
 //! |---|---|---|---|
-//! | [`Link`] | in a process of its own | the mapped pool and the app's capability table | rings |
+//! | `Link` | in a process of its own | the mapped pool and the app's capability table | rings |
 //! | [`Gates`] | in a compartment of a cell | wherever the cell's runtime says | gates |
+//! | [`Gates`] | in a Wasm module | in a window of its memory | gates |
 //!
+//! A Wasm module has no other back end.
 //! A back end lives as long as the process, so what points to it needs no count.
 
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::gates::Gates;
 use crate::held::{Place, Shelf};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::link::Link;
 
 /// What carries payloads and calls.
 #[derive(Clone, Copy)]
 pub(crate) enum Runtime {
+    #[cfg(not(target_arch = "wasm32"))]
     Link(&'static Link),
     Gates(&'static Gates),
 }
@@ -25,6 +29,7 @@ impl Runtime {
     #[inline]
     fn take(self, len: usize) -> Result<Place, Error> {
         match self {
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(link) => link.take(len),
             Runtime::Gates(gates) => gates.take(len),
         }
@@ -40,6 +45,7 @@ impl Runtime {
     #[inline]
     pub(crate) fn shelf(self) -> &'static Shelf {
         match self {
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(link) => &link.shelf,
             Runtime::Gates(gates) => &gates.shelf,
         }
@@ -49,6 +55,7 @@ impl Runtime {
     #[inline]
     pub(crate) fn epoch(self) -> Option<u32> {
         match self {
+            #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(_) => None,
             Runtime::Gates(gates) => Some(gates.epoch()),
         }

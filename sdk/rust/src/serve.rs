@@ -7,11 +7,13 @@ use baton_abi::boot::CALLS_ENV;
 use crate::context::Context;
 use crate::error::Error;
 use crate::gates::{Gates, Page};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::link::Link;
 use crate::request::Request;
 use crate::response::Response;
 
 /// Exit status of a function that was not started by a node.
+#[cfg(not(target_arch = "wasm32"))]
 const EXIT_USAGE: u8 = 2;
 
 /// Serves requests with `handler` until the node says that it is enough. Call it from `main`, once, and do what the
@@ -21,15 +23,32 @@ const EXIT_USAGE: u8 = 2;
 /// A handler that returns an error, or panics, fails its own request.
 ///
 /// The same program runs in a process of its own and in a compartment of a cell, as the manifest's `isolation` says; here it
-/// finds out.
+/// finds out. Compiled to a Wasm module it gets requests once `main` has returned: return at once what this returns.
 pub fn serve<H>(handler: H) -> ExitCode
+where
+    H: AsyncFn(Context, Request) -> Result<Response, Error> + 'static,
+{
+    #[cfg(not(target_arch = "wasm32"))]
+    return serve_here(&handler);
+    #[cfg(target_arch = "wasm32")]
+    {
+        // Lives on when `main` has returned.
+        let handler: &'static H = Box::leak(Box::new(handler));
+        Gates::start(Page, declared_calls()).run(move |context, request| handler(context, request))
+    }
+}
+
+/// Serves in whatever this process is.
+#[cfg(not(target_arch = "wasm32"))]
+fn serve_here<H>(handler: &H) -> ExitCode
 where
     H: AsyncFn(Context, Request) -> Result<Response, Error> + 'static,
 {
     let make = |context, request| handler(context, request);
     let served = match Page::find() {
-        Some(page) => Gates::start(page, declared_calls())
-            .map(|gates| gates.run(make))
+        Some(page) => page
+            .check()
+            .map(|page| Gates::start(page, declared_calls()).run(make))
             .map_err(|error| error.to_string()),
         None => Link::start(declared_calls()).map(|link| link.run(make)),
     };

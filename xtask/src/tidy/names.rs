@@ -20,11 +20,13 @@ const CRATE_WORDS: &[&str] = &[
     "flow",
     "gateway",
     "grpc",
+    "host",
     "placement",
     "pool",
     "replica",
     "sdk",
     "transfer",
+    "wasm",
 ];
 
 /// Rust files and the directories above them that have an empty name.

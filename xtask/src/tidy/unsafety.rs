@@ -8,7 +8,7 @@ use super::tree::Tree;
 const ALLOWED: &[&str] = &[
     "crates/cell/",
     "crates/pool/",
-    "crates/cell/",
+    "crates/wasm-host/",
     "crates/replica/src/sys/",
     "crates/replica/src/sys.rs",
     "sdk/rust/",

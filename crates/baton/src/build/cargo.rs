@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use baton_catalog::FunctionName;
+use baton_catalog::{Function, FunctionName, Isolation};
 use indicatif::ProgressBar;
 use serde::Deserialize;
 
@@ -56,23 +56,31 @@ struct Wanted {
 /// Where builds for a target of their own go, and where others do.
 const RELEASE_DIRECTORIES: [&str; 2] = ["x86_64-unknown-linux-gnu/release", "release"];
 
+/// What modules are built for.
+const WASM: &str = "wasm32-wasip1";
+
+/// What a function's package is built for; nothing is said where the workspace says it itself.
+pub(super) fn target(function: &Function) -> Option<&'static str> {
+    (function.isolation == Isolation::Wasm).then_some(WASM)
+}
+
 /// The directory of the workspace that a package is in.
 pub(crate) fn workspace_root(directory: &Path) -> Result<PathBuf, Failure> {
     metadata(directory).map(|workspace| workspace.workspace_root)
 }
 
 pub(super) fn build(
-    functions: Vec<(FunctionName, PathBuf)>,
+    functions: Vec<(FunctionName, PathBuf, Option<&'static str>)>,
     progress: &ProgressBar,
 ) -> Result<Executables, Failure> {
-    let mut workspaces: BTreeMap<PathBuf, Vec<Wanted>> = BTreeMap::new();
-    for (function, directory) in functions {
+    let mut workspaces: BTreeMap<(PathBuf, Option<&str>), Vec<Wanted>> = BTreeMap::new();
+    for (function, directory, target) in functions {
         let (workspace, wanted) = locate(function, &directory)?;
-        workspaces.entry(workspace.workspace_root).or_default().push(wanted);
+        workspaces.entry((workspace.workspace_root, target)).or_default().push(wanted);
     }
     let mut built = Executables::new();
-    for (root, wanted) in workspaces {
-        let reported = build_workspace(&root, &wanted, progress)?;
+    for ((root, target), wanted) in workspaces {
+        let reported = build_workspace((&root, target), &wanted, progress)?;
         for Wanted { function, manifest, .. } in wanted {
             let executable = choose(&function, reported.get(&manifest).map_or(&[][..], Vec::as_slice))?;
             built.insert(function, executable);
@@ -82,11 +90,21 @@ pub(super) fn build(
 }
 
 /// The executable that an earlier build of a package left behind.
-pub(super) fn find(function: &FunctionName, directory: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn find(
+    function: &FunctionName,
+    directory: &Path,
+    target: Option<&str>,
+) -> Result<PathBuf, Failure> {
     let (workspace, wanted) = locate(function.clone(), directory)?;
-    let places = RELEASE_DIRECTORIES.iter().flat_map(|release| {
+    let built_for = target.map(|target| format!("{target}/release"));
+    let directories = match &built_for {
+        Some(directory) => vec![directory.as_str()],
+        None => RELEASE_DIRECTORIES.to_vec(),
+    };
+    let places = directories.into_iter().flat_map(|release| {
         let release = workspace.target_directory.join(release);
-        [release.join(function.as_str()), release.join(&wanted.package)]
+        let names = [release.join(function.as_str()), release.join(&wanted.package)];
+        names.map(|path| if target.is_some() { path.with_extension("wasm") } else { path })
     });
     places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Failure::failed(
@@ -134,9 +152,16 @@ fn metadata(directory: &Path) -> Result<Workspace, Failure> {
 /// Executables by the manifest of their package, each with the name of its target.
 type Reported = BTreeMap<PathBuf, Vec<(String, PathBuf)>>;
 
-fn build_workspace(root: &Path, wanted: &[Wanted], progress: &ProgressBar) -> Result<Reported, Failure> {
+fn build_workspace(
+    (root, target): (&Path, Option<&str>),
+    wanted: &[Wanted],
+    progress: &ProgressBar,
+) -> Result<Reported, Failure> {
     let mut command = Command::new("cargo");
     command.args(["build", "--release", "--bins", "--message-format", "json"]).current_dir(root);
+    if let Some(target) = target {
+        command.args(["--target", target]);
+    }
     let mut packages: Vec<&str> = wanted.iter().map(|wanted| wanted.package.as_str()).collect();
     packages.sort_unstable();
     packages.dedup();

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use baton_catalog::FunctionName;
+use baton_catalog::{FunctionName, Isolation};
 use baton_control::protocol::{DeployReply, DeployRequest};
 use baton_control::{ArtifactHash, pack};
 use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
+use tokio::task::JoinSet;
 
 use super::talk;
 use crate::app::App;
@@ -17,6 +18,9 @@ use crate::cli::DeployArgs;
 use crate::client::{Client, parse};
 use crate::failure::Failure;
 use crate::output::{Style, json_out, line_out};
+
+/// Compilations that are asked for at once; the node runs as many of them as it has cores.
+const COMPILATIONS_MAX: usize = 16;
 
 pub(super) fn run(home: &Path, args: &DeployArgs) -> Result<(), Failure> {
     // Asked first: a build takes long, and is for nothing without a node.
@@ -87,6 +91,7 @@ pub(crate) async fn deploy_built(
         client.upload(&hash.to_string(), path).await?;
         artifacts.insert(function.clone(), hash);
     }
+    compile(client, app, &artifacts).await?;
     let files = upload_files(client, app).await?;
     let name = app.manifest.app.name.clone();
     let request = DeployRequest { manifest: app.manifest.clone(), artifacts, files };
@@ -94,6 +99,50 @@ pub(crate) async fn deploy_built(
         Failure::failed(format_args!("cannot write JSON: {error}"), "report this as a bug")
     })?;
     parse(&client.call(Method::POST, &format!("/v1/apps/{name}"), Bytes::from(body)).await?)
+}
+
+/// Has the node compile the app's modules, several at once: what takes long is seen to go on, and what is wrong with a
+/// module is told before anything else of the deployment is tried.
+async fn compile(
+    client: &Client,
+    app: &App,
+    artifacts: &BTreeMap<FunctionName, ArtifactHash>,
+) -> Result<(), Failure> {
+    let is_module = |name: &FunctionName| {
+        app.manifest.function(name.as_str()).is_some_and(|function| function.isolation == Isolation::Wasm)
+    };
+    let modules = artifacts.iter().filter(|(name, _)| is_module(name));
+    let modules: BTreeMap<ArtifactHash, FunctionName> =
+        modules.map(|(name, hash)| (*hash, name.clone())).collect();
+    let progress = build::progress();
+    let count = modules.len();
+    let (mut asked, mut done) = (JoinSet::new(), 0);
+    for (hash, function) in modules {
+        if asked.len() == COMPILATIONS_MAX {
+            done += compiled(&mut asked).await?;
+        }
+        progress.set_message(format!("compiling modules: {done} of {count} done, now {function}"));
+        let client = client.clone();
+        asked.spawn(async move {
+            let answer = client.call(Method::POST, &format!("/v1/modules/{hash}"), Bytes::new()).await;
+            answer.map(|_| ()).map_err(|failure| failure.of(&function))
+        });
+    }
+    while !asked.is_empty() {
+        done += compiled(&mut asked).await?;
+        progress.set_message(format!("compiling modules: {done} of {count} done"));
+    }
+    progress.finish_and_clear();
+    Ok(())
+}
+
+/// Waits for one more module.
+async fn compiled(asked: &mut JoinSet<Result<(), Failure>>) -> Result<usize, Failure> {
+    match asked.join_next().await {
+        None => Ok(0),
+        Some(Ok(result)) => result.map(|()| 1),
+        Some(Err(_)) => Err(Failure::failed("a compilation broke off", "report this as a bug")),
+    }
 }
 
 /// Bundles the files of functions and uploads those that the node lacks.

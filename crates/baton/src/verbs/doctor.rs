@@ -1,5 +1,6 @@
 //! `baton doctor`: what this machine offers, and which isolation settings follow.
 
+use baton_control::Programs;
 use baton_replica::{Capability, Machine, probe, template};
 use serde_json::{Value, json};
 
@@ -76,12 +77,19 @@ fn settings(machine: &Machine) -> [Setting; 3] {
                 _ => format!("it needs {}; use fallback = \"process\"", missing.join(", ")),
             },
         },
-        Setting {
-            name: "wasm",
-            available: false,
-            why: "it needs nothing of the machine, this version of Baton does not run it".to_owned(),
-        },
+        wasm(&missing),
     ]
+}
+
+/// The same as compartments, and two programs more.
+fn wasm(missing: &[&str]) -> Setting {
+    let why = match Programs::of_this_node().check() {
+        _ if !missing.is_empty() => format!("it needs {}", missing.join(", ")),
+        Err(error) => error.to_string(),
+        Ok(()) => format!("cells run modules, compiled for engine {}", baton_control::WASM_ENGINE),
+    };
+    let available = missing.is_empty() && Programs::of_this_node().check().is_ok();
+    Setting { name: "wasm", available, why }
 }
 
 fn object(machine: &Machine, settings: &[Setting]) -> Value {

@@ -10,7 +10,7 @@ use crate::names::FunctionName;
 use crate::nearest::nearest;
 use crate::routes::{Route, RouteTable};
 use crate::units::Cores;
-use crate::words::{Fallback, Isolation};
+use crate::words::{Fallback, Isolation, PoolRights};
 
 /// A fault and the value that has it.
 #[derive(Debug)]
@@ -53,6 +53,12 @@ fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
     within(&site.then("size"), "pool.size", pool.size, (limits::POOL_SIZE_MIN, limits::POOL_SIZE_MAX))?;
     if pool.huge_pages && !pool.size.bytes().is_multiple_of(limits::HUGE_PAGE.bytes()) {
         return fail(site.then("size"), ManifestFault::UnevenHugePages { size: pool.size });
+    }
+    let sees_it =
+        |function: &Function| function.isolation == Isolation::Wasm && function.pool != PoolRights::None;
+    if manifest.functions.values().any(sees_it) {
+        let bounds = (limits::POOL_SIZE_MIN, limits::WASM_POOL_SIZE_MAX);
+        within(&site.then("size"), "pool.size of an app with Wasm functions", pool.size, bounds)?;
     }
     Ok(())
 }
@@ -131,7 +137,10 @@ fn contradictions(function: &Function, site: &Site) -> Result<(), Misplaced> {
 
 /// Settings of compartments: refused where they could not be kept, rather than left out.
 fn compartment(function: &Function, site: &Site) -> Result<(), Misplaced> {
-    if function.isolation != Isolation::Compartment {
+    if function.reuse && function.isolation != Isolation::Wasm {
+        return fail(site.then("reuse"), ManifestFault::NeedsWasm { key: "reuse" });
+    }
+    if function.isolation == Isolation::Process {
         return match (function.reset, &function.share_key) {
             (true, _) => fail(site.then("reset"), ManifestFault::NeedsCompartment { key: "reset" }),
             (_, Some(_)) => {
@@ -142,12 +151,29 @@ fn compartment(function: &Function, site: &Site) -> Result<(), Misplaced> {
     }
     let bounds = (limits::MEMORY_MIN, limits::COMPARTMENT_MEMORY_MAX);
     within(&site.then("memory"), "memory of a compartment", function.memory, bounds)?;
+    if function.isolation == Isolation::Wasm {
+        return wasm(function, site);
+    }
     if function.reset && function.fallback == Fallback::Process {
         return fail(site.then("reset"), ManifestFault::ResetAsProcess);
     }
     let concurrency = function.scale.concurrency;
     if function.reset && concurrency > 1 {
         return fail(site.then("reset"), ManifestFault::ResetUnderOthers { concurrency });
+    }
+    Ok(())
+}
+
+fn wasm(function: &Function, site: &Site) -> Result<(), Misplaced> {
+    if function.reset {
+        return fail(site.then("reset"), ManifestFault::ResetOfWasm);
+    }
+    if function.files.is_some() {
+        return fail(site.then("files"), ManifestFault::FilesOfWasm);
+    }
+    let concurrency = function.scale.concurrency;
+    if !function.reuse && concurrency > 1 {
+        return fail(site.then("scale").then("concurrency"), ManifestFault::FreshUnderOthers { concurrency });
     }
     Ok(())
 }

@@ -227,6 +227,20 @@ pub enum ManifestFault {
         /// The key.
         key: &'static str,
     },
+    /// A setting that means something for Wasm only, elsewhere.
+    NeedsWasm {
+        /// The key.
+        key: &'static str,
+    },
+    /// A reset for a Wasm function, which has one anyway.
+    ResetOfWasm,
+    /// Files for a Wasm function, which could not open them.
+    FilesOfWasm,
+    /// A new beginning with each request for a Wasm function that has several at once.
+    FreshUnderOthers {
+        /// `scale.concurrency`.
+        concurrency: u32,
+    },
     /// A reset after each request for a function that may run where there is none.
     ResetAsProcess,
     /// A reset after each request for a function that has several at once.

@@ -33,6 +33,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "env",
     "args",
     "reset",
+    "reuse",
     "share_key",
     "files",
 ];
@@ -117,6 +118,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         env: env(table)?,
         args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
         reset: table.bool("reset")?.unwrap_or_default(),
+        reuse: table.bool("reuse")?.unwrap_or_default(),
         share_key: table.text("share_key")?.map(|key| named(key, KeyName::new)).transpose()?,
         files: table.text("files")?.map(|(_, path)| path.into()),
     })

@@ -11,12 +11,14 @@ mod built;
 mod calls;
 mod closed;
 mod files;
+mod function;
 mod languages;
 mod model;
 mod node;
 mod patches;
 mod program;
 mod threads;
+mod window;
 
 use std::path::{Path, PathBuf};
 

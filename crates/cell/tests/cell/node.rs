@@ -4,7 +4,6 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,47 +23,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+pub(crate) use crate::function::Function;
+
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A function to load.
-#[derive(Clone)]
-pub(crate) struct Function {
-    pub(crate) name: &'static str,
-    pub(crate) elf: PathBuf,
-    /// What is written over its code; what every program needs if `None`.
-    pub(crate) patches: Option<Vec<plan::Patch>>,
-    pub(crate) calls: Vec<&'static str>,
-    pub(crate) concurrency: u32,
-    pub(crate) timeout: Duration,
-    pub(crate) memory: u64,
-    pub(crate) reset: bool,
-    pub(crate) env: Vec<String>,
-    /// The bundle of its files.
-    pub(crate) files: Option<PathBuf>,
-}
-
-impl Function {
-    pub(crate) fn new(name: &'static str, elf: &Path) -> Function {
-        Function {
-            name,
-            elf: elf.to_owned(),
-            patches: None,
-            calls: Vec::new(),
-            concurrency: 1,
-            timeout: Duration::from_secs(2),
-            memory: 64 << 20,
-            reset: false,
-            env: Vec::new(),
-            files: None,
-        }
-    }
-
-    pub(crate) fn calls(mut self, calls: &[&'static str]) -> Function {
-        self.calls = calls.to_vec();
-        self
-    }
-}
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,6 +189,7 @@ impl Node {
                 memory_bytes: function.memory,
                 reset: function.reset,
                 key_group: 0,
+                window: function.window,
                 args: &[function.name.as_bytes()],
                 env: &env,
                 calls: &calls,

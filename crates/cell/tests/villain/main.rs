@@ -13,6 +13,8 @@ mod buffers;
 mod built;
 mod executables;
 mod exhaustion;
+#[path = "../cell/function.rs"]
+mod function;
 mod gates;
 mod jumps;
 mod leaks;

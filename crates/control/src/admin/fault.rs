@@ -7,6 +7,7 @@ use baton_flow::{DeployError, InvokeError, PlaneGone};
 
 use crate::artifacts::ArtifactError;
 use crate::deploy::DeployFault;
+use crate::modules::ModuleError;
 use crate::protocol::ErrorBody;
 use crate::store::StoreError;
 
@@ -100,7 +101,12 @@ impl From<DeployFault> for Fault {
             DeployFault::Files { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, text, "let `baton deploy` make the bundle")
             }
-            DeployFault::Unfit { .. } => {
+            DeployFault::Module { .. }
+            | DeployFault::Compile(
+                ModuleError::Refused { .. } | ModuleError::Ended { .. } | ModuleError::TooLarge,
+            )
+            | DeployFault::ModuleMemory { .. }
+            | DeployFault::Unfit { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, text, "what ran before runs on")
             }
             DeployFault::Refused(DeployError::Routes { .. }) => Self::new(
@@ -120,6 +126,7 @@ impl From<DeployFault> for Fault {
             DeployFault::Unreadable(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, text, "deploy the app again")
             }
+            DeployFault::Compile(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, text, ""),
             DeployFault::Ending => Self::new(StatusCode::SERVICE_UNAVAILABLE, text, ""),
         }
     }

@@ -233,3 +233,17 @@ async fn a_huge_head_is_cut_off() {
     let reply = server.send_with("GET", "/healthz", &huge, b"").await;
     assert!(reply.starts_with("HTTP/1.1 431"), "{reply}");
 }
+
+#[tokio::test]
+async fn modules_are_compiled_ahead_or_told_why_not() {
+    let server = Server::start().await;
+    let answer = server.send("POST", "/v1/modules/short", b"").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let hash = ArtifactHash::of(b"\0asm");
+    let answer = server.send("POST", &format!("/v1/modules/{hash}"), b"").await;
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("upload it first"), "{answer}");
+    server.fixture.upload(b"\0asm");
+    let answer = server.send("POST", &format!("/v1/modules/{hash}"), b"").await;
+    // The programs lie beside a node, and not beside this test.
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("baton-wasmc"), "{answer}");
+}

@@ -147,6 +147,18 @@ pub(super) async fn upload(
     Ok(StatusCode::CREATED)
 }
 
+pub(super) async fn compile(
+    State(api): State<Arc<Api>>,
+    Path(hash): Path<String>,
+) -> Result<StatusCode, Fault> {
+    let hash: ArtifactHash = hash
+        .parse()
+        .map_err(|fault: HashFault| Fault::new(StatusCode::BAD_REQUEST, fault.to_string(), ""))?;
+    // On a task of its own: a client that leaves has the compiler finish, and what it made is kept for the next.
+    finished(tokio::spawn(async move { api.deployer.compile(hash).await }).await)??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn recording(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Recording>, Fault> {
     let recording: Recording = json(body).await?;
     api.plane.record(recording.on).await?;

@@ -50,12 +50,34 @@ pub struct Vetted {
 /// # Errors
 /// It cannot be loaded, or has instructions that no guest may have.
 pub fn vet(file: &[u8]) -> Result<Vetted, VetError> {
+    judge(file, |_| false)
+}
+
+/// The same for a module that was made part of the program that runs it. The compiler makes no far transfers, and has
+/// tables and constants among its code, which look like anything.
+///
+/// # Errors
+/// As for [`vet`].
+pub fn vet_module(file: &[u8]) -> Result<Vetted, VetError> {
+    // What is welded on lies behind everything else.
+    judge(file, |image| image.executable().count() > 1)
+}
+
+fn judge(file: &[u8], ends_in_module: impl FnOnce(&Image) -> bool) -> Result<Vetted, VetError> {
     let image = Image::parse(file).map_err(VetError::Unloadable)?;
     let symbols = Symbols::read(file);
+    let last = image.executable().last().map(|code| code.pages().start);
+    let module = last.filter(|_| ends_in_module(&image));
     let mut verdict = Verdict::default();
     for range in image.code() {
         let mut code = Code::lay(file, &image, range.start, range.end);
-        verdict.judge(&mut code, &image, &symbols);
+        if module.is_some_and(|module| range.contains(&module)) {
+            let detours = Detours::of_module(&code, &symbols);
+            verdict.judge(&mut code, detours, &image, &symbols);
+            continue;
+        }
+        let detours = Detours::new(&code, &image);
+        verdict.judge(&mut code, detours, &image, &symbols);
         for far in decode::far_transfers(&code, &symbols) {
             let place = Place::find(far.at, &image, &symbols);
             verdict.object(Objection::FarTransfer { place, text: far.text });
@@ -136,10 +158,9 @@ impl Verdict {
     }
 
     /// Judges all findings in `code`, which is patched where it may be.
-    fn judge(&mut self, code: &mut Code, image: &Image, symbols: &Symbols<'_>) {
+    fn judge(&mut self, code: &mut Code, mut detours: Detours, image: &Image, symbols: &Symbols<'_>) {
         // More than this is not by chance, and the first says it.
         let findings: Vec<Finding> = scan::scan(&code.bytes).take(FINDINGS_MAX).collect();
-        let mut detours = Detours::new(code, image);
         let mut refused = Vec::new();
         for (index, &finding) in findings.iter().enumerate() {
             // One detour may lead around several.

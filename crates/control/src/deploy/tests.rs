@@ -8,6 +8,8 @@ use baton_flow::{DirectCall, DirectReply, InvokeError};
 use tempfile::TempDir;
 
 use super::*;
+use crate::modules::Programs;
+use crate::modules::tests::Stand;
 use crate::plane::Answer;
 
 pub(crate) fn manifest(app: &str) -> Manifest {
@@ -132,25 +134,32 @@ pub(crate) struct Fixture {
     pub(crate) dir: TempDir,
     pub(crate) plane: Arc<Stub>,
     pub(crate) deployer: Arc<Deployer>,
+    programs: Programs,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        Self::at(tempfile::tempdir().unwrap())
+        let gone = |name| Path::new("/nowhere").join(name);
+        Self::with(Programs { compiler: gone(Programs::COMPILER), host: gone(Programs::HOST) })
     }
 
-    fn at(dir: TempDir) -> Self {
+    fn with(programs: Programs) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), programs)
+    }
+
+    fn at(dir: TempDir, programs: Programs) -> Self {
         let plane = Arc::new(Stub::default());
         let store = Store::open(&dir.path().join("state.redb")).unwrap();
         let artifacts = Arc::new(Artifacts::open(&dir.path().join("artifacts")).unwrap());
         let trees = Trees::open(&dir.path().join("files")).unwrap();
-        let deployer = Arc::new(Deployer::new(plane.clone(), store, artifacts, trees));
-        Self { dir, plane, deployer }
+        let modules = Modules::open(&dir.path().join("wasm"), programs.clone()).unwrap();
+        let deployer = Arc::new(Deployer::new(plane.clone(), store, artifacts, trees, modules));
+        Self { dir, plane, deployer, programs }
     }
 
     fn restart(self) -> Self {
         drop(self.deployer);
-        Self::at(self.dir)
+        Self::at(self.dir, self.programs)
     }
 
     pub(crate) fn upload(&self, bytes: &[u8]) {
@@ -328,4 +337,42 @@ async fn removing_forgets_app_and_artifacts() {
     assert_eq!(fixture.artifact_files(), 0);
     let fixture = fixture.restart();
     assert!(fixture.deployer.restore(&[]).await.unwrap().is_empty());
+}
+
+fn wasm_manifest(memory: &str) -> Manifest {
+    let text = format!(
+        "[app]\nname = \"shop\"\n[functions.hello]\nartifact = \"hello.wasm\"\nisolation = \"wasm\"\nmemory = \"{memory}\"\n"
+    );
+    Manifest::parse(&text, Path::new("baton.toml")).unwrap()
+}
+
+#[tokio::test]
+async fn a_module_is_compiled_for_its_deployment_and_kept_for_the_next_start() {
+    const MODULE: &[u8] = b"\0asm";
+    let stand = Stand::new(MODULE, 2 << 20);
+    let fixture = Fixture::with(stand.programs());
+    fixture.upload(MODULE);
+    fixture.deployer.compile(stand.hash).await.unwrap();
+    assert_eq!(stand.runs(), 1);
+    let refused = fixture.deployer.deploy(wasm_manifest("1MiB"), hashes(MODULE), BTreeMap::new()).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("hello") && text.contains("2MiB") && text.contains("raise"), "{text}");
+    let outcome = fixture.deployer.deploy(wasm_manifest("64MiB"), hashes(MODULE), BTreeMap::new()).await;
+    assert_eq!(outcome.unwrap(), Outcome::Running { version: 1, replicas: 1 });
+    let fixture = fixture.restart();
+    let restored = fixture.deployer.restore(&[]).await.unwrap();
+    assert!(restored.iter().all(|one| one.result.is_ok()), "{restored:?}");
+    assert_eq!(stand.runs(), 1, "what is kept is found");
+    fixture.deployer.remove("shop").await.unwrap();
+    let kept = std::fs::read_dir(fixture.dir.path().join("wasm")).unwrap().count();
+    assert_eq!(kept, 2, "the secret, and what was compiled a moment ago");
+}
+
+#[tokio::test]
+async fn a_node_without_the_programs_for_modules_says_so() {
+    let fixture = Fixture::new();
+    fixture.upload(b"\0asm");
+    let refused = fixture.deployer.deploy(wasm_manifest("64MiB"), hashes(b"\0asm"), BTreeMap::new()).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("hello") && text.contains("BATON_WASMC"), "{text}");
 }

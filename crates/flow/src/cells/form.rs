@@ -27,7 +27,7 @@ pub(crate) fn form(
     let functions: Vec<&Function> = manifest.functions.values().collect();
     let calls = calls(manifest);
     let in_cells: Vec<usize> =
-        (0..functions.len()).filter(|&index| hosting.get(index) == Some(&Hosting::Compartment)).collect();
+        (0..functions.len()).filter(|&index| hosting.get(index).is_some_and(Hosting::is_in_cell)).collect();
     let keys = keys(&functions);
     let shared_key = |function: &Function| function.share_key.as_ref().and_then(|key| keys.get(key).copied());
     let of = |index: usize| functions.get(index).copied();

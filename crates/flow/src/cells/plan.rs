@@ -8,6 +8,7 @@ use baton_catalog::PoolRights;
 
 use super::Group;
 use crate::app::{App, FunctionState};
+use crate::hosting::Hosting;
 use crate::start::words;
 
 /// How much of the pool a function may map.
@@ -49,8 +50,9 @@ fn entry(app: &App, state: &FunctionState, key_group: u32) -> Result<Vec<u8>, St
         concurrency: spec.scale.concurrency,
         timeout_ns: nanoseconds(spec.timeout.duration()),
         memory_bytes: spec.memory.bytes(),
-        reset: spec.reset,
+        reset: spec.begins_anew(),
         key_group,
+        window: state.hosting == Hosting::Wasm,
         args: &args.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         env: &env.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         calls: &calls,

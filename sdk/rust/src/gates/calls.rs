@@ -6,9 +6,9 @@ use std::time::Duration;
 use baton_abi::gate::{PENDING, Parcel};
 use baton_abi::{Flags, Kind as Message};
 
-use super::Gates;
 use super::receive::{code_of, flags_of, tag_of, word};
 use super::send::{clear, first_word};
+use super::{Gates, errno};
 use crate::call::{Call, Payload, Reply, Step};
 use crate::error::Error;
 use crate::executor::Wakeup;
@@ -116,9 +116,9 @@ impl Gates {
     fn refused_call(&self, callee: usize, gate: i64, call: &Call<'_>) -> Error {
         let function = self.name(callee);
         match i32::try_from(-gate).unwrap_or(0) {
-            libc::EAGAIN => Error::Overloaded { function },
-            libc::ETIMEDOUT => Error::DeadlineExceeded { function },
-            libc::EHOSTUNREACH => Error::Unavailable { function },
+            errno::EAGAIN => Error::Overloaded { function },
+            errno::ETIMEDOUT => Error::DeadlineExceeded { function },
+            errno::EHOSTUNREACH => Error::Unavailable { function },
             _ => match (super::refused(gate), &call.payload) {
                 (Error::PoolFull { .. }, Payload::Bytes(bytes)) => Error::PoolFull { wanted: bytes.len() },
                 (error, _) => error,

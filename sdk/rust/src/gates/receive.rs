@@ -5,10 +5,10 @@
 
 use core::ptr::NonNull;
 
+use crate::capability::Handle;
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::Parcel;
 use baton_abi::{Descriptor, Extent, Flags, NONE, Rights};
-use baton_pool::capability::Handle;
 
 use super::Gates;
 use crate::held::{Head, Held, Kind, Place};

@@ -1,9 +1,9 @@
 //! Payloads to parcels. What moves leaves this function's hands as soon as it stands in the words.
 
+use crate::capability::{Handle, Range};
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::{Pair, Parcel, SMALL_BYTES};
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind as Message, NONE, Rights};
-use baton_pool::capability::{Handle, Range};
 use zerocopy::IntoBytes;
 
 use super::{Gates, pair};

@@ -1,15 +1,13 @@
 //! Empty buffers that are kept for later, so that few allocations need a gate, and what waits to be given back.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
-use baton_abi::gate::{Grant, KeptMap, Pair};
-use baton_abi::limits::{HEADROOM_BYTES, SLAB_CLASSES, SLAB_MIN_BYTES, SLOTS_MAX};
+use baton_abi::gate::{Grant, Pair};
+use baton_abi::limits::{HEADROOM_BYTES, SLAB_CLASSES, SLAB_MIN_BYTES};
 use baton_abi::{NONE, Rights};
-use baton_pool::capability::Handle;
-use baton_pool::ledger::{class_bytes, class_of};
 
-use super::{Gates, pair};
+use super::{Gates, errno, kept, pair};
+use crate::capability::Handle;
 use crate::error::Error;
 use crate::held::{Holding, Kind, Place};
 
@@ -20,28 +18,10 @@ const BATCH_BYTES: u64 = 16 << 10;
 /// Lent capabilities that were dropped before their calls ended, told to the runtime so many at a time.
 const SPENT_MAX: usize = 64;
 
-/// Which pool buffers are in the stash: for those who look from outside.
-static KEPT: KeptMap = [const { AtomicU64::new(0) }; SLOTS_MAX as usize / 64];
-
-/// Where that lies.
-pub(super) fn kept_at() -> u64 {
-    KEPT.as_ptr().expose_provenance() as u64
-}
-
-/// Notes that a buffer is kept, or is not any more. There is one thread that does; handles beyond the pool's slots are not
-/// shown to anyone.
-#[inline]
-fn note(handle: Handle, is_kept: bool) {
-    let Some(word) = KEPT.get(handle.index as usize / 64) else { return };
-    let bit = 1 << (handle.index % 64);
-    let before = word.load(Ordering::Relaxed);
-    word.store(if is_kept { before | bit } else { before & !bit }, Ordering::Relaxed);
-}
-
 /// A kept buffer on its way back to the runtime.
-fn given_back(kept: Place) -> Pair {
-    note(kept.handle, false);
-    pair(kept.handle)
+fn given_back(place: Place) -> Pair {
+    kept::note(place.handle, false);
+    pair(place.handle)
 }
 
 /// Empty buffers by size class, last in, first out.
@@ -63,6 +43,12 @@ impl Default for Stash {
 /// Bytes that a buffer of a class may have beyond it: room for a head, and a cache line.
 const SLACK_MAX: u64 = HEADROOM_BYTES + 64;
 
+/// The smallest class that holds payloads of `len` bytes; `None` above the largest.
+#[inline]
+fn class_of(len: u64) -> Option<u8> {
+    (0..SLAB_CLASSES).find(|class| len <= SLAB_MIN_BYTES << class).and_then(|class| u8::try_from(class).ok())
+}
+
 /// The class of a buffer with `capacity`, wherever it lies: in the pool, or in this function's mail.
 #[inline]
 fn class_of_buffer(capacity: usize) -> Option<u8> {
@@ -82,17 +68,17 @@ fn batch(class: u8) -> usize {
 impl Stash {
     #[inline]
     fn take(&mut self, class: u8) -> Option<Place> {
-        let kept = self.classes.get_mut(usize::from(class))?.pop()?;
-        note(kept.handle, false);
-        Some(kept)
+        let place = self.classes.get_mut(usize::from(class))?.pop()?;
+        kept::note(place.handle, false);
+        Some(place)
     }
 
     /// Puts a buffer in; whether there are too many now.
     #[inline]
-    fn put(&mut self, class: u8, kept: Place) -> bool {
+    fn put(&mut self, class: u8, place: Place) -> bool {
         let Some(list) = self.classes.get_mut(usize::from(class)) else { return false };
-        note(kept.handle, true);
-        list.push(kept);
+        kept::note(place.handle, true);
+        list.push(place);
         list.len() > 2 * batch(class)
     }
 
@@ -133,9 +119,9 @@ impl Gates {
     pub(crate) fn take(&self, len: usize) -> Result<Place, Error> {
         let class = class_of(len as u64);
         if let Some(class) = class
-            && let Some(kept) = self.stash.borrow_mut().take(class)
+            && let Some(place) = self.stash.borrow_mut().take(class)
         {
-            return Ok(kept);
+            return Ok(place);
         }
         self.take_grants(class, len)
     }
@@ -144,11 +130,11 @@ impl Gates {
     #[cold]
     fn take_grants(&self, class: Option<u8>, len: usize) -> Result<Place, Error> {
         let mut grants = [Grant { handle: 0, generation: 0, base: 0, capacity: 0 }; BATCH_MAX];
-        let (count, bytes) = class.map_or((1, len as u64), |class| (batch(class), class_bytes(class)));
+        let (count, bytes) = class.map_or((1, len as u64), |class| (batch(class), SLAB_MIN_BYTES << class));
         let space = grants.get_mut(..count).unwrap_or_default();
         let got = match self.page.alloc(bytes, space) {
             got if got >= 0 => usize::try_from(got).unwrap_or(0),
-            gate if gate == -i64::from(libc::EACCES) => {
+            gate if gate == -i64::from(errno::EACCES) => {
                 return Err(Error::Denied { what: "allocating without `pool = \"write\"` in the manifest" });
             }
             gate => return Err(with_wanted(super::refused(gate), len)),
@@ -229,5 +215,20 @@ fn with_wanted(error: Error, wanted: usize) -> Error {
     match error {
         Error::PoolFull { .. } => Error::PoolFull { wanted },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_those_of_the_pool() {
+        for len in [0, 1, 255, 256, 257, 4096, 65_536, 65_537, u64::MAX] {
+            assert_eq!(class_of(len), baton_pool::ledger::class_of(len), "{len} bytes");
+        }
+        for class in 0..9 {
+            assert_eq!(SLAB_MIN_BYTES << class, baton_pool::ledger::class_bytes(class));
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use baton_abi::gate::{ALLOC, CANCEL, FREE, GatePage, RECV, REPLY};
 use baton_abi::{ABI_VERSION, Flags, Kind};
 
-use super::{Gates, Page, PageError};
+use super::page::PageError;
+use super::{Gates, Page};
 use crate::{Context, Error, Level, Request, Response};
 use calls::answer_calls;
 use model::{Answer, model};
@@ -17,7 +18,8 @@ mod memory;
 mod model;
 
 fn start_on(page: &'static GatePage) -> &'static Gates {
-    Gates::start(Page::of(page), ["price", "stock"].map(str::to_owned).into()).unwrap()
+    let page = Page::of(page).check().unwrap();
+    Gates::start(page, ["price", "stock"].map(str::to_owned).into())
 }
 
 /// Serves the events of the model with `handler`, until it says that it is enough.
@@ -286,9 +288,8 @@ fn hooks_run_once_in_every_copy_before_its_first_request() {
 fn a_cell_that_speaks_another_version_is_refused() {
     let page = model::page();
     page.abi_version = ABI_VERSION + 1;
-    let refused = Gates::start(Page::of(page), Vec::new()).err();
-    assert_eq!(refused, Some(PageError::Version { cell: ABI_VERSION + 1 }));
+    assert_eq!(Page::of(page).check().err(), Some(PageError::Version { cell: ABI_VERSION + 1 }));
     let page = model::page();
     page.magic = 5;
-    assert_eq!(Gates::start(Page::of(page), Vec::new()).err(), Some(PageError::Magic { found: 5 }));
+    assert_eq!(Page::of(page).check().err(), Some(PageError::Magic { found: 5 }));
 }

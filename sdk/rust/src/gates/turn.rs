@@ -1,7 +1,6 @@
-//! The loop of a function in a compartment: an event, the tasks that can go on by it, the next event.
+//! A turn: an event, and the tasks that can go on by it.
 
 use std::future::Future;
-use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
 use baton_abi::{Flags, Kind as Message};
@@ -18,52 +17,22 @@ use crate::request::Request;
 use crate::response::Response;
 use crate::runtime::Runtime;
 
-/// Answers on their way to the runtime: the latest waits to go out with the next receive.
-struct Replies {
-    gates: &'static Gates,
-    parcel: Parcel,
-    is_waiting: bool,
+/// Answers on their way to the runtime: the latest waits for what else the turn brings.
+pub(super) struct Replies {
+    pub(super) gates: &'static Gates,
+    pub(super) parcel: Parcel,
+    pub(super) is_waiting: bool,
     /// Bytes that the parcel points to.
     bytes: Payload<'static>,
 }
 
-/// The loop.
-struct Loop<M, F> {
+/// What turns work on.
+pub(super) struct Loop<M, F> {
     gates: &'static Gates,
     /// Makes a task of a request.
     make: M,
-    tasks: Tasks<F>,
-    replies: Replies,
-    is_over: bool,
-}
-
-impl Gates {
-    /// Works until the node says that it is enough. The function's snapshot is taken inside its first receive.
-    pub(crate) fn run<M, F>(&'static self, make: M) -> ExitCode
-    where
-        M: Fn(Context, Request) -> F,
-        F: Future<Output = Outcome>,
-    {
-        let replies =
-            Replies { gates: self, parcel: Parcel::EMPTY, is_waiting: false, bytes: Payload::Empty };
-        let tasks = Tasks::new(&self.current);
-        let mut work = Loop { gates: self, make, tasks, replies, is_over: false };
-        // Said once: those who look from outside see by it what is only kept for later.
-        let mut event = Parcel { kept_at: super::stash::kept_at(), ..Parcel::EMPTY };
-        loop {
-            if !work.replies.receive(&mut event) {
-                return ExitCode::FAILURE;
-            }
-            work.take(&event);
-            if !work.tasks.is_quiet() {
-                work.go_on();
-            }
-            if work.is_over && work.tasks.live() == 0 {
-                work.replies.flush();
-                return ExitCode::SUCCESS;
-            }
-        }
-    }
+    pub(super) tasks: Tasks<F>,
+    pub(super) replies: Replies,
 }
 
 impl<M, F> Loop<M, F>
@@ -71,13 +40,29 @@ where
     M: Fn(Context, Request) -> F,
     F: Future<Output = Outcome>,
 {
+    pub(super) fn new(gates: &'static Gates, make: M) -> Loop<M, F> {
+        let replies = Replies { gates, parcel: Parcel::EMPTY, is_waiting: false, bytes: Payload::Empty };
+        Loop { gates, make, tasks: Tasks::new(&gates.current), replies }
+    }
+
+    /// Takes an event and goes on until nothing can, but for an answer that may wait. Whether the event says that it is enough.
     #[inline]
-    fn take(&mut self, event: &Parcel) {
+    pub(super) fn turn(&mut self, event: &Parcel) -> bool {
+        let is_over = self.take(event);
+        if !self.tasks.is_quiet() {
+            self.go_on();
+        }
+        is_over
+    }
+
+    #[inline]
+    fn take(&mut self, event: &Parcel) -> bool {
         let first = word(event, 0);
         let [kind, ..] = first.to_le_bytes();
         let tag = tag_of(first);
         if kind == Message::Request as u8 {
-            return self.start(event, tag, code_of(first));
+            self.start(event, tag, code_of(first));
+            return false;
         }
         match Message::from_u8(kind) {
             Some(Message::Reply) => self.gates.take_answer(event),
@@ -88,9 +73,10 @@ where
             }
             // There is nothing to do for a while: others may use what is only kept for later.
             Some(Message::Free) => self.gates.clear_stash(),
-            Some(Message::Shutdown) => self.is_over = true,
+            Some(Message::Shutdown) => return true,
             _ => {}
         }
+        false
     }
 
     #[inline]
@@ -124,24 +110,8 @@ where
 }
 
 impl Replies {
-    /// Sends the answer that waits and takes the next event. `false` when the gate gives none.
-    #[inline]
-    fn receive(&mut self, event: &mut Parcel) -> bool {
-        self.gates.next_epoch();
-        let reply = self.is_waiting.then_some(&self.parcel);
-        let mut got = self.gates.page.receive(reply, event);
-        if core::mem::take(&mut self.is_waiting) {
-            self.forget_bytes();
-            if got < 0 {
-                self.refused(got);
-                got = self.gates.page.receive(None, event);
-            }
-        }
-        got >= 0
-    }
-
     /// Sends the answer that waits.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         if core::mem::take(&mut self.is_waiting) {
             let replied = self.gates.page.reply(&self.parcel);
             self.forget_bytes();
@@ -152,7 +122,7 @@ impl Replies {
     }
 
     #[inline]
-    fn forget_bytes(&mut self) {
+    pub(super) fn forget_bytes(&mut self) {
         if !matches!(self.bytes, Payload::Empty) {
             self.bytes = Payload::Empty;
         }
@@ -204,7 +174,7 @@ impl Replies {
 
     /// The runtime did not take the answer in the parcel: what moved with it is given up. Whoever waits hears of it.
     #[cold]
-    fn refused(&mut self, gate: i64) {
+    pub(super) fn refused(&mut self, gate: i64) {
         self.gates.give_up(self.parcel.words);
         let refused = word(&self.parcel, 0);
         if !flags_of(refused).has(Flags::ERROR) {

@@ -86,6 +86,17 @@ impl Detours {
         Detours { spare, targets: None }
     }
 
+    /// The same for the code of a module, whose segment is whole pages: nothing lies behind its last function.
+    pub(super) fn of_module(code: &Code, symbols: &Symbols<'_>) -> Detours {
+        let end = code.at + code.bytes.len() as u64;
+        let inside = symbols.iter().filter(|symbol| code.at <= symbol.at && symbol.end <= end);
+        let named = inside.filter(|symbol| symbol.has_size).map(|symbol| symbol.end).max();
+        let used = code.bytes.iter().rposition(|byte| *byte != 0).map(|last| code.address(last + 1));
+        let from = named.max(used).unwrap_or(end);
+        let spare = std::iter::once(from.min(end)..end).collect();
+        Detours { spare, targets: None }
+    }
+
     /// Leads the program around the forbidden encoding `finding`, if its meaning stays the same. `others` are those that
     /// are looked into afterwards.
     pub(super) fn around(

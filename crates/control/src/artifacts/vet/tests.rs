@@ -1,6 +1,7 @@
 //! Real programs, made by the compilers that make guests, and what becomes of them.
 
 mod detours;
+mod modules;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,41 @@
+//! Core Wasm modules as functions: what they import and export.
+//!
+//! ```text
+//! (import "baton" "gate" (func (param i32 i64 i64 i64) (result i64)))   number, a, b, c: as crate::gate says
+//! (export "memory" (memory …))
+//! (export "_start" (func))                          optional: runs once, up to where the function is ready
+//! (export "baton_parcel" (func (result i32)))       where the next event is to be written: room for a Parcel
+//! (export "baton_event" (func))                     an event lies there
+//! ```
+//! Addresses are offsets in the module's memory. There is no receive gate: events come by `baton_event`, which returns when
+//! there is nothing more to do for now. Every other gate is there, with the numbers, the structures and the results of
+//! [`crate::gate`]; a payload's base is an offset too, at [`WINDOW_AT`] or above it.
+//!
+//! After `_start` the memory is what each copy of the function begins with.
+
+use crate::cell::MAIL_BYTES;
+
+/// The module that is imported from.
+pub const MODULE: &str = "baton";
+/// The one function in it.
+pub const GATE: &str = "gate";
+/// A number for [`GATE`] that is no gate of the cell: the first `a` bytes of the memory are to be accessible. 0, or a negative
+/// errno. The memory says from the start that it is as large as it can be, so that `memory.copy` and `memory.fill` reach the
+/// window; what lies below it and was not asked for faults.
+pub const OPEN: i32 = 64;
+/// Exports, by name.
+pub const MEMORY: &str = "memory";
+/// See the module's text.
+pub const START: &str = "_start";
+/// See the module's text.
+pub const PARCEL: &str = "baton_parcel";
+/// See the module's text.
+pub const EVENT: &str = "baton_event";
+
+/// Where the app's pool appears in a module's memory; what the module allocates itself lies below.
+pub const WINDOW_AT: u64 = 2 << 30;
+/// The most bytes of a pool that fit there: what remains is for copies of small payloads.
+pub const WINDOW_BYTES_MAX: u64 = (4 << 30) - WINDOW_AT - (64 << 10) - MAIL_BYTES;
+
+const _: () =
+    assert!(WINDOW_AT + WINDOW_BYTES_MAX + MAIL_BYTES < 1 << 32 && WINDOW_BYTES_MAX.is_multiple_of(4096));

@@ -1,0 +1,149 @@
+//! Gates of the cell, passed on for the module: its offsets become addresses and back.
+
+// UNSAFETY: calls the addresses of the gate page, and rewrites what gates wrote into the module's memory.
+#![expect(unsafe_code, reason = "gates are functions that are known by their address only")]
+
+use baton_abi::cell::POOL_AT;
+use baton_abi::gate::{
+    ALLOC, AT_BATON, CALL, CANCEL, CLOCK, FREE, FREEZE, GATE_MAGIC, GatePage, Grant, LOG, NARROW, Parcel,
+    RANDOM, RECV, REPLY, REVOKE,
+};
+use baton_abi::wasm::WINDOW_AT;
+use baton_abi::{ABI_VERSION, Flags};
+
+use crate::memory;
+
+const ENOSYS: i64 = -(libc::ENOSYS as i64);
+const EFAULT: i64 = -(libc::EFAULT as i64);
+/// One behind the last offset of a module's memory and window.
+const REACH: u64 = 1 << 32;
+
+type Gate = extern "C" fn(u64, u64, u64) -> i64;
+
+/// The gates of the cell.
+#[derive(Clone, Copy)]
+pub(crate) struct Gates {
+    page: *const GatePage,
+    base: u64,
+}
+
+impl Gates {
+    /// The gates, if this program runs in a cell that speaks its version.
+    pub(crate) fn find() -> Option<Gates> {
+        // SAFETY: looks a number up in the auxiliary vector.
+        let at = unsafe { libc::getauxval(AT_BATON) };
+        let page = core::ptr::with_exposed_provenance::<GatePage>(usize::try_from(at).ok()?);
+        // SAFETY: the runtime put the address there, and keeps the page for as long as this process lives.
+        let head = unsafe { page.as_ref() }.map(|page| (page.magic, page.abi_version))?;
+        (head == (GATE_MAGIC, ABI_VERSION)).then(|| Gates { page, base: memory::base() })
+    }
+
+    fn call(&self, number: usize, a: u64, b: u64, c: u64) -> i64 {
+        let table = self.page.cast::<u8>().wrapping_add(core::mem::offset_of!(GatePage, gates)).cast::<u64>();
+        // SAFETY: a word of the page, read anew each time: forks change it.
+        let at = unsafe { table.wrapping_add(number).read_volatile() };
+        let gate = core::ptr::with_exposed_provenance::<()>(usize::try_from(at).unwrap_or(0));
+        // SAFETY: callers name gates that there are; an entry of them is the address of a function of this type.
+        let gate = unsafe { core::mem::transmute::<*const (), Gate>(gate) };
+        gate(a, b, c)
+    }
+
+    /// The address of `len` bytes at an offset.
+    fn address(&self, offset: u64, len: u64) -> Option<u64> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= REACH);
+        inside.then(|| self.base + offset)
+    }
+
+    /// Waits for the next event, and has it lie at an offset that is good for a parcel.
+    pub(crate) fn receive(&self, at: u64) -> i64 {
+        let got = self.call(RECV, 0, self.base + at, 0);
+        if got >= 0 {
+            self.translate(self.base + at);
+        }
+        got
+    }
+
+    /// Passes through a gate for the module.
+    pub(crate) fn pass(&self, number: usize, [a, b, c]: [u64; 3]) -> i64 {
+        const PARCEL: u64 = size_of::<Parcel>() as u64;
+        let at = |offset: u64, len: u64| self.address(offset, len);
+        let passed = match number {
+            CALL => at(b, PARCEL).map(|at| {
+                self.point_at_bytes(at);
+                let called = self.call(CALL, a, at, 0);
+                if called == 0 {
+                    self.translate(at);
+                }
+                called
+            }),
+            REPLY => at(a, PARCEL).map(|at| {
+                self.point_at_bytes(at);
+                self.call(REPLY, at, 0, 0)
+            }),
+            ALLOC => at(c, b.saturating_mul(size_of::<Grant>() as u64)).map(|at| {
+                let got = self.call(ALLOC, a, b, at);
+                self.translate_grants(at, got);
+                got
+            }),
+            FREE => at(a, b.saturating_mul(8)).map(|at| self.call(FREE, at, b, 0)),
+            FREEZE | REVOKE => at(a, 8).map(|at| self.call(number, at, 0, 0)),
+            NARROW => at(a, 8).map(|at| self.call(NARROW, at, b, c)),
+            CANCEL => Some(self.call(CANCEL, a, 0, 0)),
+            LOG => at(b, c).map(|at| self.call(LOG, a, at, c)),
+            CLOCK => at(b, 16).map(|at| self.call(CLOCK, a, at, 0)),
+            RANDOM => at(a, b).map(|at| self.call(RANDOM, at, b, 0)),
+            _ => Some(ENOSYS),
+        };
+        passed.unwrap_or(EFAULT)
+    }
+
+    /// A parcel of plain bytes says by an offset where they lie: that becomes an address, in the pool's own place if they lie in
+    /// the window.
+    fn point_at_bytes(&self, parcel: u64) {
+        const BODY_OFFSET_AT: u64 = 32;
+        let word = |at: u64| core::ptr::with_exposed_provenance_mut::<u64>(usize::try_from(at).unwrap_or(0));
+        // SAFETY: the first word of a parcel in the module's memory, which does not run now. Where there is no memory this faults,
+        // as the module itself would.
+        let [_, flags, ..] = unsafe { word(parcel).read_unaligned() }.to_le_bytes();
+        if flags & Flags::BYTES.0 == 0 {
+            return;
+        }
+        // SAFETY: as above.
+        let offset = unsafe { word(parcel + BODY_OFFSET_AT).read_unaligned() } & (REACH - 1);
+        let at = if offset >= WINDOW_AT { POOL_AT + (offset - WINDOW_AT) } else { self.base + offset };
+        // SAFETY: as above.
+        unsafe { word(parcel + BODY_OFFSET_AT).write_unaligned(at) };
+    }
+
+    /// Makes offsets of a parcel's addresses.
+    fn translate(&self, parcel: u64) {
+        for field in [core::mem::offset_of!(Parcel, body_base), core::mem::offset_of!(Parcel, head_base)] {
+            self.turn_into_offset(parcel + field as u64);
+        }
+    }
+
+    fn translate_grants(&self, at: u64, count: i64) {
+        for nth in 0..u64::try_from(count).unwrap_or(0) {
+            let base = nth * size_of::<Grant>() as u64 + core::mem::offset_of!(Grant, base) as u64;
+            self.turn_into_offset(at + base);
+        }
+    }
+
+    /// The address in a word becomes an offset: of the pool's window, or of the module's own part of the seat.
+    fn turn_into_offset(&self, word: u64) {
+        let word = core::ptr::with_exposed_provenance_mut::<u64>(usize::try_from(word).unwrap_or(0));
+        // SAFETY: a word of the module's memory that a gate has just written. The module does not run now.
+        let at = unsafe { word.read_unaligned() };
+        let offset = match at {
+            0 => 0,
+            at if at >= POOL_AT => WINDOW_AT.saturating_add(at - POOL_AT),
+            at => at.saturating_sub(self.base),
+        };
+        // SAFETY: as above.
+        unsafe { word.write_unaligned(offset) };
+    }
+}
+// SAFETY: an address; this program has one thread.
+unsafe impl Send for Gates {}
+// SAFETY: as above.
+unsafe impl Sync for Gates {}

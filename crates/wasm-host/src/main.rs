@@ -1,0 +1,101 @@
+//! The program of a Wasm function.
+//!
+//! A function with `isolation = "wasm"` is this program and its module, precompiled, in one ELF file, and runs as a guest of a
+//! compartment like any other: behind its memory key, without a way to the kernel, from a snapshot that is taken once its module is
+//! instantiated and started. So a module has two walls: the compiler's checks, and the compartment around the engine.
+//!
+//! ```text
+//!  seat  ┌ this program ┬ module ┬ heap … ┬──────── memory of the module ────────┬──── pool (window) ────┐
+//!        └ 0                              └ LINEAR_OFFSET                        └ + WINDOW_AT           └ + 4 GiB
+//! ```
+//! Faults are not this program's business: whatever a module does outside of its memory is a fault of the guest, which fails its
+//! call and begins anew from the snapshot.
+
+mod gates;
+mod image;
+mod memory;
+mod wasi;
+
+use std::process::ExitCode;
+
+use baton_abi::gate::Parcel;
+use baton_abi::wasm::{EVENT, GATE, MEMORY, MODULE, OPEN, PARCEL, START};
+use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc};
+
+use crate::gates::Gates;
+
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A module that was started.
+struct Started {
+    store: Store<Gates>,
+    parcel: TypedFunc<(), i32>,
+    event: TypedFunc<(), ()>,
+}
+
+fn serve() -> Result<(), String> {
+    let gates =
+        Gates::find().ok_or("this program runs in a compartment of a Baton node, and nowhere else")?;
+    let mut started = start(gates)?;
+    let at = started.parcel.call(&mut started.store, ()).map_err(|error| format!("{PARCEL}: {error:#}"))?;
+    let at = u64::from(at.cast_unsigned());
+    if at > baton_abi::wasm::WINDOW_AT - size_of::<Parcel>() as u64 || !at.is_multiple_of(64) {
+        return Err(format!("{PARCEL} gives {at:#x}, which is no place for a parcel in the module's memory"));
+    }
+    loop {
+        if gates.receive(at) < 0 {
+            return Err("the cell gives no events".to_owned());
+        }
+        started.event.call(&mut started.store, ()).map_err(|error| format!("{EVENT}: {error:#}"))?;
+    }
+}
+
+fn start(gates: Gates) -> Result<Started, String> {
+    let module = image::module().ok_or("there is no module in this program's file")?;
+    let mut config = baton_wasm::settings();
+    memory::bring(&mut config);
+    let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
+    let module = image::load(&engine, module).map_err(|error| format!("the module: {error:#}"))?;
+    let mut linker = Linker::new(&engine);
+    let passed = |gates: wasmtime::Caller<'_, Gates>, number: i32, a: i64, b: i64, c: i64| match number {
+        OPEN => memory::open_up_to(a.cast_unsigned()),
+        gate => {
+            let number = usize::try_from(gate).unwrap_or(usize::MAX);
+            gates.data().pass(number, [a, b, c].map(i64::cast_unsigned))
+        }
+    };
+    linker.func_wrap(MODULE, GATE, passed).map_err(|error| format!("{error:#}"))?;
+    wasi::link(&mut linker).map_err(|error| format!("{error:#}"))?;
+    let mut store = Store::new(&engine, gates);
+    store.set_epoch_deadline(u64::MAX / 2);
+    instantiate(&mut store, &linker, &module).map_err(|error| format!("{error:#}")).and_then(|instance| {
+        let parcel =
+            instance.get_typed_func(&mut store, PARCEL).map_err(|error| format!("{PARCEL}: {error:#}"))?;
+        let event =
+            instance.get_typed_func(&mut store, EVENT).map_err(|error| format!("{EVENT}: {error:#}"))?;
+        Ok(Started { store, parcel, event })
+    })
+}
+
+fn instantiate(
+    store: &mut Store<Gates>,
+    linker: &Linker<Gates>,
+    module: &Module,
+) -> wasmtime::Result<Instance> {
+    let instance = linker.instantiate(&mut *store, module)?;
+    if instance.get_memory(&mut *store, MEMORY).is_none() {
+        wasmtime::bail!("it exports no memory");
+    }
+    if let Some(start) = instance.get_func(&mut *store, START) {
+        start.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
+    }
+    Ok(instance)
+}

@@ -1,0 +1,193 @@
+//! Why a module is refused.
+
+use std::fmt;
+
+use baton_abi::wasm::WINDOW_AT;
+use wasmparser::{BinaryReaderError, Import};
+
+use super::{MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX};
+
+/// Characters of a name from a module that are shown.
+const NAME_CHARS_MAX: usize = 80;
+
+/// Why a module is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckError {
+    /// It is too long.
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// It is something else.
+    NotWasm {
+        /// It is a native executable.
+        is_elf: bool,
+    },
+    /// It is a component.
+    Component,
+    /// It ends before it is whole.
+    Unfinished,
+    /// The validator refuses it.
+    Invalid {
+        /// Byte of the module.
+        at: usize,
+        /// The function, if it is in one.
+        function: Option<u32>,
+        /// What is wrong.
+        what: String,
+    },
+    /// It imports a function that there is not.
+    Import {
+        /// From where.
+        module: String,
+        /// What.
+        name: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// It imports a function as if it had another type.
+    ImportType {
+        /// From where.
+        module: String,
+        /// What.
+        name: String,
+        /// Its type.
+        expected: String,
+    },
+    /// It imports what has to be its own.
+    NotItsOwn {
+        /// A memory, a table, a global.
+        what: &'static str,
+        /// From where.
+        module: String,
+        /// What.
+        name: String,
+    },
+    /// It has no memory, or does not export it.
+    NoMemory,
+    /// It begins with more memory than there is.
+    Memory {
+        /// How much.
+        bytes: u64,
+    },
+    /// It begins with too large a table.
+    Table {
+        /// Which.
+        index: usize,
+        /// How many elements.
+        initial: u64,
+    },
+    /// It has too many of something.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: u32,
+        /// The most.
+        max: u32,
+    },
+    /// It does not export a function that it has to.
+    NoExport {
+        /// Which.
+        name: &'static str,
+    },
+    /// It exports one of another type.
+    ExportType {
+        /// Which.
+        name: &'static str,
+        /// How many results it should have.
+        results: usize,
+    },
+    /// It is a library that has to be initialised by a call.
+    Reactor,
+}
+
+/// A name from a module, fit to be shown.
+pub(super) fn shown(name: &str) -> String {
+    let mut text: String = name.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect();
+    if name.chars().nth(NAME_CHARS_MAX).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+impl CheckError {
+    #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
+    pub(super) fn invalid(error: BinaryReaderError) -> Self {
+        Self::Invalid { at: error.offset(), function: None, what: shown(error.message()) }
+    }
+
+    pub(super) fn in_function(index: u32, error: &BinaryReaderError) -> Self {
+        Self::Invalid { at: error.offset(), function: Some(index), what: shown(error.message()) }
+    }
+
+    pub(super) fn not_its_own(what: &'static str, import: &Import<'_>) -> Self {
+        Self::NotItsOwn { what, module: shown(import.module), name: shown(import.name) }
+    }
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SDK: &str = "build it with the SDK";
+        match self {
+            Self::TooLarge { bytes } => write!(
+                f,
+                "the module has {} MiB, the most is {} MiB: strip its names and debug information (`wasm-opt`, `-C strip=debuginfo`)",
+                bytes.div_ceil(1 << 20),
+                MODULE_BYTES_MAX >> 20
+            ),
+            Self::NotWasm { is_elf: true } => f.write_str(
+                "this is a native executable, not a Wasm module: build for `wasm32-wasip1`, or say `isolation = \"compartment\"`",
+            ),
+            Self::NotWasm { is_elf: false } => {
+                f.write_str("this is no Wasm module: it does not begin with `\\0asm` (text has to be assembled first)")
+            }
+            Self::Component => f.write_str(
+                "this is a component, and this node runs core modules: build for `wasm32-wasip1` with the SDK",
+            ),
+            Self::Unfinished => f.write_str("the module ends in the middle: build and deploy it again"),
+            Self::Invalid { at, function, what } => {
+                write!(f, "the module is not valid, or uses a proposal that is off: {what} (at byte {at:#x}")?;
+                if let Some(function) = function {
+                    write!(f, ", in function {function}")?;
+                }
+                f.write_str("); build it without threads, 64-bit memory, exceptions and garbage collection")
+            }
+            Self::Import { module, name, hint } => {
+                write!(f, "the module imports `{module}` `{name}`, which is not there: {hint}")
+            }
+            Self::ImportType { module, name, expected } => {
+                write!(f, "the module imports `{module}` `{name}` with another type than its own, {expected}: {SDK}")
+            }
+            Self::NotItsOwn { what, module, name } => write!(
+                f,
+                "the module imports its {what} as `{module}` `{name}` and has to have its own: link without `--import-{what}`"
+            ),
+            Self::NoMemory => {
+                f.write_str("the module exports no memory named `memory`: link it as a program, with its own memory")
+            }
+            Self::Memory { bytes } => write!(
+                f,
+                "the module begins with {} MiB of memory, the most is {} MiB: have it allocate less at its start",
+                bytes >> 20,
+                WINDOW_AT >> 20
+            ),
+            Self::Table { index, initial } => {
+                write!(f, "table {index} begins with {initial} elements, the most is {TABLE_ELEMENTS_MAX}")
+            }
+            Self::TooMany { what, count, max } => {
+                write!(f, "the module has {count} {what}, the most is {max}: split it into several functions")
+            }
+            Self::NoExport { name } => write!(f, "the module exports no function `{name}`: {SDK}"),
+            Self::ExportType { name, results } => {
+                let results = if *results == 0 { "" } else { " (result i32)" };
+                write!(f, "the module's export `{name}` is no function of type (func{results}): {SDK}")
+            }
+            Self::Reactor => f.write_str(
+                "the module exports `_initialize`, which nobody calls: link it as a program (a command), which exports `_start`",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CheckError {}

@@ -1,0 +1,10 @@
+//! The clock of a Wasm module: its host's.
+
+use crate::gates::Page;
+
+const CLOCK_MONOTONIC: u64 = 1;
+
+/// `CLOCK_MONOTONIC`, nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    Page.clock_ns(CLOCK_MONOTONIC)
+}

@@ -1,0 +1,77 @@
+//! The loop of a function in a Wasm module: events come by exports.
+//!
+//! ```text
+//! _start        main ─▶ serve: makes the loop, in memory that stays, and returns; so does main
+//! baton_parcel  where the next event is to be written
+//! baton_event   takes what was written there, works until no task can go on, returns
+//! ```
+//! What the memory is after `_start` is what every copy begins with, and only copies get requests.
+
+// UNSAFETY: exports functions, and shares the memory of one parcel with the host.
+#![expect(unsafe_code, reason = "the host calls and writes what is exported")]
+
+use core::cell::UnsafeCell;
+use std::cell::RefCell;
+use std::future::Future;
+use std::process::ExitCode;
+
+use baton_abi::gate::Parcel;
+
+use super::Gates;
+use super::turn::Loop;
+use crate::context::Context;
+use crate::executor::Outcome;
+use crate::request::Request;
+
+/// The incarnation of what starts, and that of its copies.
+const ORIGINAL: u64 = 0;
+pub(super) const COPY: u64 = 1;
+
+/// Takes an event.
+type Turn = Box<dyn FnMut(&Parcel)>;
+
+thread_local! {
+    static TURN: RefCell<Option<Turn>> = const { RefCell::new(None) };
+}
+
+/// Where the host writes events.
+struct Mailbox(UnsafeCell<Parcel>);
+
+// SAFETY: a module has one thread.
+unsafe impl Sync for Mailbox {}
+
+static EVENT: Mailbox = Mailbox(UnsafeCell::new(Parcel::EMPTY));
+
+impl Gates {
+    /// Makes ready for events. They come once `main` has returned.
+    pub(crate) fn run<M, F>(&'static self, make: M) -> ExitCode
+    where
+        M: Fn(Context, Request) -> F + 'static,
+        F: Future<Output = Outcome> + 'static,
+    {
+        let mut work = Loop::new(self, make);
+        TURN.set(Some(Box::new(move |event| {
+            self.next_epoch();
+            // That it is enough needs no answer: the host drops the module.
+            let _ = work.turn(event);
+            work.replies.flush();
+        })));
+        self.incarnation.set(ORIGINAL);
+        ExitCode::SUCCESS
+    }
+}
+
+/// Where the next event is to be written.
+#[unsafe(no_mangle)]
+extern "C" fn baton_parcel() -> *mut Parcel {
+    EVENT.0.get()
+}
+
+/// An event lies there.
+#[unsafe(no_mangle)]
+extern "C" fn baton_event() {
+    // SAFETY: the host writes there between two calls of this function, never during one.
+    let event = unsafe { &*EVENT.0.get() };
+    // Without a loop, `main` never served: that is no function. Within a turn there is no other.
+    TURN.with_borrow_mut(|turn| turn.as_mut().expect("main calls baton::serve")(event));
+}
