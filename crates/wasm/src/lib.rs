@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Without features there is only [`Maker`], which says what this build makes artifacts for, the [`Header`] of artifacts, and
-//! [`weld`]: all that a node needs, which so links neither engine nor compiler. `run` adds the engine's settings,
+//! [`weld()`]: all that a node needs, which so links neither engine nor compiler. `run` adds the engine's settings,
 //! `compile` the checks and the compiler.
 #![forbid(unsafe_code)]
 
