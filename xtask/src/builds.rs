@@ -63,11 +63,19 @@ fn linked_static(project: &Project, name: &str) -> Result<(), BuildError> {
     project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)
 }
 
+/// How the compiler of Wasm modules is built: it takes longest of all, and compiles a module once in its life.
+const QUICKLY: [(&str, &str); 4] = [
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+];
+
 /// Builds the compiler of Wasm modules, by itself: with it, everything else would get the engine's compiler as well.
 fn compiler(project: &Project) -> Result<(), BuildError> {
     let (name, package) = COMPILER;
     let args = ["build", "--release", "--package", package, "--features", "compile", "--bin", name];
-    project.runner().run(&mut project.cargo(&args), BUILD_LIMIT).map_err(BuildError::Run)
+    project.runner().run(project.cargo(&args).envs(QUICKLY), BUILD_LIMIT).map_err(BuildError::Run)
 }
 
 /// Builds every guest workspace, each in its own directory, since its flags are in its own configuration.
