@@ -38,25 +38,24 @@ pub fn in_cells() -> bool {
 /// Whether functions can be isolated here.
 pub fn sandboxed() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
-        let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
-        let settings = machine["isolation"].as_array().expect("doctor lists settings");
-        settings.iter().any(|setting| setting["isolation"] == isolation() && setting["available"] == true)
-    })
+    *ANSWER.get_or_init(|| offers(&isolation()))
 }
 
 /// Whether functions can be isolated so here; says so loudly if not.
 pub fn machine_runs(isolation: &str) -> bool {
-    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
-    let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
-    let settings = machine["isolation"].as_array().expect("doctor lists settings");
-    let runs =
-        settings.iter().any(|setting| setting["isolation"] == isolation && setting["available"] == true);
+    let runs = offers(isolation);
     if !runs {
         println!("SKIP: this machine cannot run functions with isolation = \"{isolation}\"");
     }
     runs
+}
+
+/// Whether `baton doctor` says that a setting is available.
+fn offers(isolation: &str) -> bool {
+    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
+    let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+    let settings = machine["isolation"].as_array().expect("doctor lists settings");
+    settings.iter().any(|setting| setting["isolation"] == isolation && setting["available"] == true)
 }
 
 /// What the guest program is made of.

@@ -35,8 +35,6 @@ pub const POOL_AT: u64 = 0x3000_0000_0000;
 pub const SEATS_AT: u64 = 0x2000_0000_0000;
 /// Address space of one seat: its image, heap, mappings, mail and stack.
 pub const SEAT_BYTES: u64 = 1 << 36;
-/// Within a seat: where the image begins.
-pub const IMAGE_OFFSET: u64 = 0;
 /// Within a seat: where copies of small payloads lie (`trust = "buffer"`).
 pub const MAIL_OFFSET: u64 = 8 << 30;
 /// Bytes of that.

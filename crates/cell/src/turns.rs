@@ -200,7 +200,6 @@ impl Runtime {
     }
 }
 
-/// Whether a guest has all its threads in gates or asleep.
 /// The current thread waits in a gate, and `note` says for what. `false` if its guest has no other.
 fn park_as(seat: &Seat, note: impl FnOnce(&mut Threads, ThreadId)) -> bool {
     let mut os = seat.os.borrow_mut();
@@ -216,6 +215,7 @@ fn park_as(seat: &Seat, note: impl FnOnce(&mut Threads, ThreadId)) -> bool {
     true
 }
 
+/// Whether a guest has all its threads in gates or asleep.
 fn waits(seat: &Seat) -> bool {
     matches!(seat.state.get(), State::Waiting | State::Asleep)
 }

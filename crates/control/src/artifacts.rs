@@ -24,8 +24,20 @@ use serde::{Deserialize, Serialize};
 pub use self::vet::{Context, Objection, Place, VetError, Vetted, Within, vet, vet_module};
 use crate::limits::{ARTIFACT_BYTES_MAX, UPLOAD_KEPT, UPLOADS_WAITING_MAX};
 
-/// Marks files that are not complete.
-const INCOMING: &str = ".incoming-";
+/// Marks what is not complete.
+pub(crate) const INCOMING: &str = ".incoming-";
+
+/// Makes a directory of the node's own if need be, and removes what an earlier node left unfinished there.
+pub(crate) fn open_directory(directory: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(INCOMING) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
 
 const MODE: u32 = 0o555;
 
@@ -194,13 +206,7 @@ impl Artifacts {
     /// The file system refuses.
     pub fn open(directory: &Path) -> Result<Self, ArtifactError> {
         let io = |source| ArtifactError::io(directory, source);
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-        for entry in fs::read_dir(directory).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
-                fs::remove_file(entry.path()).map_err(io)?;
-            }
-        }
+        open_directory(directory, |left| fs::remove_file(left)).map_err(io)?;
         Ok(Self { directory: directory.to_owned(), waiting: Mutex::default() })
     }
 

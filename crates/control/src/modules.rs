@@ -12,9 +12,9 @@ mod child;
 mod error;
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -23,11 +23,9 @@ use std::time::Duration;
 use baton_wasm::{Header, Maker, weld, welded};
 
 pub use self::error::ModuleError;
-use crate::artifacts::{ArtifactError, ArtifactHash};
+use crate::artifacts::{ArtifactError, ArtifactHash, INCOMING, open_directory};
 
 const SECRET: &str = "secret";
-/// Marks files that are not complete.
-const INCOMING: &str = ".incoming-";
 const MAC_BYTES: usize = blake3::OUT_LEN;
 const MODE: u32 = 0o400;
 
@@ -99,13 +97,7 @@ impl Modules {
     /// The file system refuses.
     pub fn open(directory: &Path, programs: Programs) -> Result<Self, ArtifactError> {
         let io = |source| ArtifactError::io(directory, source);
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-        for entry in fs::read_dir(directory).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
-                fs::remove_file(entry.path()).map_err(io)?;
-            }
-        }
+        open_directory(directory, |left| fs::remove_file(left)).map_err(io)?;
         let secret = baton_flow::secret(&directory.join(SECRET)).map_err(io)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {

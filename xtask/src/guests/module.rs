@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::{fmt, fs, io};
 
+use wasmparser::{Encoding, ExternalKind, Parser, Payload, TypeRef};
+
 /// Where the runtime's gate is imported from, and the start-up calls that toolchains leave in programs.
 const GATE: (&str, &str) = ("baton", "gate");
 const WASI: &str = "wasi_snapshot_preview1";
@@ -22,12 +24,13 @@ const WASI_CALLS: &[&str] = &[
     "random_get",
     "sched_yield",
 ];
-/// What a module exports, with the kinds: 0 is a function, 2 a memory.
-const EXPORTS: &[(&str, u8)] = &[("memory", 2), ("_start", 0), ("baton_parcel", 0), ("baton_event", 0)];
-
-const MAGIC: &[u8] = b"\0asm\x01\0\0\0";
-const IMPORTS_SECTION: u8 = 2;
-const EXPORTS_SECTION: u8 = 7;
+/// What a module exports.
+const EXPORTS: &[(&str, ExternalKind)] = &[
+    ("memory", ExternalKind::Memory),
+    ("_start", ExternalKind::Func),
+    ("baton_parcel", ExternalKind::Func),
+    ("baton_event", ExternalKind::Func),
+];
 
 /// Why a module is none that a node takes.
 #[derive(Debug)]
@@ -86,19 +89,29 @@ struct Interface<'a> {
     /// Functions: module and name.
     imports: Vec<(&'a str, &'a str)>,
     /// Names and kinds.
-    exports: Vec<(&'a str, u8)>,
+    exports: Vec<(&'a str, ExternalKind)>,
 }
 
 impl<'a> Interface<'a> {
+    /// Functions alone: a module that imports anything else is none that this can read.
     fn read(module: &'a [u8]) -> Option<Interface<'a>> {
-        let mut rest = Reader(module.strip_prefix(MAGIC)?);
         let mut interface = Interface::default();
-        while !rest.0.is_empty() {
-            let (id, len) = (rest.byte()?, rest.number()?);
-            let mut section = Reader(rest.take(len)?);
-            match id {
-                IMPORTS_SECTION => interface.imports = section.imports()?,
-                EXPORTS_SECTION => interface.exports = section.exports()?,
+        for payload in Parser::new(0).parse_all(module) {
+            match payload.ok()? {
+                Payload::Version { encoding: Encoding::Component, .. } => return None,
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports() {
+                        let import = import.ok()?;
+                        let is_function = matches!(import.ty, TypeRef::Func(_));
+                        interface.imports.push(is_function.then_some((import.module, import.name))?);
+                    }
+                }
+                Payload::ExportSection(section) => {
+                    for export in section {
+                        let export = export.ok()?;
+                        interface.exports.push((export.name, export.kind));
+                    }
+                }
                 _ => {}
             }
         }
@@ -106,63 +119,13 @@ impl<'a> Interface<'a> {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-
-    /// An unsigned number of up to 32 bits.
-    fn number(&mut self) -> Option<usize> {
-        let mut number = 0;
-        for shift in (0..32).step_by(7) {
-            let byte = self.byte()?;
-            number |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let len = self.number()?;
-        std::str::from_utf8(self.take(len)?).ok()
-    }
-
-    /// Functions alone: a module that imports anything else is none that this can read.
-    fn imports(&mut self) -> Option<Vec<(&'a str, &'a str)>> {
-        let count = self.number()?;
-        let mut one = || {
-            let names = (self.text()?, self.text()?);
-            let is_function = self.byte()? == 0;
-            self.number()?;
-            is_function.then_some(names)
-        };
-        (0..count).map(|_| one()).collect()
-    }
-
-    fn exports(&mut self) -> Option<Vec<(&'a str, u8)>> {
-        let count = self.number()?;
-        let mut one = || {
-            let export = (self.text()?, self.byte()?);
-            self.number()?;
-            Some(export)
-        };
-        (0..count).map(|_| one()).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAGIC: &[u8] = b"\0asm\x01\0\0\0";
+    const IMPORTS_SECTION: u8 = 2;
+    const EXPORTS_SECTION: u8 = 7;
 
     fn text(text: &str) -> Vec<u8> {
         let len = u8::try_from(text.len()).unwrap();
@@ -174,11 +137,11 @@ mod tests {
         [vec![id, u8::try_from(content.len()).unwrap()], content].concat()
     }
 
-    fn module(imports: &[(&str, &str)], exports: &[(&str, u8)]) -> Vec<u8> {
+    fn module(imports: &[(&str, &str)], exports: &[(&str, ExternalKind)]) -> Vec<u8> {
         let imports: Vec<_> =
             imports.iter().map(|(module, name)| [text(module), text(name), vec![0, 0]].concat()).collect();
         let exports: Vec<_> =
-            exports.iter().map(|(name, kind)| [text(name), vec![*kind, 0]].concat()).collect();
+            exports.iter().map(|(name, kind)| [text(name), vec![*kind as u8, 0]].concat()).collect();
         [MAGIC.to_vec(), section(IMPORTS_SECTION, &imports), section(EXPORTS_SECTION, &exports)].concat()
     }
 

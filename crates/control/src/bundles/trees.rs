@@ -5,20 +5,18 @@
 //! functions run as nobody and have no other way to it than the mount that they are given.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use baton_cell::bundle::{Bundle, FILES_MAX};
 
-use crate::artifacts::{ArtifactError, ArtifactHash};
+use crate::artifacts::{ArtifactError, ArtifactHash, INCOMING, open_directory};
 use crate::limits::TREE_KEPT;
 
-/// Marks directories that are not complete.
-const INCOMING: &str = ".incoming-";
 const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o444;
 /// Bytes that are compared at a time.
@@ -39,15 +37,9 @@ impl Trees {
     /// The file system refuses.
     pub fn open(directory: &Path) -> Result<Self, ArtifactError> {
         let io = |source| ArtifactError::io(directory, source);
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        open_directory(directory, |left| fs::remove_dir_all(left)).map_err(io)?;
         // Processes are shown a directory by its whole path.
         let directory = directory.canonicalize().map_err(io)?;
-        for entry in fs::read_dir(&directory).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
-                fs::remove_dir_all(entry.path()).map_err(io)?;
-            }
-        }
         Ok(Self { directory, unnamed: Mutex::default() })
     }
 
