@@ -186,11 +186,18 @@ mod tests {
         shell(&format!("sleep 60 & echo $! > {0}.new; mv {0}.new {0}; wait", note.display()))
     }
 
-    /// Whether the process whose pid is in `note` is gone, or a zombie that init has yet to reap.
+    /// Whether the process whose pid is in `note` is gone, or a zombie that init has yet to reap. One that was killed needs the
+    /// processor once more for that, so it has a while, much less than it would have slept.
     fn is_gone(note: &Path) -> bool {
         let pid = fs::read_to_string(note).unwrap();
-        let status = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-        status.is_empty() || status.contains(") Z ")
+        let is_over = || {
+            let status = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            status.is_empty() || status.contains(") Z ")
+        };
+        (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            is_over()
+        })
     }
 
     #[test]
