@@ -14,6 +14,7 @@ pub struct App {
     directory: TempDir,
     name: String,
     pool: String,
+    trust: String,
     functions: String,
     routes: String,
 }
@@ -24,7 +25,15 @@ impl App {
         let directory = tempfile::Builder::new().prefix("baton-app-").tempdir().expect("a directory");
         fs::copy(machine::guest(), directory.path().join("guest")).expect("the guest program is there");
         let (functions, routes) = Default::default();
-        Self { directory, name: name.to_owned(), pool: "64MiB".to_owned(), functions, routes }
+        let (name, pool, trust) = (name.to_owned(), "64MiB".to_owned(), "app".to_owned());
+        Self { directory, name, pool, trust, functions, routes }
+    }
+
+    /// How finely memory keys follow payloads: by `app`, unless a test says otherwise.
+    #[must_use]
+    pub fn trust(mut self, trust: &str) -> Self {
+        trust.clone_into(&mut self.trust);
+        self
     }
 
     /// The pool's size.
@@ -72,10 +81,10 @@ impl App {
 
     /// The directory, its manifest written as it is now.
     pub fn directory(&self) -> &Path {
-        let Self { name, pool, functions, routes, .. } = self;
+        let Self { name, pool, trust, functions, routes, .. } = self;
         // Payloads stay in the pool whatever the isolation, so that the same can be said of them.
         self.manifest(&format!(
-            "[app]\nname = \"{name}\"\ntrust = \"app\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"
+            "[app]\nname = \"{name}\"\ntrust = \"{trust}\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"
         ))
     }
 

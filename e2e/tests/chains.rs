@@ -94,6 +94,39 @@ fn calls_that_are_made_at_once_run_in_several_processes() {
 }
 
 #[test]
+fn a_call_between_functions_carries_a_head_as_the_gateway_does() {
+    need_sandbox!();
+    for trust in ["app", "buffer"] {
+        let app = App::new("heralds").trust(trust);
+        let app = app.function("herald", "herald", "calls = [\"seer\"]\nenv = { NEXT = \"seer\" }");
+        let node = Node::start(&app.function("seer", "inspect", ""));
+        for (how, len) in [
+            ("nothing", 0),
+            ("move", 3),
+            ("move", 100_000),
+            ("lend", 3),
+            ("lend", 100_000),
+            ("lend-mutably", 3),
+            ("lend-mutably", 5000),
+            ("share", 3),
+            ("share", 100_000),
+            ("bytes", 3),
+            ("bytes", 5000),
+        ] {
+            for _ in 0..3 {
+                let answer = node.post(&format!("/herald?{how}"), &vec![1; len]);
+                let expect = format!(
+                    "method=PATCH\npath=/told/%20x\nquery=a=b\nname=-\nbody={len}\ntraceparent=-\n\
+                     header:x-told=once\nheader:x-told=twice\nanswered:x-from-guest=yes\nstatus=201\nkept={len}\n"
+                );
+                assert_eq!((answer.status, answer.text()), (200, expect), "{trust} {how} {len}");
+            }
+        }
+        node.wait_at_rest(REST);
+    }
+}
+
+#[test]
 fn errors_name_the_step_that_failed() {
     need_sandbox!();
     let node = Node::start(&app());

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use baton::{Context, Error, Request, Response, Shared};
+use baton::{Call, Context, Error, Request, Response, Shared};
 
 const MOVE: u16 = 1;
 const LEND: u16 = 2;
@@ -90,6 +90,32 @@ pub(crate) async fn last(ctx: Context, request: Request) -> Result<Response, Err
         return Ok(Response::ok("nothing"));
     }
     Ok(Response::ok(request.into_body()?))
+}
+
+fn told(call: Call<'_>) -> Call<'_> {
+    call.method("PATCH").path("/told/%20x").query("a=b").header("X-Told", "once").header("x-told", "twice")
+}
+
+/// Tells the next step more than a payload, which it hands on as the query says; answers with what that step says of it, a
+/// line for each header of its answer, and the payload if it still has it.
+pub(crate) async fn herald(ctx: Context, request: Request) -> Result<Response, Error> {
+    let (how, next) = (request.query().unwrap_or_default().to_owned(), next());
+    let mut kept = ctx.alloc(request.body().len())?;
+    kept.extend_from_slice(request.body())?;
+    let reply = match how.as_str() {
+        "move" => told(ctx.call(&next, request.into_body()?)).await?,
+        "lend" => told(ctx.call(&next, &request.into_body()?)).await?,
+        "lend-mutably" => told(ctx.call(&next, &mut kept)).await?,
+        "share" => told(ctx.call(&next, request.into_body()?.into_shared()?)).await?,
+        "bytes" => told(ctx.call(&next, request.body())).await?,
+        _ => told(ctx.call(&next, ())).await?,
+    };
+    let mut answer = reply.body().to_vec();
+    for (name, value) in reply.headers() {
+        answer.extend_from_slice(format!("answered:{name}={}\n", String::from_utf8_lossy(value)).as_bytes());
+    }
+    answer.extend_from_slice(format!("status={}\nkept={}\n", reply.status(), kept.len()).as_bytes());
+    Ok(Response::ok(answer))
 }
 
 /// Shares the payload with every function in `NEXT` at once and joins their answers with `+`.

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         "files" => files::serve(),
         "relay" => baton::serve(chain::relay),
         "last" => baton::serve(chain::last),
+        "herald" => baton::serve(chain::herald),
         "fan" => baton::serve(chain::fan),
         "crowd" => baton::serve(chain::crowd),
         "worker" => baton::serve(chain::worker),

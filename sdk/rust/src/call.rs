@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
 use crate::error::Error;
+use crate::head::Heading;
 use crate::held::{Held, Kind};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::link::Wait;
@@ -153,7 +154,17 @@ pub struct Call<'a> {
     /// What it came to, until that is taken: field by field, where small stores are read back as they were written.
     status: u32,
     message: Option<Held>,
-    error: Option<Box<Error>>,
+    /// What most calls do without.
+    aside: Option<Box<Aside>>,
+}
+
+/// What few calls have.
+#[derive(Default)]
+struct Aside {
+    /// What the callee is told beside the payload.
+    head: Heading,
+    /// What the call came to, if it failed.
+    error: Option<Error>,
 }
 
 #[derive(Clone, Copy)]
@@ -188,7 +199,7 @@ impl<'a> Call<'a> {
             wait: None,
             status: 0,
             message: None,
-            error: None,
+            aside: None,
         }
     }
 
@@ -203,6 +214,55 @@ impl<'a> Call<'a> {
     pub fn timeout(mut self, timeout: Duration) -> Call<'a> {
         self.timeout = Some(timeout);
         self
+    }
+
+    /// A method for the callee, which finds it as [`crate::Request::method`].
+    pub fn method(mut self, method: &str) -> Call<'a> {
+        self.heading().set(Field::Method, method);
+        self
+    }
+
+    /// A path for the callee, percent-encoded, which finds it as [`crate::Request::path`]. No route is looked up for it.
+    pub fn path(mut self, path: &str) -> Call<'a> {
+        self.heading().set(Field::Path, path);
+        self
+    }
+
+    /// A query for the callee, without its question mark.
+    pub fn query(mut self, query: &str) -> Call<'a> {
+        self.heading().set(Field::Query, query);
+        self
+    }
+
+    /// Adds a header for the callee. A call whose head cannot be encoded fails.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Call<'a> {
+        self.heading().header(name, value.as_ref());
+        self
+    }
+
+    fn heading(&mut self) -> &mut Heading {
+        &mut self.aside.get_or_insert_default().head
+    }
+
+    /// Payload and head, ready to be sent; for most calls the head is empty.
+    ///
+    /// # Errors
+    /// As [`Heading::check`].
+    #[inline]
+    pub(crate) fn parts(&mut self) -> Result<(&mut Payload<'a>, &[u8]), Error> {
+        match &self.aside {
+            None => Ok((&mut self.payload, &[])),
+            Some(aside) => {
+                aside.head.check()?;
+                Ok((&mut self.payload, aside.head.bytes()))
+            }
+        }
+    }
+
+    /// Whether the callee is told more than the payload.
+    #[inline]
+    pub(crate) fn has_head(&self) -> bool {
+        self.aside.is_some()
     }
 
     /// Marks the call as one of several at once.
@@ -255,7 +315,7 @@ impl<'a> Call<'a> {
 
     #[cold]
     pub(crate) fn failed(&mut self, error: Error) -> Step {
-        self.error = Some(Box::new(error));
+        self.aside.get_or_insert_default().error = Some(error);
         self.state = State::Done;
         Step::Failed
     }
@@ -273,7 +333,7 @@ impl Future for Call<'_> {
                 Poll::Ready(Ok(Reply { status: this.status, message: Message(this.message.take()) }))
             }
             Step::Failed => {
-                let error = this.error.take().map(|error| *error);
+                let error = this.aside.take().and_then(|aside| aside.error);
                 Poll::Ready(Err(error.unwrap_or(Error::Protocol { what: "a call that does not exist" })))
             }
         }
@@ -332,6 +392,11 @@ impl Reply {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.message.text(Field::Header, name)
+    }
+
+    /// All headers, names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.message.headers()
     }
 
     /// The payload as a value of `T`, in place.

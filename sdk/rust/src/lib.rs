@@ -27,6 +27,7 @@ mod context;
 mod error;
 mod executor;
 mod gates;
+mod head;
 mod held;
 #[cfg_attr(target_arch = "wasm32", path = "hop/absent.rs")]
 mod hop;

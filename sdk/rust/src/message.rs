@@ -62,6 +62,12 @@ impl Message {
         self.find(field, name).and_then(|value| core::str::from_utf8(value).ok())
     }
 
+    /// Names and values of all headers.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let headers = self.records().filter(|record| record.field == Field::Header);
+        headers.map(|record| (record.name, record.value))
+    }
+
     #[inline]
     pub(crate) fn body(&self) -> &[u8] {
         match &self.0 {

@@ -9,7 +9,8 @@ use crate::body::Body;
 use crate::error::Error;
 use crate::message::Message;
 
-/// What a function is asked. Method, path and headers are there when the request came through the gateway.
+/// What a function is asked. Method, path and headers are there when the request came through the gateway, or when its
+/// caller set them.
 #[derive(Debug)]
 pub struct Request {
     operation: u32,
@@ -21,7 +22,7 @@ impl Request {
         Request { operation, message }
     }
 
-    /// The W3C trace context, if the gateway passed one on.
+    /// The W3C trace context, if the request has one.
     #[inline]
     pub(crate) fn traceparent(&self) -> Option<Rc<str>> {
         if self.message.has_head() { self.find_traceparent() } else { None }
@@ -37,13 +38,13 @@ impl Request {
         u16::try_from(self.operation).unwrap_or(u16::MAX)
     }
 
-    /// The HTTP method; empty on calls from functions.
+    /// The HTTP method; empty on calls that have none.
     #[must_use]
     pub fn method(&self) -> &str {
         self.message.text(Field::Method, "").unwrap_or_default()
     }
 
-    /// The path as the client sent it, percent-encoded; empty on calls from functions.
+    /// The path as the client sent it, percent-encoded; empty on calls that have none.
     #[must_use]
     pub fn path(&self) -> &str {
         self.message.text(Field::Path, "").unwrap_or_default()
@@ -69,10 +70,7 @@ impl Request {
 
     /// All headers, names in lower case.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.message
-            .records()
-            .filter(|record| record.field == Field::Header)
-            .map(|record| (record.name, record.value))
+        self.message.headers()
     }
 
     /// The payload, in place; empty if there is none.

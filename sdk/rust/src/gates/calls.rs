@@ -64,7 +64,12 @@ impl Gates {
         let first = first_word(Message::Request, flags, call.operation, self.current.tag());
         let mut parcel = Parcel::EMPTY;
         clear(&mut parcel, first, deadline_ns);
-        if let Err(error) = self.put(&mut call.payload, &[], true, &mut parcel) {
+        let put = if call.has_head() {
+            self.put_call_with_head(call, &mut parcel)
+        } else {
+            self.put(&mut call.payload, &[], true, &mut parcel)
+        };
+        if let Err(error) = put {
             return call.failed(error);
         }
         self.next_epoch();
@@ -77,6 +82,12 @@ impl Gates {
             return call.failed(self.read_failure(callee, &parcel));
         }
         call.answered(code_of(first), self.accept(&parcel))
+    }
+
+    #[cold]
+    fn put_call_with_head(&'static self, call: &mut Call<'_>, parcel: &mut Parcel) -> Result<(), Error> {
+        let (payload, head) = call.parts()?;
+        self.put(payload, head, true, parcel)
     }
 
     /// The position of a function in the manifest's `calls`.

@@ -99,11 +99,12 @@ impl Gates {
                 Ok(())
             }
             Payload::Buffer(buffer) => self.put_owned(&mut buffer.held, head, parcel),
-            Payload::Lend(held, Rights(TO_READ)) if can_lend && is_small(held.len) => {
+            Payload::Lend(held, Rights(TO_READ)) if can_lend && head.is_empty() && is_small(held.len) => {
                 put_small(held.bytes(), parcel);
                 Ok(())
             }
             Payload::Lend(held, rights) if can_lend => {
+                self.put_head(head, parcel)?;
                 set_range(parcel, Flags::LEND, held.handle, held.range());
                 parcel.rights = u32::from(rights.0);
                 Ok(())

@@ -147,9 +147,9 @@ impl Replies {
 
     #[inline]
     fn answer(&mut self, tag: u32, response: &mut Response) -> Result<(), Error> {
-        response.check_head()?;
+        response.head.check()?;
         clear(&mut self.parcel, first_word(Message::Reply, Flags::MOVE, response.status, tag), 0);
-        self.gates.put(&mut response.payload, &response.head, false, &mut self.parcel)?;
+        self.gates.put(&mut response.payload, response.head.bytes(), false, &mut self.parcel)?;
         self.is_waiting = true;
         match &response.payload {
             // Goes out before its sender's own hold on it ends.

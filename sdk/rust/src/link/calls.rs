@@ -197,7 +197,8 @@ impl Link {
         let current = &self.current;
         let to = Hold::new(State::InFlight, id);
         let way = Way { to, invocation: current.invocation(), can_lend: true };
-        let sent = send(self, &mut call.payload, &[], way)?;
+        let (payload, head) = call.parts()?;
+        let sent = send(self, payload, head, way)?;
         let deadline_ns = self.call_deadline(callee_ns, call.timeout, current.deadline_ns());
         let mut calls = self.calls.borrow_mut();
         let wakeup = self.current.wakeup(waker);

@@ -52,21 +52,24 @@ pub(crate) fn send(
         Payload::Body(body) => match body.held.kind {
             Kind::Owned => send_owned(link, &mut body.held, head, way, &mut sent)?,
             Kind::Shared => {
+                let head = place_head(link, head)?;
                 share(link, body.held.handle, body.held.range(), way, &mut sent)?;
-                send_head(link, head, way, &mut sent)?;
+                send_placed(link, head, way, &mut sent)?;
             }
             // What is lent cannot be moved on; within a call it can be lent on, in a reply it must be copied.
             Kind::Lent | Kind::Inline => send_bytes(link, body, head, way, &mut sent)?,
         },
         Payload::Bytes(bytes) => send_bytes(link, bytes, head, way, &mut sent)?,
         Payload::Lend(held, rights) if way.can_lend => {
+            // First what may find no room: what is lent already would be left on its way.
+            let head = place_head(link, head)?;
             let range = held.range();
             link.current.count(|hop| hop.add_handed(range.len));
             let lent = derive(link, held.handle, range, *rights, way.to)?;
             sent.lent = Some(lent);
             sent.flags = Flags::LEND;
             sent.body = extent(lent, range);
-            send_head(link, head, way, &mut sent)?;
+            send_placed(link, head, way, &mut sent)?;
         }
         Payload::Lend(..) => {
             return Err(Error::Denied {
@@ -74,8 +77,9 @@ pub(crate) fn send(
             });
         }
         Payload::Shared(shared) => {
+            let head = place_head(link, head)?;
             share(link, shared.handle(), shared.range(), way, &mut sent)?;
-            send_head(link, head, way, &mut sent)?;
+            send_placed(link, head, way, &mut sent)?;
         }
         Payload::Empty => send_head(link, head, way, &mut sent)?,
     }
@@ -148,13 +152,21 @@ fn send_bytes(
 /// A head in a buffer of its own.
 #[inline]
 fn send_head(link: &'static Link, head: &[u8], way: Way, sent: &mut Sent) -> Result<(), Error> {
-    if head.is_empty() {
-        return Ok(());
-    }
-    let mut buffer = Buffer::copied(Runtime::Link(link), head)?;
-    let at = u32::try_from(buffer.held.range().offset).unwrap_or(u32::MAX);
+    send_placed(link, place_head(link, head)?, way, sent)
+}
+
+/// Writes a head into a buffer of its own; `None` for no head.
+#[inline]
+fn place_head(link: &'static Link, head: &[u8]) -> Result<Option<Buffer>, Error> {
+    if head.is_empty() { Ok(None) } else { Buffer::copied(Runtime::Link(link), head).map(Some) }
+}
+
+#[inline]
+fn send_placed(link: &'static Link, head: Option<Buffer>, way: Way, sent: &mut Sent) -> Result<(), Error> {
+    let Some(mut buffer) = head else { return Ok(()) };
+    let (at, len) = (u32::try_from(buffer.held.range().offset).unwrap_or(u32::MAX), buffer.len());
     let handle = depart(link, &mut buffer.held, way)?;
-    sent.head = head_extent(handle, at, head.len());
+    sent.head = head_extent(handle, at, len);
     Ok(())
 }
 

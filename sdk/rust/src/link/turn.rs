@@ -279,11 +279,11 @@ impl Link {
         hop: Option<&mut Hop>,
         descriptor: &mut Descriptor,
     ) -> Result<(), Error> {
-        response.check_head()?;
+        response.head.check()?;
         let copied = if hop.is_some() { response.payload.copied_bytes() } else { None };
         let to = self.hold_to(ticket.origin);
         let way = Way { to, invocation: ticket.invocation, can_lend: false };
-        let sent = send(self, &mut response.payload, &response.head, way)?;
+        let sent = send(self, &mut response.payload, response.head.bytes(), way)?;
         if let Some(hop) = hop {
             hop.add_handed(sent.body.len);
             if let Some(bytes) = copied {

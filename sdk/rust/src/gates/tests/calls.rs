@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use baton_abi::gate::{CALL, FREE, RECV};
+use baton_abi::gate::{ALLOC, CALL, FREE, RECV};
+use baton_abi::head::{Field, records, write_record};
 use baton_abi::{Flags, Rights};
 
 use super::model::{self, Answer, Made, model};
@@ -219,5 +220,85 @@ fn joined_calls_are_marked_and_keep_their_order() {
         let flags: Vec<Flags> = model.calls.iter().map(|made| made.d.flags).collect();
         // The last of a join is made here.
         assert_eq!(flags, [Flags::PARALLEL, Flags::MOVE, Flags::MOVE]);
+    });
+}
+
+/// A head as lines.
+fn lines(head: &[u8]) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let all = records(head).map(Result::unwrap);
+    all.map(|record| format!("{:?} {} {}", record.field, record.name, text(record.value))).collect()
+}
+
+#[test]
+fn a_call_carries_a_head_beside_any_payload() {
+    model(|model| model.request(1, Flags::MOVE, b""));
+    answer_calls(|_| Answer::Now(200, Vec::new()));
+    serve(async |ctx, _request| {
+        let mut small = ctx.alloc(8)?;
+        small.extend_from_slice(b"lent")?;
+        let frozen = ctx.value(b"shared!!")?.freeze();
+        let told =
+            |call: crate::Call<'static>| call.method("PUT").path("/x").query("q=1").header("Accept", "*/*");
+        told(ctx.call("price", ())).await?;
+        told(ctx.call("price", "text")).await?;
+        told(ctx.call("price", ctx.zeroed(100)?)).await?;
+        told(ctx.call("price", frozen)).await?;
+        // What is lent stays here, so its head goes in a buffer of its own, however small it is.
+        ctx.call("price", &small).method("PUT").path("/x").query("q=1").header("accept", "*/*").await?;
+        Ok(Response::ok(small))
+    });
+    model(|model| {
+        let expect = ["Method  PUT", "Path  /x", "Query  q=1", "Header accept */*"];
+        assert!(model.calls.iter().all(|made| lines(&made.head) == expect));
+        let bodies: Vec<&[u8]> = model.calls.iter().map(|made| made.body.as_slice()).collect();
+        assert_eq!(bodies, [b"".as_slice(), b"text", &[0; 100], b"shared!!", b"lent"]);
+        let flags: Vec<Flags> = model.calls.iter().map(|made| made.d.flags).collect();
+        assert_eq!(flags, [Flags::MOVE, Flags::MOVE, Flags::MOVE, Flags::SHARE, Flags::LEND]);
+        // Heads move whatever becomes of the payload.
+        assert!(model.calls.iter().all(|made| !model.freed.contains(&made.d.head.handle)));
+    });
+}
+
+#[test]
+fn a_call_without_a_head_allocates_nothing_for_one() {
+    model(|model| model.request(1, Flags::MOVE, b""));
+    answer_calls(|_| Answer::Now(200, b"fine".to_vec()));
+    serve(async |ctx, _request| {
+        ctx.call("price", "text").await?;
+        Ok(Response::empty())
+    });
+    model(|model| {
+        assert_eq!((model.passed[ALLOC], model.calls[0].d.head), (0, baton_abi::HeadExtent::EMPTY))
+    });
+}
+
+#[test]
+fn a_head_that_cannot_be_encoded_fails_its_call() {
+    model(|model| model.request(1, Flags::MOVE, b""));
+    serve(async |ctx, _request| {
+        let long = "x".repeat(65_536);
+        let failed = ctx.call("price", ()).header("a", long).await.map(|_| ()).unwrap_err();
+        assert!(failed.status() == 500 && failed.to_string().contains("a header"), "{failed}");
+        Ok(Response::empty())
+    });
+    model(|model| assert_eq!(model.passed[CALL], 0));
+}
+
+#[test]
+fn headers_of_an_answer_are_read_in_order() {
+    model(|model| model.request(1, Flags::MOVE, b""));
+    answer_calls(|_| {
+        let mut head = [0; 256];
+        let at = write_record(&mut head, 0, Field::Header, "vary", b"accept").unwrap();
+        let at = write_record(&mut head, at, Field::Header, "vary", b"origin").unwrap();
+        Answer::WithHead(head[..at].to_vec(), b"body".to_vec())
+    });
+    serve(async |ctx, _request| {
+        let reply = ctx.call("price", ()).await?;
+        let all: Vec<_> = reply.headers().collect();
+        assert_eq!(all, [("vary", b"accept".as_slice()), ("vary", b"origin")]);
+        assert_eq!((reply.header("vary"), reply.body()), (Some("accept"), b"body".as_slice()));
+        Ok(Response::empty())
     });
 }

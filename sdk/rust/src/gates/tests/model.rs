@@ -17,6 +17,8 @@ use zerocopy::IntoBytes;
 pub(super) enum Answer {
     /// Answers during the gate.
     Now(u16, Vec<u8>),
+    /// Answers during the gate, with a head.
+    WithHead(Vec<u8>, Vec<u8>),
     /// Fails during the gate, in its own words.
     Fails(u16, &'static str),
     /// The runtime fails the call.
@@ -34,6 +36,7 @@ pub(super) struct Made {
     pub(super) d: Descriptor,
     pub(super) rights: Rights,
     pub(super) body: Vec<u8>,
+    pub(super) head: Vec<u8>,
 }
 
 /// An answer as the runtime sees it.
@@ -267,17 +270,18 @@ impl Model {
     fn call(&mut self, callee: u64, address: u64) -> i64 {
         let parcel = read::<Parcel>(address);
         let d = Descriptor::from_words(parcel.words);
-        let body = match self.carried(&parcel) {
-            Ok((body, _)) => body,
+        let (body, head) = match self.carried(&parcel) {
+            Ok(carried) => carried,
             Err(errno) => return errno,
         };
         let rights = Rights(u8::try_from(parcel.rights).unwrap());
-        let made = Made { callee, d, rights, body };
+        let made = Made { callee, d, rights, body, head };
         let answer = (self.callee)(&made);
         self.calls.push(made);
         let reply = Descriptor::new(Kind::Reply);
         let parcel = match answer {
             Answer::Now(code, body) => self.parcel(Descriptor { code, ..reply }, &[], &body),
+            Answer::WithHead(head, body) => self.parcel(Descriptor { code: 200, ..reply }, &head, &body),
             Answer::Fails(code, text) => {
                 self.parcel(Descriptor { code, flags: Flags::ERROR, ..reply }, &[], text.as_bytes())
             }
