@@ -13,7 +13,7 @@ mod error;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,13 +29,15 @@ const SECRET: &str = "secret";
 const MAC_BYTES: usize = blake3::OUT_LEN;
 const MODE: u32 = 0o400;
 
-/// The two programs without which there are no Wasm functions.
+/// The programs without which there are no Wasm functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
-    /// Compiles modules.
+    /// Compiles modules and components.
     pub compiler: PathBuf,
     /// Runs a module as a guest of a compartment.
     pub host: PathBuf,
+    /// Runs a component as a guest of a compartment.
+    pub component_host: PathBuf,
 }
 
 impl Programs {
@@ -43,10 +45,14 @@ impl Programs {
     pub const COMPILER: &str = "baton-wasmc";
     /// The name of the program that runs modules.
     pub const HOST: &str = "baton-wasm-host";
+    /// The name of the program that runs components.
+    pub const COMPONENT_HOST: &str = "baton-component-host";
     /// Names the compiler, where it is not beside the running program.
     pub const COMPILER_ENV: &str = "BATON_WASMC";
     /// Names the program that runs modules, where it is not beside the running one.
     pub const HOST_ENV: &str = "BATON_WASM_HOST";
+    /// Names the program that runs components, where it is not beside the running one.
+    pub const COMPONENT_HOST_ENV: &str = "BATON_COMPONENT_HOST";
 
     /// What the environment names, or what lies beside the running program.
     #[must_use]
@@ -55,14 +61,30 @@ impl Programs {
             let beside = || Some(std::env::current_exe().ok()?.with_file_name(name));
             std::env::var_os(env).map(PathBuf::from).or_else(beside).unwrap_or_else(|| PathBuf::from(name))
         };
-        Self { compiler: find(Self::COMPILER, Self::COMPILER_ENV), host: find(Self::HOST, Self::HOST_ENV) }
+        Self {
+            compiler: find(Self::COMPILER, Self::COMPILER_ENV),
+            host: find(Self::HOST, Self::HOST_ENV),
+            component_host: find(Self::COMPONENT_HOST, Self::COMPONENT_HOST_ENV),
+        }
+    }
+
+    /// The program that runs what is in a file: a component says what it is in its first eight bytes.
+    fn host_of(&self, module: &Path) -> io::Result<&Path> {
+        let mut first = [0; 8];
+        let mut file = File::open(module)?;
+        let is_whole = file.read_exact(&mut first).is_ok();
+        let is_component = is_whole && matches!(first, [0, b'a', b's', b'm', _, _, 1, 0]);
+        Ok(if is_component { &self.component_host } else { &self.host })
     }
 
     /// # Errors
     /// The first of them that is not there.
     pub fn check(&self) -> Result<(), ModuleError> {
-        let programs =
-            [(&self.compiler, Self::COMPILER, Self::COMPILER_ENV), (&self.host, Self::HOST, Self::HOST_ENV)];
+        let programs = [
+            (&self.compiler, Self::COMPILER, Self::COMPILER_ENV),
+            (&self.host, Self::HOST, Self::HOST_ENV),
+            (&self.component_host, Self::COMPONENT_HOST, Self::COMPONENT_HOST_ENV),
+        ];
         let missing = programs.into_iter().find(|(path, ..)| !path.is_file());
         missing
             .map_or(Ok(()), |(path, name, env)| Err(ModuleError::NoProgram { name, env, path: path.clone() }))
@@ -114,7 +136,8 @@ impl Modules {
     /// The executable of a module, compiled if it has to be. `module` is the file whose content has the hash.
     pub(crate) fn executable(&self, hash: &ArtifactHash, module: &Path) -> Result<Executable, ModuleError> {
         self.programs.check()?;
-        let host = fs::read(&self.programs.host).map_err(|error| self.io(&self.programs.host, error))?;
+        let host = self.programs.host_of(module).map_err(|error| self.io(module, error))?;
+        let host = fs::read(host).map_err(|error| self.io(host, error))?;
         let key = Self::key(hash, &blake3::hash(&host));
         if let Some(found) = self.stored(&key)? {
             return Ok(found);
@@ -135,9 +158,10 @@ impl Modules {
     /// Compiles those of some modules that are missing, as many at once as there are cores. What goes wrong is told when
     /// their executables are asked for.
     pub(crate) fn compile_missing(&self, modules: &[(ArtifactHash, PathBuf)]) {
-        let Ok(host) = fs::read(&self.programs.host) else { return };
-        let host = blake3::hash(&host);
-        let is_missing = |(hash, _): &&(ArtifactHash, PathBuf)| !self.path(&Self::key(hash, &host)).is_file();
+        let hosts = self.hosts();
+        let is_missing = |(hash, _): &&(ArtifactHash, PathBuf)| {
+            !hosts.iter().any(|host| self.path(&Self::key(hash, host)).is_file())
+        };
         let missing: Vec<_> = modules.iter().filter(is_missing).collect();
         if missing.len() < 2 {
             return;
@@ -165,8 +189,9 @@ impl Modules {
         spared: Duration,
     ) -> Result<usize, ArtifactError> {
         let io = |source| ArtifactError::io(&self.directory, source);
-        let host = blake3::hash(&fs::read(&self.programs.host).unwrap_or_default());
-        let wanted: BTreeSet<String> = named.iter().map(|hash| name(&Self::key(hash, &host))).collect();
+        let hosts = self.hosts();
+        let keys = named.iter().flat_map(|hash| hosts.iter().map(|host| name(&Self::key(hash, host))));
+        let wanted: BTreeSet<String> = keys.collect();
         let mut removed = 0;
         for entry in fs::read_dir(&self.directory).map_err(io)? {
             let entry = entry.map_err(io)?;
@@ -183,6 +208,12 @@ impl Modules {
             }
         }
         Ok(removed)
+    }
+
+    /// What the programs that run modules and components are now.
+    fn hosts(&self) -> [blake3::Hash; 2] {
+        let programs = [&self.programs.host, &self.programs.component_host];
+        programs.map(|path| blake3::hash(&fs::read(path).unwrap_or_default()))
     }
 
     fn key(hash: &ArtifactHash, host: &blake3::Hash) -> [u8; blake3::OUT_LEN] {

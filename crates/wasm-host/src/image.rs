@@ -1,12 +1,12 @@
-//! The module in this program's own file: a loadable segment of it begins with the artifact's header.
+//! The compiled module or component in this program's own file: a loadable segment of it begins with the artifact's header.
 
 // UNSAFETY: reads this program's own headers, and takes memory of its image for a precompiled module.
 #![expect(unsafe_code, reason = "the module is part of this program's image")]
 
 use core::ptr::NonNull;
 
-use baton_wasm::{HEADER_BYTES, MAGIC};
-use wasmtime::{Engine, Module};
+use baton_wasm::{HEADER_BYTES, Kind, MAGIC};
+use wasmtime::{Config, Engine, Module};
 
 /// Looks at the segments of the first program that it is told of, which is the main one.
 unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, found: *mut libc::c_void) -> libc::c_int {
@@ -36,7 +36,8 @@ unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, found: *mut l
 }
 
 /// Where the artifact lies.
-pub(crate) fn module() -> Option<NonNull<[u8]>> {
+#[must_use]
+pub fn artifact() -> Option<NonNull<[u8]>> {
     let mut found: Option<NonNull<[u8]>> = None;
     // SAFETY: the callback is given this local, for as long as the call.
     unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut found).cast()) };
@@ -61,17 +62,42 @@ impl wasmtime::CustomCodeMemory for AsItIs {
 }
 
 /// How an engine takes code from here.
-pub(crate) fn settings(config: &mut wasmtime::Config) {
+pub fn settings(config: &mut Config) {
     config.with_custom_code_memory(Some(std::sync::Arc::new(AsItIs)));
 }
 
-/// The module, in place.
-pub(crate) fn load(engine: &Engine, artifact: NonNull<[u8]>) -> wasmtime::Result<Module> {
+/// What the artifact was made from, as its header says.
+#[must_use]
+pub fn kind(artifact: NonNull<[u8]>) -> Kind {
+    // SAFETY: a loaded segment of this program's, which nobody writes.
+    Kind::said_by(unsafe { artifact.as_ref() })
+}
+
+/// The code behind the artifact's header.
+fn code(artifact: NonNull<[u8]>) -> wasmtime::Result<NonNull<[u8]>> {
     let at = artifact.cast::<u8>().as_ptr().wrapping_add(HEADER_BYTES);
     let len = artifact.len().saturating_sub(HEADER_BYTES);
-    let Some(code) = NonNull::new(core::ptr::slice_from_raw_parts_mut(at, len)) else {
-        wasmtime::bail!("it lies nowhere")
-    };
+    NonNull::new(core::ptr::slice_from_raw_parts_mut(at, len))
+        .ok_or_else(|| wasmtime::format_err!("it lies nowhere"))
+}
+
+/// The module, in place.
+///
+/// # Errors
+/// It was made for another engine, or is none.
+pub fn module(engine: &Engine, artifact: NonNull<[u8]>) -> wasmtime::Result<Module> {
+    let code = code(artifact)?;
     // SAFETY: made by the node's compiler, checked by its hash before it became a part of this file, and never written.
     unsafe { Module::deserialize_raw(engine, code) }
+}
+
+/// The component, in place.
+///
+/// # Errors
+/// It was made for another engine, or is none.
+#[cfg(feature = "components")]
+pub fn component(engine: &Engine, artifact: NonNull<[u8]>) -> wasmtime::Result<wasmtime::component::Component> {
+    let code = code(artifact)?;
+    // SAFETY: as above.
+    unsafe { wasmtime::component::Component::deserialize_raw(engine, code) }
 }

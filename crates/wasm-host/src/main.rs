@@ -12,7 +12,6 @@
 //! call and begins anew from the snapshot.
 
 mod gates;
-mod image;
 mod memory;
 mod wasi;
 
@@ -20,6 +19,8 @@ use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
 use baton_abi::wasm::{EVENT, GATE, MEMORY, MODULE, OPEN, PARCEL, START};
+use baton_wasm::Kind;
+use baton_wasm_host::image;
 use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc};
 
 use crate::gates::Gates;
@@ -59,11 +60,11 @@ fn serve() -> Result<(), String> {
 }
 
 fn start(gates: Gates) -> Result<Started, String> {
-    let module = image::module().ok_or("there is no module in this program's file")?;
-    let mut config = baton_wasm::settings();
+    let artifact = image::artifact().ok_or("there is no module in this program's file")?;
+    let mut config = baton_wasm::settings(Kind::Module);
     memory::bring(&mut config);
     let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
-    let module = image::load(&engine, module).map_err(|error| format!("the module: {error:#}"))?;
+    let module = image::module(&engine, artifact).map_err(|error| format!("the module: {error:#}"))?;
     let mut linker = Linker::new(&engine);
     let passed = |gates: wasmtime::Caller<'_, Gates>, number: i32, a: i64, b: i64, c: i64| match number {
         OPEN => memory::open_up_to(a.cast_unsigned()),

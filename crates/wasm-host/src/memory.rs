@@ -21,7 +21,7 @@ static MARK: u8 = 0;
 /// Has the engine make its one memory here.
 pub(crate) fn bring(config: &mut wasmtime::Config) {
     config.with_host_memory(std::sync::Arc::new(Here));
-    crate::image::settings(config);
+    baton_wasm_host::image::settings(config);
 }
 
 struct Here;

@@ -19,14 +19,51 @@ pub const HEADER_BYTES: usize = 4096;
 pub const MAGIC: &[u8; 8] = b"BTNWASM1";
 
 const RESETS_BY_MEMORY: u64 = 1;
+const COMPONENT: u64 = 2;
+const ASYNC: u64 = 4;
 const VERSION_BYTES: usize = 16;
+
+/// What was compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A core module, which knows the gates of Baton.
+    Module,
+    /// A component, which serves requests as `wasi:http` has them.
+    Component {
+        /// Whether it uses what components of WASI 0.3 do: asynchronous functions, streams and futures.
+        is_async: bool,
+    },
+}
+
+impl Kind {
+    /// What an artifact says, which somebody has checked.
+    #[must_use]
+    pub fn said_by(artifact: &[u8]) -> Kind {
+        let flags = artifact.get(88..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word));
+        Kind::of(flags)
+    }
+
+    const fn flags(self) -> u64 {
+        match self {
+            Kind::Module => 0,
+            Kind::Component { is_async: false } => COMPONENT,
+            Kind::Component { is_async: true } => COMPONENT | ASYNC,
+        }
+    }
+
+    const fn of(flags: u64) -> Kind {
+        if flags & COMPONENT == 0 { Kind::Module } else { Kind::Component { is_async: flags & ASYNC != 0 } }
+    }
+}
 
 /// What an artifact says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What it was made for.
     pub maker: Maker,
-    /// BLAKE3 of the module that it was made from.
+    /// What it was made from.
+    pub kind: Kind,
+    /// BLAKE3 of that.
     pub module: [u8; 32],
     /// Bytes behind the header.
     pub code_bytes: u64,
@@ -107,7 +144,7 @@ impl Header {
         page.extend_from_slice(&self.maker.settings);
         page.extend_from_slice(&self.maker.features.to_le_bytes());
         page.extend_from_slice(&self.module);
-        let flags = if self.resets_by_memory { RESETS_BY_MEMORY } else { 0 };
+        let flags = self.kind.flags() | if self.resets_by_memory { RESETS_BY_MEMORY } else { 0 };
         let text_bytes = self.text.end.saturating_sub(self.text.start);
         for number in
             [self.code_bytes, flags, self.memory_bytes, self.memory_bytes_max, self.text.start, text_bytes]
@@ -157,6 +194,7 @@ impl Header {
         let text = number(112);
         Header {
             maker: Maker { settings: hash(8), features: number(40) },
+            kind: Kind::of(number(88)),
             module: hash(48),
             code_bytes: number(80),
             resets_by_memory: number(88) & RESETS_BY_MEMORY != 0,
@@ -196,6 +234,7 @@ pub(crate) mod tests {
     pub(crate) fn artifact(code: &[u8], text: Range<u64>) -> Vec<u8> {
         let header = Header {
             maker: Maker::here(),
+            kind: Kind::Component { is_async: true },
             module: [7; 32],
             code_bytes: code.len() as u64,
             resets_by_memory: true,
@@ -213,6 +252,7 @@ pub(crate) mod tests {
         let header = Header::read(&artifact).unwrap();
         assert_eq!((header.code_bytes, header.text.clone()), (5000, 4096..8192));
         assert_eq!((header.memory_bytes, header.memory_bytes_max), (1 << 16, 1 << 20));
+        assert_eq!(header.kind, Kind::Component { is_async: true });
         assert!(header.resets_by_memory && header.engine == ENGINE_VERSION && header.module == [7; 32]);
         assert_eq!(header.encode(), artifact[..HEADER_BYTES]);
     }

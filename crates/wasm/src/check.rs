@@ -3,6 +3,7 @@
 //! Everything that a module brings is hostile: it is validated with exactly the proposals that the engine has, and bounded in
 //! all that costs the compiler time or memory. A refusal names the thing, its place, and what to do.
 
+mod component;
 mod error;
 mod wasi;
 
@@ -14,6 +15,7 @@ use wasmparser::{
 };
 
 pub use self::error::CheckError;
+use crate::artifact::Kind;
 use crate::settings::proposals;
 
 /// Largest module, bytes.
@@ -31,9 +33,11 @@ const PAGE_BYTES: u64 = 64 << 10;
 /// Pages that fit below the window of the pool.
 const PAGES_MAX: u64 = WINDOW_AT / PAGE_BYTES;
 
-/// A module that may be compiled.
+/// A module, or a component, that may be compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
+    /// Which of them it is.
+    pub kind: Kind,
     /// Bytes of memory at the start.
     pub memory_bytes: u64,
     /// Bytes that it may grow to.
@@ -45,7 +49,7 @@ pub struct Checked {
     pub functions: u32,
 }
 
-/// Checks the bytes of a module.
+/// Checks the bytes of a module or a component.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -54,7 +58,7 @@ pub fn check(module: &[u8]) -> Result<Checked, CheckError> {
         return Err(CheckError::TooLarge { bytes: module.len() });
     }
     if let Some([0, b'a', b's', b'm', _, _, 1, 0]) = module.first_chunk::<8>() {
-        return Err(CheckError::Component);
+        return component::check(module);
     }
     if !module.starts_with(b"\0asm") {
         return Err(CheckError::NotWasm { is_elf: module.starts_with(b"\x7fELF") });
@@ -227,10 +231,12 @@ impl Found {
     fn end(&self) -> Result<Checked, CheckError> {
         let memory = self.memory.ok_or(CheckError::NoMemory)?;
         if memory.initial > PAGES_MAX {
-            return Err(CheckError::Memory { bytes: memory.initial.saturating_mul(PAGE_BYTES) });
+            let bytes = memory.initial.saturating_mul(PAGE_BYTES);
+            return Err(CheckError::Memory { bytes, max: WINDOW_AT });
         }
         let most = memory.maximum.unwrap_or(PAGES_MAX).min(PAGES_MAX);
         Ok(Checked {
+            kind: Kind::Module,
             memory_bytes: memory.initial * PAGE_BYTES,
             memory_bytes_max: most * PAGE_BYTES,
             resets_by_memory: self.mutable_globals <= 1 && !self.changes_tables,

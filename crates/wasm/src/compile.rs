@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use wasmtime::Engine;
 
-use crate::artifact::{HEADER_BYTES, Header};
+use crate::artifact::{HEADER_BYTES, Header, Kind};
 use crate::check::{CheckError, check};
 use crate::elf::{EXECUTABLE, Elf};
 use crate::maker::{ENGINE_VERSION, Maker};
@@ -26,7 +26,7 @@ impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Check(error) => write!(f, "{error}"),
-            Self::Engine(error) => write!(f, "the module cannot be compiled: {error:#}"),
+            Self::Engine(error) => write!(f, "it cannot be compiled: {error:#}"),
             Self::Layout => f.write_str("the compiler made code that is not whole pages: use another build"),
         }
     }
@@ -34,17 +34,22 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
-/// Checks and compiles a module.
+/// Checks and compiles a module or a component.
 ///
 /// # Errors
 /// It is refused, or the compiler gives up.
 pub fn compile(module: &[u8]) -> Result<Vec<u8>, CompileError> {
     let checked = check(module).map_err(CompileError::Check)?;
-    let engine = Engine::new(&settings()).map_err(CompileError::Engine)?;
-    let code = engine.precompile_module(module).map_err(CompileError::Engine)?;
+    let engine = Engine::new(&settings(checked.kind)).map_err(CompileError::Engine)?;
+    let code = match checked.kind {
+        Kind::Module => engine.precompile_module(module),
+        Kind::Component { .. } => engine.precompile_component(module),
+    };
+    let code = code.map_err(CompileError::Engine)?;
     let text = text(&code).ok_or(CompileError::Layout)?;
     let header = Header {
         maker: Maker::here(),
+        kind: checked.kind,
         module: *blake3::hash(module).as_bytes(),
         code_bytes: code.len() as u64,
         resets_by_memory: checked.resets_by_memory,

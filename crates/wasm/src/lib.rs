@@ -23,7 +23,7 @@ mod maker;
 mod settings;
 mod weld;
 
-pub use artifact::{HEADER_BYTES, Header, MAGIC, ReadError};
+pub use artifact::{HEADER_BYTES, Header, Kind, MAGIC, ReadError};
 #[cfg(feature = "compile")]
 pub use check::{
     CheckError, Checked, FUNCTIONS_MAX, GLOBALS_MAX, MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, check,
@@ -32,5 +32,5 @@ pub use check::{
 pub use compile::{CompileError, compile};
 pub use maker::{ENGINE_VERSION, MEMORY_GUARD, MEMORY_RESERVATION, Maker, STACK_BYTES_MAX};
 #[cfg(any(feature = "run", feature = "compile"))]
-pub use settings::{proposals, settings};
+pub use settings::{component_proposals, proposals, settings};
 pub use weld::{WeldError, weld, welded};

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use wasmparser::WasmFeatures;
 use wasmtime::Config;
 
+use crate::artifact::Kind;
 use crate::maker::{MEMORY_GUARD, MEMORY_RESERVATION, STACK_BYTES_MAX};
 
 /// Frames of a trap that are told.
@@ -28,6 +29,14 @@ pub fn proposals() -> WasmFeatures {
         | WasmFeatures::FLOATS
 }
 
+/// The proposals that components may use: those of their modules, and components, asynchronous ones where `is_async`. The glue
+/// that the engine puts between two modules has the memories of both.
+#[must_use]
+pub fn component_proposals(is_async: bool) -> WasmFeatures {
+    let components = proposals() | WasmFeatures::MULTI_MEMORY | WasmFeatures::COMPONENT_MODEL;
+    if is_async { components | WasmFeatures::CM_ASYNC } else { components }
+}
+
 /// What compiler and cell set up their engines with. A cell may add what does not show in the code that runs, such
 /// as who makes its memories.
 ///
@@ -35,9 +44,12 @@ pub fn proposals() -> WasmFeatures {
 /// cell ends and sets up anew. So bounds need no checks in the code: what is out of bounds is not mapped, but for the pool's
 /// window. The memory never moves, so that its base is loaded once.
 #[must_use]
-pub fn settings() -> Config {
+pub fn settings(kind: Kind) -> Config {
     let mut config = Config::new();
-    let wanted = proposals();
+    let wanted = match kind {
+        Kind::Module => proposals(),
+        Kind::Component { is_async } => component_proposals(is_async),
+    };
     config.wasm_features(WasmFeatures::all() & !wanted, false).wasm_features(wanted, true);
     config
         .signals_based_traps(true)
@@ -45,13 +57,20 @@ pub fn settings() -> Config {
         .memory_guard_size(MEMORY_GUARD)
         .memory_may_move(false)
         .memory_init_cow(false)
-        .max_wasm_stack(STACK_BYTES_MAX)
+        .concurrency_support(kind == Kind::Component { is_async: true })
         .consume_fuel(false)
-        .epoch_interruption(true)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable)
         .native_unwind_info(false)
         .generate_address_map(false);
+    match kind {
+        Kind::Module => {
+            config.max_wasm_stack(STACK_BYTES_MAX).epoch_interruption(true);
+        }
+        Kind::Component { .. } => {
+            config.guard_before_linear_memory(false);
+        }
+    }
     compiler(&mut config);
     config
 }
@@ -70,6 +89,8 @@ mod tests {
 
     #[test]
     fn the_engine_takes_the_settings() {
-        wasmtime::Engine::new(&settings()).unwrap();
+        for kind in [Kind::Module, Kind::Component { is_async: false }, Kind::Component { is_async: true }] {
+            wasmtime::Engine::new(&settings(kind)).unwrap();
+        }
     }
 }

@@ -30,8 +30,8 @@ impl Response {
     }
 
     /// Adds a header. One that cannot be encoded fails the response.
-    pub fn header(mut self, name: &str, value: &str) -> Response {
-        self.head.header(name, value.as_bytes());
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Response {
+        self.head.header(name, value.as_ref());
         self
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use baton_abi::wasm::WINDOW_AT;
 use wasmparser::{BinaryReaderError, Import};
 
 use super::{MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX};
@@ -23,8 +22,18 @@ pub enum CheckError {
         /// It is a native executable.
         is_elf: bool,
     },
-    /// It is a component.
-    Component,
+    /// It is a component that imports an interface that there is not.
+    Interface {
+        /// Which.
+        name: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// It is a component that exports nothing that could serve a request.
+    NoHandler {
+        /// What it does export.
+        exports: Vec<String>,
+    },
     /// It ends before it is whole.
     Unfinished,
     /// The validator refuses it.
@@ -69,6 +78,8 @@ pub enum CheckError {
     Memory {
         /// How much.
         bytes: u64,
+        /// The most.
+        max: u64,
     },
     /// It begins with too large a table.
     Table {
@@ -142,9 +153,16 @@ impl fmt::Display for CheckError {
             Self::NotWasm { is_elf: false } => {
                 f.write_str("this is no Wasm module: it does not begin with `\\0asm` (text has to be assembled first)")
             }
-            Self::Component => f.write_str(
-                "this is a component, and this node runs core modules: build for `wasm32-wasip1` with the SDK",
-            ),
+            Self::Interface { name, hint } => {
+                write!(f, "the component imports `{name}`, which is not there: {hint}")
+            }
+            Self::NoHandler { exports } => {
+                f.write_str("the component exports neither `wasi:http/incoming-handler@0.2` nor `wasi:http/handler@0.3`")?;
+                if !exports.is_empty() {
+                    write!(f, ", but {}", exports.join(", "))?;
+                }
+                f.write_str(": build it for the world `wasi:http/proxy` or `wasi:http/service`")
+            }
             Self::Unfinished => f.write_str("the module ends in the middle: build and deploy it again"),
             Self::Invalid { at, function, what } => {
                 write!(f, "the module is not valid, or uses a proposal that is off: {what} (at byte {at:#x}")?;
@@ -166,11 +184,11 @@ impl fmt::Display for CheckError {
             Self::NoMemory => {
                 f.write_str("the module exports no memory named `memory`: link it as a program, with its own memory")
             }
-            Self::Memory { bytes } => write!(
+            Self::Memory { bytes, max } => write!(
                 f,
-                "the module begins with {} MiB of memory, the most is {} MiB: have it allocate less at its start",
+                "it begins with {} MiB of memory, the most is {} MiB: have it allocate less at its start",
                 bytes >> 20,
-                WINDOW_AT >> 20
+                max >> 20
             ),
             Self::Table { index, initial } => {
                 write!(f, "table {index} begins with {initial} elements, the most is {TABLE_ELEMENTS_MAX}")

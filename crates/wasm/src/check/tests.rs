@@ -36,7 +36,13 @@ fn a_module_of_the_sdk_is_taken() {
         (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#;
     let checked = check(&module_with(imports, "(memory (export \"memory\") 17) (func (export \"_start\"))"));
     let expected =
-        Checked { memory_bytes: 17 << 16, memory_bytes_max: WINDOW_AT, resets_by_memory: true, functions: 7 };
+        Checked {
+            kind: Kind::Module,
+            memory_bytes: 17 << 16,
+            memory_bytes_max: WINDOW_AT,
+            resets_by_memory: true,
+            functions: 7,
+        };
     assert_eq!(checked, Ok(expected));
 }
 

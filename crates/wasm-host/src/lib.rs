@@ -1,0 +1,3 @@
+//! What programs of Wasm functions have in common: the artifact in their own image.
+
+pub mod image;

@@ -1,0 +1,254 @@
+//! What a component must be before it is compiled.
+//!
+//! A component is what other people's tools make: it has modules within, and says by names of interfaces what it needs and
+//! what it offers. It is validated as modules are, bounded in sum over all of its modules, and may import what the program
+//! that runs components has.
+
+use wasmparser::{Parser, Payload, ValidPayload, Validator};
+
+use super::error::shown;
+use super::{
+    CheckError, Checked, FUNCTIONS_MAX, GLOBALS_MAX, PAGE_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX, at_most,
+};
+use crate::artifact::Kind;
+use crate::settings::component_proposals;
+
+/// Most modules and components within one.
+const PARTS_MAX: u32 = 256;
+/// Most memories in all modules together: each takes four gibibytes of a seat's address space.
+const MEMORIES_MAX: u32 = 8;
+/// Bytes that the memories may begin with, together.
+const MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// Most pages of a memory of 32-bit addresses.
+const PAGES_MAX: u64 = 1 << 16;
+/// Names of exports that are told.
+const EXPORTS_SHOWN: usize = 8;
+
+/// What makes a component a function.
+const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
+/// Packages of which all interfaces of these versions are there.
+const PACKAGES: [&str; 6] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:random/", "wasi:sockets/"];
+
+pub(super) fn check(component: &[u8]) -> Result<Checked, CheckError> {
+    let is_async = match validate(component, false) {
+        Ok(()) => false,
+        Err(error) => {
+            // The first error is that of a component that is not asynchronous at all, unless the second knows more.
+            validate(component, true).map_err(|other| if is_about_async(&error) { other } else { error })?;
+            true
+        }
+    };
+    let found = look(component)?;
+    if !found.serves {
+        return Err(CheckError::NoHandler { exports: found.exports });
+    }
+    let memory_bytes = found.pages.saturating_mul(PAGE_BYTES);
+    if memory_bytes > MEMORY_BYTES_MAX {
+        return Err(CheckError::Memory { bytes: memory_bytes, max: MEMORY_BYTES_MAX });
+    }
+    Ok(Checked {
+        kind: Kind::Component { is_async },
+        memory_bytes,
+        memory_bytes_max: found.pages_max.saturating_mul(PAGE_BYTES).max(memory_bytes),
+        resets_by_memory: false,
+        functions: found.functions,
+    })
+}
+
+fn is_about_async(error: &CheckError) -> bool {
+    matches!(error, CheckError::Invalid { what, .. } if what.contains("async"))
+}
+
+fn validate(component: &[u8], is_async: bool) -> Result<(), CheckError> {
+    let mut validator = Validator::new_with_features(component_proposals(is_async));
+    let mut allocations = Default::default();
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload.map_err(CheckError::invalid)?;
+        if let ValidPayload::Func(function, body) = validator.payload(&payload).map_err(CheckError::invalid)? {
+            let index = function.index;
+            let mut function = function.into_validator(allocations);
+            function.validate(&body).map_err(|error| CheckError::in_function(index, &error))?;
+            allocations = function.into_allocations();
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Found {
+    /// How many components and modules are open: 1 is the component itself.
+    depth: u32,
+    parts: u32,
+    functions: u32,
+    globals: u32,
+    tables: u32,
+    memories: u32,
+    pages: u64,
+    pages_max: u64,
+    serves: bool,
+    exports: Vec<String>,
+}
+
+/// Looks at what the validator has believed.
+fn look(component: &[u8]) -> Result<Found, CheckError> {
+    let mut found = Found::default();
+    for payload in Parser::new(0).parse_all(component) {
+        found.section(payload.map_err(CheckError::invalid)?)?;
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn section(&mut self, payload: Payload<'_>) -> Result<(), CheckError> {
+        match payload {
+            Payload::Version { .. } => {
+                self.depth += 1;
+                self.parts += 1;
+                at_most("modules and components", self.parts, PARTS_MAX)?;
+            }
+            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::FunctionSection(functions) => {
+                self.functions = self.functions.saturating_add(functions.count());
+                at_most("functions", self.functions, FUNCTIONS_MAX)?;
+            }
+            Payload::GlobalSection(globals) => {
+                self.globals = self.globals.saturating_add(globals.count());
+                at_most("globals", self.globals, GLOBALS_MAX)?;
+            }
+            Payload::TableSection(tables) => {
+                self.tables = self.tables.saturating_add(tables.count());
+                // The glue between modules has tables of its own.
+                at_most("tables", self.tables, TABLES_MAX + PARTS_MAX)?;
+                for (index, table) in tables.into_iter().enumerate() {
+                    let initial = table.map_err(CheckError::invalid)?.ty.initial;
+                    if initial > TABLE_ELEMENTS_MAX {
+                        return Err(CheckError::Table { index, initial });
+                    }
+                }
+            }
+            Payload::MemorySection(memories) => {
+                self.memories = self.memories.saturating_add(memories.count());
+                at_most("memories", self.memories, MEMORIES_MAX)?;
+                for memory in memories {
+                    let memory = memory.map_err(CheckError::invalid)?;
+                    self.pages = self.pages.saturating_add(memory.initial);
+                    self.pages_max = self.pages_max.saturating_add(memory.maximum.unwrap_or(PAGES_MAX));
+                }
+            }
+            Payload::ComponentImportSection(imports) if self.depth == 1 => {
+                for import in imports {
+                    imported(import.map_err(CheckError::invalid)?.name.name)?;
+                }
+            }
+            Payload::ComponentExportSection(exports) if self.depth == 1 => {
+                for export in exports {
+                    let name = export.map_err(CheckError::invalid)?.name.name;
+                    self.serves |= HANDLERS.iter().any(|handler| name.starts_with(handler));
+                    if self.exports.len() < EXPORTS_SHOWN {
+                        self.exports.push(format!("`{}`", shown(name)));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn imported(name: &str) -> Result<(), CheckError> {
+    let is_there = match name.split_once('@') {
+        Some((interface, version)) if version.starts_with("0.2.") => {
+            interface.starts_with("wasi:io/") || PACKAGES.iter().any(|package| interface.starts_with(package))
+        }
+        // Candidates of a release have types that differ from those of the release.
+        Some((interface, version)) if version.starts_with("0.3.") && !version.contains('-') => {
+            PACKAGES.iter().any(|package| interface.starts_with(package))
+        }
+        _ => false,
+    };
+    if is_there { Ok(()) } else { Err(CheckError::Interface { name: shown(name), hint: hint(name) }) }
+}
+
+fn hint(name: &str) -> &'static str {
+    let starts = |prefix: &str| name.starts_with(prefix);
+    if starts("wasi:keyvalue") || starts("wasi:blobstore") || starts("wasi:config") || starts("wasi:messaging") {
+        "no store is behind a function: call another function, or a host that the manifest's `network` names, by HTTP"
+    } else if starts("wasi:nn") || starts("wasi:tls") || starts("wasi:logging") {
+        "there is WASI's cli, clocks, filesystem, http, io, random and sockets; print instead of logging"
+    } else if starts("wasi:") && name.contains("-rc-") {
+        "it is a candidate of a release: build with tools for WASI 0.2, or 0.3.0"
+    } else if starts("wasi:") {
+        "build with tools for WASI 0.2, or 0.3.0"
+    } else {
+        "compose it with the component that has it (`wac plug`), so that only WASI is left to import"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+
+    fn component(text: &str) -> Vec<u8> {
+        wat::parse_str(format!("(component {text})")).unwrap()
+    }
+
+    const HANDLER: &str = r#"(core module $m (func (export "f")) (memory 3 9))
+        (core instance $i (instantiate $m))
+        (func $f (canon lift (core func $i "f")))
+        (instance $h (export "handle" (func $f)))
+        (export "wasi:http/incoming-handler@0.2.3" (instance $h))"#;
+
+    #[track_caller]
+    fn refused(text: &str, parts: &[&str]) {
+        let error = check(&component(text)).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+    }
+
+    #[test]
+    fn a_component_that_serves_is_taken() {
+        let checked = check(&component(HANDLER)).unwrap();
+        assert_eq!(checked.kind, Kind::Component { is_async: false });
+        assert_eq!((checked.memory_bytes, checked.memory_bytes_max), (3 << 16, 9 << 16));
+    }
+
+    #[test]
+    fn a_component_that_serves_nothing_is_told_what_to_export() {
+        refused(
+            r#"(core module $m (func (export "f"))) (core instance $i (instantiate $m))
+               (func $f (canon lift (core func $i "f"))) (export "greet" (func $f))"#,
+            &["`greet`", "wasi:http/proxy"],
+        );
+    }
+
+    #[test]
+    fn interfaces_that_are_not_there_are_named() {
+        let with = |name: &str| format!(r#"(import "{name}" (instance)) {HANDLER}"#);
+        for name in ["wasi:io/poll@0.2.0", "wasi:http/types@0.2.12", "wasi:cli/stdout@0.3.0"] {
+            assert!(check(&component(&with(name))).is_ok(), "{name}");
+        }
+        refused(&with("wasi:keyvalue/store@0.2.0-draft"), &["`wasi:keyvalue/store@0.2.0-draft`", "`network`"]);
+        refused(&with("wasi:http/types@0.3.0-rc-2026-03-15"), &["candidate of a release"]);
+        refused(&with("acme:billing/api@1.0.0"), &["`acme:billing/api@1.0.0`", "wac plug"]);
+        refused(&with("wasi:io/poll@1.0.0"), &["tools for WASI 0.2"]);
+    }
+
+    #[test]
+    fn modules_within_are_bounded_together() {
+        let memory = |pages: u64| format!("(core module (memory {pages})) {HANDLER}");
+        assert!(check(&component(&memory(60_000))).is_ok());
+        refused(&memory(65_535), &["4096 MiB of memory"]);
+        let many = "(core module (memory 1))".repeat(9);
+        refused(&format!("{many} {HANDLER}"), &["9 memories"]);
+        refused(&format!("(core module (table 2000000 funcref)) {HANDLER}"), &["2000000 elements"]);
+    }
+
+    #[test]
+    fn code_within_is_validated() {
+        let body = "(core module (func (result i32)))";
+        refused(&format!("{body} {HANDLER}"), &["not valid", "in function 0"]);
+    }
+}
