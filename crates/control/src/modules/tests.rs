@@ -64,7 +64,8 @@ impl Stand {
     }
 
     fn executable(&self) -> Result<Executable, ModuleError> {
-        self.modules().executable(&self.hash, &self.module)
+        let modules = self.modules();
+        modules.executable(&*modules.host()?, &self.hash, &self.module)
     }
 
     #[track_caller]
@@ -135,9 +136,44 @@ fn another_program_for_modules_makes_what_is_kept_stale() {
     fs::write(stand.programs().host, newer).unwrap();
     let second = stand.executable().unwrap();
     assert!(first.path != second.path && stand.runs() == 2);
-    assert_eq!(stand.modules().sweep(&BTreeSet::from([stand.hash]), Duration::ZERO).unwrap(), 1);
-    assert!(!first.path.exists() && second.path.exists());
+    assert_eq!(hosts(&stand), 2);
+    let removed = stand.modules().sweep(&BTreeSet::from([stand.hash]), Duration::ZERO).unwrap();
+    assert_eq!(removed, 2, "the executable and its program");
+    assert!(!first.path.exists() && second.path.exists() && hosts(&stand) == 1);
     assert_eq!(stand.modules().sweep(&BTreeSet::new(), Duration::ZERO).unwrap(), 1);
+    assert_eq!(hosts(&stand), 1, "for the next function");
+}
+
+fn hosts(stand: &Stand) -> usize {
+    let names = fs::read_dir(stand.dir.path().join("wasm")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| host::is_one(name.to_str().unwrap())).count()
+}
+
+#[test]
+fn a_program_is_kept_once_and_taken_once_in_the_life_of_a_node() {
+    let stand = Stand::new(MODULE, 1 << 16);
+    let modules = stand.modules();
+    let first = modules.host().unwrap();
+    assert!(fs::read(&first.path).unwrap() == first.bytes && first.bytes == program());
+    // Replaced under a running node: what runs goes on with what it has.
+    fs::write(stand.programs().host, b"a newer one").unwrap();
+    assert_eq!(modules.host().unwrap().hash, first.hash);
+    // Damaged where it is kept: made anew.
+    fs::remove_file(&first.path).unwrap();
+    fs::write(&first.path, b"damaged").unwrap();
+    assert!(fs::read(&modules.host().unwrap().path).unwrap() == first.bytes);
+    assert_eq!(hosts(&stand), 1);
+    assert_ne!(stand.modules().host().unwrap().hash, first.hash, "another node");
+}
+
+#[test]
+fn an_executable_holds_no_program() {
+    let stand = Stand::new(MODULE, 1 << 16);
+    let executable = stand.executable().unwrap();
+    let on_disk = fs::read(&executable.path).unwrap();
+    assert!(on_disk.len() <= 5 * 4096 && on_disk.len().is_multiple_of(4096), "{}", on_disk.len());
+    let whole = stand.modules().host().unwrap().behind(&executable.bytes);
+    assert!(whole.ends_with(&program()) && whole.len() == on_disk.len() + program().len());
 }
 
 #[test]
@@ -150,7 +186,8 @@ fn a_compiler_that_refuses_or_fails_is_heard() {
     stand.refused("exit 0", "no compiled module");
     stand.refused("head -c 5000 code", "5000 bytes");
     stand.refused("(head -c 50 code; head -c 1 /dev/zero; tail -c +52 code)", "changed while");
-    assert_eq!(fs::read_dir(stand.dir.path().join("wasm")).unwrap().count(), 1, "the secret");
+    let left = fs::read_dir(stand.dir.path().join("wasm")).unwrap().count();
+    assert_eq!(left, 2, "the secret and the program");
 }
 
 #[test]
@@ -171,13 +208,14 @@ fn missing_modules_are_compiled_at_once_and_only_those() {
     fs::write(&other, b"another").unwrap();
     let modules = stand.modules();
     let both = [(stand.hash, stand.module.clone()), (ArtifactHash::of(b"another"), other)];
-    modules.compile_missing(&both[..1]);
+    let host = modules.host().unwrap();
+    modules.compile_missing(&host, &both[..1]);
     assert_eq!(stand.runs(), 0, "one is compiled when it is asked for");
     // The stand-in makes the first module's code of both: the second is not kept.
-    modules.compile_missing(&both);
+    modules.compile_missing(&host, &both);
     assert_eq!(stand.runs(), 2);
     stand.executable().unwrap();
     assert_eq!(stand.runs(), 2);
-    modules.compile_missing(&both);
+    modules.compile_missing(&host, &both);
     assert_eq!(stand.runs(), 2, "one is missing");
 }

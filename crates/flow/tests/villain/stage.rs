@@ -116,7 +116,7 @@ pub(crate) fn spec(text: &str) -> AppSpec {
     };
     let artifacts: BTreeMap<_, _> =
         manifest.functions.iter().map(|(name, function)| (name.clone(), artifact(function))).collect();
-    AppSpec { manifest, version: 1, artifacts, patches: BTreeMap::new(), files: BTreeMap::new() }
+    AppSpec { manifest, version: 1, artifacts, host: None, patches: BTreeMap::new(), files: BTreeMap::new() }
 }
 
 impl Stage {

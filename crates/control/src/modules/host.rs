@@ -1,0 +1,89 @@
+//! The program in which the executables of Wasm functions go on: once for all of them.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use baton_cell::elf::Image;
+use baton_flow::Patch;
+
+use super::{ModuleError, Modules};
+use crate::artifacts::{VetError, Vetted, vet};
+
+const PREFIX: &str = "host-";
+
+/// The program as it was when this node first needed it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) hash: blake3::Hash,
+    /// Where this node keeps it.
+    pub(crate) path: PathBuf,
+    /// What lies behind this many bytes is loaded nowhere.
+    loaded: usize,
+    vetted: OnceLock<Result<Vetted, VetError>>,
+}
+
+impl Host {
+    /// What a cell writes over its code, found out once.
+    pub(crate) fn patches(&self) -> Result<Vec<Patch>, VetError> {
+        self.vetted.get_or_init(|| vet(&self.bytes)).clone().map(|vetted| vetted.patches)
+    }
+
+    /// An executable and what is loaded of this program, as one file. `executable` is without its seal.
+    pub(crate) fn behind(&self, executable: &[u8]) -> Vec<u8> {
+        let loaded = self.bytes.get(..self.loaded).unwrap_or(&self.bytes);
+        let border = executable.len().next_multiple_of(baton_wasm::HEADER_BYTES);
+        let mut whole = Vec::with_capacity(border + loaded.len());
+        whole.extend_from_slice(executable);
+        whole.resize(border, 0);
+        whole.extend_from_slice(loaded);
+        whole
+    }
+}
+
+/// How much of a program's file is loaded; all of what is no program.
+fn loaded(program: &[u8]) -> usize {
+    let ends = |image: Image| image.segments().iter().map(|one| one.offset + one.file_bytes).max();
+    let end = Image::parse(program).ok().and_then(ends);
+    end.and_then(|end| usize::try_from(end).ok()).unwrap_or(program.len())
+}
+
+/// What a program is called in the directory.
+pub(super) fn name(hash: &blake3::Hash) -> String {
+    format!("{PREFIX}{}", hash.to_hex())
+}
+
+/// Whether a name is a program's.
+pub(super) fn is_one(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|hash| blake3::Hash::from_hex(hash).is_ok())
+}
+
+impl Modules {
+    /// The program. It is read once; where it is kept, it has just been compared with what was read.
+    pub(crate) fn host(&self) -> Result<Arc<Host>, ModuleError> {
+        self.programs.check()?;
+        let mut known = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = match &*known {
+            Some(host) => Arc::clone(host),
+            None => {
+                let installed = &self.programs.host;
+                let bytes = fs::read(installed).map_err(|error| self.io(installed, error))?;
+                let hash = blake3::hash(&bytes);
+                let path = self.directory.join(name(&hash));
+                let loaded = loaded(&bytes);
+                Arc::new(Host { bytes, hash, path, loaded, vetted: OnceLock::new() })
+            }
+        };
+        let kept = fs::read(&host.path);
+        match kept {
+            Ok(kept) if kept == host.bytes => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(self.io(&host.path, error));
+            }
+            _ => self.write(&host.path, &[&host.bytes]).map_err(|error| self.io(&host.path, error))?,
+        }
+        Ok(Arc::clone(known.insert(host)))
+    }
+}
