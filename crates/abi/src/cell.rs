@@ -90,6 +90,9 @@ pub struct Load {
     pub index: u32,
     /// Bytes of its ELF file.
     pub elf_bytes: u64,
+    /// Bytes of a second file that comes with it, 0 if none does: offsets in the headers of the first one go on in it, from
+    /// [`Load::elf_bytes`] on, which is whole pages then.
+    pub host_bytes: u64,
     /// Bytes of the bundle of its files that comes with it; 0 if none does.
     pub files_bytes: u64,
     /// Whether a snapshot comes with it.
@@ -194,7 +197,7 @@ pub enum FromCell {
 }
 
 const SETUP: u32 = 0x4254_4311;
-const LOAD: u32 = 0x4254_4312;
+const LOAD: u32 = 0x4254_4314;
 const FORK: u32 = 0x4254_4313;
 const LOADED: u32 = 0x4254_4321;
 const FAILED: u32 = 0x4254_4322;
@@ -278,6 +281,7 @@ impl ToTemplate {
             ToTemplate::Load(load) => Out::new(LOAD)
                 .u32(load.index)
                 .u64(load.elf_bytes)
+                .u64(load.host_bytes)
                 .u64(load.files_bytes)
                 .u32(u32::from(load.has_snapshot)),
             ToTemplate::Fork(fork) => {
@@ -311,6 +315,7 @@ impl ToTemplate {
             LOAD => Some(ToTemplate::Load(Load {
                 index: words.u32()?,
                 elf_bytes: words.u64()?,
+                host_bytes: words.u64()?,
                 files_bytes: words.u64()?,
                 has_snapshot: words.flag()?,
             })),
@@ -410,6 +415,7 @@ mod tests {
         let load = ToTemplate::Load(Load {
             index: 2,
             elf_bytes: 5 << 30,
+            host_bytes: 7 << 30,
             files_bytes: 6 << 30,
             has_snapshot: false,
         });

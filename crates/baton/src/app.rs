@@ -9,6 +9,13 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
 use crate::failure::Failure;
 
+/// What the file of a component ends with.
+const WASM: &str = "wasm";
+/// How much memory a component has that no manifest speaks of: that of an interpreter and more.
+const COMPONENT_MEMORY: &str = "256MiB";
+/// Characters of a name.
+const NAME_MAX: usize = 48;
+
 /// The manifest's file name.
 pub(crate) const MANIFEST: &str = "baton.toml";
 
@@ -20,13 +27,16 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Reads `baton.toml` of a directory.
+    /// Reads `baton.toml` of a directory; a component needs none.
     pub(crate) fn load(directory: &Path) -> Result<Self, Failure> {
+        if directory.extension().is_some_and(|extension| extension == WASM) && directory.is_file() {
+            return Self::of_component(directory);
+        }
         let file = directory.join(MANIFEST);
         let text = std::fs::read_to_string(&file).map_err(|error| {
             Failure::bad_input(
                 format_args!("cannot read {}: {error}", file.display()),
-                "name a directory with a baton.toml, or make one with `baton new NAME`",
+                "name a directory with a baton.toml or a component's .wasm file, or make an app with `baton new NAME`",
             )
         })?;
         let manifest =
@@ -36,6 +46,58 @@ impl App {
         })?;
         Ok(Self { directory, manifest })
     }
+
+    /// The app of a single component: one function of its name, which answers every path.
+    fn of_component(file: &Path) -> Result<Self, Failure> {
+        let unusable = |error: std::io::Error| {
+            Failure::bad_input(format_args!("cannot use {}: {error}", file.display()), "name a file that can be read")
+        };
+        let path = file.canonicalize().map_err(unusable)?;
+        let artifact = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+            Failure::bad_input(
+                format_args!("the name of {} is not UTF-8", file.display()),
+                "rename the file, or write a baton.toml",
+            )
+        })?;
+        let name = function_name(path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default());
+        let methods = r#"["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]"#;
+        let route = |path: &str| format!("[[routes]]\npath = \"{path}\"\nmethods = {methods}\nfunction = \"{name}\"\n");
+        let text = format!(
+            "[app]\nname = \"{name}\"\n\n[functions.{name}]\nartifact = {}\nisolation = \"wasm\"\nmemory = \"{COMPONENT_MEMORY}\"\n\n{}\n{}",
+            toml_text(artifact),
+            route("/"),
+            route("/{*path}"),
+        );
+        let manifest = Manifest::parse(&text, Path::new(MANIFEST))
+            .map_err(|error| Failure::manifest(report(error, text)))?;
+        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { directory, manifest })
+    }
+}
+
+/// A file's name as that of an app and a function.
+fn function_name(stem: &str) -> String {
+    let letters = stem.chars().map(|letter| letter.to_ascii_lowercase());
+    let name: String = letters
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .skip_while(|letter| !letter.is_ascii_lowercase())
+        .take(NAME_MAX)
+        .collect();
+    let name = name.trim_end_matches('-');
+    if name.is_empty() { "component".to_owned() } else { name.to_owned() }
+}
+
+/// A string of TOML.
+fn toml_text(text: &str) -> String {
+    let escaped: String = text
+        .chars()
+        .map(|letter| match letter {
+            '"' | '\\' => format!("\\{letter}"),
+            letter if letter.is_control() => format!("\\u{:04x}", u32::from(letter)),
+            letter => letter.to_string(),
+        })
+        .collect();
+    format!("\"{escaped}\"")
 }
 
 /// A manifest's fault, shown in its source.
@@ -96,6 +158,29 @@ mod tests {
         for part in ["trsut", "baton.toml:3", "trust"] {
             assert!(shown.contains(part), "{part} is missing in {shown}");
         }
+    }
+
+    #[test]
+    fn a_component_is_an_app_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("7 Hello_World.v2.wasm");
+        std::fs::write(&file, b"").unwrap();
+        let app = App::load(&file).unwrap();
+        assert_eq!(app.manifest.app.name.as_str(), "hello-world-v2");
+        let (name, function) = app.manifest.functions.iter().next().unwrap();
+        assert_eq!(name.as_str(), "hello-world-v2");
+        assert_eq!(function.build, baton_catalog::Build::Artifact { path: "7 Hello_World.v2.wasm".into() });
+        assert_eq!(app.manifest.routes.len(), 2);
+        assert_eq!(app.directory, dir.path().canonicalize().unwrap());
+    }
+
+    #[test]
+    fn names_of_files_become_names_of_functions() {
+        for (stem, name) in [("hello", "hello"), ("Ünïts", "n-ts"), ("123", "component"), ("a--", "a"), ("", "component")] {
+            assert_eq!(function_name(stem), name, "{stem}");
+        }
+        assert_eq!(function_name(&"a".repeat(90)).len(), NAME_MAX);
+        assert_eq!(toml_text("a\"b\\c\n"), r#""a\"b\\c\u000a""#);
     }
 
     #[test]

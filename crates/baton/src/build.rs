@@ -99,15 +99,16 @@ fn check(name: &FunctionName, function: &Function, path: &Path) -> Result<(), Fa
     })
 }
 
-/// Whether a file is a core module at first sight; the node looks closer.
+/// Whether a file is a core module or a component at first sight; the node looks closer.
 fn module(name: &FunctionName, file: &mut File, path: &Path) -> Result<(), Failure> {
     let mut start = [0; 8];
-    if file.read_exact(&mut start).is_ok() && &start == b"\0asm\x01\0\0\0" {
+    let is_whole = file.read_exact(&mut start).is_ok();
+    if is_whole && matches!(start, [0, b'a', b's', b'm', 1, 0, 0, 0] | [0, b'a', b's', b'm', _, _, 1, 0]) {
         return Ok(());
     }
     Err(Failure::failed(
-        format_args!("function {name}: {} is no core Wasm module", path.display()),
-        "build it for wasm32-wasip1; components and text are not taken",
+        format_args!("function {name}: {} is neither a Wasm module nor a component", path.display()),
+        "build it for wasm32-wasip1 with the SDK, or as a component of `wasi:http`; text has to be assembled first",
     ))
 }
 

@@ -207,11 +207,11 @@ impl Runtime {
 
     /// Makes a cold seat ready: its memory is mapped from the snapshot. `false` if that failed.
     pub(crate) fn warm(&self, seat: &Seat) -> bool {
-        let snapshot = seat.snapshot.borrow().clone();
-        let Some(snapshot) = snapshot else { return false };
+        let (snapshot, executable) = (seat.snapshot.borrow().clone(), seat.executable.borrow().clone());
+        let (Some(snapshot), Some(executable)) = (snapshot, executable) else { return false };
         let mut space = seat.space.borrow_mut();
         let mut mapped =
-            if space.is_as_captured() { Ok(()) } else { snapshot.restore(&mut space, seat.elf_fd()) };
+            if space.is_as_captured() { Ok(()) } else { snapshot.restore(&mut space, &executable) };
         if seat.facts.reset && mapped.is_ok() {
             mapped = space.watch();
         }

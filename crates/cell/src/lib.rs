@@ -14,6 +14,7 @@ mod arch;
 mod book;
 mod control;
 mod effects;
+mod executable;
 mod filter;
 mod gates;
 mod guest;

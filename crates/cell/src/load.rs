@@ -1,6 +1,6 @@
 //! The loader: an ELF file becomes the memory of a seat, ready to run from its first instruction.
 //!
-//! Pages come from the file itself, privately; what a page holds besides its segment is zeroed. The deploy-time check's
+//! Pages come from the file that they lie in, privately; what a page holds besides its segment is zeroed. The deploy-time check's
 //! patches are written over the code, then every executable byte is scanned, patched or not: what is forbidden is refused
 //! here, whatever anyone said before. Only then do pages become executable.
 
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::bundle::Bundle;
 use crate::elf::{self, ElfError, Image};
+use crate::executable::Executable;
 use crate::os::{self, Os};
 use crate::scan::{self, Finding};
 use crate::space::Space;
@@ -26,6 +27,10 @@ const STRINGS_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) enum LoadError {
     Elf(ElfError),
+    /// A segment lies partly in the one file and partly in the other.
+    Split {
+        at: u64,
+    },
     /// An instruction that changes keys or segment bases.
     Forbidden {
         at: u64,
@@ -55,6 +60,11 @@ impl core::fmt::Display for LoadError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             LoadError::Elf(error) => write!(f, "{error}"),
+            LoadError::Split { at } => write!(
+                f,
+                "the segment at image address {at:#x} lies partly in the program that it shares with others; deploy the \
+                 function again"
+            ),
             LoadError::Forbidden { at, finding } => write!(
                 f,
                 "forbidden instruction {} at image address {at:#x}: code that changes memory keys or segment bases cannot \
@@ -99,22 +109,23 @@ pub(crate) struct Loaded {
 /// What a function is loaded from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'a> {
-    /// Its executable.
-    pub(crate) file: &'a [u8],
-    /// The descriptor by which that is open.
-    pub(crate) fd: i32,
+    pub(crate) executable: &'a Executable,
     /// What it finds in its directory.
     pub(crate) files: Bundle<'static>,
 }
 
 /// Lays an executable into `space`.
 pub(crate) fn load(space: &mut Space, source: &Source<'_>, entry: &Entry<'_>) -> Result<Loaded, LoadError> {
-    let Source { file, fd, files } = *source;
+    let Source { executable, files } = *source;
+    let file = executable.bytes();
     let image = Image::parse(file).map_err(LoadError::Elf)?;
     let mut from_file = Vec::new();
     let mut mapped_to = 0;
     for segment in image.segments() {
-        lay(space, file, fd, segment, &mut mapped_to)?;
+        if !executable.is_whole(segment.offset, segment.file_bytes) {
+            return Err(LoadError::Split { at: segment.at });
+        }
+        lay(space, executable, segment, &mut mapped_to)?;
         let whole_from = segment.at.next_multiple_of(PAGE);
         let whole_to = (segment.at + segment.file_bytes) & !(PAGE - 1);
         if segment.access == elf::Access::Read && whole_from < whole_to {
@@ -159,8 +170,7 @@ fn relocate(space: &mut Space, relocation: elf::Relocation) {
 /// Maps one segment writable, with nothing but its own bytes in its pages.
 fn lay(
     space: &mut Space,
-    file: &[u8],
-    fd: i32,
+    executable: &Executable,
     segment: &elf::Segment,
     mapped_to: &mut u64,
 ) -> Result<(), LoadError> {
@@ -172,7 +182,7 @@ fn lay(
     let backed_to = if segment.file_bytes == 0 { start } else { file_end.next_multiple_of(PAGE).max(start) };
     if start < backed_to {
         let offset = segment.offset - (segment.at - pages.start) + (start - pages.start);
-        let backing = Backing::Private { fd, offset };
+        let backing = executable.backing(offset);
         space
             .map(base + start, backed_to - start, Access::Write, backing)
             .map_err(at_step("mapping the image"))?;
@@ -186,7 +196,7 @@ fn lay(
     }
     if start > segment.at {
         let shared = usize::try_from(start.min(file_end).saturating_sub(segment.at)).unwrap_or(0);
-        let bytes = segment.bytes(file).get(..shared).unwrap_or_default();
+        let bytes = segment.bytes(executable.bytes()).get(..shared).unwrap_or_default();
         space.write(base + segment.at, bytes);
     }
     *mapped_to = pages.end;

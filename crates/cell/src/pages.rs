@@ -43,8 +43,8 @@ pub(crate) fn map_common(keys: &Keys) -> Result<(), Errno> {
     sys::protect(SHARE.get() as u64, PAGE, Access::Write, keys.share)
 }
 
-/// The bytes of an executable or a bundle, mapped for good.
-pub(crate) fn file(fd: &OwnedFd, bytes: u64) -> Result<&'static [u8], Errno> {
+/// The bytes of a bundle, mapped for good.
+fn file(fd: &OwnedFd, bytes: u64) -> Result<&'static [u8], Errno> {
     let len = usize::try_from(bytes).map_err(|_| Errno::FBIG)?;
     if len == 0 || rustix::fs::fstat(fd)?.st_size < i64::try_from(bytes).unwrap_or(i64::MAX) {
         return Err(Errno::NOEXEC);

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use baton_abi::boot::PoolAccess;
@@ -17,6 +17,7 @@ use baton_pool::road::Road;
 
 use crate::arch::{Context, Place};
 use crate::book::SeatId;
+use crate::executable::Executable;
 use crate::links::tag_of;
 use crate::mail::Mail;
 use crate::os::{Os, ThreadId};
@@ -253,7 +254,7 @@ pub(crate) struct Seat {
     /// The thread whose registers the processor has, as the trap layer knows it.
     pub(crate) running: Cell<Option<ThreadId>>,
     /// The ELF file.
-    pub(crate) elf: RefCell<Option<OwnedFd>>,
+    pub(crate) executable: RefCell<Option<Rc<Executable>>>,
     /// How the guest ended, for whoever waits for it to begin.
     pub(crate) last_words: RefCell<Option<String>>,
     /// The last line that it wrote while it was loaded.
@@ -296,7 +297,7 @@ impl Seat {
             arena: RefCell::default(),
             sleeps_until: Cell::new(None),
             running: Cell::new(Some(ThreadId::FIRST)),
-            elf: RefCell::new(None),
+            executable: RefCell::new(None),
             last_words: RefCell::new(None),
             last_line: RefCell::default(),
             opened: Cell::new(0),
@@ -310,11 +311,6 @@ impl Seat {
     #[inline]
     pub(crate) fn holder(&self) -> u16 {
         self.outside.borrow().as_ref().map_or(0, |outside| outside.holder)
-    }
-
-    /// The ELF file's number in this process.
-    pub(crate) fn elf_fd(&self) -> i32 {
-        self.elf.borrow().as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// A free entry of the seat's own range of the shared table.

@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 mod header;
 
 use crate::arch::{self, Context};
+use crate::executable::Executable;
 use crate::os::Os;
 use crate::space::{Region, Space};
 use crate::sys::{Access, Backing, PAGE, PAGE_BYTES};
@@ -50,7 +51,7 @@ impl core::fmt::Display for ReopenError {
 pub(crate) enum Source {
     /// This file, from that byte on.
     File(u64),
-    /// The ELF file, from that byte on.
+    /// The executable, from that byte on.
     Elf(u64),
     Zeros,
 }
@@ -257,8 +258,8 @@ fn resident(from: u64, to: u64) -> Vec<bool> {
 }
 
 impl Snapshot {
-    /// Puts the seat's memory back to what it was, whatever has been mapped since. `elf` is the ELF file.
-    pub(crate) fn restore(&self, space: &mut Space, elf: i32) -> Result<(), Errno> {
+    /// Puts the seat's memory back to what it was, whatever has been mapped since.
+    pub(crate) fn restore(&self, space: &mut Space, executable: &Executable) -> Result<(), Errno> {
         let stale: Vec<(u64, u64)> = space
             .regions()
             .filter(|(_, region)| region.access != Access::Execute)
@@ -270,7 +271,7 @@ impl Snapshot {
         for piece in &self.pieces {
             let backing = match piece.source {
                 Source::File(offset) => Backing::Private { fd: self.fd.as_raw_fd(), offset },
-                Source::Elf(offset) => Backing::Private { fd: elf, offset },
+                Source::Elf(offset) => executable.backing(offset),
                 Source::Zeros => Backing::Anonymous,
             };
             space.map(piece.at, piece.len, piece.access, backing)?;

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use self::error::{SetupError, at, region};
 use crate::arch::{self, CORE, Full, GUEST_FULL};
 use crate::control;
+use crate::executable::Executable;
 use crate::guest::renew_incarnation;
 use crate::keys::Keys;
 use crate::load::Source;
@@ -282,9 +283,12 @@ impl Template {
     fn load(&mut self, load: Load, fds: Vec<OwnedFd>) -> Result<(), SetupError> {
         let mut fds = fds.into_iter();
         let elf = fds.next().ok_or(SetupError::Protocol("a function without its file"))?;
-        let files = if load.files_bytes > 0 { fds.next() } else { None };
+        let mut next = |bytes: u64| if bytes > 0 { fds.next().map(|fd| (fd, bytes)) } else { None };
+        let (host, files) = (next(load.host_bytes), next(load.files_bytes));
         let began = sys::now_ns();
-        match self.bring_up(&load, elf, files, fds.next()) {
+        let executable =
+            Executable::open(elf, load.elf_bytes, host).map_err(|errno| format!("its file: {errno}"));
+        match executable.and_then(|executable| self.bring_up(&load, executable, files, fds.next())) {
             Ok(fresh) => {
                 let load_ns = sys::now_ns().saturating_sub(began);
                 let seat = self.seat(load.index)?;
@@ -307,8 +311,8 @@ impl Template {
     fn bring_up(
         &self,
         load: &Load,
-        elf: OwnedFd,
-        files: Option<OwnedFd>,
+        executable: Executable,
+        files: Option<(OwnedFd, u64)>,
         kept: Option<OwnedFd>,
     ) -> Result<bool, String> {
         let seat = self.seat(load.index).map_err(|error| error.to_string())?;
@@ -317,11 +321,10 @@ impl Template {
         if seat.state.get() != State::Loading {
             return Err("it is loaded already".to_owned());
         }
-        let file = pages::file(&elf, load.elf_bytes).map_err(|errno| format!("its file: {errno}"))?;
-        let files = files.map(|fd| pages::bundle(&fd, load.files_bytes)).transpose()?.unwrap_or_default();
-        let fd = elf.as_raw_fd();
-        let source = Source { file, fd, files };
-        seat.elf.replace(Some(elf));
+        let files = files.map(|(fd, bytes)| pages::bundle(&fd, bytes)).transpose()?.unwrap_or_default();
+        let executable = Rc::new(executable);
+        let source = Source { executable: &executable, files };
+        seat.executable.replace(Some(Rc::clone(&executable)));
         if let Some(kept) = kept.filter(|_| load.has_snapshot) {
             return self.revive(seat, entry, &source, kept).map(|()| false);
         }
@@ -382,7 +385,7 @@ impl Template {
         let snapshot =
             snapshot::reopen(&kept, space.base(), &loaded.config).map_err(|error| error.to_string())?;
         snapshot
-            .restore(&mut space, source.fd)
+            .restore(&mut space, source.executable)
             .map_err(|errno| format!("its snapshot cannot be mapped: {errno}"))?;
         drop(space);
         *seat.os.borrow_mut() = Some(snapshot.os.clone());

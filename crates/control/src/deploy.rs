@@ -13,18 +13,18 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_catalog::{AppName, ByteSize, Fallback, Function, FunctionName, Isolation, Manifest};
 use baton_cell::bundle::{Bundle, BundleError};
-use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
+use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, Patch, PlaneGone};
 
 pub use self::plan::{Step, plan};
 use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet, vet_module};
 use crate::bundles::Trees;
 use crate::limits::UPLOAD_KEPT;
-use crate::modules::{Executable, ModuleError, Modules};
+use crate::modules::{Executable, Host, ModuleError, Modules};
 use crate::plane::Plane;
 use crate::protocol::FailedApp;
 use crate::store::{Deployment, Store, StoreError};
@@ -193,30 +193,32 @@ impl Files {
     fn spec(&self, deployment: Deployment) -> Result<AppSpec, DeployFault> {
         let files = self.files(&deployment)?;
         self.compile_missing(&deployment);
-        let (mut artifacts, mut patches) = (BTreeMap::new(), BTreeMap::new());
+        let (mut artifacts, mut hosts, mut patches) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (function, hash) in deployment.artifacts {
             let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
             let path = self.artifacts.verified(&hash).map_err(unusable)?;
             let spec = deployment.manifest.functions.get(&function);
-            let (path, vetted) = match spec.map(|spec| (spec, spec.isolation)) {
-                Some((_, Isolation::Compartment)) => {
-                    (path, Some(vet(&self.artifacts.read(&hash).map_err(unusable)?)))
+            let (path, vetted) = match (spec, spec.map(|spec| spec.isolation)) {
+                (_, Some(Isolation::Compartment)) => {
+                    let vetted = vet(&self.artifacts.read(&hash).map_err(unusable)?);
+                    (path, Some(vetted.map(|vetted| vetted.patches)))
                 }
-                Some((spec, Isolation::Wasm)) => {
-                    let (path, file) = self.module(&function, spec, &hash, &path)?;
-                    (path, Some(vet_module(&file)))
+                (Some(spec), Some(Isolation::Wasm)) => {
+                    let (host, executable) = self.module((&function, spec), &hash, &path)?;
+                    hosts.insert(function.clone(), host.path.clone());
+                    (executable.path, Some(patches_of(&host, &executable.bytes)))
                 }
-                Some((_, Isolation::Process)) | None => (path, None),
+                _ => (path, None),
             };
             if let Some(vetted) = vetted {
                 let vetted =
                     vetted.map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
-                patches.insert(function.clone(), vetted.patches);
+                patches.insert(function.clone(), vetted);
             }
             artifacts.insert(function, path);
         }
         let Deployment { manifest, version, .. } = deployment;
-        Ok(AppSpec { manifest, version, artifacts, patches, files })
+        Ok(AppSpec { manifest, version, artifacts, hosts, patches, files })
     }
 
     /// Compiles the modules of a deployment that are missing, several at once.
@@ -225,21 +227,25 @@ impl Files {
             deployment.manifest.functions.get(name).is_some_and(|spec| spec.isolation == Isolation::Wasm)
         };
         let hashes = deployment.artifacts.iter().filter(|(name, _)| is_module(name)).map(|(_, hash)| *hash);
-        let modules: BTreeSet<ArtifactHash> = hashes.collect();
-        let found = |hash: ArtifactHash| Some((hash, self.artifacts.verified(&hash).ok()?));
-        self.modules.compile_missing(&modules.into_iter().filter_map(found).collect::<Vec<_>>());
+        let hashes: BTreeSet<ArtifactHash> = hashes.collect();
+        let found = |hash: ArtifactHash| {
+            let path = self.artifacts.verified(&hash).ok()?;
+            Some((self.modules.host_of(&path).ok()?, hash, path))
+        };
+        self.modules.compile_missing(&hashes.into_iter().filter_map(found).collect::<Vec<_>>());
     }
 
-    /// The executable of a Wasm function.
+    /// The executable of a Wasm function, and the program in which it goes on.
     fn module(
         &self,
-        function: &FunctionName,
-        spec: &Function,
+        (function, spec): (&FunctionName, &Function),
         hash: &ArtifactHash,
         module: &Path,
-    ) -> Result<(PathBuf, Vec<u8>), DeployFault> {
+    ) -> Result<(Arc<Host>, Executable), DeployFault> {
         let failed = |source| DeployFault::Module { function: function.clone(), source };
-        let Executable { path, bytes, header } = self.modules.executable(hash, module).map_err(failed)?;
+        let host = self.modules.host_of(module).map_err(failed)?;
+        let executable = self.modules.executable(&host, hash, module).map_err(failed)?;
+        let header = &executable.header;
         if header.memory_bytes > spec.memory.bytes() {
             return Err(DeployFault::ModuleMemory {
                 function: function.clone(),
@@ -247,7 +253,7 @@ impl Files {
                 memory: spec.memory,
             });
         }
-        Ok((path, bytes))
+        Ok((host, executable))
     }
 
     /// The checked bundles of a deployment, unpacked for functions that may run as processes.
@@ -395,7 +401,8 @@ impl Deployer {
     pub async fn compile(&self, hash: ArtifactHash) -> Result<(), DeployFault> {
         let work = move |files: &Files| {
             let path = files.artifacts.verified(&hash).map_err(DeployFault::Artifacts)?;
-            files.modules.executable(&hash, &path).map(|_| ()).map_err(DeployFault::Compile)
+            let compiled = |host: Arc<Host>| files.modules.executable(&host, &hash, &path).map(|_| ());
+            files.modules.host_of(&path).and_then(compiled).map_err(DeployFault::Compile)
         };
         self.blocking(work).await
     }
@@ -448,6 +455,13 @@ impl Deployer {
             Err(_) => Err(DeployFault::Ending),
         }
     }
+}
+
+/// What a cell writes over the code of a Wasm function: over the program's, and over the module's own.
+fn patches_of(host: &Host, executable: &[u8]) -> Result<Vec<Patch>, VetError> {
+    let mut patches = host.patches()?;
+    patches.extend(vet_module(&host.behind(executable))?.patches);
+    Ok(patches)
 }
 
 fn complete(

@@ -1,32 +1,35 @@
 //! Wasm modules as executables: `$BATON_HOME/wasm`.
 //!
 //! ```text
-//!   artifact (a module) ── baton-wasmc, a process ──▶ code ─┐
-//!                                        baton-wasm-host ──┴─ weld ──▶ <key>: an executable, then 32 bytes of authentication
+//!   artifact (a module) ── baton-wasmc, a process ──▶ code ── weld ──▶ <key>: an executable, then 32 bytes of authentication
+//!                          baton-wasm-host ──▶ host-<hash>: the program in which all of them go on
 //! ```
 //! The key covers the module, the engine and its settings, the processor and the program that runs modules. So what is stale
 //! has another name, and is made anew where it is missing. An executable is used only if this node stored these very bytes
-//! under this very key; one that does not bear checking is removed and made anew. Everything here blocks.
+//! under this very key; one that does not bear checking is removed and made anew. The program is taken once in a node's
+//! life: that its file is replaced meanwhile changes nothing for what runs. Everything here blocks.
 
 mod child;
 mod error;
+mod host;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use baton_wasm::{Header, Maker, weld, welded};
+use baton_wasm::{Header, Maker, SEAL_BYTES, weld, welded};
 
 pub use self::error::ModuleError;
+pub(crate) use self::host::Host;
 use crate::artifacts::{ArtifactError, ArtifactHash, INCOMING, open_directory};
 
 const SECRET: &str = "secret";
-const MAC_BYTES: usize = blake3::OUT_LEN;
+const MAC_BYTES: usize = SEAL_BYTES;
 const MODE: u32 = 0o400;
 
 /// The programs without which there are no Wasm functions.
@@ -68,15 +71,6 @@ impl Programs {
         }
     }
 
-    /// The program that runs what is in a file: a component says what it is in its first eight bytes.
-    fn host_of(&self, module: &Path) -> io::Result<&Path> {
-        let mut first = [0; 8];
-        let mut file = File::open(module)?;
-        let is_whole = file.read_exact(&mut first).is_ok();
-        let is_component = is_whole && matches!(first, [0, b'a', b's', b'm', _, _, 1, 0]);
-        Ok(if is_component { &self.component_host } else { &self.host })
-    }
-
     /// # Errors
     /// The first of them that is not there.
     pub fn check(&self) -> Result<(), ModuleError> {
@@ -105,6 +99,8 @@ pub struct Modules {
     directory: PathBuf,
     secret: [u8; blake3::KEY_LEN],
     programs: Programs,
+    /// The programs that run modules and components, as they were when they were first needed.
+    hosts: Mutex<[Option<Arc<Host>>; 2]>,
     /// How many compilers may run at once, and how many more may now.
     cores: usize,
     free: Mutex<usize>,
@@ -126,6 +122,7 @@ impl Modules {
             directory: directory.to_owned(),
             secret,
             programs,
+            hosts: Mutex::default(),
             cores,
             free: Mutex::new(cores),
             freed: Condvar::new(),
@@ -134,11 +131,13 @@ impl Modules {
     }
 
     /// The executable of a module, compiled if it has to be. `module` is the file whose content has the hash.
-    pub(crate) fn executable(&self, hash: &ArtifactHash, module: &Path) -> Result<Executable, ModuleError> {
-        self.programs.check()?;
-        let host = self.programs.host_of(module).map_err(|error| self.io(module, error))?;
-        let host = fs::read(host).map_err(|error| self.io(host, error))?;
-        let key = Self::key(hash, &blake3::hash(&host));
+    pub(crate) fn executable(
+        &self,
+        host: &Host,
+        hash: &ArtifactHash,
+        module: &Path,
+    ) -> Result<Executable, ModuleError> {
+        let key = Self::key(hash, host);
         if let Some(found) = self.stored(&key)? {
             return Ok(found);
         }
@@ -146,7 +145,7 @@ impl Modules {
             let _slot = self.slot();
             child::compile(&self.programs.compiler, module)?
         };
-        let bytes = weld(&host, &code).map_err(ModuleError::Weld)?;
+        let bytes = weld(&host.bytes, &code).map_err(ModuleError::Weld)?;
         let header = Header::read(&code).map_err(ModuleError::Code)?;
         if header.module != *hash.bytes() {
             return Err(ModuleError::Other);
@@ -157,10 +156,9 @@ impl Modules {
 
     /// Compiles those of some modules that are missing, as many at once as there are cores. What goes wrong is told when
     /// their executables are asked for.
-    pub(crate) fn compile_missing(&self, modules: &[(ArtifactHash, PathBuf)]) {
-        let hosts = self.hosts();
-        let is_missing = |(hash, _): &&(ArtifactHash, PathBuf)| {
-            !hosts.iter().any(|host| self.path(&Self::key(hash, host)).is_file())
+    pub(crate) fn compile_missing(&self, modules: &[(Arc<Host>, ArtifactHash, PathBuf)]) {
+        let is_missing = |(host, hash, _): &&(Arc<Host>, ArtifactHash, PathBuf)| {
+            !self.path(&Self::key(hash, host)).is_file()
         };
         let missing: Vec<_> = modules.iter().filter(is_missing).collect();
         if missing.len() < 2 {
@@ -168,8 +166,8 @@ impl Modules {
         }
         let next = AtomicUsize::new(0);
         let work = || {
-            while let Some((hash, module)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let _ = self.executable(hash, module);
+            while let Some((host, hash, module)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let _ = self.executable(host, hash, module);
             }
         };
         std::thread::scope(|scope| {
@@ -189,15 +187,16 @@ impl Modules {
         spared: Duration,
     ) -> Result<usize, ArtifactError> {
         let io = |source| ArtifactError::io(&self.directory, source);
-        let hosts = self.hosts();
+        // Without the programs nobody knows what is stale.
+        let Ok(hosts) = self.hosts() else { return Ok(0) };
         let keys = named.iter().flat_map(|hash| hosts.iter().map(|host| name(&Self::key(hash, host))));
-        let wanted: BTreeSet<String> = keys.collect();
+        let wanted: BTreeSet<String> = keys.chain(hosts.iter().map(|host| host::name(&host.hash))).collect();
         let mut removed = 0;
         for entry in fs::read_dir(&self.directory).map_err(io)? {
             let entry = entry.map_err(io)?;
             let found = entry.file_name();
             // Other names are not this module's to remove.
-            let is_ours = |name: &&str| blake3::Hash::from_hex(name).is_ok();
+            let is_ours = |name: &&str| host::is_one(name) || blake3::Hash::from_hex(name).is_ok();
             if found.to_str().filter(is_ours).is_none_or(|name| wanted.contains(name)) {
                 continue;
             }
@@ -210,15 +209,9 @@ impl Modules {
         Ok(removed)
     }
 
-    /// What the programs that run modules and components are now.
-    fn hosts(&self) -> [blake3::Hash; 2] {
-        let programs = [&self.programs.host, &self.programs.component_host];
-        programs.map(|path| blake3::hash(&fs::read(path).unwrap_or_default()))
-    }
-
-    fn key(hash: &ArtifactHash, host: &blake3::Hash) -> [u8; blake3::OUT_LEN] {
+    fn key(hash: &ArtifactHash, host: &Host) -> [u8; blake3::OUT_LEN] {
         let mut hasher = blake3::Hasher::new_derive_key("baton 2026 key of a Wasm function's executable");
-        hasher.update(&Maker::here().key(hash.bytes())).update(host.as_bytes());
+        hasher.update(&Maker::here().key(hash.bytes())).update(host.hash.as_bytes());
         *hasher.finalize().as_bytes()
     }
 
@@ -260,22 +253,26 @@ impl Modules {
     }
 
     fn keep(&self, key: &[u8; blake3::OUT_LEN], bytes: &[u8]) -> io::Result<PathBuf> {
+        let path = self.path(key);
+        self.write(&path, &[bytes, self.mac(key, bytes).as_bytes()])?;
+        Ok(path)
+    }
+
+    /// Brings a file to the disk, whole or not at all.
+    fn write(&self, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         let number = self.incoming.fetch_add(1, Ordering::Relaxed);
         let new = self.directory.join(format!("{INCOMING}{number}"));
-        let path = self.path(key);
         let write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&new)?;
-            file.write_all(bytes)?;
-            file.write_all(self.mac(key, bytes).as_bytes())?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
             file.sync_all()?;
-            fs::rename(&new, &path)?;
+            fs::rename(&new, path)?;
             File::open(&self.directory)?.sync_all()
         };
         write().inspect_err(|_| {
             // What cannot be removed now is removed at the next start.
             let _ = fs::remove_file(&new);
-        })?;
-        Ok(path)
+        })
     }
 
     /// Waits until another compiler may run.

@@ -51,6 +51,7 @@ fn app(executable: &Path, patches: &[Patch]) -> AppSpec {
         manifest,
         version: 1,
         artifacts,
+        host: None,
         patches: BTreeMap::from([(name, patches.to_vec())]),
         files: BTreeMap::new(),
     }

@@ -39,6 +39,8 @@ pub(crate) struct FunctionState {
     pub(crate) name: FunctionName,
     pub(crate) spec: Function,
     pub(crate) artifact: PathBuf,
+    /// The program in which that goes on.
+    pub(crate) host: Option<PathBuf>,
     pub(crate) hosting: Hosting,
     /// The group whose cells hold it.
     pub(crate) group: Option<Rc<Group>>,
@@ -123,6 +125,7 @@ impl App {
                     group: group.cloned(),
                     spec: function.clone(),
                     artifact: spec.artifacts.get(name).cloned().unwrap_or_default(),
+                    host: spec.hosts.get(name).cloned().filter(|_| hosting == Hosting::Wasm),
                     hosting,
                     patches: spec.patches.get(name).cloned().unwrap_or_default(),
                     files: spec.files.get(name).cloned(),

@@ -23,8 +23,10 @@ pub struct AppSpec {
     pub manifest: Manifest,
     /// Counts deployments of this app, from 1.
     pub version: u64,
-    /// The executable of each function; for a Wasm function, the one that its module was made part of.
+    /// The executable of each function; for a Wasm function, that of its module, which goes on in its host.
     pub artifacts: BTreeMap<FunctionName, PathBuf>,
+    /// The programs in which the executables of Wasm functions go on.
+    pub hosts: BTreeMap<FunctionName, PathBuf>,
     /// What compartments write over the code of executables, so that no forbidden encoding is left in it.
     pub patches: BTreeMap<FunctionName, Vec<Patch>>,
     /// The files of those functions that have any.

@@ -119,7 +119,14 @@ mod tests {
         let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
         let artifacts = manifest.functions.keys().map(|name| (name.clone(), PathBuf::from("x"))).collect();
         decide(
-            &AppSpec { manifest, version: 1, artifacts, patches: BTreeMap::new(), files: BTreeMap::new() },
+            &AppSpec {
+                manifest,
+                version: 1,
+                artifacts,
+                hosts: BTreeMap::new(),
+                patches: BTreeMap::new(),
+                files: BTreeMap::new(),
+            },
             cells,
         )
     }

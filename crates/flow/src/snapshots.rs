@@ -44,6 +44,8 @@ impl fmt::Display for SnapshotKey {
 #[derive(Debug)]
 pub(crate) struct Origin<'a> {
     pub(crate) executable: &'a Path,
+    /// The program in which it goes on, if it does.
+    pub(crate) host: Option<&'a Path>,
     /// The bundle of the function's files, if it has any: the snapshot has read them.
     pub(crate) files: Option<&'a Path>,
     /// The program of cells.
@@ -62,9 +64,11 @@ impl Origin<'_> {
         for file in [self.executable, self.program] {
             hasher.update(hash(file)?.as_bytes());
         }
-        let files = self.files.map(hash).transpose()?;
-        hasher.update(&[u8::from(files.is_some())]);
-        hasher.update(files.as_ref().map_or(&[], |hash| hash.as_bytes().as_slice()));
+        for file in [self.host, self.files] {
+            let file = file.map(hash).transpose()?;
+            hasher.update(&[u8::from(file.is_some())]);
+            hasher.update(file.as_ref().map_or(&[], |hash| hash.as_bytes().as_slice()));
+        }
         for part in [self.plan, self.setting, self.processor] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);

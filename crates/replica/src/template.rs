@@ -107,8 +107,8 @@ impl Template {
         self.send(&ToTemplate::Setup(*setup), &fds)
     }
 
-    /// Has it load a function, from its snapshot if there is one. Its executable and the bundle of its files come with
-    /// their lengths in bytes.
+    /// Has it load a function, from its snapshot if there is one. Its executable, the program that goes on in and the bundle of
+    /// its files come with their lengths in bytes.
     ///
     /// # Errors
     /// As for [`Template::set_up`].
@@ -116,13 +116,14 @@ impl Template {
         &self,
         index: u32,
         (elf, elf_bytes): (BorrowedFd<'_>, u64),
-        files: Option<(BorrowedFd<'_>, u64)>,
+        [host, files]: [Option<(BorrowedFd<'_>, u64)>; 2],
         snapshot: Option<BorrowedFd<'_>>,
     ) -> Result<(), Errno> {
-        let (files, files_bytes) = files.unzip();
-        let files_bytes = files_bytes.unwrap_or_default();
-        let load = Load { index, elf_bytes, files_bytes, has_snapshot: snapshot.is_some() };
-        let fds: Vec<BorrowedFd<'_>> = std::iter::once(elf).chain(files).chain(snapshot).collect();
+        let ((host, host_bytes), (files, files_bytes)) = (host.unzip(), files.unzip());
+        let (host_bytes, files_bytes) = (host_bytes.unwrap_or_default(), files_bytes.unwrap_or_default());
+        let load = Load { index, elf_bytes, host_bytes, files_bytes, has_snapshot: snapshot.is_some() };
+        let fds: Vec<BorrowedFd<'_>> =
+            std::iter::once(elf).chain(host).chain(files).chain(snapshot).collect();
         self.send(&ToTemplate::Load(load), &fds)
     }
 

@@ -175,7 +175,7 @@ fn introduce(template: &Template, plan: &[u8], executable: &File) -> Result<(), 
     let mappings = Mappings { pool: None, ledger: ledger.as_fd(), table: table.as_fd() };
     template.set_up(&setup, plan_fd.as_fd(), &mappings).map_err(TraceError::Deaf)?;
     let bytes = executable.metadata().map_err(TraceError::Executable)?.len();
-    template.load(0, (executable.as_fd(), bytes), None, None).map_err(TraceError::Deaf)
+    template.load(0, (executable.as_fd(), bytes), [None, None], None).map_err(TraceError::Deaf)
 }
 
 /// Collects what is said until the program has come to its first receive, failed, or used up its time.

@@ -96,7 +96,10 @@ pub fn module(engine: &Engine, artifact: NonNull<[u8]>) -> wasmtime::Result<Modu
 /// # Errors
 /// It was made for another engine, or is none.
 #[cfg(feature = "components")]
-pub fn component(engine: &Engine, artifact: NonNull<[u8]>) -> wasmtime::Result<wasmtime::component::Component> {
+pub fn component(
+    engine: &Engine,
+    artifact: NonNull<[u8]>,
+) -> wasmtime::Result<wasmtime::component::Component> {
     let code = code(artifact)?;
     // SAFETY: as above.
     unsafe { wasmtime::component::Component::deserialize_raw(engine, code) }

@@ -39,7 +39,10 @@ impl Kind {
     /// What an artifact says, which somebody has checked.
     #[must_use]
     pub fn said_by(artifact: &[u8]) -> Kind {
-        let flags = artifact.get(88..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word));
+        let flags = artifact
+            .get(88..)
+            .and_then(|rest| rest.first_chunk())
+            .map_or(0, |word| u64::from_le_bytes(*word));
         Kind::of(flags)
     }
 

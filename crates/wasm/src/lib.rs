@@ -3,8 +3,7 @@
 //! ```text
 //!   module ──check──▶ compile ──▶ artifact ┬ header, one page: what it is and what it was made for
 //!          └── baton-wasmc, a process ──┘  └ wasmtime's precompiled module
-//!   artifact ─┬─ weld ──▶ one executable, which a cell loads, scans and runs as any other
-//!   program  ─┘
+//!   artifact ─── weld ──▶ an executable that goes on in the program of all modules: a cell loads, scans and runs both as one
 //! ```
 //!
 //! Without features there is only [`Maker`], which says what this build makes artifacts for, the [`Header`] of artifacts, and
@@ -33,4 +32,4 @@ pub use compile::{CompileError, compile};
 pub use maker::{ENGINE_VERSION, MEMORY_GUARD, MEMORY_RESERVATION, Maker, STACK_BYTES_MAX};
 #[cfg(any(feature = "run", feature = "compile"))]
 pub use settings::{component_proposals, proposals, settings};
-pub use weld::{WeldError, weld, welded};
+pub use weld::{SEAL_BYTES, WeldError, weld, welded};

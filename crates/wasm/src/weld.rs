@@ -1,18 +1,23 @@
-//! A program and an artifact, welded into one executable.
+//! An artifact as an executable of its own, which goes on in a program that many share.
 //!
 //! ```text
-//!  file   ┌ the program: what of it is loaded ┬ its program headers and ┬ artifact: R, code R X, R ┬ symbols of both ┐
-//!         └──────────────────────────────────┴ four more, one page R ──┴──────────────────────────┴─────────────────┘
-//!  memory  the program … bss                  the same, from the first page behind the program's last
+//!  file    ┌ headers of the file and ┬ artifact: R, code R X, R ┬ symbols of the code ┬ seal ┐┌ the program's file, as it is ┐
+//!          └ of the program, a page R┴──────────────────────────┴─────────────────────┴──────┘└──────────────────────────────┘
+//!          0                                                          whole pages: where offsets go on in the other file
+//!  memory  the program … bss ┬ headers ┬ artifact         from the first page behind the program's last
 //! ```
 //! So a module lies in the image of the program that runs it, is mapped and scanned with it, and its functions have names
-//! wherever those of native functions have. Nothing of the program moves; its debug information stays behind.
+//! wherever those of native functions have; and the program is there once for all of them, on the disk and in memory.
+//! Nothing of the program moves. What the last bytes hold is the node's: they prove that it stored the file.
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::artifact::{HEADER_BYTES, Header, MAGIC, ReadError};
 use crate::elf::{Elf, FILE_HEADER_BYTES, LOAD, SECTION_BYTES, SEGMENT_BYTES, SYMBOL_BYTES, SYMTAB, put};
+
+/// Bytes that are added to what [`weld`] gives: with them it is whole pages.
+pub const SEAL_BYTES: usize = 32;
 
 const PAGE: u64 = HEADER_BYTES as u64;
 const READ: u32 = 4;
@@ -44,13 +49,13 @@ impl fmt::Display for WeldError {
 
 impl std::error::Error for WeldError {}
 
-/// One executable of a program and an artifact.
+/// The executable of an artifact, without its seal. Its offsets go on in the file of the program.
 ///
 /// # Errors
 /// Either is not what it should be.
 pub fn weld(program: &[u8], artifact: &[u8]) -> Result<Vec<u8>, WeldError> {
     let header = Header::read(artifact).map_err(WeldError::Artifact)?;
-    join(program, artifact, &header.text).ok_or(WeldError::Program)
+    lay(program, artifact, &header.text).ok_or(WeldError::Program)
 }
 
 /// The artifact in an executable that [`weld`] made. It is not checked.
@@ -66,25 +71,20 @@ pub fn welded(file: &[u8]) -> Option<&[u8]> {
     rest.get(..HEADER_BYTES.checked_add(code)?)
 }
 
-fn join(program: &[u8], artifact: &[u8], text: &Range<u64>) -> Option<Vec<u8>> {
+fn lay(program: &[u8], artifact: &[u8], text: &Range<u64>) -> Option<Vec<u8>> {
     let elf = Elf(program);
     let loads: Vec<_> = elf.segments()?.filter(|segment| segment.kind == LOAD).collect();
-    let loaded = loads.iter().map(|segment| segment.file.end).max()?;
-    let end = loads.iter().map(|segment| segment.memory.end).max()?;
-    let mut file = program.get(..usize::try_from(loaded).ok()?)?.to_vec();
-    file.get(..FILE_HEADER_BYTES).filter(|header| header.starts_with(b"\x7fELF\x02\x01"))?;
-    pad(&mut file);
-    let place = Place { offset: file.len() as u64, at: end.checked_next_multiple_of(PAGE)? };
-
-    let table = headers(elf, &place, artifact.len() as u64, text)?;
-    let count = u16::try_from(table.len() / SEGMENT_BYTES).ok()?;
-    file.extend_from_slice(&table);
-    pad(&mut file);
+    loads.iter().all(|segment| segment.file.end <= program.len() as u64).then_some(())?;
+    let at = loads.iter().map(|segment| segment.memory.end).max()?.checked_next_multiple_of(PAGE)?;
+    let header = program.get(..FILE_HEADER_BYTES)?;
+    let mut file = Some(header).filter(|header| header.starts_with(b"\x7fELF\x02\x01"))?.to_vec();
+    file.resize(HEADER_BYTES, 0);
     file.extend_from_slice(artifact);
-    pad(&mut file);
+    let end = file.len().next_multiple_of(HEADER_BYTES);
+    file.resize(end, 0);
 
     let code = Elf(artifact.get(HEADER_BYTES..)?);
-    let (symbols, names) = symbols(elf, code, place.at + PAGE + text.start)?;
+    let (symbols, names) = symbols(code, at + PAGE + text.start)?;
     let sections = file.len() as u64;
     let strings_at = sections + 3 * SECTION_BYTES as u64;
     let symbols_at = (strings_at + names.len() as u64).next_multiple_of(8);
@@ -94,41 +94,46 @@ fn join(program: &[u8], artifact: &[u8], text: &Range<u64>) -> Option<Vec<u8>> {
     file.extend_from_slice(&names);
     file.resize(usize::try_from(symbols_at).ok()?, 0);
     file.extend_from_slice(&symbols);
+    let whole = (file.len() + SEAL_BYTES).next_multiple_of(HEADER_BYTES);
+    file.resize(whole - SEAL_BYTES, 0);
 
-    put(&mut file, 32, &place.offset.to_le_bytes())?;
+    let table = headers(elf, &Place { at, program: whole as u64 }, artifact.len() as u64, text)?;
+    let count = u16::try_from(table.len() / SEGMENT_BYTES).ok()?;
+    put(&mut file, FILE_HEADER_BYTES, &table)?;
+    put(&mut file, 32, &(FILE_HEADER_BYTES as u64).to_le_bytes())?;
     put(&mut file, 40, &sections.to_le_bytes())?;
     put(&mut file, 56, &count.to_le_bytes())?;
     put(&mut file, 60, &[3, 0, 0, 0])?;
     Some(file)
 }
 
-fn pad(file: &mut Vec<u8>) {
-    file.resize(file.len().next_multiple_of(HEADER_BYTES), 0);
-}
-
-/// Where the page of program headers lies; the artifact follows.
+/// Where the page of headers lies in memory, and where in the file the program begins.
 struct Place {
-    offset: u64,
     at: u64,
+    program: u64,
 }
 
 /// All program headers: the program's, and four more.
 fn headers(elf: Elf<'_>, place: &Place, artifact: u64, text: &Range<u64>) -> Option<Vec<u8>> {
     let mut table = elf.segment_table()?.to_vec();
-    let bytes = (table.len() + 4 * SEGMENT_BYTES) as u64;
-    if bytes > PAGE {
+    let bytes = table.len() + 4 * SEGMENT_BYTES;
+    if FILE_HEADER_BYTES + bytes > HEADER_BYTES {
         return None;
     }
     for entry in table.chunks_exact_mut(SEGMENT_BYTES) {
         if Elf(entry).word(0)? == HEADERS {
-            entry.copy_from_slice(&segment(HEADERS, READ, place.offset, place.at, bytes));
+            let start = FILE_HEADER_BYTES as u64;
+            entry.copy_from_slice(&segment(HEADERS, READ, start, place.at + start, bytes as u64));
+        } else {
+            let moved = Elf(entry).long(8)?.checked_add(place.program)?;
+            put(entry, 8, &moved.to_le_bytes())?;
         }
     }
-    let (offset, at) = (place.offset + PAGE, place.at + PAGE);
-    table.extend(segment(LOAD, READ, place.offset, place.at, PAGE));
+    table.extend(segment(LOAD, READ, 0, place.at, PAGE));
     for (range, access) in [(0..text.start, READ), (text.clone(), READ | EXECUTE), (text.end..artifact, READ)]
     {
-        table.extend(segment(LOAD, access, offset + range.start, at + range.start, range.end - range.start));
+        let (offset, at) = (PAGE + range.start, place.at + PAGE + range.start);
+        table.extend(segment(LOAD, access, offset, at, range.end - range.start));
     }
     Some(table)
 }
@@ -152,26 +157,20 @@ fn section(kind: u32, offset: u64, bytes: usize, link: u32) -> [u8; SECTION_BYTE
     header
 }
 
-/// The symbols of both and their names, those of the module's code moved to where it lies.
-fn symbols(program: Elf<'_>, code: Elf<'_>, at: u64) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (mut symbols, mut names) = program.symbols().map_or_else(
-        || (vec![0; SYMBOL_BYTES], vec![0]),
-        |(symbols, names)| (symbols.to_vec(), names.to_vec()),
-    );
-    let first = u32::try_from(names.len()).ok()?;
-    let Some((own, own_names)) = code.symbols() else { return Some((symbols, names)) };
-    names.extend_from_slice(own_names);
+/// The symbols of the module's code and their names, moved to where it lies.
+fn symbols(code: Elf<'_>, at: u64) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut symbols = vec![0; SYMBOL_BYTES];
+    let Some((own, names)) = code.symbols() else { return Some((symbols, vec![0])) };
     for symbol in own.chunks_exact(SYMBOL_BYTES) {
         let entry = Elf(symbol);
         let (name, value) = (entry.word(0)?, entry.long(8)?);
         let mut moved = symbol.to_vec();
         if name != 0 {
-            put(&mut moved, 0, &name.checked_add(first)?.to_le_bytes())?;
             put(&mut moved, 8, &value.checked_add(at)?.to_le_bytes())?;
             symbols.extend(moved);
         }
     }
-    Some((symbols, names))
+    Some((symbols, names.to_vec()))
 }
 
 #[cfg(test)]
@@ -187,30 +186,39 @@ mod tests {
         crate::artifact::tests::artifact(&[0xc3; 3 * 4096 + 100], 2 * 4096..3 * 4096)
     }
 
+    /// Both files as one, as a loader sees them.
+    fn whole(program: &[u8], file: &[u8]) -> Vec<u8> {
+        [file, &[0; SEAL_BYTES], program].concat()
+    }
+
     #[test]
-    fn program_and_artifact_lie_one_behind_the_other() {
+    fn an_executable_goes_on_in_the_program() {
         let (program, artifact) = (program(), artifact());
         let file = weld(&program, &artifact).unwrap();
+        assert!(file.len() < artifact.len() + 4 * 4096, "the program is not in it");
         assert!(welded(&file) == Some(&artifact));
-        let (before, after) = (Elf(&program), Elf(&file));
+        let whole = whole(&program, &file);
+        let border = (whole.len() - program.len()) as u64;
+        assert!(border.is_multiple_of(4096));
+        let (before, after) = (Elf(&program), Elf(&whole));
         let loads = |elf: Elf<'_>| -> Vec<_> {
             elf.segments().unwrap().filter(|segment| segment.kind == LOAD).collect()
         };
         let (old, new) = (loads(before), loads(after));
         assert_eq!(new.len(), old.len() + 4);
         for (old, new) in old.iter().zip(&new) {
-            assert_eq!((&old.file, &old.memory), (&new.file, &new.memory));
-            let skip = if old.file.start == 0 { FILE_HEADER_BYTES as u64 } else { 0 };
-            let range = old.file.start + skip..old.file.end;
-            assert!(before.bytes(&range) == after.bytes(&range));
+            assert_eq!(old.memory, new.memory);
+            assert_eq!(old.file.start + border, new.file.start);
+            assert!(before.bytes(&old.file) == after.bytes(&new.file));
         }
         let added = &new[old.len()..];
         assert!(old.iter().all(|old| old.memory.end <= added[0].memory.start));
-        assert_eq!(added[0].file.start, after.long(32).unwrap(), "the headers are loaded");
+        assert_eq!(added[0].file, 0..4096, "the headers are loaded");
         for pair in added.windows(2) {
             assert_eq!(pair[0].memory.end, pair[1].memory.start, "without a gap");
             assert_eq!(pair[0].file.end, pair[1].file.start);
         }
+        assert!(added.iter().all(|one| one.file.end <= border), "nothing lies across the border");
         assert_eq!(
             added.iter().map(|one| one.file.end - one.file.start).sum::<u64>(),
             4096 + artifact.len() as u64
@@ -219,7 +227,7 @@ mod tests {
 
     #[cfg(feature = "compile")]
     #[test]
-    fn the_functions_of_both_have_their_names() {
+    fn the_functions_of_a_module_have_their_names() {
         let module = wat::parse_str(crate::compile::tests::SMALL).unwrap();
         let artifact = crate::compile(&module).unwrap();
         let file = weld(&program(), &artifact).unwrap();
@@ -231,12 +239,8 @@ mod tests {
             let from = &names[Elf(symbol).word(0).unwrap() as usize..];
             String::from_utf8_lossy(&from[..from.iter().position(|byte| *byte == 0).unwrap()]).into_owned()
         };
-        let at = |wanted: &str| {
-            let found = symbols.chunks_exact(SYMBOL_BYTES).find(|symbol| name(symbol).contains(wanted));
-            Elf(found.unwrap_or_else(|| panic!("{wanted} has no name"))).long(8).unwrap()
-        };
-        assert!(text.contains(&at("wasm[0]::function[2]")));
-        assert!(!text.contains(&at("the_functions_of_both_have_their_names")));
+        let found = symbols.chunks_exact(SYMBOL_BYTES).find(|one| name(one).contains("wasm[0]::function[2]"));
+        assert!(text.contains(&Elf(found.unwrap()).long(8).unwrap()));
     }
 
     #[test]

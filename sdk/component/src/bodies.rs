@@ -186,7 +186,10 @@ fn join(first: &Bytes, second: &Bytes) -> Option<Bytes> {
         from.filter(|from| from + whole <= payload.len())
     };
     let (payload, from) = GIVEN.with_borrow(|given| {
-        given.iter().filter_map(Weak::upgrade).find_map(|payload| inside(&payload).map(|from| (payload, from)))
+        given
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find_map(|payload| inside(&payload).map(|from| (payload, from)))
     })?;
     let all = Bytes::from_owner(Given(Single(payload)));
     Some(all.slice(from..from + whole))

@@ -83,7 +83,8 @@ impl Function {
     pub(crate) fn start() -> Result<Function, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| format!("no loop for WASI: {error}"))?;
-        let instance = runtime.block_on(instantiate()).map_err(|error| format!("the component: {error:#}"))?;
+        let instance =
+            runtime.block_on(instantiate()).map_err(|error| format!("the component: {error:#}"))?;
         Ok(Function { runtime, instance: RefCell::new(Some(instance)) })
     }
 
@@ -97,7 +98,11 @@ impl Function {
         let is_02 = matches!(instance.proxy, Proxy::P2(_));
         let answer = drive(&self.runtime, async {
             let message = incoming(request)?;
-            if is_02 { instance.answer_02(&context, message).await } else { instance.answer_03(&context, message).await }
+            if is_02 {
+                instance.answer_02(&context, message).await
+            } else {
+                instance.answer_03(&context, message).await
+            }
         });
         let answer = answer.await;
         if let Err(Failure::Trap(error)) = &answer {
@@ -125,7 +130,8 @@ impl Drop for Unfinished {
 }
 
 async fn instantiate() -> wasmtime::Result<Instance> {
-    let artifact = image::artifact().ok_or_else(|| wasmtime::format_err!("there is none in this program's file"))?;
+    let artifact =
+        image::artifact().ok_or_else(|| wasmtime::format_err!("there is none in this program's file"))?;
     let kind = image::kind(artifact);
     let mut config = baton_wasm::settings(kind);
     image::settings(&mut config);
@@ -169,7 +175,8 @@ fn incoming(request: Request) -> Result<http::Request<WasiBody>, Error> {
     let path = if request.path().is_empty() { "/" } else { request.path() };
     let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
     let authority = request.header(HOST.as_str()).map_or_else(own_name, str::to_owned);
-    let uri = http::Uri::builder().scheme("http").authority(authority).path_and_query(format!("{path}{query}"));
+    let uri =
+        http::Uri::builder().scheme("http").authority(authority).path_and_query(format!("{path}{query}"));
     let uri = uri.build().map_err(|error| bad("the path or host", &error))?;
     let mut message = http::Request::builder().method(method).uri(uri);
     for (name, value) in request.headers().filter(|(name, _)| *name != HOST.as_str()) {

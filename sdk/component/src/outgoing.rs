@@ -94,7 +94,8 @@ async fn call(
         call = call.query(query);
     }
     // How long the body is says the payload.
-    for (header, value) in parts.headers.iter().filter(|(header, _)| *header != http::header::CONTENT_LENGTH) {
+    for (header, value) in parts.headers.iter().filter(|(header, _)| *header != http::header::CONTENT_LENGTH)
+    {
         call = call.header(header.as_str(), value);
     }
     if let Some(timeout) = timeout {
@@ -106,7 +107,8 @@ async fn call(
 /// A function's answer as a response that the component gets.
 fn answered(reply: Reply) -> Result<Response<WasiBody>, HttpError> {
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(reply.status()).map_err(|_| HttpError::HttpProtocolError)?;
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status()).map_err(|_| HttpError::HttpProtocolError)?;
     for (name, value) in reply.headers() {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HttpError::HttpProtocolError)?;
         let value = HeaderValue::from_bytes(value).map_err(|_| HttpError::HttpProtocolError)?;

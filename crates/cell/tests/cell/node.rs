@@ -205,6 +205,7 @@ impl Node {
         let load = Load {
             index: u32::try_from(index).unwrap(),
             elf_bytes: elf.metadata().unwrap().len(),
+            host_bytes: 0,
             files_bytes: files.as_ref().map_or(0, |files| files.metadata().unwrap().len()),
             has_snapshot: kept.is_some(),
         };

@@ -50,38 +50,35 @@ pub struct Vetted {
 /// # Errors
 /// It cannot be loaded, or has instructions that no guest may have.
 pub fn vet(file: &[u8]) -> Result<Vetted, VetError> {
-    judge(file, |_| false)
-}
-
-/// The same for a module that was made part of the program that runs it. The compiler makes no far transfers, and has
-/// tables and constants among its code, which look like anything.
-///
-/// # Errors
-/// As for [`vet`].
-pub fn vet_module(file: &[u8]) -> Result<Vetted, VetError> {
-    // What is welded on lies behind everything else.
-    judge(file, |image| image.executable().count() > 1)
-}
-
-fn judge(file: &[u8], ends_in_module: impl FnOnce(&Image) -> bool) -> Result<Vetted, VetError> {
     let image = Image::parse(file).map_err(VetError::Unloadable)?;
     let symbols = Symbols::read(file);
-    let last = image.executable().last().map(|code| code.pages().start);
-    let module = last.filter(|_| ends_in_module(&image));
     let mut verdict = Verdict::default();
     for range in image.code() {
         let mut code = Code::lay(file, &image, range.start, range.end);
-        if module.is_some_and(|module| range.contains(&module)) {
-            let detours = Detours::of_module(&code, &symbols);
-            verdict.judge(&mut code, detours, &image, &symbols);
-            continue;
-        }
         let detours = Detours::new(&code, &image);
         verdict.judge(&mut code, detours, &image, &symbols);
         for far in decode::far_transfers(&code, &symbols) {
             let place = Place::find(far.at, &image, &symbols);
             verdict.object(Objection::FarTransfer { place, text: far.text });
         }
+    }
+    verdict.end()
+}
+
+/// Vets what a module adds to the program in which its executable goes on; that one is vetted by itself. `whole` is both files
+/// as one. The compiler makes no far transfers, and has tables and constants among its code, which look like anything.
+///
+/// # Errors
+/// As for [`vet`].
+pub fn vet_module(whole: &[u8]) -> Result<Vetted, VetError> {
+    let image = Image::parse(whole).map_err(VetError::Unloadable)?;
+    let symbols = Symbols::read(whole);
+    let mut verdict = Verdict::default();
+    // It lies behind everything else.
+    if let Some(range) = image.code().last() {
+        let mut code = Code::lay(whole, &image, range.start, range.end);
+        let detours = Detours::of_module(&code, &symbols);
+        verdict.judge(&mut code, detours, &image, &symbols);
     }
     verdict.end()
 }

@@ -140,7 +140,11 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let gone = |name| Path::new("/nowhere").join(name);
-        Self::with(Programs { compiler: gone(Programs::COMPILER), host: gone(Programs::HOST) })
+        Self::with(Programs {
+            compiler: gone(Programs::COMPILER),
+            host: gone(Programs::HOST),
+            component_host: gone(Programs::COMPONENT_HOST),
+        })
     }
 
     fn with(programs: Programs) -> Self {
@@ -365,7 +369,7 @@ async fn a_module_is_compiled_for_its_deployment_and_kept_for_the_next_start() {
     assert_eq!(stand.runs(), 1, "what is kept is found");
     fixture.deployer.remove("shop").await.unwrap();
     let kept = std::fs::read_dir(fixture.dir.path().join("wasm")).unwrap().count();
-    assert_eq!(kept, 2, "the secret, and what was compiled a moment ago");
+    assert_eq!(kept, 3, "the secret, the program, and what was compiled a moment ago");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ impl Stand {
         let code = vec![0xc3; 4096];
         let header = Header {
             maker: Maker::here(),
+            kind: baton_wasm::Kind::Module,
             module: *hash.bytes(),
             code_bytes: code.len() as u64,
             resets_by_memory: true,
@@ -36,7 +37,9 @@ impl Stand {
         fs::write(dir.path().join("code"), [header.encode(), code].concat()).unwrap();
         let stand = Self { dir, hash, module: path };
         stand.compiler("cat code");
-        fs::write(stand.programs().host, program()).unwrap();
+        for host in [stand.programs().host, stand.programs().component_host] {
+            fs::write(host, program()).unwrap();
+        }
         stand
     }
 
@@ -52,7 +55,11 @@ impl Stand {
 
     pub(crate) fn programs(&self) -> Programs {
         let at = |name| self.dir.path().join(name);
-        Programs { compiler: at(Programs::COMPILER), host: at(Programs::HOST) }
+        Programs {
+            compiler: at(Programs::COMPILER),
+            host: at(Programs::HOST),
+            component_host: at(Programs::COMPONENT_HOST),
+        }
     }
 
     pub(crate) fn modules(&self) -> Modules {
@@ -64,7 +71,8 @@ impl Stand {
     }
 
     fn executable(&self) -> Result<Executable, ModuleError> {
-        self.modules().executable(&self.hash, &self.module)
+        let modules = self.modules();
+        modules.executable(&*modules.host_of(&self.module)?, &self.hash, &self.module)
     }
 
     #[track_caller]
@@ -135,9 +143,44 @@ fn another_program_for_modules_makes_what_is_kept_stale() {
     fs::write(stand.programs().host, newer).unwrap();
     let second = stand.executable().unwrap();
     assert!(first.path != second.path && stand.runs() == 2);
-    assert_eq!(stand.modules().sweep(&BTreeSet::from([stand.hash]), Duration::ZERO).unwrap(), 1);
-    assert!(!first.path.exists() && second.path.exists());
+    assert_eq!(hosts(&stand), 2);
+    let removed = stand.modules().sweep(&BTreeSet::from([stand.hash]), Duration::ZERO).unwrap();
+    assert_eq!(removed, 2, "the executable and its program");
+    assert!(!first.path.exists() && second.path.exists() && hosts(&stand) == 1);
     assert_eq!(stand.modules().sweep(&BTreeSet::new(), Duration::ZERO).unwrap(), 1);
+    assert_eq!(hosts(&stand), 1, "for the next function");
+}
+
+fn hosts(stand: &Stand) -> usize {
+    let names = fs::read_dir(stand.dir.path().join("wasm")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| host::is_one(name.to_str().unwrap())).count()
+}
+
+#[test]
+fn a_program_is_kept_once_and_taken_once_in_the_life_of_a_node() {
+    let stand = Stand::new(MODULE, 1 << 16);
+    let modules = stand.modules();
+    let first = modules.host_of(&stand.module).unwrap();
+    assert!(fs::read(&first.path).unwrap() == first.bytes && first.bytes == program());
+    // Replaced under a running node: what runs goes on with what it has.
+    fs::write(stand.programs().host, b"a newer one").unwrap();
+    assert_eq!(modules.host_of(&stand.module).unwrap().hash, first.hash);
+    // Damaged where it is kept: made anew.
+    fs::remove_file(&first.path).unwrap();
+    fs::write(&first.path, b"damaged").unwrap();
+    assert!(fs::read(&modules.host_of(&stand.module).unwrap().path).unwrap() == first.bytes);
+    assert_eq!(hosts(&stand), 1);
+    assert_ne!(stand.modules().host_of(&stand.module).unwrap().hash, first.hash, "another node");
+}
+
+#[test]
+fn an_executable_holds_no_program() {
+    let stand = Stand::new(MODULE, 1 << 16);
+    let executable = stand.executable().unwrap();
+    let on_disk = fs::read(&executable.path).unwrap();
+    assert!(on_disk.len() <= 5 * 4096 && on_disk.len().is_multiple_of(4096), "{}", on_disk.len());
+    let whole = stand.modules().host_of(&stand.module).unwrap().behind(&executable.bytes);
+    assert!(whole.ends_with(&program()) && whole.len() == on_disk.len() + program().len());
 }
 
 #[test]
@@ -150,7 +193,8 @@ fn a_compiler_that_refuses_or_fails_is_heard() {
     stand.refused("exit 0", "no compiled module");
     stand.refused("head -c 5000 code", "5000 bytes");
     stand.refused("(head -c 50 code; head -c 1 /dev/zero; tail -c +52 code)", "changed while");
-    assert_eq!(fs::read_dir(stand.dir.path().join("wasm")).unwrap().count(), 1, "the secret");
+    let left = fs::read_dir(stand.dir.path().join("wasm")).unwrap().count();
+    assert_eq!(left, 2, "the secret and the program");
 }
 
 #[test]
@@ -170,7 +214,9 @@ fn missing_modules_are_compiled_at_once_and_only_those() {
     let other = stand.dir.path().join("other.wasm");
     fs::write(&other, b"another").unwrap();
     let modules = stand.modules();
-    let both = [(stand.hash, stand.module.clone()), (ArtifactHash::of(b"another"), other)];
+    let host = modules.host_of(&stand.module).unwrap();
+    let both =
+        [(Arc::clone(&host), stand.hash, stand.module.clone()), (host, ArtifactHash::of(b"another"), other)];
     modules.compile_missing(&both[..1]);
     assert_eq!(stand.runs(), 0, "one is compiled when it is asked for");
     // The stand-in makes the first module's code of both: the second is not kept.

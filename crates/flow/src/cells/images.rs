@@ -26,11 +26,13 @@ pub(super) async fn find_images(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec
         setting.extend((seat as u64).to_le_bytes());
         let (snapshots, plan) = (Arc::clone(&snapshots), plan.clone());
         let (executable, program) = (state.artifact.clone(), group.program.clone());
+        let host = state.host.clone();
         let files = state.files.as_ref().map(|files| files.bundle.clone());
         let work = move || {
             let processor = probe::processor();
             let origin = Origin {
                 executable: &executable,
+                host: host.as_deref(),
                 files: files.as_deref(),
                 program: &program,
                 plan: &plan,

@@ -90,11 +90,13 @@ pub(super) fn introduce(
     let images = group.images.borrow();
     for (seat, state) in app.of_group(group).enumerate() {
         let (elf, elf_bytes) = open(&state.artifact)?;
-        let files = state.files.as_ref().map(|files| open(&files.bundle)).transpose()?;
-        let files = files.as_ref().map(|(files, bytes)| (files.as_fd(), *bytes));
+        let more = [state.host.as_ref(), state.files.as_ref().map(|files| &files.bundle)];
+        let [host, files] = more.map(|path| path.map(|path| open(path)).transpose());
+        let (host, files) = (host?, files?);
+        let more = [&host, &files].map(|file| file.as_ref().map(|(file, bytes)| (file.as_fd(), *bytes)));
         let image = images.get(seat).and_then(Option::as_ref).map(Image::fd);
         let index = u32::try_from(seat).unwrap_or(u32::MAX);
-        template.load(index, (elf.as_fd(), elf_bytes), files, image).map_err(said)?;
+        template.load(index, (elf.as_fd(), elf_bytes), more, image).map_err(said)?;
     }
     Ok(())
 }

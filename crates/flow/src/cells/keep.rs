@@ -315,11 +315,11 @@ impl Living<'_> {
             return;
         }
         group.naming.set(group.naming.get() + 1);
-        let executable = state.artifact.clone();
+        let (executable, host) = (state.artifact.clone(), state.host.clone());
         tokio::task::spawn_local(async move {
             let named = tokio::task::spawn_blocking({
                 let text = text.clone();
-                move || symbols::report(&executable, at, &text)
+                move || symbols::report(&executable, host.as_deref(), at, &text)
             });
             let report = named.await.unwrap_or(text);
             group.naming.set(group.naming.get() - 1);

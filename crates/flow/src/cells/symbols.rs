@@ -21,17 +21,19 @@ const SYMBOL_BYTES: u64 = 24;
 
 /// The report of a fault with names: `at` and the addresses in the lines of `text` count from the start of the image.
 /// Reads the file: not for a thread that others wait for.
-pub(super) fn report(executable: &Path, at: u64, text: &str) -> String {
+///
+/// `host` is the program in which the executable goes on: its functions have their names there.
+pub(super) fn report(executable: &Path, host: Option<&Path>, at: u64, text: &str) -> String {
     let mut lines = text.lines();
     let mut report = lines.next().unwrap_or("it failed").to_owned();
     let returns = lines.filter_map(|line| u64::from_str_radix(line.trim().strip_prefix("0x")?, 16).ok());
     // A return address is behind the call; the call is what one wants to see.
     let frames = (at != 0).then_some((at, at)).into_iter();
     let frames = frames.chain(returns.map(|address| (address, address.saturating_sub(1)))).take(FRAMES_MAX);
-    let symbols = read(executable).unwrap_or_default();
-    let image = Image(&symbols);
+    let files = [Some(executable), host].map(|path| path.and_then(read).unwrap_or_default());
     for (number, (address, inside)) in frames.enumerate() {
-        let name = image.function_at(inside).unwrap_or_else(|| "?".to_owned());
+        let name = files.iter().find_map(|file| Image(file).function_at(inside));
+        let name = name.unwrap_or_else(|| "?".to_owned());
         let word = if number == 0 && at != 0 { "at" } else { "from" };
         // Writing to a string cannot fail.
         let _ = write!(report, "\n  {word} {name} (0x{address:x})");
@@ -167,7 +169,7 @@ mod tests {
     fn addresses_get_the_names_of_their_functions() {
         let own = std::env::current_exe().unwrap();
         let at = landmark() as u64 - load_address();
-        let report = report(&own, at, &format!("it fell over\n0x{:x}\nnoise\n", at + 1));
+        let report = report(&own, None, at, &format!("it fell over\n0x{:x}\nnoise\n", at + 1));
         let lines: Vec<&str> = report.lines().collect();
         assert_eq!(lines[0], "it fell over");
         assert!(
@@ -180,9 +182,9 @@ mod tests {
 
     #[test]
     fn without_a_table_addresses_stay() {
-        let report = report(Path::new("/dev/null"), 0x10, "overflow");
+        let report = report(Path::new("/dev/null"), None, 0x10, "overflow");
         assert_eq!(report, "overflow\n  at ? (0x10)");
-        assert_eq!(super::report(Path::new("/nowhere"), 0, ""), "it failed");
+        assert_eq!(super::report(Path::new("/nowhere"), Some(Path::new("/nowhere")), 0, ""), "it failed");
     }
 
     /// A file cut and broken anywhere yields no name or some name, and no panic.

@@ -117,7 +117,7 @@ fn a_key_covers_all_that_memory_depends_on() {
     };
     let (a, b) = (file("a"), file("b"));
     let origin = |executable, program, plan, setting, processor| {
-        Origin { executable, files: None, program, plan, setting, processor }.key().unwrap()
+        Origin { executable, host: None, files: None, program, plan, setting, processor }.key().unwrap()
     };
     let base = origin(&a, &b, &[1], &[2], &[3]);
     assert_eq!(base, origin(&a, &b, &[1], &[2], &[3]));
@@ -131,14 +131,16 @@ fn a_key_covers_all_that_memory_depends_on() {
     ] {
         assert_ne!(base, other);
     }
-    let with = |files| {
+    let with_both = |host, files| {
         let (plan, setting, processor) = (&[1], &[2], &[3]);
-        Origin { executable: &a, files, program: &b, plan, setting, processor }.key().unwrap()
+        Origin { executable: &a, host, files, program: &b, plan, setting, processor }.key().unwrap()
     };
+    let with = |files| with_both(None, files);
     assert_eq!(with(None), base);
     let bundle = file("bundle");
     let before = with(Some(&bundle));
     assert_ne!(before, base);
+    assert!(with_both(Some(&bundle), None) != before && with_both(Some(&bundle), None) != base);
     fs::write(&bundle, "another").unwrap();
     assert_ne!(with(Some(&bundle)), before);
 }

@@ -73,7 +73,14 @@ pub(crate) fn app(functions: &[(&str, &str, &str)]) -> AppSpec {
     let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
     // Which file it is does not matter to the stand-in.
     let artifacts = manifest.functions.keys().map(|name| (name.clone(), stub().to_owned())).collect();
-    AppSpec { manifest, version: 1, artifacts, patches: BTreeMap::new(), files: BTreeMap::new() }
+    AppSpec {
+        manifest,
+        version: 1,
+        artifacts,
+        hosts: BTreeMap::new(),
+        patches: BTreeMap::new(),
+        files: BTreeMap::new(),
+    }
 }
 
 impl Stage {

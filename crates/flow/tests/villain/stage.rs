@@ -116,7 +116,14 @@ pub(crate) fn spec(text: &str) -> AppSpec {
     };
     let artifacts: BTreeMap<_, _> =
         manifest.functions.iter().map(|(name, function)| (name.clone(), artifact(function))).collect();
-    AppSpec { manifest, version: 1, artifacts, patches: BTreeMap::new(), files: BTreeMap::new() }
+    AppSpec {
+        manifest,
+        version: 1,
+        artifacts,
+        hosts: BTreeMap::new(),
+        patches: BTreeMap::new(),
+        files: BTreeMap::new(),
+    }
 }
 
 impl Stage {

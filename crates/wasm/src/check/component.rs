@@ -65,7 +65,9 @@ fn validate(component: &[u8], is_async: bool) -> Result<(), CheckError> {
     let mut allocations = Default::default();
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.map_err(CheckError::invalid)?;
-        if let ValidPayload::Func(function, body) = validator.payload(&payload).map_err(CheckError::invalid)? {
+        if let ValidPayload::Func(function, body) =
+            validator.payload(&payload).map_err(CheckError::invalid)?
+        {
             let index = function.index;
             let mut function = function.into_validator(allocations);
             function.validate(&body).map_err(|error| CheckError::in_function(index, &error))?;
@@ -172,7 +174,11 @@ fn imported(name: &str) -> Result<(), CheckError> {
 
 fn hint(name: &str) -> &'static str {
     let starts = |prefix: &str| name.starts_with(prefix);
-    if starts("wasi:keyvalue") || starts("wasi:blobstore") || starts("wasi:config") || starts("wasi:messaging") {
+    if starts("wasi:keyvalue")
+        || starts("wasi:blobstore")
+        || starts("wasi:config")
+        || starts("wasi:messaging")
+    {
         "no store is behind a function: call another function, or a host that the manifest's `network` names, by HTTP"
     } else if starts("wasi:nn") || starts("wasi:tls") || starts("wasi:logging") {
         "there is WASI's cli, clocks, filesystem, http, io, random and sockets; print instead of logging"
@@ -230,7 +236,10 @@ mod tests {
         for name in ["wasi:io/poll@0.2.0", "wasi:http/types@0.2.12", "wasi:cli/stdout@0.3.0"] {
             assert!(check(&component(&with(name))).is_ok(), "{name}");
         }
-        refused(&with("wasi:keyvalue/store@0.2.0-draft"), &["`wasi:keyvalue/store@0.2.0-draft`", "`network`"]);
+        refused(
+            &with("wasi:keyvalue/store@0.2.0-draft"),
+            &["`wasi:keyvalue/store@0.2.0-draft`", "`network`"],
+        );
         refused(&with("wasi:http/types@0.3.0-rc-2026-03-15"), &["candidate of a release"]);
         refused(&with("acme:billing/api@1.0.0"), &["`acme:billing/api@1.0.0`", "wac plug"]);
         refused(&with("wasi:io/poll@1.0.0"), &["tools for WASI 0.2"]);

@@ -35,14 +35,13 @@ fn a_module_of_the_sdk_is_taken() {
         (import "wasi_snapshot_preview1" "clock_time_get" (func (param i32 i64 i32) (result i32)))
         (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#;
     let checked = check(&module_with(imports, "(memory (export \"memory\") 17) (func (export \"_start\"))"));
-    let expected =
-        Checked {
-            kind: Kind::Module,
-            memory_bytes: 17 << 16,
-            memory_bytes_max: WINDOW_AT,
-            resets_by_memory: true,
-            functions: 7,
-        };
+    let expected = Checked {
+        kind: Kind::Module,
+        memory_bytes: 17 << 16,
+        memory_bytes_max: WINDOW_AT,
+        resets_by_memory: true,
+        functions: 7,
+    };
     assert_eq!(checked, Ok(expected));
 }
 

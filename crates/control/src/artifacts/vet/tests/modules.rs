@@ -1,6 +1,6 @@
 //! Modules: real code of the compiler, in a program of its own.
 
-use baton_wasm::{compile, weld};
+use baton_wasm::{SEAL_BYTES, compile, weld};
 
 use super::*;
 
@@ -20,26 +20,27 @@ fn module(more: &str) -> Vec<u8> {
     .unwrap()
 }
 
-fn welded_to(program: &[u8], module: &[u8]) -> Vec<u8> {
-    weld(program, &compile(module).unwrap()).unwrap()
+/// The executable of a module and its program, as one file.
+fn whole(program: &[u8], module: &[u8]) -> Vec<u8> {
+    let own = weld(program, &compile(module).unwrap()).unwrap();
+    [&own[..], &[0; SEAL_BYTES], program].concat()
 }
 
 #[test]
-fn the_code_of_a_module_is_vetted_with_its_program() {
+fn the_code_of_a_module_is_vetted_beside_its_program() {
     let program = with_function("nop");
-    let vetted = vet_module(&welded_to(&program, &module("0"))).unwrap();
-    assert!(vetted.patches.is_empty());
+    assert!(vet_module(&whole(&program, &module("0"))).unwrap().patches.is_empty());
     // `wrpkru` in an immediate: a detour leads around it.
-    let file = welded_to(&program, &module("0x00ef010f"));
+    let file = whole(&program, &module("0x00ef010f"));
     let patches = vet_module(&file).unwrap().patches;
     let code = Image::parse(&file).unwrap().executable().last().unwrap().pages();
     assert!(!patches.is_empty() && patches.iter().all(|patch| code.contains(&patch.at())), "{patches:?}");
+    patched_and_clean(&file, &patches);
 }
 
 #[test]
-fn the_program_of_a_module_is_vetted_as_any_other() {
-    let far = vet_module(&welded_to(&with_function("lretq"), &module("0")));
-    assert!(matches!(far, Err(VetError::Refused { first: Objection::FarTransfer { .. }, .. })), "{far:?}");
-    assert!(vet_module(&with_function("lretq")).is_err(), "a file without a module");
-    assert!(vet_module(&welded_to(&with_function("wrpkru"), &module("0"))).is_err());
+fn a_file_without_its_program_is_refused() {
+    let program = with_function("nop");
+    let own = weld(&program, &compile(&module("0")).unwrap()).unwrap();
+    assert!(matches!(vet_module(&own), Err(VetError::Unloadable(_))));
 }
