@@ -133,7 +133,9 @@ pub(crate) extern "C" fn baton_on_trap(frame: u64, selector: u64, fs: u64) -> Ve
     // SAFETY: the kernel wrote this frame's area.
     let pkru = unsafe { arch::pkru_of(frame.xsave()) };
     // Two signals at once: the second finds the handler of the first before its first instructions.
-    let is_ours = pkru == 0 || pkru == arch::SIGNAL_PKRU && label::in_trap_entry(frame.rip());
+    // Until a guest has run, the runtime has the rights that the kernel began it with.
+    let no_guest = || runtime().current().is_none();
+    let is_ours = pkru == 0 || pkru == arch::SIGNAL_PKRU && (label::in_trap_entry(frame.rip()) || no_guest());
     if is_ours {
         return in_runtime(signal, frame, fs, selector);
     }

@@ -62,6 +62,11 @@ fn recognised(bytes: Bytes) -> Result<Body, Bytes> {
     Rc::try_unwrap(payload).map_err(|payload| Bytes::from_owner(Given(Single(payload))))
 }
 
+/// A component's status as one that a response can have.
+pub(crate) fn status(status: u16) -> u16 {
+    if (100..=999).contains(&status) { status } else { 502 }
+}
+
 /// Why a body could not be gathered.
 pub(crate) enum GatherError {
     /// The component ended it by an error.

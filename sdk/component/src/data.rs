@@ -9,8 +9,6 @@ use crate::single::Single;
 use crate::state::State;
 
 mod bindings {
-    #![expect(missing_docs, reason = "the interfaces have their own")]
-
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "baton:data/function",
@@ -20,14 +18,15 @@ mod bindings {
     });
 }
 
-pub(crate) use bindings::{Function as Handler, FunctionPre as HandlerPre};
 use bindings::baton::data::buffer::{self, Error as Refusal};
 use bindings::baton::data::calls;
 use bindings::baton::data::messages::{self, Failure};
 use bindings::exports::baton::data::handler;
+pub(crate) use bindings::{Function as Handler, FunctionPre as HandlerPre};
 
 /// A payload that a component holds.
-pub(crate) struct Held(Single<Kind>);
+#[expect(unreachable_pub, reason = "the bindings export it")]
+pub struct Held(Single<Kind>);
 
 enum Kind {
     /// Made here.
@@ -63,7 +62,7 @@ fn refusal(error: Error) -> Refusal {
 /// What host functions of these interfaces work with.
 pub(crate) struct Data<'a> {
     table: &'a mut ResourceTable,
-    context: Option<Context>,
+    context: Option<Single<Context>>,
 }
 
 struct Here;
@@ -75,7 +74,7 @@ impl HasData for Here {
 /// Defines the interfaces.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     fn data(state: &mut State) -> Data<'_> {
-        let context = state.outgoing.context();
+        let context = state.outgoing.context().map(Single);
         Data { table: state.table(), context }
     }
     buffer::add_to_linker::<State, Here>(linker, data)?;
@@ -85,7 +84,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 
 impl Data<'_> {
     fn context(&self) -> Result<&Context, Refusal> {
-        self.context.as_ref().ok_or_else(|| Refusal::Denied("there is no request yet".to_owned()))
+        let none = || Refusal::Denied("there is no request yet".to_owned());
+        self.context.as_ref().map(|context| &context.0).ok_or_else(none)
     }
 
     fn hold(&mut self, kind: Kind) -> wasmtime::Result<Resource<Held>> {
@@ -117,7 +117,12 @@ impl buffer::HostBuffer for Data<'_> {
         Ok(self.table.get(&held)?.0.bytes().map_or(0, <[u8]>::len) as u64)
     }
 
-    fn read(&mut self, held: Resource<Held>, offset: u64, len: u64) -> wasmtime::Result<Result<Vec<u8>, Refusal>> {
+    fn read(
+        &mut self,
+        held: Resource<Held>,
+        offset: u64,
+        len: u64,
+    ) -> wasmtime::Result<Result<Vec<u8>, Refusal>> {
         let bytes = match self.table.get(&held)?.0.bytes() {
             Ok(bytes) => bytes,
             Err(refusal) => return Ok(Err(refusal)),
@@ -127,7 +132,12 @@ impl buffer::HostBuffer for Data<'_> {
         Ok(rest.map(|rest| rest.get(..len).unwrap_or(rest).to_vec()).ok_or(Refusal::OutOfRange))
     }
 
-    fn write(&mut self, held: Resource<Held>, offset: u64, bytes: Vec<u8>) -> wasmtime::Result<Result<(), Refusal>> {
+    fn write(
+        &mut self,
+        held: Resource<Held>,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), Refusal>> {
         let space = match &mut self.table.get_mut(&held)?.0.0 {
             Kind::Buffer(buffer) => &mut buffer[..],
             Kind::Body(body) => match body.bytes_mut() {
@@ -195,18 +205,21 @@ impl calls::Host for Data<'_> {
         function: String,
         request: messages::Request,
     ) -> wasmtime::Result<Result<messages::Response, Failure>> {
-        let payload = taken(self.table, request.payload)?;
-        let Some(context) = self.context.clone() else {
+        let payload = Single(taken(self.table, request.payload)?);
+        let Some(context) = self.context.as_ref().map(|context| Single(context.0.clone())) else {
             return Ok(Err(Failure { status: 500, message: "there is no request yet".to_owned() }));
         };
-        let call = Single((context, payload, function));
         let reply = Single(async move {
-            let Single((context, payload, function)) = call;
-            let mut call = context.call(&function, payload);
+            // Whole, so that they are captured as what may be sent.
+            let (context, payload) = (context, payload);
+            let mut call = context.0.call(&function, payload.0);
             if !request.method.is_empty() {
                 call = call.method(&request.method);
             }
-            let (path, query) = request.path.split_once('?').map_or((request.path.as_str(), None), |(path, query)| (path, Some(query)));
+            let (path, query) = match request.path.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (request.path.as_str(), None),
+            };
             if !path.is_empty() {
                 call = call.path(path);
             }
@@ -218,10 +231,12 @@ impl calls::Host for Data<'_> {
             }
             Single(called(call).await)
         });
-        match reply.await.0 {
+        let reply = reply.await;
+        match reply.0 {
             Err(error) => Ok(Err(Failure { status: error.status(), message: error.to_string() })),
             Ok(reply) => {
-                let headers = reply.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+                let headers =
+                    reply.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
                 let status = reply.status();
                 let payload = reply.into_body().ok().map(|body| self.hold(Kind::Body(body))).transpose()?;
                 Ok(Ok(messages::Response { status, headers, payload }))

@@ -13,13 +13,14 @@ use wasmtime::component::Linker;
 use wasmtime::{AsContextMut, Engine, Store};
 use wasmtime_wasi::p2::bindings::random::insecure_seed;
 use wasmtime_wasi_http::handler::{Prepared, Proxy, ProxyPre};
-use wasmtime_wasi_http::p2::bindings::ProxyPre as Handler02;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode as ErrorCode02, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy as Proxy02, ProxyPre as Handler02};
 use wasmtime_wasi_http::p3::bindings::ServicePre as Handler03;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode as ErrorCode03;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 use crate::bodies::{GatherError, gather, given};
+use crate::data;
 use crate::drive::drive;
 use crate::state::{Seed, State};
 
@@ -38,7 +39,15 @@ pub(crate) struct Function {
 
 struct Instance {
     store: Store<State>,
-    proxy: Proxy,
+    handler: Handler,
+}
+
+/// By which interface the component serves.
+enum Handler {
+    /// `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`.
+    Http(Proxy),
+    /// `baton:data/handler`.
+    Data(data::Handler),
 }
 
 /// Why a request has no answer of the component's.
@@ -95,16 +104,7 @@ impl Function {
         // A handler that is dropped half-way leaves an instance in the middle of something.
         let unfinished = Unfinished;
         instance.store.data_mut().outgoing.begin(&context);
-        let is_02 = matches!(instance.proxy, Proxy::P2(_));
-        let answer = drive(&self.runtime, async {
-            let message = incoming(request)?;
-            if is_02 {
-                instance.answer_02(&context, message).await
-            } else {
-                instance.answer_03(&context, message).await
-            }
-        });
-        let answer = answer.await;
+        let answer = drive(&self.runtime, instance.answer(&context, request)).await;
         if let Err(Failure::Trap(error)) = &answer {
             eprintln!("the component trapped: {error:?}");
             // The cell tells the caller, and puts the snapshot back.
@@ -140,17 +140,22 @@ async fn instantiate() -> wasmtime::Result<Instance> {
     let component = image::component(&engine, artifact)?;
     let linker = linker(&engine, kind)?;
     let pre = linker.instantiate_pre(&component)?;
-    let pre = match Handler03::new(pre.clone()) {
-        Ok(pre) => ProxyPre::P3(pre),
-        Err(_) => ProxyPre::P2(Handler02::new(pre)?),
-    };
     let mut store = Store::new(&engine, State::new()?);
-    let proxy = pre.instantiate_async(&mut store).await?;
-    Ok(Instance { store, proxy })
+    let handler = if let Ok(pre) = data::HandlerPre::new(pre.clone()) {
+        Handler::Data(pre.instantiate_async(&mut store).await?)
+    } else {
+        let pre = match Handler03::new(pre.clone()) {
+            Ok(pre) => ProxyPre::P3(pre),
+            Err(_) => ProxyPre::P2(Handler02::new(pre)?),
+        };
+        Handler::Http(pre.instantiate_async(&mut store).await?)
+    };
+    Ok(Instance { store, handler })
 }
 
 fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
+    data::add_to_linker(&mut linker)?;
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     if kind == (Kind::Component { is_async: true }) {
@@ -202,73 +207,85 @@ async fn outgoing(context: &Context, message: http::Response<WasiBody>) -> Resul
 }
 
 impl Instance {
-    async fn answer_02(
-        &mut self,
-        context: &Context,
-        message: http::Request<WasiBody>,
-    ) -> Result<Response, Failure> {
-        let Proxy::P2(proxy) = &self.proxy else { return Err(never_answered().into()) };
-        let store = &mut self.store;
-        let (set, mut is_set) = oneshot::channel();
-        let request = store.data_mut().http().new_incoming_request(Scheme::Http, message)?;
-        let outparam = store.data_mut().http().new_response_outparam(set)?;
-        let mut handled = pin!(proxy.wasi_http_incoming_handler().call_handle(store, request, outparam));
-        let mut is_handled = false;
-        let answer = tokio::select! {
+    async fn answer(&mut self, context: &Context, request: Request) -> Result<Response, Failure> {
+        let Instance { store, handler } = self;
+        match handler {
+            Handler::Data(handler) => {
+                let request = data::request(store.data_mut().table(), request)?;
+                let answer = handler.baton_data_handler().call_handle(&mut *store, &request).await?;
+                Ok(data::response(store.data_mut().table(), answer)??)
+            }
+            Handler::Http(Proxy::P2(proxy)) => answer_02(store, proxy, context, incoming(request)?).await,
+            Handler::Http(proxy) => answer_03(store, proxy, context, incoming(request)?).await,
+        }
+    }
+}
+
+async fn answer_02(
+    store: &mut Store<State>,
+    proxy: &Proxy02,
+    context: &Context,
+    message: http::Request<WasiBody>,
+) -> Result<Response, Failure> {
+    let (set, mut is_set) = oneshot::channel();
+    let request = store.data_mut().http().new_incoming_request(Scheme::Http, message)?;
+    let outparam = store.data_mut().http().new_response_outparam(set)?;
+    let mut handled = pin!(proxy.wasi_http_incoming_handler().call_handle(store, request, outparam));
+    let mut is_handled = false;
+    let answer = tokio::select! {
+        biased;
+        done = &mut handled => {
+            done?;
+            is_handled = true;
+            is_set.try_recv().map_err(|_| never_answered())?
+        }
+        answer = &mut is_set => answer.map_err(|_| never_answered())?,
+    };
+    let answer = answer.map_err(|code: ErrorCode02| Failure::Error(ended_by(&code)))?;
+    let mut response = pin!(outgoing(context, answer));
+    loop {
+        tokio::select! {
             biased;
-            done = &mut handled => {
+            done = &mut handled, if !is_handled => {
                 done?;
                 is_handled = true;
-                is_set.try_recv().map_err(|_| never_answered())?
             }
-            answer = &mut is_set => answer.map_err(|_| never_answered())?,
-        };
-        let answer = answer.map_err(|code: ErrorCode02| Failure::Error(ended_by(&code)))?;
-        let mut response = pin!(outgoing(context, answer));
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut handled, if !is_handled => {
-                    done?;
-                    is_handled = true;
+            response = &mut response => {
+                // What the component does behind its answer is a part of the request.
+                if !is_handled {
+                    handled.await?;
                 }
-                response = &mut response => {
-                    // What the component does behind its answer is a part of the request.
-                    if !is_handled {
-                        handled.await?;
-                    }
-                    return response;
-                }
+                return response;
             }
         }
     }
+}
 
-    async fn answer_03(
-        &mut self,
-        context: &Context,
-        message: http::Request<WasiBody>,
-    ) -> Result<Response, Failure> {
-        let Instance { store, proxy } = self;
-        let answered = store.run_concurrent(async |accessor| {
-            let (set, is_set) = futures_channel::oneshot::channel();
-            let prepared = accessor.with(|mut access| {
-                Prepared::new(access.as_context_mut(), proxy, message, WasiHttpView::http, set)
-            })?;
-            let handled = prepared.run(accessor, core::future::pending());
-            let response = async {
-                match is_set.await {
-                    Ok(Ok(answer)) => outgoing(context, answer).await,
-                    Ok(Err(error)) => match error.downcast_ref::<ErrorCode03>() {
-                        Some(code) => Err(ended_by(&format!("{code:?}")).into()),
-                        None => Err(Failure::Trap(error)),
-                    },
-                    Err(_) => Err(never_answered().into()),
-                }
-            };
-            let (handled, response) = tokio::join!(handled, response);
-            handled?;
-            response
-        });
-        answered.await?
-    }
+async fn answer_03(
+    store: &mut Store<State>,
+    proxy: &Proxy,
+    context: &Context,
+    message: http::Request<WasiBody>,
+) -> Result<Response, Failure> {
+    let answered = store.run_concurrent(async |accessor| {
+        let (set, is_set) = futures_channel::oneshot::channel();
+        let prepared = accessor.with(|mut access| {
+            Prepared::new(access.as_context_mut(), proxy, message, WasiHttpView::http, set)
+        })?;
+        let handled = prepared.run(accessor, core::future::pending());
+        let response = async {
+            match is_set.await {
+                Ok(Ok(answer)) => outgoing(context, answer).await,
+                Ok(Err(error)) => match error.downcast_ref::<ErrorCode03>() {
+                    Some(code) => Err(ended_by(&format!("{code:?}")).into()),
+                    None => Err(Failure::Trap(error)),
+                },
+                Err(_) => Err(never_answered().into()),
+            }
+        };
+        let (handled, response) = tokio::join!(handled, response);
+        handled?;
+        response
+    });
+    answered.await?
 }

@@ -15,6 +15,7 @@
 //! request begins there.
 
 mod bodies;
+mod data;
 mod drive;
 mod function;
 mod outgoing;

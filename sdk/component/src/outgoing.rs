@@ -29,6 +29,10 @@ impl Outgoing {
     pub(crate) fn begin(&mut self, context: &Context) {
         self.context = Some(Single(context.clone()));
     }
+
+    pub(crate) fn context(&self) -> Option<Context> {
+        self.context.as_ref().map(|context| context.0.clone())
+    }
 }
 
 impl WasiHttpHooks for Outgoing {
@@ -38,7 +42,7 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, HttpError>> + Send> {
-        let context = self.context.as_ref().map(|context| context.0.clone());
+        let context = self.context();
         Box::new(Single(async move {
             let context = context.ok_or(HttpError::HttpRequestDenied)?;
             let response = send(&context, request, options.and_then(|options| longest(&options))).await?;

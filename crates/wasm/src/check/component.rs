@@ -25,7 +25,8 @@ const PAGES_MAX: u64 = 1 << 16;
 const EXPORTS_SHOWN: usize = 8;
 
 /// What makes a component a function.
-const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
+const HANDLERS: [&str; 3] =
+    ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3.", "baton:data/handler@0.1."];
 /// Packages of which all interfaces of these versions are there.
 const PACKAGES: [&str; 6] =
     ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:random/", "wasi:sockets/"];
@@ -160,6 +161,7 @@ impl Found {
 
 fn imported(name: &str) -> Result<(), CheckError> {
     let is_there = match name.split_once('@') {
+        Some((interface, version)) if version.starts_with("0.1.") => interface.starts_with("baton:data/"),
         Some((interface, version)) if version.starts_with("0.2.") => {
             interface.starts_with("wasi:io/") || PACKAGES.iter().any(|package| interface.starts_with(package))
         }
@@ -186,6 +188,8 @@ fn hint(name: &str) -> &'static str {
         "it is a candidate of a release: build with tools for WASI 0.2, or 0.3.0"
     } else if starts("wasi:") {
         "build with tools for WASI 0.2, or 0.3.0"
+    } else if starts("baton:data/") {
+        "this node has `baton:data@0.1.0`: build with its `data.wit`"
     } else {
         "compose it with the component that has it (`wac plug`), so that only WASI is left to import"
     }

@@ -157,11 +157,11 @@ impl fmt::Display for CheckError {
                 write!(f, "the component imports `{name}`, which is not there: {hint}")
             }
             Self::NoHandler { exports } => {
-                f.write_str("the component exports neither `wasi:http/incoming-handler@0.2` nor `wasi:http/handler@0.3`")?;
+                f.write_str("the component exports none of `wasi:http/incoming-handler@0.2`, `wasi:http/handler@0.3` and `baton:data/handler@0.1`")?;
                 if !exports.is_empty() {
                     write!(f, ", but {}", exports.join(", "))?;
                 }
-                f.write_str(": build it for the world `wasi:http/proxy` or `wasi:http/service`")
+                f.write_str(": build it for the world `wasi:http/proxy`, `wasi:http/service` or `baton:data/function`")
             }
             Self::Unfinished => f.write_str("the module ends in the middle: build and deploy it again"),
             Self::Invalid { at, function, what } => {
