@@ -132,15 +132,15 @@ pub(crate) extern "C" fn baton_on_trap(frame: u64, selector: u64, fs: u64) -> Ve
     }
     // SAFETY: the kernel wrote this frame's area.
     let pkru = unsafe { arch::pkru_of(frame.xsave()) };
-    // Two signals at once: the second finds the handler of the first before its first instructions.
-    // Until a guest has run, the runtime has the rights that the kernel began it with.
-    let no_guest = || runtime().current().is_none();
-    let is_ours = pkru == 0 || pkru == arch::SIGNAL_PKRU && (label::in_trap_entry(frame.rip()) || no_guest());
+    // Two signals at once: the second finds the handler of the first before its first instructions. And until a guest has run,
+    // the runtime has the rights that the kernel gave it, key by key.
+    let in_entry = || pkru == arch::SIGNAL_PKRU && label::in_trap_entry(frame.rip());
+    let is_ours = pkru == 0 || in_entry() || runtime().current().is_none();
     if is_ours {
         return in_runtime(signal, frame, fs, selector);
     }
     let runtime = runtime();
-    let Some(seat) = runtime.current() else { die(frame, "a signal of nobody's") };
+    let Some(seat) = runtime.current() else { std::process::abort() };
     if label::in_resume(frame.rip()) && signal == sys::TICK && runtime.is_returned.get() {
         // A tick half-way through a return: the return begins anew, from what it was given.
         frame.spend();
