@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use baton_flow::{Answered, Fetch, FetchError, Field, Head, Outgoing};
+use baton_flow::{Answered, Fetch, FetchError, Field, Head, InvokeError, Outgoing};
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use crate::headers::of_answer;
 use body::OutBody;
-use client::{Client, Network};
+use client::{Client, HEAD_BYTES_MAX, Network};
 use request::Asked;
 
 pub use roots::{Authorities, AuthorityError};
@@ -158,9 +158,15 @@ async fn land(outgoing: &Outgoing, response: Response<Incoming>, host: &str) -> 
         let why = format!("it answered with status {status}, which nothing asked for");
         return Err(FetchError::Broken { host: host.to_owned(), why });
     }
-    let failed = |error| FetchError::landing(&error, host);
+    let failed = |error: InvokeError| FetchError::landing(&error, host);
     let mut head = Head::new();
+    let mut head_bytes = 0;
     for (name, value) in of_answer(&parts.headers) {
+        // The client bounds only what it reads at once.
+        head_bytes += name.len() + value.len();
+        if head_bytes > HEAD_BYTES_MAX {
+            return Err(failed(InvokeError::HeadTooLarge));
+        }
         head.add(Field::Header, name, value).map_err(failed)?;
     }
     let mut landing = outgoing.answer(&head, body.size_hint().exact()).map_err(failed)?;

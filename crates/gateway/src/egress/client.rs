@@ -33,7 +33,7 @@ const IDLE_PER_HOST_MAX: usize = 32;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most headers of an answer, and longest head of one.
 const HEADERS_MAX: usize = 100;
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The client of one app.
 pub(super) type Client = legacy::Client<HttpsConnector<Counting>, OutBody>;
