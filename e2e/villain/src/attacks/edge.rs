@@ -14,8 +14,8 @@ const FAR_TAIL: u64 = 256;
 /// Runs `attack` if it is one of these.
 pub fn run(attack: &str, node: &mut Node) -> bool {
     // The edge that it calls on leads to another function, or to the node.
-    let called = attack.strip_prefix("to-callee-").or_else(|| attack.strip_prefix("to-network-"));
-    if let Some(lie) = called {
+    let on_its_call = attack.strip_prefix("to-callee-").or_else(|| attack.strip_prefix("to-network-"));
+    if let Some(lie) = on_its_call {
         let lie = lie.to_owned();
         return each(node, |node, request| {
             to_callee(&lie, node);
