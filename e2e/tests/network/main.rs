@@ -1,5 +1,7 @@
 //! Requests of functions to the network: what the manifest allows, what comes back, and what becomes of those that fail.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod server;
 
 use std::fs;
