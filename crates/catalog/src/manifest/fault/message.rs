@@ -37,9 +37,7 @@ impl fmt::Display for ManifestFault {
             Self::HalfBuild { missing } => write!(f, "a build by command has no {missing:?}"),
             Self::EnvName { name } => write!(f, "{name:?} cannot name an environment entry"),
             Self::Host { host } => write!(f, "{host:?} is no host or host:port"),
-            Self::NetworkWithoutPool => {
-                f.write_str("a function that cannot write the pool can send no requests out")
-            }
+            Self::NetworkWithoutPool => f.write_str("requests to the network are written to the pool"),
             Self::MinAboveMax { min, max } => {
                 write!(f, "scale.min is {min}, above scale.max, which is {max}")
             }

@@ -19,7 +19,7 @@ fn settings_that_cannot_both_be_meant_are_refused() {
     );
     check_cart(
         "network = [\"[::1]:9000\"]\npool = \"read\"",
-        "7:11: a function that cannot write the pool can send no requests out; set pool = \"write\", or remove network",
+        "7:11: requests to the network are written to the pool; set pool = \"write\", or remove network",
     );
     check_error(
         &with("", "[pool]\nsize = \"3MiB\"\nhuge_pages = true"),
