@@ -38,7 +38,7 @@ pub(crate) async fn fetcher(ctx: Context, request: Request) -> Result<Response, 
     let reply = fetch.await?;
     let mut response = Response::empty().status(reply.status());
     for (name, value) in reply.headers() {
-        response = response.header(&format!("in-{name}"), &String::from_utf8_lossy(value));
+        response = response.header(&format!("in-{name}"), value);
     }
     if reply.body().is_empty() {
         return Ok(response);
