@@ -13,6 +13,12 @@ pub const CONTROL_FD: i32 = 3;
 pub const READY: u8 = b'R';
 /// The environment variable that names, separated by commas, the functions that a replica may call.
 pub const CALLS_ENV: &str = "BATON_CALLS";
+/// The callee that the node itself is: it sends requests out for functions whose manifest names hosts in `network`. No function
+/// can have this name. The request's head has an absolute URL for a path.
+pub const NETWORK: &str = "@network";
+/// The peer of the edge to [`NETWORK`], in the place of a replica's number. Whoever sends over that edge rings the node as for
+/// its link; the bell that comes with the edge is the receiver's own.
+pub const NETWORK_PEER: u16 = u16::MAX;
 /// Where a function finds its files, whatever holds it.
 pub const FILES_AT: &CStr = c"/app";
 /// The environment variable that says so to a function that has files.

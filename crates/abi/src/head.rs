@@ -11,7 +11,8 @@ use crate::limits::HEAD_MAX_BYTES;
 pub enum Field {
     /// Value: the HTTP method.
     Method = 1,
-    /// Value: the path, percent-encoded as it came.
+    /// Value: the path, percent-encoded as it came. In a call of [`crate::boot::NETWORK`]: the whole URL, `http` or `https`, with
+    /// its query unless that comes by itself.
     Path = 2,
     /// Value: the query without its question mark.
     Query = 3,

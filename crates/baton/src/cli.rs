@@ -144,6 +144,9 @@ pub(crate) struct NodeArgs {
     /// Record what each invocation costs
     #[arg(long)]
     pub(crate) receipts: bool,
+    /// Certificate authorities, in PEM, for outgoing requests of functions, beside the machine's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) network_ca: Option<PathBuf>,
     /// Run functions without a sandbox where this machine forbids one
     #[arg(long)]
     pub(crate) insecure_no_sandbox: bool,

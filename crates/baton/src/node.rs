@@ -6,6 +6,7 @@ use std::thread;
 
 use baton_catalog::AppName;
 use baton_control::{Home, Restored};
+use baton_gateway::Authorities;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -50,12 +51,19 @@ fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, 
     if let Some(cores) = &args.cores {
         cores.keep_to()?;
     }
+    let authorities = match &args.network_ca {
+        Some(path) => Authorities::read(path).map_err(|error| {
+            Failure::failed(&error, "name a file with certificates in PEM, or leave --network-ca out")
+        })?,
+        None => Authorities::default(),
+    };
     let except: Vec<AppName> = first.iter().map(|first| first.app.manifest.app.name.clone()).collect();
     let settings = Settings {
         listen: args.gateway_address(),
         admin: args.admin_address(),
         cores: cores::allowed(),
         receipts: args.receipts,
+        authorities,
         insecure_no_sandbox: args.insecure_no_sandbox,
         except,
     };

@@ -3,6 +3,7 @@
 //! ```text
 //!   main thread          signals, watching over the other two
 //!   baton-data           Gateway ─▶ Flow ─▶ replicas            one thread, a LocalSet
+//!   baton-network        connections of outgoing requests       from the first one on
 //!   baton-control        admin API ─▶ Deployer ─▶ PlaneHandle ─▶ the data thread's inbox
 //! ```
 //!
@@ -28,6 +29,7 @@ use baton_control::{
     ArtifactError, Artifacts, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
 };
 use baton_flow::{Options, PlaneHandle, plane_channel};
+use baton_gateway::Authorities;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
@@ -51,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) admin: SocketAddr,
     pub(crate) cores: Vec<usize>,
     pub(crate) receipts: bool,
+    /// Whom outgoing requests trust beside the machine's certificate authorities.
+    pub(crate) authorities: Authorities,
     pub(crate) insecure_no_sandbox: bool,
     /// Stored apps that are not restored, since another version is about to be deployed.
     pub(crate) except: Vec<AppName>,
@@ -100,12 +104,12 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let (bound, binding) = sync_channel(1);
     let (alive, data_end) = oneshot::channel();
     let (root, token) = (home.root().to_owned(), home.token().to_owned());
-    let Settings { listen, cores, receipts, insecure_no_sandbox, except, .. } = settings;
+    let Settings { listen, cores, receipts, authorities, insecure_no_sandbox, except, .. } = settings;
     let options =
         Options { cores, insecure_no_sandbox, cell_program: None, snapshots: Some(home.snapshots()) };
     let data = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
-        data_plane(DataPlane { listen, options, receipts, inbox, orders: order_inbox, bound });
+        data_plane(DataPlane { listen, options, receipts, authorities, inbox, orders: order_inbox, bound });
     })?;
     let gateway = match binding.recv() {
         Ok(Ok(address)) => address,

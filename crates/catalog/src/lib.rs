@@ -15,6 +15,7 @@ pub mod limits;
 mod manifest;
 mod names;
 mod nearest;
+mod outgoing;
 mod routes;
 mod units;
 mod words;
@@ -23,6 +24,7 @@ pub use manifest::{
     App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Pool, Scale, Site, Step,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault};
+pub use outgoing::covers;
 pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
 };

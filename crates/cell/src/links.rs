@@ -11,7 +11,7 @@ use baton_pool::bell::Bell;
 use baton_pool::capability::{Derivation, Handle, Hold, Range, State};
 
 use crate::book::{Derived, Owner, View, What, what};
-use crate::hand::{HandError, are_together, extent_of, pair_of, range_of};
+use crate::hand::{HandError, are_together, extent_of, pair_of, range_of, span};
 use crate::memory;
 use crate::runtime::Runtime;
 use crate::seat::{Lent, Seat};
@@ -367,7 +367,9 @@ impl Runtime {
         let parent = match view.what {
             What::Root(slot) => {
                 self.publish_root(slot);
-                Handle { index: slot, generation: pair.generation }
+                let handle = Handle { index: slot, generation: pair.generation };
+                self.widen_shown(handle, range);
+                handle
             }
             What::Derived(index) => {
                 let found = self.book.borrow().derived(index).copied();
@@ -384,6 +386,17 @@ impl Runtime {
             from.arena.borrow_mut().push(into);
             HandError::Refused(crate::book::Refusal::Denied)
         })
+    }
+
+    /// The shared table knows the range of a buffer that came from outside, or has been shown; of one that was filled in here it
+    /// learns as something is derived from it.
+    fn widen_shown(&self, handle: Handle, range: Range) {
+        let table = &self.shared.table;
+        if let Some(found) = table.look(handle.index).filter(|found| found.handle == handle)
+            && !found.range.contains(range)
+        {
+            table.describe(handle, span(found.range, range), found.invocation);
+        }
     }
 
     /// Ends what was lent to someone outside.

@@ -268,15 +268,16 @@ impl Runtime {
     /// Rings whoever has something from this cell.
     pub(crate) fn flush(&self) {
         for seat in &self.seats {
-            if seat.link_dirty.take()
-                && let Some(outside) = seat.outside.borrow().as_ref()
-                && outside.link.node_bell.must_wake()
-            {
-                // The counter cannot overflow, and a failed write has nobody to wake.
-                let _ = rustix::io::write(&outside.eventfd, &1u64.to_ne_bytes());
+            if seat.link_dirty.take() {
+                ring_node(seat);
             }
-            seat.outgoing.borrow_mut().iter_mut().for_each(Road::flush);
-            seat.incoming.borrow_mut().iter_mut().for_each(Road::flush);
+            let mut is_for_node = false;
+            for road in seat.outgoing.borrow_mut().iter_mut().chain(seat.incoming.borrow_mut().iter_mut()) {
+                is_for_node |= road.flush();
+            }
+            if is_for_node {
+                ring_node(seat);
+            }
         }
     }
 
@@ -304,5 +305,15 @@ impl Runtime {
     /// Whether a seat may use the pool at all.
     pub(crate) fn may_use_pool(seat: &Seat) -> bool {
         seat.facts.access != PoolAccess::Absent
+    }
+}
+
+/// Wakes the node if it does not look at the link and the road of a seat.
+fn ring_node(seat: &Seat) {
+    if let Some(outside) = seat.outside.borrow().as_ref()
+        && outside.link.node_bell.must_wake()
+    {
+        // The counter cannot overflow, and a failed write has nobody to wake.
+        let _ = rustix::io::write(&outside.eventfd, &1u64.to_ne_bytes());
     }
 }

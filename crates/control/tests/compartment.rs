@@ -51,7 +51,7 @@ fn app(executable: &Path, patches: &[Patch]) -> AppSpec {
         manifest,
         version: 1,
         artifacts,
-        hosts: std::collections::BTreeMap::new(),
+        hosts: BTreeMap::new(),
         patches: BTreeMap::from([(name, patches.to_vec())]),
         files: BTreeMap::new(),
     }

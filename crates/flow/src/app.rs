@@ -12,7 +12,7 @@ use baton_catalog::{Function, FunctionName, Trust};
 use baton_placement::{Admission, Load, Waiting, admit, choose};
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::cells::Group;
 use crate::deploy::{AppSpec, BundledFiles};
@@ -20,6 +20,7 @@ use crate::edges::Edges;
 use crate::error::InvokeError;
 use crate::hosting::Hosting;
 use crate::node::Node;
+use crate::outlet::{Counts, OUT_PER_APP_MAX};
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
@@ -57,6 +58,8 @@ pub(crate) struct FunctionState {
     pub(crate) errors: Cell<u64>,
     /// Times that a compartment of it was reset after a fault.
     pub(crate) faults: Cell<u64>,
+    /// What it asked of the network.
+    pub(crate) out: Cell<Counts>,
     /// How its executable was last loaded into a template.
     pub(crate) loaded: Cell<Option<LoadStatus>>,
     /// Groups of cells, by number, that may sleep when a request comes that may lead to them.
@@ -90,6 +93,8 @@ pub(crate) struct App {
     pub(crate) groups: Vec<Rc<Group>>,
     pub(crate) edges: RefCell<Edges>,
     pub(crate) stopping: Cell<bool>,
+    /// Bounds the requests to the network that are out.
+    pub(crate) out: Semaphore,
     /// Requests that have come as far as their heads, and are not answered.
     pub(crate) uploads: Cell<usize>,
     /// Wakes those who wait for replicas to come or go.
@@ -137,6 +142,7 @@ impl App {
                     calls: Cell::new(0),
                     errors: Cell::new(0),
                     faults: Cell::new(0),
+                    out: Cell::default(),
                     loaded: Cell::new(None),
                     sleepers: groups.iter().filter(may_sleep).map(|group| group.number).collect(),
                 }
@@ -153,6 +159,7 @@ impl App {
             groups,
             edges: RefCell::default(),
             stopping: Cell::new(false),
+            out: Semaphore::new(OUT_PER_APP_MAX),
             uploads: Cell::new(0),
             changed: Notify::new(),
             evicted: Notify::new(),

@@ -4,12 +4,15 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use baton_abi::boot::{Edge, Name};
-use baton_pool::link::{self, DuplexFlags, ring_entries_for};
+use baton_abi::boot::{Edge, NETWORK, NETWORK_PEER, Name};
+use baton_pool::capability::NODE;
+use baton_pool::link::{self, Duplex, DuplexFlags, Side, ring_entries_for};
+use baton_pool::region::RegionError;
 use rustix::io::Errno;
 
 use crate::app::App;
 use crate::cells::Group;
+use crate::outlet::Outlet;
 use crate::replica::{Phase, Replica};
 
 /// Descriptors in each ring of an edge: half of them are calls that may be out.
@@ -85,6 +88,7 @@ impl Edges {
 /// Makes the edges between `new` and every replica that is up, both ways, as the manifest's `calls` declare. Inside a cell
 /// there are none, since a call is a gate there; between cells of one group only those that were asked for.
 pub(crate) fn connect(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
+    connect_network(app, new)?;
     for other in app.replicas() {
         for (caller, callee) in [(new, &other), (&other, new)] {
             if is_wanted(app, caller, callee) {
@@ -171,6 +175,37 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
         refused(caller, errno);
     }
     edges.roads.push(Road { id, caller: caller.holder, callee: callee.holder, flags, closed: None });
+    Ok(())
+}
+
+/// Makes the edge to the node itself, over which a function asks the network.
+fn connect_network(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
+    let Some(state) = app.functions.get(new.function).filter(|state| !state.spec.network.is_empty()) else {
+        return Ok(());
+    };
+    let entries = ring_entries_for(EDGE_ENTRIES);
+    let shown = |error: RegionError| error.to_string();
+    let fd = link::create("baton-edge", entries).map_err(shown)?;
+    let flags = link::map_flags(&fd).map_err(shown)?;
+    let duplex = Duplex::map(&fd, entries, Side::Far).map_err(shown)?;
+    let mut edges = app.edges.borrow_mut();
+    let id = edges.next_id();
+    let edge = Edge {
+        id,
+        peer: NETWORK_PEER,
+        own: new.holder,
+        is_caller: true,
+        ring_entries: entries,
+        queue_max: state.spec.scale.queue,
+        timeout_ms: u32::try_from(state.spec.timeout.duration().as_millis()).unwrap_or(u32::MAX),
+        name: Name::new(NETWORK).ok_or("the network's name is too long")?,
+    };
+    if let Err(errno) = new.peer.borrow().add_network(edge, fd.as_fd()) {
+        refused(new, errno);
+        return Ok(());
+    }
+    edges.roads.push(Road { id, caller: new.holder, callee: NODE, flags, closed: None });
+    *new.outlet.borrow_mut() = Some(Outlet::new(id, duplex, entries / 2));
     Ok(())
 }
 

@@ -100,11 +100,6 @@ pub enum DeployError {
         /// The function.
         function: String,
     },
-    /// A function wants outgoing connections, which this node cannot give.
-    Network {
-        /// The function.
-        function: String,
-    },
     /// A function has no executable.
     NoArtifact {
         /// The function.
@@ -160,11 +155,6 @@ impl core::fmt::Display for DeployError {
                 f,
                 "{function}: a route leads to it, but with `pool = \"none\"` it cannot read a request; say \
                  `pool = \"read\"` or \"write\", or take the route away"
-            ),
-            DeployError::Network { function } => write!(
-                f,
-                "{function}: this node opens no outgoing connections; leave `network` empty and let another \
-                 service fetch what it needs"
             ),
             DeployError::NoArtifact { function } => write!(f, "{function}: no executable was given for it"),
             DeployError::KeyTooCrowded { key, functions, max } => write!(

@@ -19,6 +19,7 @@ use crate::hosting::{self, Hosting};
 use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
+use crate::outgoing::Fetch;
 use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
 
 /// How long the old version may take to finish what it has.
@@ -109,6 +110,11 @@ impl Flow {
             return Err(InvokeError::Draining);
         }
         Upload::begin(&target.app, target.function, head, body_len)
+    }
+
+    /// From now on `fetch` sends out what functions ask of the network; without it they are refused.
+    pub fn fetch_by(&self, fetch: Fetch) {
+        *self.inner.node.fetch.borrow_mut() = Some(fetch);
     }
 
     // ---- apps -----------------------------------------------------------------------------------------------
@@ -333,6 +339,8 @@ impl Flow {
     /// Ends all replicas and waits for their ends.
     pub async fn stop(&self) {
         self.begin_drain();
+        // It may know of this data plane.
+        *self.inner.node.fetch.borrow_mut() = None;
         let apps: Vec<Rc<App>> = self.inner.apps.borrow().values().cloned().collect();
         for app in &apps {
             app.stopping.set(true);

@@ -99,9 +99,6 @@ fn check(manifest: &Manifest, name: &str, function: &Function) -> Result<(), Dep
     if function.pool == PoolRights::None && is_routed {
         return Err(DeployError::Unreachable { function: name.to_owned() });
     }
-    if !function.network.is_empty() {
-        return Err(DeployError::Network { function: name.to_owned() });
-    }
     Ok(())
 }
 

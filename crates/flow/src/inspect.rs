@@ -7,8 +7,9 @@ use baton_pool::capability::{Capability, Hold, State};
 use baton_replica::Cell;
 
 use crate::app::App;
+use crate::outlet::Counts;
 use crate::replica::{Phase, Replica};
-use crate::status::{AppStatus, CapabilityRow, FunctionStatus, PoolStatus, ReplicaStatus};
+use crate::status::{AppStatus, CapabilityRow, FunctionStatus, NetworkStatus, PoolStatus, ReplicaStatus};
 
 /// How long cells may take to say who holds what, and how long it is waited between two looks.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
@@ -42,6 +43,7 @@ pub(crate) fn app(app: &App) -> AppStatus {
         calls: state.calls.get(),
         errors: state.errors.get(),
         faults: state.faults.get(),
+        network: network(state.out.get()),
         loaded: state.loaded.get(),
         replicas: state
             .replicas
@@ -56,6 +58,11 @@ pub(crate) fn app(app: &App) -> AppStatus {
             .collect(),
     });
     AppStatus { app: app.name.clone(), version: app.version, functions: functions.collect(), pool: pool(app) }
+}
+
+fn network(counts: Counts) -> NetworkStatus {
+    let Counts { answered, denied, failed } = counts;
+    NetworkStatus { answered, denied, failed }
 }
 
 fn replica(up: &Replica, restarts: u32) -> ReplicaStatus {

@@ -8,30 +8,25 @@ use std::time::{Duration, Instant};
 
 use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
-use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind};
-use baton_pool::capability::{Handle, Range};
+use baton_abi::{Descriptor, Flags, Kind};
+use baton_pool::capability::Handle;
 use baton_pool::pool::NodeBuffer;
 use baton_pool::region::View;
 use bytes::Buf;
 
 use crate::app::{App, Reserved};
 use crate::error::InvokeError;
+use crate::landing::Landing;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 
-/// Room for a body whose length nobody declared, at first.
-const UNKNOWN_BODY_BYTES: u64 = 16 * 1024 - 1024;
-/// How much such a body's room grows each time, as a factor.
-const GROWTH: u64 = 4;
-/// Alignment of a body behind its head, so that typed values can be read in place.
-const BODY_ALIGN: u64 = 64;
 /// Bytes of a function's error message that are kept.
 const MESSAGE_BYTES_MAX: u64 = 8 * 1024;
 
 /// Method, path, headers: what stands before the body.
 #[derive(Debug, Default)]
 pub struct Head {
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Head {
@@ -65,10 +60,7 @@ impl Head {
 pub struct Upload {
     app: Rc<App>,
     function: usize,
-    buffer: Option<NodeBuffer>,
-    head_len: u64,
-    body_at: u64,
-    written: u64,
+    landing: Landing,
     started: Instant,
 }
 
@@ -79,33 +71,9 @@ impl Upload {
         head: &Head,
         body_len: Option<u64>,
     ) -> Result<Upload, InvokeError> {
-        let head_len = head.bytes.len() as u64;
-        let body_at = head_len.next_multiple_of(BODY_ALIGN);
-        let limit = app.pool.borrow().bytes();
-        let wanted = body_at.saturating_add(body_len.unwrap_or(UNKNOWN_BODY_BYTES));
-        if wanted > limit {
-            return Err(InvokeError::TooLarge { limit });
-        }
-        let buffer = app.pool.borrow_mut().alloc(wanted).map_err(|_| InvokeError::PoolFull)?;
+        let landing = Landing::begin(app, head, body_len)?;
         app.uploads.set(app.uploads.get() + 1);
-        let upload = Upload {
-            app: Rc::clone(app),
-            function,
-            buffer: Some(buffer),
-            head_len,
-            body_at,
-            written: 0,
-            started: Instant::now(),
-        };
-        // The buffer was made for the head: there is room.
-        let pool = app.pool.borrow();
-        pool.write(&buffer, 0, &head.bytes);
-        // The gap up to the body may hold bytes of an owner before.
-        let gap = [0u8; 64];
-        let gap_len = usize::try_from(body_at - head_len).unwrap_or(0);
-        pool.write(&buffer, head_len, gap.get(..gap_len).unwrap_or_default());
-        drop(pool);
-        Ok(upload)
+        Ok(Upload { app: Rc::clone(app), function, landing, started: Instant::now() })
     }
 
     /// Appends to the body.
@@ -113,32 +81,7 @@ impl Upload {
     /// # Errors
     /// [`InvokeError::PoolFull`] and [`InvokeError::TooLarge`] when a body of undeclared length outgrows the pool.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), InvokeError> {
-        let at = self.body_at + self.written;
-        let end = at.saturating_add(bytes.len() as u64);
-        if self.buffer.is_none_or(|buffer| end > buffer.place.capacity) {
-            self.grow(end)?;
-        }
-        let Some(buffer) = self.buffer else { return Err(InvokeError::PoolFull) };
-        if !self.app.pool.borrow().write(&buffer, at, bytes) {
-            return Err(InvokeError::PoolFull);
-        }
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn grow(&mut self, needed: u64) -> Result<(), InvokeError> {
-        let Some(old) = self.buffer else { return Err(InvokeError::PoolFull) };
-        let mut pool = self.app.pool.borrow_mut();
-        let limit = pool.bytes();
-        if needed > limit {
-            return Err(InvokeError::TooLarge { limit });
-        }
-        let wanted = old.place.capacity.saturating_mul(GROWTH).max(needed).min(limit);
-        let new = pool.alloc(wanted).or_else(|_| pool.alloc(needed)).map_err(|_| InvokeError::PoolFull)?;
-        pool.mapping().copy_within(old.place.offset, new.place.offset, self.body_at + self.written);
-        pool.release(old.handle);
-        self.buffer = Some(new);
-        Ok(())
+        self.landing.write(bytes)
     }
 
     /// The body is complete: calls the function.
@@ -186,7 +129,7 @@ impl Upload {
         let deadline_ns = deadline_ns(timeout);
         let reserved = app.reserve(self.function, Instant::now() + timeout).await?;
         app.node.busy.notify_one();
-        let Some(buffer) = self.buffer.take() else { return Err(InvokeError::PoolFull) };
+        let Some(buffer) = self.landing.take() else { return Err(InvokeError::PoolFull) };
         let Reserved { replica, tag } = reserved;
         // From here on the slot at the replica is this future's to abandon.
         let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false };
@@ -195,8 +138,7 @@ impl Upload {
             app.release(buffer.handle);
             return waiting.await.and_then(|raw| Reply::new(app, &raw, invocation));
         }
-        let whole = Range { offset: 0, len: self.body_at + self.written };
-        let sent = app.pool.borrow_mut().send(&buffer, whole, replica.holder, invocation);
+        let sent = app.pool.borrow_mut().send(&buffer, self.landing.whole(), replica.holder, invocation);
         if sent.is_err() {
             app.release(buffer.handle);
             replica.condemn("the app's capability table was overwritten");
@@ -211,16 +153,8 @@ impl Upload {
     }
 
     fn descriptor(&self, buffer: &NodeBuffer, tag: u32, invocation: u64, record: bool) -> Descriptor {
-        let Handle { index: handle, generation } = buffer.handle;
-        let body = if self.written == 0 {
-            Extent::EMPTY
-        } else {
-            Extent { handle, generation, offset: self.body_at, len: self.written }
-        };
-        // A head is bounded by HEAD_MAX_BYTES.
-        let len = u32::try_from(self.head_len).unwrap_or(0);
+        let (body, head) = self.landing.extents(buffer);
         let flags = if record { Flags::RECORD } else { Flags::MOVE };
-        let head = HeadExtent { handle, generation, offset: 0, len };
         Descriptor { flags, tag, invocation, body, head, ..Descriptor::new(Kind::Request) }
     }
 }
@@ -228,9 +162,6 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         self.app.uploads.set(self.app.uploads.get().saturating_sub(1));
-        if let Some(buffer) = self.buffer.take() {
-            self.app.release(buffer.handle);
-        }
     }
 }
 
@@ -283,19 +214,7 @@ pub struct Reply {
 
 impl Reply {
     fn new(app: Rc<App>, raw: &RawReply, invocation: u64) -> Result<Reply, InvokeError> {
-        let mapping = app.pool.borrow().mapping().clone();
-        let view = |place: baton_pool::ledger::Place| View::new(&mapping, place.offset, place.capacity);
-        // Headers are decided by: they are read once, into private memory.
-        let head = raw.head.and_then(|(_, place)| view(place)).map_or_else(Vec::new, |view| view.to_vec());
-        if let Some((Some(handle), _)) = raw.head {
-            app.release(handle);
-        }
-        let bytes = match (raw.body, raw.inline) {
-            (Some((_, place)), _) => view(place).map_or(Bytes::Inline([0; 8], 0, 0), Bytes::Pool),
-            (None, Some((bytes, len))) => Bytes::Inline(bytes, 0, len),
-            (None, None) => Bytes::Inline([0; 8], 0, 0),
-        };
-        let body = Body { app, bytes, handle: raw.body.map(|(handle, _)| handle) };
+        let (head, body) = Body::with_head(&app, raw);
         if raw.is_error {
             let message = body.text();
             if raw.has_ended {
@@ -346,6 +265,31 @@ pub struct Body {
 }
 
 impl Body {
+    /// What came: the head in private memory, the body where it lies. The head's own buffer, if it has one, goes back.
+    pub(crate) fn with_head(app: &Rc<App>, raw: &RawReply) -> (Vec<u8>, Body) {
+        let mapping = app.pool.borrow().mapping().clone();
+        let view = |place: baton_pool::ledger::Place| View::new(&mapping, place.offset, place.capacity);
+        // Headers are decided by: they are read once, into private memory.
+        let head = raw.head.and_then(|(_, place)| view(place)).map_or_else(Vec::new, |view| view.to_vec());
+        if let Some((Some(handle), _)) = raw.head {
+            app.release(handle);
+        }
+        let bytes = match (raw.body, raw.inline) {
+            (Some((_, place)), _) => view(place).map_or(Bytes::Inline([0; 8], 0, 0), Bytes::Pool),
+            (None, Some((bytes, len))) => Bytes::Inline(bytes, 0, len),
+            (None, None) => Bytes::Inline([0; 8], 0, 0),
+        };
+        (head, Body { app: Rc::clone(app), bytes, handle: raw.body.map(|(handle, _)| handle) })
+    }
+
+    /// Where in the pool it lies, and by which capability, if it does.
+    pub(crate) fn in_pool(&self) -> Option<(Handle, View)> {
+        match (&self.bytes, self.handle) {
+            (Bytes::Pool(view), Some(handle)) => Some((handle, view.clone())),
+            _ => None,
+        }
+    }
+
     /// The beginning as text, of a private copy: the function could still change what lies in the pool.
     fn text(&self) -> String {
         let copy = match &self.bytes {

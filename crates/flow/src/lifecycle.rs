@@ -194,7 +194,7 @@ pub(crate) async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
                 Pumped::Broken => return,
             }
         }
-        if !replica.peer.borrow_mut().announce_sleep() {
+        if !replica.announce_sleep() {
             continue;
         }
         let Ok(mut ready) = events.readable().await else { return };
@@ -230,6 +230,8 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
     replica.phase.set(Phase::Dead);
     // What it published before it died still counts.
     while replica.pump() == Pumped::More {}
+    // Whatever it still wants of the network is given up.
+    replica.outlet.take();
     let how = replica.verdict.take().unwrap_or_else(|| describe(reason));
     let wakers = replica.slots.borrow_mut().fail_all(&InvokeError::ReplicaDied { how: how.clone() });
     wakers.into_iter().for_each(std::task::Waker::wake);

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::logs::{Logs, Writer};
+use crate::outgoing::Fetch;
 use crate::receipts::Receipts;
 use crate::replica::Replica;
 use crate::snapshots::Snapshots;
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) receipts: RefCell<Receipts>,
     pub(crate) recording: Cell<bool>,
     pub(crate) draining: Cell<bool>,
+    /// Sends requests of functions out.
+    pub(crate) fetch: RefCell<Option<Fetch>>,
     /// Stored snapshots of compartments.
     pub(crate) snapshots: Option<Arc<Snapshots>>,
     /// Every app that lives, versions that are being stopped included.
@@ -70,6 +73,7 @@ impl Node {
             receipts: RefCell::default(),
             recording: Cell::new(false),
             draining: Cell::new(false),
+            fetch: RefCell::new(None),
             apps: RefCell::default(),
             next_invocation: Cell::new(first | 1),
             to_ring: RefCell::default(),

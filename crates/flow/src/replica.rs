@@ -9,11 +9,12 @@ use baton_abi::limits::{BAD_DESCRIPTORS_MAX, HEAD_MAX_BYTES};
 use baton_abi::{Descriptor, Extent, Flags, Kind, NONE};
 use baton_pool::capability::Handle;
 use baton_pool::ledger::{LedgerError, class_of};
-use baton_pool::pool::Refusal;
+use baton_pool::pool::{Pool, Refusal};
 use baton_replica::Peer;
 
 use crate::app::App;
 use crate::error::InvokeError;
+use crate::outlet::Outlet;
 use crate::slots::{Met, RawReply, Slots};
 
 /// Descriptors that one pump takes before others get their turn.
@@ -57,6 +58,8 @@ pub(crate) struct Replica {
     pub(crate) started: Instant,
     /// Why the node killed it, if it did.
     pub(crate) verdict: RefCell<Option<String>>,
+    /// Its road to the network, if it has one.
+    pub(crate) outlet: RefCell<Option<Outlet>>,
     bad: Cell<u32>,
     dirty: Cell<bool>,
     /// Nothing that it puts on its link is looked at any more.
@@ -86,6 +89,7 @@ impl Replica {
             slots: RefCell::default(),
             started: Instant::now(),
             verdict: RefCell::default(),
+            outlet: RefCell::new(None),
             bad: Cell::new(0),
             dirty: Cell::new(false),
             silenced: Cell::new(false),
@@ -100,16 +104,21 @@ impl Replica {
     /// Puts a descriptor on the link; the bell is rung at the end of the data plane's round.
     pub(crate) fn push(self: &Rc<Self>, words: [u64; 8]) -> bool {
         if self.peer.borrow_mut().push_words(words).is_err() {
-            self.condemn("it does not read its link");
-            self.silenced.set(true);
+            self.silence("it does not read its link");
             return false;
         }
+        self.ring_soon();
+        true
+    }
+
+    /// Has the bell rung at the end of the round.
+    pub(crate) fn ring_soon(self: &Rc<Self>) {
+        self.peer.borrow_mut().note_sent();
         if !self.dirty.replace(true)
             && let Some(app) = self.app.upgrade()
         {
             app.node.ring_later(Rc::clone(self));
         }
-        true
     }
 
     /// Rings the replica's bell if it sleeps.
@@ -125,6 +134,27 @@ impl Replica {
             *verdict = Some(why.to_owned());
         }
         self.peer.borrow().kill();
+    }
+
+    /// As [`Replica::condemn`], and nothing that it sent is looked at any more.
+    pub(crate) fn silence(&self, why: &str) {
+        self.condemn(why);
+        self.silenced.set(true);
+    }
+
+    /// Whether nothing that it sends is looked at any more.
+    pub(crate) fn is_silenced(&self) -> bool {
+        self.silenced.get()
+    }
+
+    /// Says that the node waits to be rung now. `false`: something came meanwhile, look again first.
+    pub(crate) fn announce_sleep(&self) -> bool {
+        let link_is_quiet = self.peer.borrow_mut().announce_sleep();
+        let is_quiet = link_is_quiet && self.outlet.borrow_mut().as_mut().is_none_or(Outlet::is_quiet);
+        if link_is_quiet && !is_quiet {
+            self.peer.borrow().announce_awake();
+        }
+        is_quiet
     }
 
     /// Kills the replica, if it has not ended by itself: then how it ended is what counts.
@@ -155,29 +185,23 @@ impl Replica {
             let popped = self.peer.borrow_mut().pop();
             match popped {
                 Ok(Some(descriptor)) => {
-                    if self.take(app, &descriptor) {
-                        self.bad.set(0);
-                    } else {
-                        self.count_bad(app);
-                    }
+                    let is_good = self.take(app, &descriptor);
+                    self.judge(app, is_good);
                 }
-                Ok(None) => return Pumped::Empty,
-                Err(_) => {
-                    self.condemn("it overran its ring");
-                    self.silenced.set(true);
-                }
+                Ok(None) => return self.pump_outlet(app, PUMP_MAX),
+                Err(_) => self.silence("it overran its ring"),
             }
         }
         Pumped::More
     }
 
-    fn count_bad(&self, app: &Rc<App>) {
-        let bad = self.bad.get() + 1;
+    /// Counts bad descriptors in a row.
+    pub(crate) fn judge(&self, app: &Rc<App>, is_good: bool) {
+        let bad = if is_good { 0 } else { self.bad.get() + 1 };
         self.bad.set(bad);
-        app.node.totals.borrow_mut().bad_descriptors += 1;
+        app.node.totals.borrow_mut().bad_descriptors += u64::from(!is_good);
         if bad >= BAD_DESCRIPTORS_MAX {
-            self.condemn("it sent three bad descriptors in a row");
-            self.silenced.set(true);
+            self.silence("it sent three bad descriptors in a row");
         }
     }
 
@@ -237,7 +261,7 @@ impl Replica {
         if !self.slots.borrow_mut().is_owed(tag) {
             return false;
         }
-        let received = self.receive(app, descriptor);
+        let received = self.receive(app, descriptor, None);
         let is_good = received.is_ok();
         let result = received
             .map_err(|_| InvokeError::BadReply { what: "it answered with a payload that it does not hold" });
@@ -259,10 +283,19 @@ impl Replica {
         is_good
     }
 
-    /// Takes the payload and head of an answer over, or leaves everything as it is.
-    fn receive(&self, app: &Rc<App>, descriptor: &Descriptor) -> Result<RawReply, Refusal> {
+    /// Takes payload and head over, of an answer on the link or of what came over an edge, or leaves everything as it is.
+    pub(crate) fn receive(
+        &self,
+        app: &Rc<App>,
+        descriptor: &Descriptor,
+        edge: Option<u16>,
+    ) -> Result<RawReply, Refusal> {
         let Descriptor { body, head, flags, code, .. } = *descriptor;
         let mut pool = app.pool.borrow_mut();
+        let take = |pool: &mut Pool, extent: Extent| match edge {
+            Some(edge) => pool.receive_over(extent, edge),
+            None => pool.receive(extent, self.holder),
+        };
         let mut reply = RawReply {
             status: code,
             is_error: flags.has(Flags::ERROR),
@@ -275,7 +308,7 @@ impl Replica {
             let len = usize::try_from(body.len).unwrap_or(8).min(8);
             reply.inline = Some((body.offset.to_le_bytes(), len));
         } else if body.handle != NONE {
-            let received = pool.receive(body, self.holder)?;
+            let received = take(&mut pool, body)?;
             reply.body = Some((received.handle, received.place));
         }
         if head.handle == NONE {
@@ -294,7 +327,7 @@ impl Replica {
             }
             _ => {
                 let extent = Extent { handle: head.handle, generation: head.generation, offset, len };
-                pool.receive(extent, self.holder).map(|got| (Some(got.handle), got.place))
+                take(&mut pool, extent).map(|got| (Some(got.handle), got.place))
             }
         };
         match place {

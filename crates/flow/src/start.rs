@@ -8,7 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use baton_abi::ABI_VERSION;
-use baton_abi::boot::{CALLS_ENV, FILES_AT, FILES_ENV, Hello, PoolAccess};
+use baton_abi::boot::{CALLS_ENV, FILES_AT, FILES_ENV, Hello, NETWORK, PoolAccess};
 use baton_abi::limits::REPLICAS_MAX;
 use baton_catalog::{Function, FunctionName};
 use baton_placement::home_core;
@@ -143,11 +143,17 @@ fn files_bytes(state: &FunctionState) -> Result<u64, String> {
 /// 60 ns each, for nobody. A manifest that names the variable has the last word.
 const TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
 
+/// Whom a function may call, in the order that its runtime numbers them by; the network comes last.
+pub(crate) fn callees(spec: &Function) -> impl Iterator<Item = &str> {
+    let network = (!spec.network.is_empty()).then_some(NETWORK);
+    spec.calls.iter().map(FunctionName::as_str).chain(network)
+}
+
 /// The replica's arguments and environment.
 pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, Vec<CString>), String> {
     let text = |value: String| CString::new(value).map_err(|_| "a NUL byte in args or env".to_owned());
     let args = std::iter::once(state.name.to_string()).chain(state.spec.args.iter().cloned());
-    let calls: Vec<&str> = state.spec.calls.iter().map(FunctionName::as_str).collect();
+    let calls: Vec<&str> = callees(&state.spec).collect();
     let own = [
         format!("BATON_APP={}", app.name),
         format!("BATON_FUNCTION={}", state.name),

@@ -34,10 +34,23 @@ pub struct FunctionStatus {
     pub errors: u64,
     /// Times that a compartment of it was reset after a fault, whoever had called it.
     pub faults: u64,
+    /// What it asked of the network.
+    pub network: NetworkStatus,
     /// How its executable was last loaded into a template; `None` for processes, and before it was.
     pub loaded: Option<LoadStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// What a function's requests to the network came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NetworkStatus {
+    /// Answered by the host, whatever the status.
+    pub answered: u64,
+    /// Refused, since the manifest does not name the host.
+    pub denied: u64,
+    /// Without an answer for another reason.
+    pub failed: u64,
 }
 
 /// How a template loaded an executable.

@@ -142,6 +142,34 @@ pub(crate) fn vet<'a>(
     Ok(())
 }
 
+/// The headers of another server's answer that are not of its connection.
+pub(crate) fn of_answer(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    let nominated: Vec<&[u8]> = headers.get_all(header::CONNECTION).iter().flat_map(tokens).collect();
+    let passes = move |name: &HeaderName| {
+        let is_nominated = nominated.iter().any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()));
+        !is_nominated && !is_hop_by_hop(name)
+    };
+    let all = headers.iter().filter(move |(name, _)| passes(name));
+    all.map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
+
+/// As [`vet`], for a request to another server: without what `Connection` names, and without what the client itself says.
+pub(crate) fn vet_request<'a>(
+    from: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+) -> Result<HeaderMap, BadHeader> {
+    let mut to = HeaderMap::new();
+    vet(from.clone(), &mut to)?;
+    let connection = from.filter(|(name, _)| name.eq_ignore_ascii_case(header::CONNECTION.as_str()));
+    for token in connection.flat_map(|(_, value)| value.split(|byte| *byte == b',')) {
+        if let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) {
+            to.remove(name);
+        }
+    }
+    to.remove(header::HOST);
+    to.remove(header::EXPECT);
+    Ok(to)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +227,35 @@ mod tests {
         check("text/html,application/json;q=0.1", false);
         check("application/json, text/plain", true);
         check("*/*", false);
+    }
+
+    #[test]
+    fn requests_and_answers_of_others_lose_what_is_of_a_connection() {
+        let from = [
+            ("Host", &b"elsewhere"[..]),
+            ("X-Secret", b"1"),
+            ("connection", b"close, x-secret"),
+            ("expect", b"100-continue"),
+            ("content-length", b"7"),
+            ("transfer-encoding", b"chunked"),
+            ("te", b"trailers"),
+            ("upgrade", b"h2c"),
+            ("proxy-authorization", b"x"),
+            ("accept", b"*/*"),
+        ];
+        assert_eq!(vet_request(from.into_iter()), Ok(map(&[("accept", "*/*")])));
+        assert!(vet_request([("x", &b"a\r\nhost: b"[..])].into_iter()).is_err());
+        let answer = map(&[
+            ("connection", "x-mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "5"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+        ]);
+        let passed: Vec<_> = of_answer(&answer).collect();
+        assert_eq!(passed, [("content-length", &b"3"[..]), ("set-cookie", b"a"), ("set-cookie", b"b")]);
     }
 
     #[test]

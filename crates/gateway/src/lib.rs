@@ -12,11 +12,15 @@
 //! lock: one sweep per tick looks after the time-outs of all connections ([`Limits`] names them).
 //!
 //! What the gateway does not do: TLS, compression, WebSockets, trailers.
+//!
+//! The way out is [`Egress`]: an HTTP client that sends what functions ask of the network. Its connections, TLS and look-ups are
+//! on a thread of their own.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod conn;
 mod counters;
+mod egress;
 mod headers;
 mod io;
 mod limits;
@@ -29,6 +33,7 @@ mod trace;
 mod upload;
 
 pub use counters::{Counters, Snapshot};
+pub use egress::{Authorities, AuthorityError, Egress};
 pub use limits::Limits;
 pub use seam::{Backend, Reply, RequestHead, Upload};
 pub use server::{BindError, Drained, Gateway, Handle};

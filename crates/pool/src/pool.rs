@@ -18,6 +18,7 @@ use own::OwnHolds;
 
 pub use usage::Usage;
 
+mod over;
 mod own;
 mod usage;
 
@@ -237,16 +238,7 @@ impl Pool {
         holder: u16,
         invocation: u64,
     ) -> Result<(), CapabilityError> {
-        let (dirty_by, dirty_len) = self.ledger.dirt(buffer.handle.index);
-        let end = range.offset.saturating_add(range.len);
-        if dirty_by != holder && dirty_len > end {
-            self.zero(buffer.place.offset + end, dirty_len - end);
-            self.ledger.mark_clean(buffer.handle.index);
-        }
-        self.table.describe(buffer.handle, range, invocation);
-        self.table
-            .transfer(buffer.handle, Hold::held(NODE), Hold::new(State::FromNode, holder))
-            .map(|_rights| self.own.set(buffer.handle, false))
+        self.send_into(buffer, range, (Hold::new(State::FromNode, holder), holder), invocation)
     }
 
     /// Takes back what [`Pool::send`] put on the way, if the replica has not taken it yet.
@@ -264,6 +256,10 @@ impl Pool {
     /// # Errors
     /// [`Refusal`]; nothing changes then.
     pub fn receive(&mut self, extent: Extent, holder: u16) -> Result<Received, Refusal> {
+        self.receive_from(extent, Hold::new(State::ToNode, holder))
+    }
+
+    fn receive_from(&mut self, extent: Extent, from: Hold) -> Result<Received, Refusal> {
         let handle = Handle { index: extent.handle, generation: extent.generation };
         let place = if handle.index < self.slots {
             self.ledger.check(handle.index, handle.generation, extent.offset, extent.len)
@@ -282,10 +278,7 @@ impl Pool {
         }
         .map_err(Refusal::Ledger)?;
         self.refuse_own(handle)?;
-        let rights = self
-            .table
-            .transfer(handle, Hold::new(State::ToNode, holder), Hold::held(NODE))
-            .map_err(Refusal::Capability)?;
+        let rights = self.table.transfer(handle, from, Hold::held(NODE)).map_err(Refusal::Capability)?;
         self.own.set(handle, true);
         if !rights.allows(Rights::READ) {
             self.release(handle);

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use baton_abi::Descriptor;
-use baton_abi::boot::Edge;
+use baton_abi::boot::{Edge, NETWORK_PEER};
 
 use crate::bell::Bell;
 use crate::link::{Duplex, Side, map_bell};
@@ -75,12 +75,18 @@ impl<W> Road<W> {
         Ok(())
     }
 
-    /// Rings the peer's bell if something was sent.
+    /// Rings the peer's bell if something was sent. `true` if the peer is the node, which has no bell here: it is rung as for the
+    /// link.
     #[inline]
-    pub fn flush(&mut self) {
+    #[must_use]
+    pub fn flush(&mut self) -> bool {
         if core::mem::take(&mut self.dirty) {
+            if self.peer == NETWORK_PEER {
+                return true;
+            }
             self.bell.ring();
         }
+        false
     }
 
     /// Load for the choice among several replicas of one function.

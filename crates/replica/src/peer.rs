@@ -118,6 +118,20 @@ impl Peer {
         self.end.link.to_peer.push_words(words)
     }
 
+    /// Gives the replica an edge whose other end is the node. There is no other bell then: its own comes with it, and it rings
+    /// the node as for its link.
+    ///
+    /// # Errors
+    /// As [`Peer::add_edge`].
+    pub fn add_network(&self, edge: Edge, rings: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.add_edge(edge, rings, self)
+    }
+
+    /// Something for the replica lies elsewhere than on the link: [`Peer::flush`] rings it as if it were there.
+    pub fn note_sent(&mut self) {
+        self.rung = true;
+    }
+
     /// Asks the replica to finish what runs and exit.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod chain;
 mod files;
+mod outside;
 mod plain;
 mod sandbox;
 mod unruly;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         "crowd" => baton::serve(chain::crowd),
         "worker" => baton::serve(chain::worker),
         "sharer" => baton::serve(chain::sharer),
+        "fetcher" => baton::serve(outside::fetcher),
         "sleeper" => baton::serve(unruly::sleeper),
         "crasher" => baton::serve(unruly::crasher),
         "spinner" => baton::serve(unruly::spinner),

@@ -11,6 +11,7 @@ use crate::buffer::Buffer;
 use crate::call::{Call, Payload, Reply};
 use crate::error::Error;
 use crate::executor::Ticket;
+use crate::fetch::Fetch;
 use crate::runtime::Runtime;
 
 /// How much a log line matters.
@@ -84,6 +85,11 @@ impl Context {
     #[inline]
     pub fn call<'a>(&self, function: &'a str, payload: impl Into<Payload<'a>>) -> Call<'a> {
         Call::new(self.runtime, function, payload.into())
+    }
+
+    /// A request to a host that the manifest's `network` names, by its whole URL. Nothing happens until it is awaited.
+    pub fn fetch<'a>(&self, url: &str) -> Fetch<'a> {
+        Fetch::new(self.runtime, url)
     }
 
     /// Makes all `calls` at once and waits for all answers, in the order of the calls.

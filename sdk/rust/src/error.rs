@@ -22,6 +22,15 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// A request to the network has no answer.
+    Network {
+        /// 400: it cannot be sent as it is. 403: the manifest does not name the host. 429: too many are out. 502: the host cannot
+        /// be reached, or breaks off. 503: no room for the answer now. 504: no answer in time. 507: the answer is larger than the
+        /// pool.
+        status: u16,
+        /// Which host, and why.
+        message: String,
+    },
     /// The manifest's `calls` does not name this function.
     NoEdge {
         /// Which one.
@@ -84,7 +93,7 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Error::Handler { status, .. } => *status,
+            Error::Handler { status, .. } | Error::Network { status, .. } => *status,
             // A client's mistake that a step found is still the client's; a step's own failure is a bad gateway's.
             Error::Function { status, .. } if (400..500).contains(status) => *status,
             Error::Function { status: 503, .. } | Error::PoolFull { .. } => 503,
@@ -100,7 +109,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Handler { message, .. } => f.write_str(message),
+            Error::Handler { message, .. } | Error::Network { message, .. } => f.write_str(message),
             Error::Function { function, status, message } => write!(f, "{function}: {message} ({status})"),
             Error::NoEdge { function } => {
                 write!(f, "{function}: not in this function's `calls`; add it to baton.toml")

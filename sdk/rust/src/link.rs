@@ -204,15 +204,26 @@ impl Link {
     }
 
     fn flush_bells(&self) {
-        if self.dirty.take() && self.duplex.borrow().node_bell.must_wake() {
-            // The counter cannot overflow and a failed write has nobody to wake.
-            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+        if self.dirty.take() {
+            self.ring_node();
         }
+        let mut is_for_node = false;
         for road in self.outgoing.borrow_mut().iter_mut() {
-            road.flush();
+            is_for_node |= road.flush();
         }
         for road in self.incoming.borrow_mut().iter_mut() {
-            road.flush();
+            is_for_node |= road.flush();
+        }
+        if is_for_node {
+            self.ring_node();
+        }
+    }
+
+    /// Wakes the node if it does not look at the link.
+    fn ring_node(&self) {
+        if self.duplex.borrow().node_bell.must_wake() {
+            // The counter cannot overflow and a failed write has nobody to wake.
+            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
         }
     }
 

@@ -23,6 +23,12 @@ impl Response {
         Response { status: 204, ..Response::ok(()) }
     }
 
+    /// Sets the payload.
+    pub fn body(mut self, body: impl Into<Payload<'static>>) -> Response {
+        self.payload = body.into();
+        self
+    }
+
     /// Sets the status.
     pub fn status(mut self, status: u16) -> Response {
         self.status = u32::from(status);

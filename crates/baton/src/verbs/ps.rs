@@ -35,7 +35,16 @@ struct Function {
     calls: u64,
     errors: u64,
     faults: u64,
+    network: Network,
     replicas: Vec<Replica>,
+}
+
+/// Requests that went, or were to go, out of the node.
+#[derive(Debug, Deserialize)]
+struct Network {
+    answered: u64,
+    denied: u64,
+    failed: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,7 +106,17 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
         "UP",
     ];
     line_out("")?;
-    print_table(&table(&head, rows))
+    print_table(&table(&head, rows))?;
+    let functions = apps.iter().flat_map(|app| app.functions.iter().map(|function| (&app.app, function)));
+    for (app, Function { function, network: Network { answered, denied, failed }, .. }) in functions {
+        if answered + denied + failed > 0 {
+            let denied = if *denied > 0 { style.red(&denied.to_string()) } else { denied.to_string() };
+            line_out(&format!(
+                "{app}/{function} asked the network: {answered} answered, {denied} denied, {failed} failed"
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 /// A row a replica; a function's own figures stand in its first row.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 
 use baton_flow::{Flow, Options, PlaneInbox};
-use baton_gateway::{BindError, Gateway, Limits};
+use baton_gateway::{Authorities, BindError, Egress, Gateway, Limits};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -18,6 +18,7 @@ pub(super) struct DataPlane {
     pub(super) listen: SocketAddr,
     pub(super) options: Options,
     pub(super) receipts: bool,
+    pub(super) authorities: Authorities,
     pub(super) inbox: PlaneInbox,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) bound: SyncSender<Result<SocketAddr, Failure>>,
@@ -25,7 +26,7 @@ pub(super) struct DataPlane {
 
 /// The data-plane thread, from start to end.
 pub(super) fn data_plane(plane: DataPlane) {
-    let DataPlane { listen, options, receipts, inbox, mut orders, bound } = plane;
+    let DataPlane { listen, options, receipts, authorities, inbox, mut orders, bound } = plane;
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => {
@@ -44,7 +45,9 @@ pub(super) fn data_plane(plane: DataPlane) {
         let flow = Flow::new(options);
         flow.record(receipts);
         let handle = gateway.handle();
-        figures::publish(handle.clone());
+        let egress = Egress::new(authorities);
+        flow.fetch_by(egress.fetch());
+        figures::publish(handle.clone(), egress);
         tokio::task::spawn_local(inbox.run(flow.clone()));
         let address = gateway.local_addr();
         tokio::task::spawn_local(gateway.serve(FlowBackend::new(flow.clone())));

@@ -8,6 +8,7 @@ use super::{Build, Function, Manifest, Scale, Site};
 use crate::limits;
 use crate::names::FunctionName;
 use crate::nearest::nearest;
+use crate::outgoing::is_host;
 use crate::routes::{Route, RouteTable};
 use crate::units::Cores;
 use crate::words::{Fallback, Isolation, PoolRights};
@@ -123,6 +124,9 @@ fn contradictions(function: &Function, site: &Site) -> Result<(), Misplaced> {
         return fail(site.then("fallback"), ManifestFault::WasmAsProcess);
     }
     compartment(function, site)?;
+    if !function.network.is_empty() && function.pool != PoolRights::Write {
+        return fail(site.then("network"), ManifestFault::NetworkWithoutPool);
+    }
     let (place, artifact) = match &function.build {
         Build::Artifact { path } => (site.then("artifact"), path),
         Build::Command { output, .. } => (site.then("build").then("output"), output),
@@ -299,18 +303,4 @@ fn whole_text(site: &Site, what: &'static str, text: &[u8], max: usize) -> Resul
         return fail(site.clone(), ManifestFault::BadText { what });
     }
     not_longer(site, what, text.len(), max)
-}
-
-/// Whether a text is `host` or `host:port`, `host` being a name or an IPv4 address.
-fn is_host(text: &str) -> bool {
-    if text.len() > limits::HOST_BYTES_MAX {
-        return false;
-    }
-    let (host, port) = match text.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (text, None),
-    };
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
-    !host.is_empty() && host.chars().all(fits) && port_fits
 }

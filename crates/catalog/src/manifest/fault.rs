@@ -161,6 +161,8 @@ pub enum ManifestFault {
         /// The text.
         host: String,
     },
+    /// Outgoing hosts for a function that cannot write the pool, where its requests and their answers lie.
+    NetworkWithoutPool,
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

@@ -25,7 +25,6 @@ memory    = "32MiB"
 cpu       = 0.5
 pool      = "read"
 scale     = { min = 0, max = 8, concurrency = 4, idle = "30s", queue = 16 }
-network   = ["api.example.com:443"]
 env       = { LOG = "info" }
 args      = ["--fast"]
 share_key = "carts"
@@ -37,6 +36,7 @@ artifact = "catalog.bin"
 [functions.filter]
 build = { command = "make filter", output = "out/filter.wasm" }
 isolation = "wasm"
+network   = ["api.example.com:443", "[::1]:9000"]
 
 [[routes]]
 path = "/cart/{user}"
@@ -91,7 +91,7 @@ fn every_setting_is_read() {
         cpu: Some(Cores::from_milli(500)),
         pool: PoolRights::Read,
         scale: Scale { min: 0, max: 8, concurrency: 4, idle: TimeSpan::from_millis(30_000), queue: 16 },
-        network: vec!["api.example.com:443".to_owned()],
+        network: Vec::new(),
         env: [("LOG".to_owned(), "info".to_owned())].into(),
         args: vec!["--fast".to_owned()],
         reset: false,
@@ -100,9 +100,10 @@ fn every_setting_is_read() {
         files: Some("data/cart".into()),
     };
     assert_eq!(cart, &expect);
-    let filter = &manifest.function("filter").unwrap().build;
+    let filter = manifest.function("filter").unwrap();
     let expect = Build::Command { command: "make filter".to_owned(), output: "out/filter.wasm".into() };
-    assert_eq!(filter, &expect);
+    assert_eq!(filter.build, expect);
+    assert_eq!(filter.network, ["api.example.com:443", "[::1]:9000"]);
     let methods: Vec<&str> = manifest.routes[0].methods.iter().map(crate::Method::as_str).collect();
     assert_eq!(methods, ["GET", "POST"]);
     assert_eq!(manifest.edges().count(), 1);

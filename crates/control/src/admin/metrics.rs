@@ -112,6 +112,17 @@ fn functions(registry: &mut Registry, apps: &[AppStatus]) {
     counters(registry, "function_errors", "Calls that failed", rows().map(|(labels, f)| (labels, f.errors)));
     let faults = rows().map(|(labels, f)| (labels, f.faults));
     counters(registry, "function_faults", "Resets of compartments after a fault", faults);
+    let network = rows().flat_map(|(labels, f)| {
+        let network = f.network;
+        let outcomes =
+            [("answered", network.answered), ("denied", network.denied), ("failed", network.failed)];
+        outcomes.map(|(outcome, count)| {
+            let mut labels = labels.clone();
+            labels.push(("outcome", outcome.to_owned()));
+            (labels, count)
+        })
+    });
+    counters(registry, "function_network_requests", "Requests that functions sent to the network", network);
     gauges(
         registry,
         "function_queued",

@@ -9,7 +9,7 @@ use baton_catalog::PoolRights;
 use super::Group;
 use crate::app::{App, FunctionState};
 use crate::hosting::Hosting;
-use crate::start::words;
+use crate::start::{callees, words};
 
 /// How much of the pool a function may map.
 pub(crate) fn access(rights: PoolRights) -> PoolAccess {
@@ -39,10 +39,10 @@ fn entry(app: &App, state: &FunctionState, key_group: u32) -> Result<Vec<u8>, St
     let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let timeout_of = |name: &str| {
         let callee = app.functions.iter().find(|other| other.name.as_str() == name);
-        callee.map_or(0, |callee| nanoseconds(callee.spec.timeout.duration()))
+        // The network takes no longer than whoever asks it may.
+        nanoseconds(callee.map_or(spec, |callee| &callee.spec).timeout.duration())
     };
-    let calls: Vec<(&str, u64)> =
-        spec.calls.iter().map(|name| (name.as_str(), timeout_of(name.as_str()))).collect();
+    let calls: Vec<(&str, u64)> = callees(spec).map(|name| (name, timeout_of(name))).collect();
     let mut plan = Vec::new();
     Writer::new(|bytes: &[u8]| plan.extend_from_slice(bytes)).entry(&NewEntry {
         name: state.name.as_str(),

@@ -83,6 +83,44 @@ pub(crate) fn as_caller(attack: &'static str, expect: Expect) {
     });
 }
 
+/// The villain lies on its road to the network. What it is killed for, if it is.
+fn as_client(attack: &'static str, dies_for: Option<&'static str>) {
+    on_stage(async move |stage| {
+        let network = with_callee(attack).replace("calls = [\"echo\"]", "network = [\"127.0.0.1:9\"]");
+        stage.flow.deploy(spec(&network)).await.unwrap();
+        for _ in 0..2 {
+            stage.up("villain").await;
+            let reply = stage.call("villain", "/").await;
+            println!("{attack}: {:?}", reply.as_ref().map(|reply| reply.status));
+            let echo = stage.call("echo", "/").await.map(|reply| reply.body);
+            assert_eq!(echo, Ok(b"a request of some bytes".to_vec()), "an honest function suffers");
+        }
+        if let Some(why) = dies_for {
+            stage.until("the villain is killed", || stage.restarts("villain") > 0).await;
+            let lines = stage.flow.logs_after(0, Some("lair"), None);
+            assert!(lines.iter().any(|line| line.message.contains(why)), "{lines:?}");
+        }
+        assert_eq!(stage.restarts("echo"), 0, "an honest function died");
+        stage.settle(&["villain", "echo"]).await;
+    });
+}
+
+macro_rules! to_network {
+    ($($name:ident: $attack:literal => $dies_for:expr;)*) => { $(
+        #[test]
+        fn $name() { as_client($attack, $dies_for); }
+    )* };
+}
+
+to_network! {
+    outgoing_requests_with_forged_payloads: "to-network-forged" => Some("three bad descriptors");
+    outgoing_requests_with_payloads_that_it_keeps: "to-network-held" => Some("three bad descriptors");
+    overrun_of_the_outgoing_requests: "to-network-overrun" => Some("overran its ring to the network");
+    random_outgoing_requests: "to-network-noise" => None;
+    load_that_is_not_there: "to-network-bell" => None;
+    road_to_the_network_declared_closed: "to-network-close" => None;
+}
+
 macro_rules! to_caller {
     ($($name:ident: $attack:literal => $says:literal;)*) => { $(
         #[test]

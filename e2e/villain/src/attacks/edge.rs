@@ -1,4 +1,4 @@
-//! Lies to honest functions of the same app, over an edge.
+//! Lies to honest functions of the same app over an edge, and to the node over the edge to the network.
 
 use baton_abi::{Descriptor, Extent, Flags, Kind, NONE};
 use baton_pool::capability::{Hold, State};
@@ -13,7 +13,9 @@ const FAR_TAIL: u64 = 256;
 
 /// Runs `attack` if it is one of these.
 pub fn run(attack: &str, node: &mut Node) -> bool {
-    if let Some(lie) = attack.strip_prefix("to-callee-") {
+    // The edge that it calls on leads to another function, or to the node.
+    let on_its_call = attack.strip_prefix("to-callee-").or_else(|| attack.strip_prefix("to-network-"));
+    if let Some(lie) = on_its_call {
         let lie = lie.to_owned();
         return each(node, |node, request| {
             to_callee(&lie, node);

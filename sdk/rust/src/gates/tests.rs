@@ -18,8 +18,12 @@ mod memory;
 mod model;
 
 fn start_on(page: &'static GatePage) -> &'static Gates {
+    start_with(page, &["price", "stock"])
+}
+
+fn start_with(page: &'static GatePage, callees: &[&str]) -> &'static Gates {
     let page = Page::of(page).check().unwrap();
-    Gates::start(page, ["price", "stock"].map(str::to_owned).into())
+    Gates::start(page, callees.iter().map(|&callee| callee.to_owned()).collect())
 }
 
 /// Serves the events of the model with `handler`, until it says that it is enough.

@@ -37,6 +37,7 @@ impl fmt::Display for ManifestFault {
             Self::HalfBuild { missing } => write!(f, "a build by command has no {missing:?}"),
             Self::EnvName { name } => write!(f, "{name:?} cannot name an environment entry"),
             Self::Host { host } => write!(f, "{host:?} is no host or host:port"),
+            Self::NetworkWithoutPool => f.write_str("requests to the network are written to the pool"),
             Self::MinAboveMax { min, max } => {
                 write!(f, "scale.min is {min}, above scale.max, which is {max}")
             }
@@ -126,6 +127,7 @@ impl ManifestFault {
             Self::Host { .. } => {
                 "write a host such as \"api.example.com\" or \"api.example.com:443\"".to_owned()
             }
+            Self::NetworkWithoutPool => "set pool = \"write\", or remove network".to_owned(),
             Self::UnknownCallee { nearest, .. } => {
                 suggest(nearest.as_deref(), "add the function or remove it from calls")
             }

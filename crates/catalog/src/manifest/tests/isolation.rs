@@ -17,6 +17,10 @@ fn settings_that_cannot_both_be_meant_are_refused() {
         "6:12: the artifact is not what isolation = \"process\" runs; use a .wasm artifact with isolation = \
          \"wasm\", and no other artifact with it",
     );
+    check_cart(
+        "network = [\"[::1]:9000\"]\npool = \"read\"",
+        "7:11: requests to the network are written to the pool; set pool = \"write\", or remove network",
+    );
     check_error(
         &with("", "[pool]\nsize = \"3MiB\"\nhuge_pages = true"),
         "9:8: a pool of 3MiB does not consist of whole huge pages; choose a size that is a multiple of 2MiB, or \

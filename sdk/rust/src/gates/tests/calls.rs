@@ -9,7 +9,7 @@ use baton_abi::head::{Field, records, write_record};
 use baton_abi::{Flags, Rights};
 
 use super::model::{self, Answer, Made, model};
-use super::{answers, one, serve};
+use super::{answers, one, serve, start_with};
 use crate::{Error, Response};
 
 pub(super) fn answer_calls(callee: impl FnMut(&Made) -> Answer + 'static) {
@@ -301,4 +301,44 @@ fn headers_of_an_answer_are_read_in_order() {
         assert_eq!((reply.header("vary"), reply.body()), (Some("accept"), b"body".as_slice()));
         Ok(Response::empty())
     });
+}
+
+#[test]
+fn a_request_to_the_network_is_a_call_of_the_node_and_its_failures_are_told_as_such() {
+    model(|model| model.request(1, Flags::MOVE, b""));
+    let mut left = vec![Answer::Lost(504), Answer::Fails(403, "api.example.com:443 is not in `network`")];
+    answer_calls(move |made| match made.d.body.len {
+        0 => left.pop().unwrap(),
+        _ => Answer::Now(418, b"teapot".to_vec()),
+    });
+    let page = model::page();
+    let gates = start_with(page, &["price", baton_abi::boot::NETWORK]);
+    gates.run(async |ctx, _request| {
+        let body = ctx.value(&[1u8; 100])?;
+        let reply = ctx.fetch("https://api.example.com/x?q=1").header("A", "b").body(body).await?;
+        assert_eq!((reply.status(), reply.body()), (418, b"teapot".as_slice()));
+        let fail = async || ctx.fetch("https://api.example.com/").await.map(|_| ()).unwrap_err();
+        let denied = fail().await;
+        assert!(matches!(&denied, Error::Network { status: 403, message } if message.contains("network")));
+        assert!(matches!(fail().await, Error::Network { status: 504, .. }));
+        Ok(Response::empty())
+    });
+    model(|model| {
+        let made = &model.calls[0];
+        assert_eq!((made.callee, made.d.flags), (1, Flags::MOVE));
+        let expect = ["Path  https://api.example.com/x?q=1", "Header a b", "Method  POST"];
+        assert_eq!(lines(&made.head), expect);
+        assert_eq!(lines(&model.calls[1].head), ["Path  https://api.example.com/"]);
+    });
+}
+
+#[test]
+fn without_hosts_in_the_manifest_nothing_is_asked_for() {
+    model(|model| model.request(1, Flags::MOVE, b""));
+    serve(async |ctx, _request| {
+        let failed = ctx.fetch("https://api.example.com/").await.map(|_| ()).unwrap_err();
+        assert!(failed.status() == 403 && failed.to_string().contains("baton.toml"), "{failed}");
+        Ok(Response::empty())
+    });
+    model(|model| assert_eq!(model.passed[CALL], 0));
 }

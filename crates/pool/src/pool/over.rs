@@ -1,0 +1,67 @@
+//! The node as one end of an edge: payloads come and go in flight over it, as between two replicas.
+
+use core::sync::atomic::{Ordering, fence};
+
+use baton_abi::Extent;
+
+use super::{NodeBuffer, Pool, Received, Refusal};
+use crate::capability::{CapabilityError, Handle, Hold, NODE, Range, State};
+
+impl Pool {
+    pub(super) fn send_into(
+        &mut self,
+        buffer: &NodeBuffer,
+        range: Range,
+        (to, holder): (Hold, u16),
+        invocation: u64,
+    ) -> Result<(), CapabilityError> {
+        let (dirty_by, dirty_len) = self.ledger.dirt(buffer.handle.index);
+        let end = range.offset.saturating_add(range.len);
+        if dirty_by != holder && dirty_len > end {
+            self.zero(buffer.place.offset + end, dirty_len - end);
+            self.ledger.mark_clean(buffer.handle.index);
+        }
+        self.table.describe(buffer.handle, range, invocation);
+        self.table
+            .transfer(buffer.handle, Hold::held(NODE), to)
+            .map(|_rights| self.own.set(buffer.handle, false))
+    }
+
+    /// As [`Pool::receive`], of what came over the edge `edge`.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing changes then.
+    pub fn receive_over(&mut self, extent: Extent, edge: u16) -> Result<Received, Refusal> {
+        self.receive_from(extent, Hold::new(State::InFlight, edge))
+    }
+
+    /// As [`Pool::send`], over the edge `edge` whose other end is `holder`.
+    ///
+    /// # Errors
+    /// [`CapabilityError`] when the table was tampered with.
+    pub fn send_over(
+        &mut self,
+        buffer: &NodeBuffer,
+        range: Range,
+        (edge, holder): (u16, u16),
+        invocation: u64,
+    ) -> Result<(), CapabilityError> {
+        self.send_into(buffer, range, (Hold::new(State::InFlight, edge), holder), invocation)
+    }
+
+    /// Whether the node has its whole buffer, which nobody can take away or use again before the node gives it back. What was
+    /// lent or shared to it can be revoked: see [`Pool::still_has`].
+    #[must_use]
+    pub fn owns(&self, handle: Handle) -> bool {
+        handle.index < self.slots && self.own.has(handle)
+    }
+
+    /// Whether what the node received has not been revoked since. Bytes that were copied out before this says yes are those
+    /// that were lent: honest owners use a buffer for something else only once they have revoked what they lent of it.
+    #[must_use]
+    pub fn still_has(&self, handle: Handle) -> bool {
+        // The copy comes first.
+        fence(Ordering::SeqCst);
+        self.own.has(handle) && self.table.hold(handle) == Some(Hold::held(NODE))
+    }
+}
