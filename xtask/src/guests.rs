@@ -16,7 +16,7 @@ use module::ModuleError;
 use toolchain::{Found, TARGET};
 
 /// The workspaces that become modules. Others of the clone use what only Linux has.
-const PLACES: &[&str] = &["bench/apps/hello", "bench/apps/hop", "examples/boutique"];
+const PLACES: &[&str] = &["bench/apps/hello", "bench/apps/hop", "e2e/guests", "examples/boutique"];
 
 /// Why there are no modules, or bad ones.
 #[derive(Debug)]
@@ -44,9 +44,14 @@ impl fmt::Display for GuestError {
 
 impl std::error::Error for GuestError {}
 
+/// Where modules are built.
+pub(crate) fn directory(project: &Project) -> Result<PathBuf, MetadataError> {
+    Ok(project.target_dir()?.join("modules"))
+}
+
 /// Builds and checks the modules, if there is, or can be had, a toolchain for them.
 pub(crate) fn run(project: &Project) -> Result<Outcome, GuestError> {
-    let directory = project.target_dir().map_err(GuestError::Metadata)?.join("modules");
+    let directory = directory(project).map_err(GuestError::Metadata)?;
     let toolchain = match toolchain::find(project, &directory).map_err(GuestError::Run)? {
         Found::Toolchain(toolchain) => toolchain,
         Found::Nothing(why) => return Ok(Outcome::Skipped(why)),

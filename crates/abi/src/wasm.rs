@@ -11,6 +11,8 @@
 //! there is nothing more to do for now. Every other gate is there, with the numbers, the structures and the results of
 //! [`crate::gate`]; a payload's base is an offset too, at [`WINDOW_AT`] or above it.
 //!
+//! [`crate::gate::Parcel::kept_at`] of the parcel at `baton_parcel` is read before the first event is written there: an offset too.
+//!
 //! After `_start` the memory is what each copy of the function begins with.
 
 use crate::cell::MAIL_BYTES;

@@ -51,6 +51,7 @@ fn serve() -> Result<(), String> {
     if at > baton_abi::wasm::WINDOW_AT - size_of::<Parcel>() as u64 || !at.is_multiple_of(64) {
         return Err(format!("{PARCEL} gives {at:#x}, which is no place for a parcel in the module's memory"));
     }
+    gates.point_at_kept(at);
     loop {
         if gates.receive(at) < 0 {
             return Err("the cell gives no events".to_owned());

@@ -20,6 +20,7 @@ const WASI_CALLS: &[&str] = &[
     "fd_prestat_get",
     "fd_seek",
     "fd_write",
+    "poll_oneoff",
     "proc_exit",
     "random_get",
     "sched_yield",
