@@ -16,7 +16,8 @@ use module::ModuleError;
 use toolchain::{Found, TARGET};
 
 /// The workspaces that become modules. Others of the clone use what only Linux has.
-const PLACES: &[&str] = &["bench/apps/hello", "bench/apps/hop", "e2e/guests", "examples/boutique"];
+const PLACES: &[&str] =
+    &["bench/apps/coldstart", "bench/apps/hello", "bench/apps/hop", "e2e/guests", "examples/boutique"];
 
 /// Why there are no modules, or bad ones.
 #[derive(Debug)]

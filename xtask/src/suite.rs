@@ -233,7 +233,6 @@ impl Suite<'_> {
         }
         let mut command = self.end_to_end("package(baton-e2e) and not binary(browser)");
         command.env("BATON_E2E_ISOLATION", "wasm");
-        command.env("BATON_MODULES", guests::directory(self.project)?);
         self.with_binaries(&mut command)?;
         self.check(&mut command, TESTS_LIMIT)
     }
@@ -256,12 +255,13 @@ impl Suite<'_> {
         self.check(&mut command, TESTS_LIMIT)
     }
 
-    /// Tests find the release binaries by these variables.
+    /// Tests find the release binaries, and the modules that were built before, by these variables.
     fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
         command.env("BATON_BIN", self.project.release_binary("baton")?);
         command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
         if !self.quick {
             command.env("BATON_CELL_BIN", self.project.release_binary("baton-cell")?);
+            command.env("BATON_MODULES", guests::directory(self.project)?);
         }
         Ok(())
     }
