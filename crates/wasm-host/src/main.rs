@@ -18,7 +18,7 @@ mod wasi;
 use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
-use baton_abi::wasm::{EVENT, GATE, MEMORY, MODULE, OPEN, PARCEL, START};
+use baton_abi::wasm::{EVENT, GATE, GROW, MEMORY, MODULE, OPEN, PARCEL, START};
 use baton_wasm::Kind;
 use baton_wasm_host::image;
 use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc};
@@ -69,6 +69,7 @@ fn start(gates: Gates) -> Result<Started, String> {
     let mut linker = Linker::new(&engine);
     let passed = |gates: wasmtime::Caller<'_, Gates>, number: i32, a: i64, b: i64, c: i64| match number {
         OPEN => memory::open_up_to(a.cast_unsigned()),
+        GROW => memory::grow(a.cast_unsigned(), b.cast_unsigned()),
         gate => {
             let number = usize::try_from(gate).unwrap_or(usize::MAX);
             gates.data().pass(number, [a, b, c].map(i64::cast_unsigned))
