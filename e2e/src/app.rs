@@ -62,12 +62,18 @@ impl App {
 
     /// A Wasm function `name` of the module in a file of the app's directory, and more lines for its table.
     #[must_use]
-    pub fn module(mut self, name: &str, file: &str, more: &str) -> Self {
+    pub fn module(self, name: &str, file: &str, more: &str) -> Self {
+        self.artifact(name, file, "wasm", more).route(&format!("/{name}"), name, "")
+    }
+
+    /// A function `name` of a file in the app's directory, isolated so, and more lines for its table. Routes are up to the test.
+    #[must_use]
+    pub fn artifact(mut self, name: &str, file: &str, isolation: &str, more: &str) -> Self {
         let _ = write!(
             self.functions,
-            "\n[functions.{name}]\nartifact = \"{file}\"\nisolation = \"wasm\"\n{more}\n"
+            "\n[functions.{name}]\nartifact = \"{file}\"\nisolation = \"{isolation}\"\n{more}\n"
         );
-        self.route(&format!("/{name}"), name, "")
+        self
     }
 
     /// One more route, with more lines for its table.

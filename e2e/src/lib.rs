@@ -14,7 +14,9 @@ pub mod process;
 
 pub use app::App;
 pub use http::{Client, Response};
-pub use machine::{baton, in_cells, in_modules, isolation, machine_runs, sandboxed, source_root};
+pub use machine::{
+    baton, in_cells, in_modules, isolation, machine_runs, module_in_c, sandboxed, source_root,
+};
 pub use node::{Finished, Node, cli, wait_until};
 
 /// Ends a test about replicas that are processes of their own, where functions run otherwise.

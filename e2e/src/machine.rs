@@ -101,6 +101,20 @@ fn module() -> Guest {
     Guest { path, name }
 }
 
+/// A module in C that `cargo xtask guests` built; says loudly that there is none, or that it is older than what it is made of.
+pub fn module_in_c(name: &str) -> Option<PathBuf> {
+    let built =
+        env::var_os("BATON_MODULES").map_or_else(|| source_root().join("target/modules"), PathBuf::from);
+    let path = built.join("c").join(name);
+    let example = changed(&source_root().join("examples/c/words.c"));
+    let sources = newest(&source_root().join("sdk/c")).max(example);
+    if changed(&path) < sources {
+        println!("SKIP: {} is missing or old: `cargo xtask guests` builds it", path.display());
+        return None;
+    }
+    Some(path)
+}
+
 /// Builds the guests, if a program of theirs is missing or older than its sources.
 fn build_if_old(program: &Path, more: &[&OsStr], complaint: &str) {
     let newest = GUEST_SOURCES.iter().map(|source| newest(&source_root().join(source))).max();
