@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::locate;
+
 const MANIFEST: &str = "baton.toml";
 
 /// How Baton holds functions.
@@ -20,6 +22,8 @@ pub enum Isolation {
     Process,
     /// Compartments of a cell.
     Compartment,
+    /// Wasm modules in compartments of a cell.
+    Wasm,
 }
 
 impl Isolation {
@@ -29,6 +33,7 @@ impl Isolation {
         match self {
             Self::Process => "process",
             Self::Compartment => "compartment",
+            Self::Wasm => "wasm",
         }
     }
 
@@ -38,6 +43,7 @@ impl Isolation {
         match self {
             Self::Process => "baton-process",
             Self::Compartment => "baton-compartment",
+            Self::Wasm => "baton-wasm",
         }
     }
 
@@ -47,6 +53,7 @@ impl Isolation {
         match self {
             Self::Process => "baton",
             Self::Compartment => "compartment",
+            Self::Wasm => "wasm",
         }
     }
 }
@@ -68,6 +75,11 @@ pub enum AppError {
         /// What is wrong with it.
         problem: String,
     },
+    /// There is no module of a function.
+    NoModule {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The build left no executable for a function.
     NotBuilt {
         /// The app's directory.
@@ -83,6 +95,9 @@ impl fmt::Display for AppError {
             Self::File { path, error } => write!(f, "{}: {error}", path.display()),
             Self::Malformed { path, problem } => {
                 write!(f, "{} is no manifest of an app: {problem}", path.display())
+            }
+            Self::NoModule { path } => {
+                write!(f, "there is no module {}: `cargo xtask guests` builds it", path.display())
             }
             Self::NotBuilt { path, function } => {
                 write!(f, "`baton build {}` left no executable for {function}", path.display())
@@ -138,11 +153,43 @@ impl App {
     }
 
     /// The same with this isolation for every function, and no other where the machine lacks what it needs.
-    #[must_use]
-    pub fn isolated(mut self, isolation: Isolation) -> Self {
+    ///
+    /// # Errors
+    /// A function has no module.
+    pub fn isolated(mut self, isolation: Isolation) -> Result<Self, AppError> {
         for function in self.functions_mut() {
             function.remove("fallback");
             function.insert("isolation".to_owned(), Value::String(isolation.word().to_owned()));
+        }
+        if isolation == Isolation::Wasm { self.of_modules(&locate::modules()) } else { Ok(self) }
+    }
+
+    /// The same with the modules of a directory in place of the executables, each under the name of what it replaces. They keep
+    /// their memory as compartments do, but for those that compartments put back.
+    fn of_modules(mut self, directory: &Path) -> Result<Self, AppError> {
+        for function in self.functions_mut() {
+            let executable = function.get("artifact").and_then(Value::as_str).map(PathBuf::from);
+            let name = executable.unwrap_or_default().with_extension("wasm");
+            let path = directory.join(name.file_name().unwrap_or_default());
+            if !path.is_file() {
+                return Err(AppError::NoModule { path });
+            }
+            function.insert("artifact".to_owned(), Value::String(path.display().to_string()));
+            if function.remove("reset").and_then(|reset| reset.as_bool()) != Some(true) {
+                function.insert("reuse".to_owned(), Value::Boolean(true));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The same with functions that begin anew with each request, where they are modules.
+    #[must_use]
+    pub fn beginning_anew(mut self) -> Self {
+        for function in self.functions_mut() {
+            function.remove("reuse");
+            if let Some(scale) = table_in(function, "scale") {
+                scale.insert("concurrency".to_owned(), Value::Integer(1));
+            }
         }
         self
     }
@@ -275,7 +322,7 @@ mod tests {
     fn a_variant_runs_what_was_built_in_another_way() {
         let shop = app(SHOP);
         assert_eq!((shop.name(), shop.artifact("cart")), ("shop", Some("/built/cart".into())));
-        let manifest = written(&shop.clone().isolated(Isolation::Compartment).trusting("app"));
+        let manifest = written(&shop.clone().isolated(Isolation::Compartment).unwrap().trusting("app"));
         assert_eq!(manifest.app.trust, baton_catalog::Trust::App);
         for (name, function) in &manifest.functions {
             assert_eq!(function.isolation, baton_catalog::Isolation::Compartment);
@@ -287,6 +334,33 @@ mod tests {
         let cart = manifest.function("cart").unwrap();
         assert_eq!((cart.scale.min, cart.scale.max, cart.scale.concurrency), (0, 1, 64));
         assert_eq!(cart.env["BENCH_MARK"], "7");
+    }
+
+    #[test]
+    fn modules_take_the_places_of_executables() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = app(SHOP).of_modules(directory.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("cart.wasm") && error.to_string().contains("xtask guests"),
+            "{error}"
+        );
+        for name in ["cart", "front"] {
+            fs::write(directory.path().join(name).with_extension("wasm"), "").unwrap();
+        }
+        let modules = |shop: &str| {
+            let text = shop.replace("isolation = \"compartment\"", "isolation = \"wasm\"");
+            app(&text.replace("fallback = \"process\"", "")).of_modules(directory.path()).unwrap()
+        };
+        let cart = |app: &App| written(app).function("cart").unwrap().clone();
+        let kept = cart(&modules(SHOP));
+        assert_eq!((kept.reuse, kept.scale.concurrency), (true, 64));
+        let path = directory.path().join("cart.wasm");
+        assert_eq!(kept.build, baton_catalog::Build::Artifact { path });
+        let anew = cart(&modules(SHOP).beginning_anew());
+        assert_eq!((anew.reuse, anew.scale.concurrency), (false, 1));
+        // What compartments put back begins anew.
+        let reset = SHOP.replace("concurrency = 64 }", "concurrency = 1 }\nreset = true");
+        assert!(cart(&modules(&reset)).begins_anew());
     }
 
     #[test]

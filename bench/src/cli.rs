@@ -33,7 +33,7 @@ enum Verb {
     /// The Online Boutique against the same functions as ten gRPC services
     Boutique(SuiteArgs),
     /// New replicas, new cells and first loads against starting a process; what a reset and a further cell cost
-    Coldstart(RunArgs),
+    Coldstart(ColdstartArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
     Soak(SoakArgs),
     /// Load any URL and print what came of it
@@ -66,6 +66,15 @@ struct CommonArgs {
 struct SuiteArgs {
     /// The isolation settings of Baton's functions; of several, all are measured in one run
     #[arg(long, value_enum, value_name = "LIST", default_value = "process", value_delimiter = ',')]
+    isolation: Vec<Isolation>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct ColdstartArgs {
+    /// The isolation settings whose cells start: `compartment`, `wasm` or both
+    #[arg(long, value_enum, value_name = "LIST", default_value = "compartment", value_delimiter = ',')]
     isolation: Vec<Isolation>,
     #[command(flatten)]
     run: RunArgs,
@@ -140,7 +149,7 @@ pub fn main() -> ExitCode {
         Verb::Http(args) => run_suite(&args.run, &args.isolation, suites::http),
         Verb::Hop(args) => run_suite(&args.run, &args.isolation, suites::hop),
         Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
-        Verb::Coldstart(args) => run_suite(&args, &[Isolation::Compartment], suites::coldstart),
+        Verb::Coldstart(args) => run_suite(&args.run, &args.isolation, suites::coldstart),
         Verb::Soak(args) => run_soak(&args),
         Verb::Load(args) => run_load(&args),
         Verb::Yardstick(args) => run_yardstick(&args),

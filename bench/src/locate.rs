@@ -18,6 +18,21 @@ pub(crate) fn npm_program(name: &str) -> PathBuf {
     installed.into_iter().find(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
+/// Where `cargo xtask guests` leaves modules: what the environment names, or the target directory of this program or above the
+/// working directory.
+#[must_use]
+pub(crate) fn modules() -> PathBuf {
+    const BUILT: &str = "wasm32-wasip1/release";
+    if let Some(directory) = env::var_os("BATON_MODULES") {
+        return Path::new(&directory).join(BUILT);
+    }
+    let beside = env::current_exe().ok().and_then(|here| Some(here.parent()?.with_file_name("modules")));
+    let here = env::current_dir().unwrap_or_default();
+    let above = here.ancestors().map(|at| at.join("target/modules"));
+    let found = beside.into_iter().chain(above).find(|modules| modules.is_dir());
+    found.unwrap_or_else(|| here.join("target/modules")).join(BUILT)
+}
+
 /// An app's directory, looked for from the working directory and from this program upwards.
 #[must_use]
 pub(crate) fn app(relative: &str) -> Option<PathBuf> {

@@ -1,4 +1,4 @@
-//! An app's directory: a manifest and the guest program.
+//! An app's directory: a manifest and the guest program, or module.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,7 +23,8 @@ impl App {
     /// An app without functions, with a pool of 64 MiB.
     pub fn new(name: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("baton-app-").tempdir().expect("a directory");
-        fs::copy(machine::guest(), directory.path().join("guest")).expect("the guest program is there");
+        let guest = machine::guest();
+        fs::copy(&guest.path, directory.path().join(guest.name)).expect("the guest program is there");
         let (functions, routes) = Default::default();
         let (name, pool, trust) = (name.to_owned(), "64MiB".to_owned(), "app".to_owned());
         Self { directory, name, pool, trust, functions, routes }
@@ -47,10 +48,11 @@ impl App {
     /// `/{name}` and what is one step below it, unless it has no pool to read requests from.
     #[must_use]
     pub fn function(mut self, name: &str, behaviour: &str, more: &str) -> Self {
-        let isolation = machine::isolation();
+        let (isolation, guest) = (machine::isolation(), machine::guest().name);
+        let reuse = if needs_reuse(behaviour, more) { "reuse = true" } else { "" };
         let _ = write!(
             self.functions,
-            "\n[functions.{name}]\nartifact = \"guest\"\nisolation = \"{isolation}\"\nargs = [\"{behaviour}\"]\n{more}\n"
+            "\n[functions.{name}]\nartifact = \"{guest}\"\nisolation = \"{isolation}\"\nargs = [\"{behaviour}\"]\n{reuse}\n{more}\n"
         );
         if more.contains("pool = \"none\"") {
             return self;
@@ -60,12 +62,18 @@ impl App {
 
     /// A Wasm function `name` of the module in a file of the app's directory, and more lines for its table.
     #[must_use]
-    pub fn module(mut self, name: &str, file: &str, more: &str) -> Self {
+    pub fn module(self, name: &str, file: &str, more: &str) -> Self {
+        self.artifact(name, file, "wasm", more).route(&format!("/{name}"), name, "")
+    }
+
+    /// A function `name` of a file in the app's directory, isolated so, and more lines for its table. Routes are up to the test.
+    #[must_use]
+    pub fn artifact(mut self, name: &str, file: &str, isolation: &str, more: &str) -> Self {
         let _ = write!(
             self.functions,
-            "\n[functions.{name}]\nartifact = \"{file}\"\nisolation = \"wasm\"\n{more}\n"
+            "\n[functions.{name}]\nartifact = \"{file}\"\nisolation = \"{isolation}\"\n{more}\n"
         );
-        self.route(&format!("/{name}"), name, "")
+        self
     }
 
     /// One more route, with more lines for its table.
@@ -98,4 +106,11 @@ impl App {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// Whether a module has to keep its memory between requests to be what the native function is: it remembers something, or
+/// serves several at once.
+fn needs_reuse(behaviour: &str, more: &str) -> bool {
+    let remembers = ["sharer", "worker"].contains(&behaviour);
+    machine::in_modules() && (remembers || more.contains("concurrency ="))
 }

@@ -14,7 +14,9 @@ pub mod process;
 
 pub use app::App;
 pub use http::{Client, Response};
-pub use machine::{baton, in_cells, isolation, machine_runs, sandboxed, source_root};
+pub use machine::{
+    baton, in_cells, in_modules, isolation, machine_runs, module_in_c, sandboxed, source_root,
+};
 pub use node::{Finished, Node, cli, wait_until};
 
 /// Ends a test about replicas that are processes of their own, where functions run otherwise.
@@ -23,6 +25,17 @@ macro_rules! need_processes {
     () => {
         if $crate::in_cells() {
             eprintln!("SKIP: {}: about functions in processes of their own", module_path!());
+            return;
+        }
+    };
+}
+
+/// Ends a test about what modules have not, with the reason, where functions are modules.
+#[macro_export]
+macro_rules! need_native {
+    ($why:literal) => {
+        if $crate::in_modules() {
+            eprintln!("SKIP: {}: {}", module_path!(), $why);
             return;
         }
     };

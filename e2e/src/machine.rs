@@ -1,6 +1,7 @@
 //! Where things are, and what this machine can do.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -30,9 +31,14 @@ pub fn isolation() -> String {
     env::var("BATON_E2E_ISOLATION").unwrap_or_else(|_| "process".to_owned())
 }
 
-/// Whether functions run as compartments: then several share a process, and one that fails is reset in it, not replaced.
+/// Whether functions run in cells: then several share a process, and one that fails is reset in it, not replaced.
 pub fn in_cells() -> bool {
-    isolation() == "compartment"
+    isolation() == "compartment" || in_modules()
+}
+
+/// Whether functions are Wasm modules.
+pub fn in_modules() -> bool {
+    isolation() == "wasm"
 }
 
 /// Whether functions can be isolated here.
@@ -61,24 +67,67 @@ fn offers(isolation: &str) -> bool {
 /// What the guest program is made of.
 const GUEST_SOURCES: [&str; 4] = ["e2e/guests/src", "sdk/rust/src", "crates/abi/src", "crates/pool/src"];
 
-/// The guest program, built if it is missing or older than its sources.
-pub(crate) fn guest() -> &'static Path {
-    static GUEST: OnceLock<PathBuf> = OnceLock::new();
+/// Where the guest program lies in a target directory, and what it is called in an app's directory.
+pub(crate) struct Guest {
+    pub(crate) path: PathBuf,
+    pub(crate) name: &'static str,
+}
+
+/// The guest program, native or a module, built if it is missing or older than its sources.
+pub(crate) fn guest() -> &'static Guest {
+    static GUEST: OnceLock<Guest> = OnceLock::new();
     GUEST.get_or_init(|| {
-        let workspace = source_root().join("e2e/guests");
-        let program = workspace.join("target/x86_64-unknown-linux-gnu/release/guest");
-        let newest = GUEST_SOURCES.iter().map(|source| newest(&source_root().join(source))).max();
-        if changed(&program) < newest.flatten() {
-            let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            build.args(["build", "--release", "--quiet"]).current_dir(&workspace);
-            let built = build.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS").status();
-            assert!(built.is_ok_and(|status| status.success()), "the guests do not build");
-            // Cargo leaves a program alone whose sources changed in nothing that matters.
-            let now = std::fs::File::open(&program).and_then(|file| file.set_modified(SystemTime::now()));
-            now.expect("the guest program is there");
+        if in_modules() {
+            return module();
         }
-        program
+        let path = source_root().join("e2e/guests/target/x86_64-unknown-linux-gnu/release/guest");
+        build_if_old(&path, &[], "the guests do not build");
+        Guest { path, name: "guest" }
     })
+}
+
+/// The module: `BATON_MODULES` names the directory of those that `cargo xtask guests` has just built.
+fn module() -> Guest {
+    const PLACE: &str = "wasm32-wasip1/release/guest.wasm";
+    let name = "guest.wasm";
+    if let Some(built) = env::var_os("BATON_MODULES") {
+        return Guest { path: Path::new(&built).join(PLACE), name };
+    }
+    let directory = source_root().join("target/modules");
+    let path = directory.join(PLACE);
+    let more =
+        ["--target".as_ref(), "wasm32-wasip1".as_ref(), "--target-dir".as_ref(), directory.as_os_str()];
+    build_if_old(&path, &more, "the guests do not build as modules: see `cargo xtask guests`");
+    Guest { path, name }
+}
+
+/// A module in C that `cargo xtask guests` built; says loudly that there is none, or that it is older than what it is made of.
+pub fn module_in_c(name: &str) -> Option<PathBuf> {
+    let built =
+        env::var_os("BATON_MODULES").map_or_else(|| source_root().join("target/modules"), PathBuf::from);
+    let path = built.join("c").join(name);
+    let example = changed(&source_root().join("examples/c/words.c"));
+    let sources = newest(&source_root().join("sdk/c")).max(example);
+    if changed(&path) < sources {
+        println!("SKIP: {} is missing or old: `cargo xtask guests` builds it", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Builds the guests, if a program of theirs is missing or older than its sources.
+fn build_if_old(program: &Path, more: &[&OsStr], complaint: &str) {
+    let newest = GUEST_SOURCES.iter().map(|source| newest(&source_root().join(source))).max();
+    if changed(program) >= newest.flatten() {
+        return;
+    }
+    let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--release", "--quiet"]).args(more).current_dir(source_root().join("e2e/guests"));
+    let built = build.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS").status();
+    assert!(built.is_ok_and(|status| status.success()), "{complaint}");
+    // Cargo leaves a program alone whose sources changed in nothing that matters.
+    let now = std::fs::File::open(program).and_then(|file| file.set_modified(SystemTime::now()));
+    now.expect("the guest program is there");
 }
 
 fn changed(file: &Path) -> Option<SystemTime> {

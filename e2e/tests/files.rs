@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use baton_e2e::{App, Node, Response, need_sandbox};
+use baton_e2e::{App, Node, Response, need_native, need_sandbox};
 
 const LARGE_BYTES: usize = 1_000_003;
 
@@ -61,6 +61,7 @@ fn check_reader(node: &Node, greeting: &str) {
 #[test]
 fn a_function_reads_the_files_that_it_was_deployed_with() {
     need_sandbox!();
+    need_native!("modules have no files");
     let app = app();
     let node = Node::start(&app);
     check_reader(&node, "hello");
@@ -97,6 +98,7 @@ fn a_function_reads_the_files_that_it_was_deployed_with() {
 #[test]
 fn files_that_cannot_be_bundled_are_refused_with_their_names() {
     need_sandbox!();
+    need_native!("modules have no files");
     let app = app();
     let node = Node::start(&app);
     let refused = |words: &[&str]| {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use baton_e2e::{App, Node, need_sandbox};
+use baton_e2e::{App, Node, need_native, need_sandbox};
 
 #[test]
 fn a_function_reaches_nothing_but_its_link() {
     need_sandbox!();
+    need_native!("a module can name neither files nor sockets nor programs: what imports them is refused");
     let app =
         App::new("walls").function("probe", "sandbox", "timeout = \"10s\"\nenv = { COLOUR = \"green\" }");
     let node = Node::start(&app);
@@ -44,6 +45,7 @@ fn a_function_reaches_nothing_but_its_link() {
 #[test]
 fn a_function_that_starts_a_program_gets_none() {
     need_sandbox!();
+    need_native!("a module can name neither files nor sockets nor programs: what imports them is refused");
     let node = Node::start(&App::new("walls").function("probe", "sandbox", "").route("/fork", "probe", ""));
     let tried = node.get("/fork");
     let refused = tried.status == 200 && tried.text() == "no";

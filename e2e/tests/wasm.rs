@@ -33,6 +33,15 @@ const ECHO: &str = r#"(module
         (i32.store (i32.const 512) (i32.add (i32.load (i32.const 512)) (i32.const 1)))
         (call $say (i64.add (i64.const 48) (i64.extend_i32_u (i32.load (i32.const 512)))))
         (return)))
+    ;; 'g': grows by two pages, and uses the last; its size before, its size after, and -1 for what is beyond its bound
+    (if (i32.eq (local.get $what) (i32.const 103))
+      (then
+        (local.set $what (memory.grow (i32.const 2)))
+        (i32.store (i32.const 0x2fffc) (i32.const 1))
+        (local.set $what (i32.add (local.get $what) (memory.size)))
+        (local.set $what (i32.add (local.get $what) (memory.grow (i32.const 100))))
+        (call $say (i64.add (i64.const 48) (i64.extend_i32_u (local.get $what))))
+        (return)))
     ;; 't': a trap
     (if (i32.eq (local.get $what) (i32.const 116)) (then (unreachable)))
     ;; 'o': outside of its memory
@@ -70,6 +79,10 @@ fn a_module_answers_beside_native_functions() {
     // Each request finds the memory as it was at first.
     for _ in 0..3 {
         assert_eq!(node.post("/w", b"n").text(), "1");
+    }
+    // A memory that grew is as small as it was, and grows again.
+    for _ in 0..3 {
+        assert_eq!(node.post("/w", b"g").text(), "3");
     }
     node.wait_at_rest(REST);
 }

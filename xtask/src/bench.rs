@@ -1,13 +1,16 @@
 //! `cargo xtask bench` and `cargo xtask soak`: builds the binaries in release, then runs the one that measures, which builds the
 //! apps that it deploys.
 
+use std::error::Error;
 use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::builds::{self, BuildError};
+use crate::guests;
 use crate::project::Project;
+use crate::steps::Outcome;
 
 /// How long a benchmark may take.
 const BENCH_LIMIT: Duration = Duration::from_secs(4 * 3600);
@@ -31,13 +34,17 @@ pub(crate) struct SoakOptions {
     minutes: u64,
 }
 
-/// Builds the binaries, the yardsticks included, and runs `baton bench`.
-pub(crate) fn run(project: &Project, options: &Options) -> Result<(), BuildError> {
+/// Builds the binaries, the yardsticks included, and modules if they are asked for, and runs `baton bench`.
+pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Error>> {
     builds::binaries(project, builds::ALL_BINARIES)?;
-    let baton = project.release_binary("baton").map_err(BuildError::Metadata)?;
+    let wants_modules = options.args.iter().any(|arg| arg.contains("wasm"));
+    if wants_modules && let Outcome::Skipped(why) = guests::run(project)? {
+        println!("no modules: {why}");
+    }
+    let baton = project.release_binary("baton")?;
     let mut command = Command::new(baton);
     command.arg("bench").args(&options.args).current_dir(project.root());
-    project.runner().run(&mut command, BENCH_LIMIT).map_err(BuildError::Run)
+    Ok(project.runner().run(&mut command, BENCH_LIMIT)?)
 }
 
 /// Builds the binaries and runs the soak.

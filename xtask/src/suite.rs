@@ -90,6 +90,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "modules", quick: false, run: Suite::modules },
         Step { name: "build-tests", quick: true, run: Suite::build_tests },
         Step { name: "compartments", quick: false, run: Suite::compartments },
+        Step { name: "wasm", quick: false, run: Suite::wasm },
         Step { name: "tests", quick: true, run: Suite::tests },
     ]
 }
@@ -219,14 +220,28 @@ impl Suite<'_> {
     /// The end-to-end tests with functions in compartments: what holds for processes holds for them. Where they cannot be
     /// had, each test says so.
     fn compartments(&self) -> StepResult {
-        let mut command = if has_nextest() {
-            self.nextest(&["--no-fail-fast", "--filterset", "package(baton-e2e)"])
-        } else {
-            self.project.cargo(&["test", "--package", "baton-e2e", "--no-fail-fast"])
-        };
+        let mut command = self.end_to_end("package(baton-e2e)");
         command.env("BATON_E2E_ISOLATION", "compartment");
         self.with_binaries(&mut command)?;
         self.check(&mut command, TESTS_LIMIT)
+    }
+
+    /// The same with functions as Wasm modules, where modules can be built. The browser looks at a shop that is not among them.
+    fn wasm(&self) -> StepResult {
+        if let Outcome::Skipped(why) = guests::run(self.project)? {
+            return Ok(Outcome::Skipped(why));
+        }
+        let mut command = self.end_to_end("package(baton-e2e) and not binary(browser)");
+        command.env("BATON_E2E_ISOLATION", "wasm");
+        self.with_binaries(&mut command)?;
+        self.check(&mut command, TESTS_LIMIT)
+    }
+
+    fn end_to_end(&self, filter: &str) -> Command {
+        match has_nextest() {
+            true => self.nextest(&["--no-fail-fast", "--filterset", filter]),
+            false => self.project.cargo(&["test", "--package", "baton-e2e", "--no-fail-fast"]),
+        }
     }
 
     /// All tests, with functions in processes.
@@ -240,12 +255,13 @@ impl Suite<'_> {
         self.check(&mut command, TESTS_LIMIT)
     }
 
-    /// Tests find the release binaries by these variables.
+    /// Tests find the release binaries, and the modules that were built before, by these variables.
     fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
         command.env("BATON_BIN", self.project.release_binary("baton")?);
         command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
         if !self.quick {
             command.env("BATON_CELL_BIN", self.project.release_binary("baton-cell")?);
+            command.env("BATON_MODULES", guests::directory(self.project)?);
         }
         Ok(())
     }

@@ -140,6 +140,10 @@ fn relate(options: &Options, series: &Series, report: &mut Report) {
         let systems = [Isolation::Compartment.system(), Isolation::Process.system()];
         relate_to("compartment_over_baton", systems, series, report, OVER_PROCESSES);
     }
+    if options.has(Isolation::Wasm) {
+        let systems = [Isolation::Wasm.system(), Isolation::Compartment.system()];
+        relate_to("wasm_over_compartment", systems, series, report, OVER_COMPARTMENTS);
+    }
 }
 
 /// What is promised of the mix at 64 connections: requests/s, processor time, 99th percentile.
@@ -148,10 +152,14 @@ type Promises = [Option<Promise>; 3];
 /// The compartments' over the processes'.
 const OVER_PROCESSES: Promises = [Some(Promise::AtLeast(1.5)), Some(Promise::AtMost(1.0)), None];
 
+/// The modules' over the native compartments'.
+const OVER_COMPARTMENTS: Promises = [Some(Promise::AtLeast(0.6)), None, None];
+
 fn over_grpc(isolation: Isolation) -> Promises {
     let (rps, cpu) = match isolation {
         Isolation::Process => (4.0, 0.25),
         Isolation::Compartment => (8.0, 1.0),
+        Isolation::Wasm => return [None; 3],
     };
     [Some(Promise::AtLeast(rps)), Some(Promise::AtMost(cpu)), Some(Promise::AtMost(1.0))]
 }

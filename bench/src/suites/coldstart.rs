@@ -10,6 +10,8 @@
 //! | `reset`, `reset-off` | a request that makes 25 pages dirty, with and without going back to the snapshot | its answer |
 //! | `memory`, `memory-used` | | memory that a further cell of the boutique shares with nobody |
 //!
+//! With `wasm` all functions are Wasm modules: those of `reset` begin anew with each request, those of `reset-off` keep their memory.
+//!
 //! Clocks are `CLOCK_MONOTONIC`, which all processes of a machine share. The cell is that of the boutique and of the two
 //! functions that say when they began, so it holds two functions more than the boutique does.
 
@@ -28,7 +30,7 @@ use crate::app::{App, Isolation};
 use crate::load::post;
 use crate::proc;
 use crate::report::{Key, Report, Sample, Series};
-use crate::systems::{self, Fleet};
+use crate::systems::{self, Fleet, SystemError};
 use crate::yardstick::RoundTrips;
 
 use super::boutique::APP as SHOP;
@@ -57,8 +59,9 @@ struct Counts {
 const FULL: Counts = Counts { starts: 200, processes: 100, deployments: 3, others: 5 };
 const QUICK: Counts = Counts { starts: 40, processes: 30, deployments: 1, others: 2 };
 
-/// The nodes of a run.
+/// The nodes of a run with one isolation setting.
 struct Stage {
+    isolation: Isolation,
     /// Cells that are evicted and come back, and what they hold.
     cells: Fleet,
     app: App,
@@ -71,25 +74,34 @@ struct Stage {
 
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
+    if options.has(Isolation::Process) {
+        return Err(SuiteError::NoCells);
+    }
     let mut report = Report::new("coldstart", options.quick, options.rounds);
     let own = crate::locate::app(APP).ok_or(SuiteError::NoApp(APP))?;
-    let own = systems::build(&options.setup, &own)?.isolated(Isolation::Compartment);
-    let shop = options.build(SHOP)?.isolated(Isolation::Compartment);
-    let stage = raise(options, &own, &shop)?;
+    let (own, shop) = (systems::build(&options.setup, &own)?, options.build(SHOP)?);
+    let stages: Result<Vec<Stage>, SuiteError> =
+        options.isolations.iter().map(|&isolation| raise(options, isolation, &own, &shop)).collect();
+    let stages = stages?;
     let program = own.artifact(STAMPING[0]).unwrap_or_default();
-    let run = Run { options, stage: &stage, program: &program };
+    let run = Run { options, stages: &stages, program: &program };
     let series = proc::pinned(Some(options.setup.load_core), || run.measure(&mut report))??;
     report.take_rows(&series);
-    super::note_losses(&mut report, [&stage.cells, &stage.resets, &stage.residents]);
-    relate::all(&series, &mut report);
+    for stage in &stages {
+        super::note_losses(&mut report, [&stage.cells, &stage.resets, &stage.residents]);
+        relate::all(stage.isolation, &series, &mut report);
+    }
     report.notes.push("`cell` includes HTTP and the node, as `warm` does".into());
     Ok(report)
 }
 
-fn raise(options: &Options, own: &App, shop: &App) -> Result<Stage, SuiteError> {
+fn raise(options: &Options, isolation: Isolation, own: &App, shop: &App) -> Result<Stage, SuiteError> {
+    let isolated = |app: &App| app.clone().isolated(isolation).map_err(SystemError::App);
+    let (own, shop) = (&isolated(own)?, &isolated(shop)?);
     let app = shop.clone().with_functions(own, &STAMPING).with_call(STAMPING[0], "frontend").with_replicas(0);
-    let start = |app: &App| systems::start_app(&options.setup, Isolation::Compartment.system(), app);
+    let start = |app: &App| systems::start_app(&options.setup, isolation.system(), app);
     Ok(Stage {
+        isolation,
         cells: start(&app)?,
         app,
         resets: start(own)?,
@@ -100,7 +112,7 @@ fn raise(options: &Options, own: &App, shop: &App) -> Result<Stage, SuiteError> 
 
 struct Run<'a> {
     options: &'a Options,
-    stage: &'a Stage,
+    stages: &'a [Stage],
     /// The executable of the function that says when it began.
     program: &'a std::path::Path,
 }
@@ -109,16 +121,20 @@ impl Run<'_> {
     fn measure(&self, report: &mut Report) -> Result<Series, SuiteError> {
         let options = self.options;
         let counts = if options.quick { QUICK } else { FULL };
-        let samples = options.rounds * RESET_CONCURRENCY.len() * 2;
+        let samples = options.rounds * RESET_CONCURRENCY.len() * 2 * self.stages.len();
         let timing = Timing::new(options, samples, QUICK_TOTAL);
         let mut series = Series::default();
         let mut workerd = workerd::find(&mut report.notes);
         let mut noisy = 0;
-        reset::check(&self.stage.resets)?;
+        for stage in self.stages {
+            reset::check(&stage.resets)?;
+        }
         for round in 1..=options.rounds {
             say(format_args!("round {round} of {}", options.rounds));
-            noisy += usize::from(!timing.settle());
-            starts::measure(self.stage, counts.starts, &mut series)?;
+            for stage in self.stages {
+                noisy += usize::from(!timing.settle());
+                starts::measure(stage, counts.starts, &mut series)?;
+            }
             let times = forkexec::times(self.program, options.setup.server_core, counts.processes)?;
             series.add(Key::new("forkexec", "replica", 1), timed("forkexec", times)?);
             if let Some(program) = &workerd {
@@ -130,21 +146,25 @@ impl Run<'_> {
                     }
                 }
             }
-            let times = self.first_loads(round, counts.deployments)?;
-            series.add(compartment("first-load"), timed("first-load", times)?);
-            noisy += usize::from(!timing.settle());
-            reset::measure(&self.stage.resets, timing, &mut series)?;
-            memory::measure(self.stage, "memory", &mut series, &mut report.notes)?;
+            for stage in self.stages {
+                let times = self.first_loads(stage, round, counts.deployments)?;
+                series.add(stage.key("first-load"), timed("first-load", times)?);
+                noisy += usize::from(!timing.settle());
+                reset::measure(stage, timing, &mut series)?;
+                memory::measure(stage, "memory", &mut series, &mut report.notes)?;
+            }
         }
-        memory::use_it(&self.stage.residents)?;
-        memory::measure(self.stage, "memory-used", &mut series, &mut report.notes)?;
+        for stage in self.stages {
+            memory::use_it(&stage.residents)?;
+            memory::measure(stage, "memory-used", &mut series, &mut report.notes)?;
+        }
         super::note_noise(report, noisy);
         Ok(series)
     }
 
     /// Deploys the app anew, each time as another one, for which there is no snapshot.
-    fn first_loads(&self, round: usize, deployments: usize) -> Result<Vec<u64>, SuiteError> {
-        let Stage { cells, app, .. } = self.stage;
+    fn first_loads(&self, stage: &Stage, round: usize, deployments: usize) -> Result<Vec<u64>, SuiteError> {
+        let Stage { cells, app, .. } = stage;
         let mut times = Vec::new();
         for nth in 0..deployments {
             let other = app.clone().marked(&format!("{round}.{nth}"));
@@ -159,8 +179,14 @@ impl Run<'_> {
     }
 }
 
-fn compartment(case: &str) -> Key {
-    Key::new(Isolation::Compartment.system(), case, 1)
+fn key(isolation: Isolation, case: &str) -> Key {
+    Key::new(isolation.system(), case, 1)
+}
+
+impl Stage {
+    fn key(&self, case: &str) -> Key {
+        key(self.isolation, case)
+    }
 }
 
 /// A sample of times in nanoseconds.

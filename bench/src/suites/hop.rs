@@ -17,7 +17,7 @@ use crate::app::Isolation;
 use crate::load::get;
 use crate::proc;
 use crate::report::{Key, Report, Series};
-use crate::systems::{self, Fleet};
+use crate::systems::{self, Fleet, SystemError};
 use crate::units::floor;
 use crate::yardstick::{ITERATIONS_MAX, RoundTrips};
 
@@ -30,6 +30,8 @@ const PAYLOADS: [u64; 6] = [64, 4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20];
 const PROCESS: &str = "hop";
 const TRUST_APP: &str = "hop-trust-app";
 const TRUST_BUFFER: &str = "hop-trust-buffer";
+/// … of modules that begin anew with each request.
+const TRUST_APP_FRESH: &str = "hop-trust-app-fresh";
 const QUICK_PAYLOADS: [u64; 3] = [64, 64 << 10, 1 << 20];
 const QUICK_TOTAL: Duration = Duration::from_secs(18);
 /// Round trips that find out how many fit into a sample.
@@ -71,13 +73,18 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     report.take_rows(&series);
     super::note_losses(&mut report, fleets.iter().map(|deployment| &deployment.fleet));
     relate::all(options, &series, &mut report);
-    if options.has(Isolation::Compartment) {
+    if in_cells(options) {
         report.notes.push(format!(
-            "times of baton-compartment and memcpy below {} µs are means of {BATCH} calls each",
+            "times of compartments, modules and memcpy below {} µs are means of {BATCH} calls each",
             BATCHED_BELOW_NS / 1e3
         ));
     }
     Ok(report)
+}
+
+/// Whether something runs in cells, where hops are short.
+fn in_cells(options: &Options) -> bool {
+    options.has(Isolation::Compartment) || options.has(Isolation::Wasm)
 }
 
 /// A node for each of Baton's deployments: the cases of its rows, lent and moved, and where it answers.
@@ -92,17 +99,22 @@ fn start(options: &Options) -> Result<Vec<Deployment>, SuiteError> {
     let app = options.build(APP)?;
     let mut deployments = Vec::new();
     for &isolation in &options.isolations {
-        let app = app.clone().isolated(isolation);
+        let app = app.clone().isolated(isolation).map_err(SystemError::App)?;
         let variants = match isolation {
             Isolation::Process => vec![(app, PROCESS, "hop-move")],
             Isolation::Compartment => vec![
                 (app.clone().trusting("app"), TRUST_APP, "hop-trust-app-move"),
                 (app.trusting("buffer"), TRUST_BUFFER, "hop-trust-buffer-move"),
             ],
+            Isolation::Wasm => vec![
+                (app.clone().trusting("app"), TRUST_APP, "hop-trust-app-move"),
+                (app.clone().trusting("buffer"), TRUST_BUFFER, "hop-trust-buffer-move"),
+                (app.beginning_anew().trusting("app"), TRUST_APP_FRESH, "hop-trust-app-fresh-move"),
+            ],
         };
         for (app, lent, moved) in variants {
             let fleet = systems::start_app(&options.setup, isolation.system(), &app)?;
-            deployments.push(Deployment { fleet, lent, moved, batches: isolation == Isolation::Compartment });
+            deployments.push(Deployment { fleet, lent, moved, batches: isolation != Isolation::Process });
         }
     }
     Ok(deployments)
@@ -125,7 +137,7 @@ fn line_up<'a>(
     let yardstick = |name| system(name, "hop", Kind::Yardstick { options, kind: name });
     systems.push(System { carries_payload: false, ..yardstick("futex") });
     systems.push(yardstick("uds"));
-    if options.has(Isolation::Compartment) {
+    if in_cells(options) {
         systems.push(yardstick("memcpy"));
     }
     if let Some(server) = grpc {

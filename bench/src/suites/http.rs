@@ -52,26 +52,31 @@ fn plans(fleet: &Fleet, connections: u32) -> Vec<Plan> {
 }
 
 /// What is promised of requests/s over those of bare hyper at 64 connections.
-fn promised(isolation: Isolation) -> Promise {
-    Promise::AtLeast(match isolation {
-        Isolation::Process => 0.5,
-        Isolation::Compartment => 0.65,
-    })
+fn promised(isolation: Isolation) -> Option<Promise> {
+    match isolation {
+        Isolation::Process => Some(Promise::AtLeast(0.5)),
+        Isolation::Compartment => Some(Promise::AtLeast(0.65)),
+        Isolation::Wasm => None,
+    }
 }
 
 fn relate(options: &Options, series: &Series, report: &mut Report) {
     for (&isolation, concurrency) in options.isolations.iter().flat_map(|i| CONCURRENCY.map(|c| (i, c))) {
         let (name, baton) = (isolation.short(), Key::new(isolation.system(), "hello", concurrency));
         let over = [&baton, &baton.of("hyper")];
-        let promise = (concurrency == 64).then(|| promised(isolation));
+        let promise = promised(isolation).filter(|_| concurrency == 64);
         report.ratio(&format!("rps_{name}_over_hyper_at_{concurrency}"), series, "rps", over, promise);
         if concurrency == 1 {
             let promise = (isolation == Isolation::Process).then_some(Promise::AtMost(10.0));
             report.difference(&format!("p50_us_{name}_minus_hyper_at_1"), series, "p50_us", over, promise);
         }
-        if isolation == Isolation::Compartment {
-            let over = [&baton, &baton.of(Isolation::Process.system())];
-            report.ratio(&format!("rps_compartment_over_baton_at_{concurrency}"), series, "rps", over, None);
+        for (other, name) in match isolation {
+            Isolation::Process => &[][..],
+            Isolation::Compartment => &[(Isolation::Process, "compartment_over_baton")],
+            Isolation::Wasm => &[(Isolation::Compartment, "wasm_over_compartment")],
+        } {
+            let over = [&baton, &baton.of(other.system())];
+            report.ratio(&format!("rps_{name}_at_{concurrency}"), series, "rps", over, None);
         }
     }
 }

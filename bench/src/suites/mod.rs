@@ -74,6 +74,8 @@ pub enum SuiteError {
     Proc(ProcError),
     /// The suite's app is not in the source tree.
     NoApp(&'static str),
+    /// Cells are to be started of functions that run in none.
+    NoCells,
     /// An answer is not what the suite needs.
     Answer {
         /// Who answered.
@@ -100,6 +102,7 @@ impl fmt::Display for SuiteError {
             Self::NoApp(path) => {
                 write!(f, "no {path}/baton.toml from here upwards; run in the source tree or give --app")
             }
+            Self::NoCells => write!(f, "coldstart starts cells: --isolation takes compartment, wasm or both"),
             Self::Answer { system, problem } => write!(f, "{system} answered wrongly: {problem}"),
             Self::Program { system, error } => write!(f, "the client of {system} failed: {error}"),
         }
@@ -151,9 +154,10 @@ fn or_note<T>(
 /// Starts an app once for each isolation setting of the run.
 fn start_all(options: &Options, app: &App) -> Result<Vec<Fleet>, SuiteError> {
     let start = |&isolation: &Isolation| {
-        systems::start_app(&options.setup, isolation.system(), &app.clone().isolated(isolation))
+        let app = app.clone().isolated(isolation).map_err(SystemError::App)?;
+        systems::start_app(&options.setup, isolation.system(), &app)
     };
-    Ok(options.isolations.iter().map(start).collect::<Result<Vec<_>, _>>()?)
+    Ok(options.isolations.iter().map(start).collect::<Result<Vec<_>, SystemError>>()?)
 }
 
 /// Says what is measured now, where somebody watches.

@@ -91,7 +91,8 @@ pub fn run(options: &Options, soak: SoakOptions) -> Result<Verdict, SuiteError> 
     let isolation = options.isolations.first().copied().unwrap_or(Isolation::Process);
     let app = options.build(APP)?;
     let name = app.name().to_owned();
-    let node = systems::start_app(&options.setup, isolation.system(), &app.isolated(isolation))?;
+    let app = app.isolated(isolation).map_err(systems::SystemError::App)?;
+    let node = systems::start_app(&options.setup, isolation.system(), &app)?;
     let shop = open_shop(&node.system, node.address)?;
     proc::pinned(Some(options.setup.load_core), || measure(&node, &name, &shop, soak))?
 }

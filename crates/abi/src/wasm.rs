@@ -11,6 +11,8 @@
 //! there is nothing more to do for now. Every other gate is there, with the numbers, the structures and the results of
 //! [`crate::gate`]; a payload's base is an offset too, at [`WINDOW_AT`] or above it.
 //!
+//! [`crate::gate::Parcel::kept_at`] of the parcel at `baton_parcel` is read before the first event is written there: an offset too.
+//!
 //! After `_start` the memory is what each copy of the function begins with.
 
 use crate::cell::MAIL_BYTES;
@@ -23,6 +25,9 @@ pub const GATE: &str = "gate";
 /// errno. The memory says from the start that it is as large as it can be, so that `memory.copy` and `memory.fill` reach the
 /// window; what lies below it and was not asked for faults.
 pub const OPEN: i32 = 64;
+/// Another: the memory is to have `a` pages of 64 KiB more, and `b` at most. How many it had, or -1. The compiler of modules puts it in the places of
+/// `memory.grow` and `memory.size`; what asked for memory by [`OPEN`] before keeps it, and gets no more by it after.
+pub const GROW: i32 = 65;
 /// Exports, by name.
 pub const MEMORY: &str = "memory";
 /// See the module's text.

@@ -5,8 +5,8 @@
 
 use baton_abi::cell::POOL_AT;
 use baton_abi::gate::{
-    ALLOC, AT_BATON, CALL, CANCEL, CLOCK, FREE, FREEZE, GATE_MAGIC, GatePage, Grant, LOG, NARROW, Parcel,
-    RANDOM, RECV, REPLY, REVOKE,
+    ALLOC, AT_BATON, CALL, CANCEL, CLOCK, FREE, FREEZE, GATE_MAGIC, GatePage, Grant, KeptMap, LOG, NARROW,
+    Parcel, RANDOM, RECV, REPLY, REVOKE, WAIT,
 };
 use baton_abi::wasm::WINDOW_AT;
 use baton_abi::{ABI_VERSION, Flags};
@@ -17,6 +17,8 @@ const ENOSYS: i64 = -(libc::ENOSYS as i64);
 const EFAULT: i64 = -(libc::EFAULT as i64);
 /// One behind the last offset of a module's memory and window.
 const REACH: u64 = 1 << 32;
+/// Where a parcel's payload begins in its buffer, or lies.
+const BODY_OFFSET_AT: u64 = 32;
 
 type Gate = extern "C" fn(u64, u64, u64) -> i64;
 
@@ -54,6 +56,18 @@ impl Gates {
         inside.then(|| self.base + offset)
     }
 
+    /// Before the first receive: a module says by an offset where it notes what it only keeps for later. That becomes an address,
+    /// or nothing where the module has no such memory.
+    pub(crate) fn point_at_kept(&self, parcel: u64) {
+        const BYTES: u64 = size_of::<KeptMap>() as u64;
+        let word = self::word(self.base + parcel + core::mem::offset_of!(Parcel, kept_at) as u64);
+        // SAFETY: a word of a parcel in the module's memory, which does not run now.
+        let offset = unsafe { word.read_unaligned() };
+        let is_inside = offset != 0 && offset.checked_add(BYTES).is_some_and(|end| end <= WINDOW_AT);
+        // SAFETY: as above.
+        unsafe { word.write_unaligned(if is_inside { self.base + offset } else { 0 }) };
+    }
+
     /// Waits for the next event, and has it lie at an offset that is good for a parcel.
     pub(crate) fn receive(&self, at: u64) -> i64 {
         let got = self.call(RECV, 0, self.base + at, 0);
@@ -69,16 +83,26 @@ impl Gates {
         let at = |offset: u64, len: u64| self.address(offset, len);
         let passed = match number {
             CALL => at(b, PARCEL).map(|at| {
-                self.point_at_bytes(at);
+                let offset = self.point_at_bytes(at);
                 let called = self.call(CALL, a, at, 0);
-                if called == 0 {
-                    self.translate(at);
+                match called {
+                    0 => self.translate(at),
+                    _ => self.put_offset_back(at, offset),
                 }
                 called
             }),
+            WAIT => at(b, PARCEL).map(|at| {
+                let waited = self.call(WAIT, a, at, 0);
+                if waited == 0 {
+                    self.translate(at);
+                }
+                waited
+            }),
             REPLY => at(a, PARCEL).map(|at| {
-                self.point_at_bytes(at);
-                self.call(REPLY, at, 0, 0)
+                let offset = self.point_at_bytes(at);
+                let replied = self.call(REPLY, at, 0, 0);
+                self.put_offset_back(at, offset);
+                replied
             }),
             ALLOC => at(c, b.saturating_mul(size_of::<Grant>() as u64)).map(|at| {
                 let got = self.call(ALLOC, a, b, at);
@@ -98,21 +122,29 @@ impl Gates {
     }
 
     /// A parcel of plain bytes says by an offset where they lie: that becomes an address, in the pool's own place if they lie in
-    /// the window.
-    fn point_at_bytes(&self, parcel: u64) {
-        const BODY_OFFSET_AT: u64 = 32;
-        let word = |at: u64| core::ptr::with_exposed_provenance_mut::<u64>(usize::try_from(at).unwrap_or(0));
+    /// the window. Gives the offset, if there was one.
+    fn point_at_bytes(&self, parcel: u64) -> Option<u64> {
         // SAFETY: the first word of a parcel in the module's memory, which does not run now. Where there is no memory this faults,
         // as the module itself would.
         let [_, flags, ..] = unsafe { word(parcel).read_unaligned() }.to_le_bytes();
         if flags & Flags::BYTES.0 == 0 {
-            return;
+            return None;
         }
         // SAFETY: as above.
-        let offset = unsafe { word(parcel + BODY_OFFSET_AT).read_unaligned() } & (REACH - 1);
+        let named = unsafe { word(parcel + BODY_OFFSET_AT).read_unaligned() };
+        let offset = named & (REACH - 1);
         let at = if offset >= WINDOW_AT { POOL_AT + (offset - WINDOW_AT) } else { self.base + offset };
         // SAFETY: as above.
         unsafe { word(parcel + BODY_OFFSET_AT).write_unaligned(at) };
+        Some(named)
+    }
+
+    /// A parcel that brought no answer is the module's as it was: no address is left in it.
+    fn put_offset_back(&self, parcel: u64, offset: Option<u64>) {
+        if let Some(offset) = offset {
+            // SAFETY: a word of the module's memory that was read and written before. The module does not run now.
+            unsafe { word(parcel + BODY_OFFSET_AT).write_unaligned(offset) };
+        }
     }
 
     /// Makes offsets of a parcel's addresses.
@@ -131,7 +163,7 @@ impl Gates {
 
     /// The address in a word becomes an offset: of the pool's window, or of the module's own part of the seat.
     fn turn_into_offset(&self, word: u64) {
-        let word = core::ptr::with_exposed_provenance_mut::<u64>(usize::try_from(word).unwrap_or(0));
+        let word = self::word(word);
         // SAFETY: a word of the module's memory that a gate has just written. The module does not run now.
         let at = unsafe { word.read_unaligned() };
         let offset = match at {
@@ -143,6 +175,12 @@ impl Gates {
         unsafe { word.write_unaligned(offset) };
     }
 }
+
+/// A word of this program's memory.
+fn word(at: u64) -> *mut u64 {
+    core::ptr::with_exposed_provenance_mut(usize::try_from(at).unwrap_or(0))
+}
+
 // SAFETY: an address; this program has one thread.
 unsafe impl Send for Gates {}
 // SAFETY: as above.

@@ -18,7 +18,7 @@ mod wasi;
 use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
-use baton_abi::wasm::{EVENT, GATE, MEMORY, MODULE, OPEN, PARCEL, START};
+use baton_abi::wasm::{EVENT, GATE, GROW, MEMORY, MODULE, OPEN, PARCEL, START};
 use baton_wasm::Kind;
 use baton_wasm_host::image;
 use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc};
@@ -51,6 +51,7 @@ fn serve() -> Result<(), String> {
     if at > baton_abi::wasm::WINDOW_AT - size_of::<Parcel>() as u64 || !at.is_multiple_of(64) {
         return Err(format!("{PARCEL} gives {at:#x}, which is no place for a parcel in the module's memory"));
     }
+    gates.point_at_kept(at);
     loop {
         if gates.receive(at) < 0 {
             return Err("the cell gives no events".to_owned());
@@ -68,6 +69,7 @@ fn start(gates: Gates) -> Result<Started, String> {
     let mut linker = Linker::new(&engine);
     let passed = |gates: wasmtime::Caller<'_, Gates>, number: i32, a: i64, b: i64, c: i64| match number {
         OPEN => memory::open_up_to(a.cast_unsigned()),
+        GROW => memory::grow(a.cast_unsigned(), b.cast_unsigned()),
         gate => {
             let number = usize::try_from(gate).unwrap_or(usize::MAX);
             gates.data().pass(number, [a, b, c].map(i64::cast_unsigned))

@@ -3,7 +3,7 @@
 // UNSAFETY: maps the module's memory.
 #![expect(unsafe_code, reason = "the module's memory is this program's own")]
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use baton_abi::cell::{LINEAR_OFFSET, SEAT_BYTES};
 use baton_abi::wasm::WINDOW_AT;
@@ -34,16 +34,43 @@ const SIZE: usize = (4 << 30) - (64 << 10);
 /// Bytes that are accessible from the start of the memory.
 static OPENED: AtomicUsize = AtomicUsize::new(0);
 
+/// Whether the memory grew by [`grow`]: what is opened next would be somebody else's.
+static GROWN: AtomicBool = AtomicBool::new(false);
+
 /// Makes the first `end` bytes accessible.
 pub(crate) fn open_up_to(end: u64) -> i64 {
-    const PAGE: usize = 4096;
-    let wanted = usize::try_from(end.min(WINDOW_AT)).unwrap_or(usize::MAX).next_multiple_of(PAGE);
-    let before = OPENED.load(Ordering::Relaxed);
-    if end > WINDOW_AT || wanted > before && open(before, wanted).is_err() {
+    let is_more = end > OPENED.load(Ordering::Relaxed) as u64;
+    if is_more && (GROWN.load(Ordering::Relaxed) || !opened_up_to(end)) {
         return -i64::from(libc::ENOMEM);
     }
-    OPENED.store(before.max(wanted), Ordering::Relaxed);
     0
+}
+
+/// What `memory.grow` asks for: so many pages more, zeros, behind all that is accessible, and no more than `most` of them. How
+/// many there were, or -1.
+pub(crate) fn grow(pages: u64, most: u64) -> i64 {
+    const PAGE: u64 = 64 << 10;
+    let before = (OPENED.load(Ordering::Relaxed) as u64).div_ceil(PAGE);
+    let wanted = before.saturating_add(pages);
+    if pages > 0 {
+        if wanted > most || !opened_up_to(wanted.saturating_mul(PAGE)) {
+            return -1;
+        }
+        GROWN.store(true, Ordering::Relaxed);
+    }
+    before.cast_signed()
+}
+
+/// Makes the first `end` bytes accessible, more than there are; whether that went well.
+fn opened_up_to(end: u64) -> bool {
+    const PAGE: usize = 4096;
+    let before = OPENED.load(Ordering::Relaxed);
+    let wanted = usize::try_from(end.min(WINDOW_AT)).unwrap_or(usize::MAX).next_multiple_of(PAGE);
+    let is_open = end <= WINDOW_AT && (wanted <= before || open(before, wanted).is_ok());
+    if is_open {
+        OPENED.store(before.max(wanted), Ordering::Relaxed);
+    }
+    is_open
 }
 
 /// Makes the bytes from `from` to `to` accessible, zeros.
@@ -66,7 +93,7 @@ unsafe impl MemoryCreator for Here {
         _: Option<usize>,
         _: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        if open_up_to(minimum as u64) < 0 {
+        if !opened_up_to(minimum as u64) {
             return Err(format!("no memory for {minimum} bytes: raise `memory` in the manifest"));
         }
         Ok(Box::new(Linear))

@@ -1,4 +1,6 @@
-//! The few calls of WASI that toolchains leave in modules: enough for a program to start, to print and to tell the time.
+//! The few calls of WASI that toolchains leave in modules: enough for a program to start, to print, to tell the time and to sleep.
+
+mod poll;
 
 use wasmtime::{Caller, Linker};
 
@@ -154,6 +156,13 @@ pub(crate) fn link(linker: &mut Linker<Gates>) -> wasmtime::Result<()> {
         })?
         .func_wrap(NAME, "random_get", |mut guest: Guest<'_>, at: i32, len: i32| random(&mut guest, at, len))?
         .func_wrap(NAME, "sched_yield", || SUCCESS)?
+        .func_wrap(
+            NAME,
+            "poll_oneoff",
+            |mut guest: Guest<'_>, from: i32, to: i32, count: i32, written: i32| {
+                poll::poll(&mut guest, (from, to), count, written)
+            },
+        )?
         .func_wrap(NAME, "proc_exit", |code: i32| -> () { std::process::exit(code) })?;
     Ok(())
 }

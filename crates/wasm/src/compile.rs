@@ -1,5 +1,7 @@
 //! From a module to an artifact.
 
+mod grow;
+
 use std::fmt;
 use std::ops::Range;
 
@@ -16,6 +18,8 @@ use crate::settings::settings;
 pub enum CompileError {
     /// The module is refused.
     Check(CheckError),
+    /// Its instructions that ask for memory cannot be replaced.
+    Grow(grow::GrowError),
     /// The compiler gives up.
     Engine(wasmtime::Error),
     /// The compiler made something that cannot be laid into memory.
@@ -26,6 +30,9 @@ impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Check(error) => write!(f, "{error}"),
+            Self::Grow(error) => {
+                write!(f, "the module's `memory.grow` cannot be led to the host: {error}; build it without")
+            }
             Self::Engine(error) => write!(f, "it cannot be compiled: {error:#}"),
             Self::Layout => f.write_str("the compiler made code that is not whole pages: use another build"),
         }
@@ -42,7 +49,10 @@ pub fn compile(module: &[u8]) -> Result<Vec<u8>, CompileError> {
     let checked = check(module).map_err(CompileError::Check)?;
     let engine = Engine::new(&settings(checked.kind)).map_err(CompileError::Engine)?;
     let code = match checked.kind {
-        Kind::Module => engine.precompile_module(module),
+        Kind::Module => {
+            let by_host = grow::by_host(module).map_err(CompileError::Grow)?;
+            engine.precompile_module(by_host.as_deref().unwrap_or(module))
+        }
         Kind::Component { .. } => engine.precompile_component(module),
     };
     let code = code.map_err(CompileError::Engine)?;

@@ -1,9 +1,13 @@
 //! One program, many functions: the first argument, from the manifest's `args`, says which one it is.
+//!
+//! It is a native program and a Wasm module. What only Linux has, files and a sandbox around them, is not in the module.
 
 mod chain;
+#[cfg(not(target_family = "wasm"))]
 mod files;
 mod outside;
 mod plain;
+#[cfg(not(target_family = "wasm"))]
 mod sandbox;
 mod unruly;
 
@@ -17,6 +21,7 @@ fn main() -> ExitCode {
         "inspect" => baton::serve(plain::inspect),
         "version" => baton::serve(plain::version),
         "inline" => baton::serve(plain::inline),
+        #[cfg(not(target_family = "wasm"))]
         "files" => files::serve(),
         "relay" => baton::serve(chain::relay),
         "last" => baton::serve(chain::last),
@@ -30,6 +35,7 @@ fn main() -> ExitCode {
         "crasher" => baton::serve(unruly::crasher),
         "spinner" => baton::serve(unruly::spinner),
         "hog" => baton::serve(unruly::hog),
+        #[cfg(not(target_family = "wasm"))]
         "sandbox" => baton::serve(sandbox::report),
         "stillborn" => {
             eprintln!("stillborn on purpose");

@@ -8,6 +8,8 @@ use std::time::Duration;
 use baton::{Context, Error, Request, Response};
 
 const PAGE_BYTES: usize = 4096;
+/// An address where nothing is. The first page of a module is memory like any other; this is more than it asked for.
+const NOWHERE: usize = if cfg!(target_family = "wasm") { 0x7000_0000 } else { 8 };
 
 fn number(request: &Request, otherwise: u64) -> u64 {
     let digits = request.query().and_then(|query| query.strip_prefix("ms="));
@@ -30,8 +32,8 @@ pub(crate) async fn crasher(_ctx: Context, request: Request) -> Result<Response,
         "/crash/exit" => std::process::exit(3),
         "/crash/panic" => panic!("on purpose"),
         "/crash/segv" => {
-            let nowhere = std::hint::black_box(8 as *mut u8);
-            // SAFETY: none: the fault is the point, and page 0 is never mapped.
+            let nowhere = std::hint::black_box(NOWHERE as *mut u8);
+            // SAFETY: none: the fault is the point, and nothing is ever mapped there.
             unsafe { nowhere.write_volatile(1) };
             Ok(Response::ok("survived"))
         }

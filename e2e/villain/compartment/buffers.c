@@ -35,7 +35,7 @@ static void pair(const order *o) {
 /* send FLAGS OFFSET LEN RIGHTS KEEP: the buffer to the first callee, which is told to keep what it gets (1), to write it (2),
  * to give it up (3), to answer with it (4), to lend it on (5); says what came back. */
 static void send(const order *o) {
-    baton_event parcel = baton_blank(o->request, (uint16_t)o->words[4]);
+    baton_event parcel = baton_event_blank(o->request, (uint16_t)o->words[4]);
     parcel.kind = BATON_REQUEST;
     parcel.flags = (uint8_t)o->words[0];
     parcel.body_handle = mine.handle;
@@ -45,20 +45,20 @@ static void send(const order *o) {
     parcel.rights = (uint32_t)o->words[3];
     int64_t called = gate(BATON_GATE_CALL, 0, (uint64_t)&parcel, 0);
     if (called == BATON_PENDING) called = gate(BATON_GATE_WAIT, parcel.tag, (uint64_t)&parcel, 0);
-    const char *got = called == 0 ? baton_body(&parcel) : NULL;
+    const char *got = called == 0 ? baton_event_body(&parcel) : NULL;
     say("%ld %u %.*s", called, parcel.code, got != NULL ? (int)(parcel.body_len < 200 ? parcel.body_len : 200) : 0,
         got != NULL ? got : "");
-    if (called == 0) baton_drop(&parcel);
+    if (called == 0) baton_event_drop(&parcel);
 }
 
 /* ask ORDER: a plain request to the first callee. */
 static void ask(const order *o) {
-    const char *body = baton_body(o->request);
+    const char *body = baton_event_body(o->request);
     baton_event answer;
-    int64_t called = baton_call_bytes(o->request, 0, body + 4, o->request->body_len - 4, &answer);
-    const char *got = called == 0 ? baton_body(&answer) : NULL;
+    int64_t called = baton_event_call_bytes(o->request, 0, body + 4, o->request->body_len - 4, &answer);
+    const char *got = called == 0 ? baton_event_body(&answer) : NULL;
     say("%ld %u %.*s", called, answer.code, got != NULL ? (int)answer.body_len : 0, got != NULL ? got : "");
-    if (called == 0) baton_drop(&answer);
+    if (called == 0) baton_event_drop(&answer);
 }
 
 /* touch OFFSET / write OFFSET: of the own buffer, or what was the own buffer. */
@@ -95,7 +95,7 @@ static void release(const order *o) {
 /* A payload from `send`: what to do with it is the request's code. */
 static void receive(const baton_event *request) {
     taken = *request;
-    baton_event reply = baton_blank(request, 200);
+    baton_event reply = baton_event_blank(request, 200);
     const char *text = "kept";
     switch (request->code) {
     case 2:
@@ -134,7 +134,7 @@ static void receive(const baton_event *request) {
         text = answer_text;
         break;
     }
-    baton_event out = baton_blank(request, 200);
+    baton_event out = baton_event_blank(request, 200);
     out.flags = BATON_BYTES;
     out.body_offset = (uint64_t)text;
     out.body_len = strlen(text);
@@ -157,9 +157,9 @@ int main(void) {
             receive(&event);
             continue;
         }
-        const char *body = baton_body(&event);
+        const char *body = baton_event_body(&event);
         if (event.body_len == 4 && body != NULL && memcmp(body, "ping", 4) == 0) say("pong %lu", served);
         else if (!obey(&event, attacks)) say("no such attack");
-        baton_reply_bytes(&event, 200, answer_text, answer_len);
+        baton_event_reply_bytes(&event, 200, answer_text, answer_len);
     }
 }

@@ -27,7 +27,7 @@ static void loop(const order *o) {
         }
         case 9: { /* calls, back and forth */
             baton_event answer;
-            if (baton_call_bytes(o->request, 0, "intact", 6, &answer) == 0) baton_drop(&answer);
+            if (baton_event_call_bytes(o->request, 0, "intact", 6, &answer) == 0) baton_event_drop(&answer);
             break;
         }
         case 10: { /* memory that comes and goes */
@@ -172,7 +172,7 @@ static void bury(const order *o) {
     static char body[32 << 10];
     int64_t last = 0;
     for (uint64_t i = 0; i < o->words[0]; i++) {
-        baton_event call = baton_blank(o->request, 0);
+        baton_event call = baton_event_blank(o->request, 0);
         call.flags = BATON_BYTES;
         call.body_offset = (uint64_t)body;
         call.body_len = sizeof body;
@@ -188,7 +188,7 @@ static void leak(const order *o) {
     static char body[32 << 10];
     int64_t last = 0;
     for (uint64_t i = 0; i < o->words[0]; i++) {
-        baton_event reply = baton_blank(o->request, 200);
+        baton_event reply = baton_event_blank(o->request, 200);
         reply.flags = BATON_BYTES;
         reply.body_offset = (uint64_t)body;
         reply.body_len = sizeof body;
@@ -202,11 +202,11 @@ static void leak(const order *o) {
 /* recurse: calls itself through the neighbour, which calls back. */
 static void recurse(const order *o) {
     baton_event answer;
-    int64_t called = baton_call_bytes(o->request, 0, "relay recurse", 13, &answer);
+    int64_t called = baton_event_call_bytes(o->request, 0, "relay recurse", 13, &answer);
     if (called < 0) say("%ld", called);
     else {
         say("%u", answer.code);
-        baton_drop(&answer);
+        baton_event_drop(&answer);
     }
 }
 
@@ -214,7 +214,7 @@ static void recurse(const order *o) {
 static void hurry(const order *o) {
     int64_t last = 0;
     for (uint64_t i = 0; i < o->words[0]; i++) {
-        baton_event call = baton_blank(o->request, 0);
+        baton_event call = baton_event_blank(o->request, 0);
         call.kind = BATON_REQUEST;
         call.flags = BATON_BYTES;
         call.body_offset = (uint64_t)"busy 19";
@@ -222,7 +222,7 @@ static void hurry(const order *o) {
         call.deadline_ns = 1;
         last = gate(BATON_GATE_CALL, 0, (uint64_t)&call, 0);
         if (last == BATON_PENDING) gate(BATON_GATE_CANCEL, call.tag, 0, 0);
-        else if (last == 0) baton_drop(&call);
+        else if (last == 0) baton_event_drop(&call);
     }
     say("%ld", last);
 }
@@ -231,7 +231,7 @@ static void hurry(const order *o) {
 static void calls(const order *o) {
     int64_t last = 0;
     for (uint64_t i = 0; i < o->words[0]; i++) {
-        baton_event call = baton_blank(o->request, 0);
+        baton_event call = baton_event_blank(o->request, 0);
         call.kind = BATON_REQUEST;
         call.flags = BATON_BYTES;
         call.body_offset = (uint64_t)"silent";

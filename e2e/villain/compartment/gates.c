@@ -31,17 +31,17 @@ static void fill(baton_event *parcel, const uint64_t *words) {
 
 /* call FLAGS HANDLE GENERATION OFFSET LEN HEAD HEAD-GENERATION HEAD-OFFSET HEAD-LEN */
 static void call(const order *o) {
-    baton_event parcel = baton_blank(o->request, 0);
+    baton_event parcel = baton_event_blank(o->request, 0);
     fill(&parcel, o->words);
     int64_t called = gate(BATON_GATE_CALL, 0, (uint64_t)&parcel, 0);
     if (called == BATON_PENDING) called = gate(BATON_GATE_WAIT, parcel.tag, (uint64_t)&parcel, 0);
-    const char *got = called == 0 ? baton_body(&parcel) : NULL;
+    const char *got = called == 0 ? baton_event_body(&parcel) : NULL;
     say("%ld %u %.*s", called, parcel.code, got != NULL ? (int)parcel.body_len : 0, got != NULL ? got : "");
 }
 
 /* reply, with the same words. What it comes to is in the log of the next request, if it succeeds. */
 static void reply(const order *o) {
-    baton_event parcel = baton_blank(o->request, 200);
+    baton_event parcel = baton_event_blank(o->request, 200);
     fill(&parcel, o->words);
     int64_t replied = gate(BATON_GATE_REPLY, (uint64_t)&parcel, 0, 0);
     if (replied == 0) event.tag = 0;
@@ -54,7 +54,7 @@ static void tags(const order *o) {
     int64_t hits = 0;
     for (uint32_t tag = 0; tag < o->words[0]; tag++)
         for (uint32_t generation = 0; generation < 4; generation++) {
-            baton_event parcel = baton_blank(o->request, 200);
+            baton_event parcel = baton_event_blank(o->request, 200);
             parcel.tag = generation << 16 | tag;
             if (parcel.tag == o->request->tag) continue;
             parcel.flags = BATON_BYTES;
@@ -67,7 +67,7 @@ static void tags(const order *o) {
 
 /* Answers twice. */
 static void twice(const order *o) {
-    baton_event parcel = baton_blank(o->request, 200);
+    baton_event parcel = baton_event_blank(o->request, 200);
     parcel.flags = BATON_BYTES;
     parcel.body_offset = (uint64_t)"once";
     parcel.body_len = 4;
@@ -81,7 +81,7 @@ static void twice(const order *o) {
 /* receive AT: answers, and goes for its next event there. */
 static void receive(const order *o) {
     say("going");
-    baton_reply_bytes(o->request, 200, answer_text, answer_len);
+    baton_event_reply_bytes(o->request, 200, answer_text, answer_len);
     event.tag = 0;
     gate(BATON_GATE_RECV, 0, o->words[0], 0);
 }
@@ -120,7 +120,7 @@ static void alias(const order *o) {
         return;
     }
     baton_event *inside = (baton_event *)grant.base;
-    baton_event parcel = baton_blank(o->request, 0);
+    baton_event parcel = baton_event_blank(o->request, 0);
     parcel.body_handle = grant.handle;
     parcel.body_generation = grant.generation;
     parcel.body_len = 4096;
@@ -192,7 +192,7 @@ static void unmasked(const order *o) {
     sum += gate(BATON_GATE_RANDOM, (uint64_t)block, sizeof block, 0) - (int64_t)sizeof block;
     sum += gate(BATON_GATE_LOG, 'I', (uint64_t)"wild", 4);
     sum += raw_syscall(39, 0, 0, 0, 0, 0, 0) - 1;
-    baton_event parcel = baton_blank(o->request, 0);
+    baton_event parcel = baton_event_blank(o->request, 0);
     parcel.flags = BATON_BYTES;
     parcel.body_offset = (uint64_t)"compute";
     parcel.body_len = 7;
@@ -201,7 +201,7 @@ static void unmasked(const order *o) {
     uint32_t after;
     uint16_t control_after;
     __asm__ volatile("stmxcsr %0\n fnstcw %1\n fnclex\n fninit\n ldmxcsr %2" : "=m"(after), "=m"(control_after) : "m"(tame));
-    const char *got = called == 0 ? baton_body(&answer) : NULL;
+    const char *got = called == 0 ? baton_event_body(&answer) : NULL;
     say("%ld %ld %x %x %.*s", sum, called, after & 0xff80, control_after, got != NULL ? (int)answer.body_len : 0,
         got != NULL ? got : "");
 }

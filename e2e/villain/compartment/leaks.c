@@ -88,19 +88,19 @@ static void carry(const order *o) {
 static void registers(const order *o) { say("%d", count(before, sizeof before, o->words[0])); }
 
 /* echo ANYTHING: the request itself. */
-static void echo(const order *o) { say("%.*s", (int)o->request->body_len, (const char *)baton_body(o->request)); }
+static void echo(const order *o) { say("%.*s", (int)o->request->body_len, (const char *)baton_event_body(o->request)); }
 
 /* call COMPLEMENT OTHER: calls with registers full of one pattern; looks for the other one afterwards. */
 static void call(const order *o) {
     static const char text[] = "nothing";
-    baton_event parcel = baton_blank(o->request, 0);
+    baton_event parcel = baton_event_blank(o->request, 0);
     parcel.kind = BATON_REQUEST;
     parcel.flags = BATON_BYTES;
     parcel.body_offset = (uint64_t)text;
     parcel.body_len = sizeof text - 1;
     int64_t called = gate_with(o->words[0], BATON_GATE_CALL, 0, (uint64_t)&parcel, 0);
     say("%ld %d %d %d", called, count(state, sizeof state, o->words[1]), count(general, 64, o->words[1]), count(general, 64, o->words[0]));
-    if (called == 0) baton_drop(&parcel);
+    if (called == 0) baton_event_drop(&parcel);
 }
 
 /* syscall COMPLEMENT: a system call with registers full of it, which all come back. */
@@ -145,7 +145,7 @@ static void answer(const order *o) {
     if (gate(BATON_GATE_ALLOC, o->words[0], 1, (uint64_t)&grant) != 1) return;
     for (uint64_t at = 0; at + 8 <= grant.capacity; at += 8) *(volatile uint64_t *)(grant.base + at) = ~o->words[1];
     memcpy((void *)grant.base, "answered", 8);
-    baton_event reply = baton_blank(o->request, 200);
+    baton_event reply = baton_event_blank(o->request, 200);
     reply.body_handle = grant.handle;
     reply.body_generation = grant.generation;
     reply.body_len = 8;
@@ -193,7 +193,7 @@ static void stain(const order *o) {
         for (uint64_t at = 0; at + 8 <= grants[i].capacity; at += 8) *(volatile uint64_t *)(grants[i].base + at) = ~o->words[0];
     if (o->words[1] == 1) {
         /* A call that stays out: the second callee never answers that. */
-        baton_event parcel = baton_blank(o->request, 0);
+        baton_event parcel = baton_event_blank(o->request, 0);
         parcel.kind = BATON_REQUEST;
         parcel.flags = BATON_BYTES;
         parcel.body_offset = (uint64_t)"silent";
@@ -230,19 +230,19 @@ int main(void) {
         if (event.kind != BATON_REQUEST) continue;
         served++;
         answer_len = 0;
-        const char *body = baton_body(&event);
+        const char *body = baton_event_body(&event);
         if (event.body_len == 4 && body != NULL && memcmp(body, "ping", 4) == 0) say("pong %lu", served);
         else if (!obey(&event, attacks)) say("no such attack");
         if (event.tag == 0) continue;
         if (carried != 0) {
-            baton_event reply = baton_blank(&event, 200);
+            baton_event reply = baton_event_blank(&event, 200);
             reply.flags = BATON_BYTES;
             reply.body_offset = (uint64_t)answer_text;
             reply.body_len = answer_len;
-            baton_drop(&event);
+            baton_event_drop(&event);
             gate_with(carried, BATON_GATE_REPLY, (uint64_t)&reply, 0, 0);
         } else {
-            baton_reply_bytes(&event, 200, answer_text, answer_len);
+            baton_event_reply_bytes(&event, 200, answer_text, answer_len);
         }
     }
 }

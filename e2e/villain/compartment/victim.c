@@ -53,16 +53,16 @@ static void let_go(const order *o) {
 
 /* relay ORDER: asks the first callee for that. */
 static void relay(const order *o) {
-    const char *body = baton_body(o->request);
+    const char *body = baton_event_body(o->request);
     baton_event answer;
-    int64_t called = baton_call_bytes(o->request, 0, body + 6, o->request->body_len - 6, &answer);
+    int64_t called = baton_event_call_bytes(o->request, 0, body + 6, o->request->body_len - 6, &answer);
     if (called < 0) {
         say("%ld", called);
         return;
     }
-    const char *got = baton_body(&answer);
+    const char *got = baton_event_body(&answer);
     say("%u:%.*s", answer.code, (int)answer.body_len, got != NULL ? got : "");
-    baton_drop(&answer);
+    baton_event_drop(&answer);
 }
 
 /* busy MILLISECONDS: works for so long. */

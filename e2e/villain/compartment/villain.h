@@ -6,7 +6,7 @@
 #ifndef VILLAIN_H
 #define VILLAIN_H
 
-#include <baton.h>
+#include <baton/gates.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -82,7 +82,7 @@ static inline uint32_t rights(void) {
 static inline int obey(const baton_event *request, const attack *attacks) {
     static order to;
     char text[1024];
-    const char *body = baton_body(request);
+    const char *body = baton_event_body(request);
     size_t len = request->body_len < sizeof text - 1 ? request->body_len : sizeof text - 1;
     memset(&to, 0, sizeof to);
     if (body != NULL) memcpy(text, body, len);
@@ -113,10 +113,10 @@ static inline int serve(const attack *attacks) {
         if (kind != BATON_REQUEST) continue;
         served++;
         answer_len = 0;
-        const char *body = baton_body(&event);
+        const char *body = baton_event_body(&event);
         if (event.body_len == 4 && body != NULL && memcmp(body, "ping", 4) == 0) say("pong %lu", served);
         else if (!obey(&event, attacks)) say("no such attack");
-        if (event.tag != 0) baton_reply_bytes(&event, 200, answer_text, answer_len);
+        if (event.tag != 0) baton_event_reply_bytes(&event, 200, answer_text, answer_len);
     }
 }
 

@@ -1,168 +1,138 @@
-/* Baton functions in C: gates of a compartment, as functions.
- *
- * Header only. A function is an ordinary program, linked statically and position-independent:
- *
- *     cc -O2 -static-pie -I sdk/c/include -o hello hello.c
+/* Baton functions in C, for compartments and as Wasm modules: one source for both.
  *
  *     #include <baton.h>
- *     int main(void) {
- *         baton_event event;
- *         if (baton_open() != 0) return 2;
- *         while (baton_recv(&event) == BATON_REQUEST)
- *             baton_reply_bytes(&event, 200, "hello\n", 6);
- *         return 0;
+ *
+ *     static void greet(baton_request *request) {
+ *         baton_header(request, "content-type", "text/plain");
+ *         baton_reply_text(request, 200, "hello, world\n");
  *     }
  *
- * Requests are served one at a time. Layouts and numbers are those of crates/abi/src/gate.rs.
+ *     int main(void) { return baton_serve(greet); }
+ *
+ *     cc -O2 -static-pie -I sdk/c/include -o greet greet.c sdk/c/src/baton.c
+ *     python3 -m ziglang cc -target wasm32-wasi -O2 -I sdk/c/include -o greet.wasm greet.c sdk/c/src/baton.c
+ *
+ * Requests are served one at a time; a call waits for its answer. What a handler is given (bodies, heads, answers) lies where
+ * it came and is read in place. Functions that can fail give 0, or a negative number of BATON_E… (<baton/gates.h>).
+ * docs/sdk-c.md has the whole.
  */
 #ifndef BATON_H
 #define BATON_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/auxv.h>
+#include <stdbool.h>
 
-#define BATON_ABI_VERSION 3u
-#define BATON_MAGIC 0x42544e67u
-#define BATON_AT 0x42544e00ul
-#define BATON_NONE 0xffffffffu
+#include <baton/gates.h>
 
-/* Kinds of events. */
-enum { BATON_REQUEST = 1, BATON_REPLY = 2, BATON_SHUTDOWN = 8, BATON_CANCEL = 9 };
-/* Flags of a parcel. */
-enum { BATON_LEND = 1, BATON_SHARE = 2, BATON_ERROR = 8, BATON_INLINE = 16, BATON_BYTES = 64 };
-/* Gates. */
-enum {
-    BATON_GATE_RECV, BATON_GATE_REPLY, BATON_GATE_CALL, BATON_GATE_ALLOC, BATON_GATE_FREE, BATON_GATE_FREEZE,
-    BATON_GATE_REVOKE, BATON_GATE_NARROW, BATON_GATE_CANCEL, BATON_GATE_WAIT, BATON_GATE_LOG, BATON_GATE_CLOCK,
-    BATON_GATE_RANDOM, BATON_GATES
-};
-/* The result of a call that is not answered yet. */
-#define BATON_PENDING 1
+/* Headers of one answer, encoded: 4 bytes, the name and the value of each. */
+#define BATON_HEAD_BYTES 2048
+/* Bytes in front of a buffer's payload that are left for a head. */
+#define BATON_HEADROOM_BYTES 128
+/* Payloads up to this size travel in the message itself. */
+#define BATON_SMALL_BYTES 64
 
-typedef int64_t (*baton_gate)(uint64_t, uint64_t, uint64_t);
+/* Bytes that lie somewhere; `at` is NULL if there are none, and nothing ends them but `len`. */
+typedef struct { const char *at; size_t len; } baton_bytes;
 
+/* A request, and the headers of its answer so far. */
 typedef struct {
-    uint32_t magic, abi_version;
-    uint64_t gates[32];
-    uint64_t incarnation;
-} baton_page;
+    baton_event event;
+    bool is_answered;
+    size_t head_len;
+    uint8_t head[BATON_HEAD_BYTES];
+} baton_request;
 
-/* A message: 64 bytes of descriptor, where its buffers are mapped, and a payload of 9 to 64 bytes that needs no buffer. */
+/* What a called function answered. Give it back with baton_answer_drop(). */
+typedef struct { baton_event event; } baton_answer;
+
+/* Memory of the pool that this function owns: a payload that grows, up to `capacity`. */
 typedef struct {
-    uint8_t kind, flags;
-    uint16_t code;
-    uint32_t tag;
-    uint64_t invocation, deadline_ns;
-    uint32_t body_handle, body_generation;
-    uint64_t body_offset, body_len;
-    uint32_t head_handle, head_generation, head_offset, head_len;
-    uint64_t body_base, body_capacity, head_base, head_capacity;
-    uint32_t rights, from;
-    uint64_t kept_at, reserved[2];
-    uint8_t small[64];
-} __attribute__((aligned(64))) baton_event;
+    uint32_t handle, generation;
+    uint8_t *base;
+    size_t capacity, start, len;
+} baton_buffer;
 
-typedef struct { uint32_t handle, generation; } baton_pair;
-typedef struct { uint32_t handle, generation; uint64_t base, capacity; } baton_grant;
+/* Answers a request, by exactly one of the baton_reply functions. One that returns without is answered with 500. */
+typedef void (*baton_handler)(baton_request *request);
 
-_Static_assert(sizeof(baton_event) == 192, "the parcel's layout");
-_Static_assert(offsetof(baton_event, body_base) == 64 && offsetof(baton_event, rights) == 96, "the parcel's layout");
-_Static_assert(sizeof(baton_grant) == 24, "the grant's layout");
+/* Serves with `handler`; call it from main, once, and return what it returns: to a module, requests come after that. 2, with
+ * a line on standard error, in a program that was not started in a compartment. */
+int baton_serve(baton_handler handler);
 
-static const volatile baton_page *baton_gate_page;
+/* ---- the request ---- */
 
-/* Finds the gates. 0, or -1 if this program was not started in a compartment. */
-static inline int baton_open(void) {
-    const baton_page *page = (const baton_page *)getauxval(BATON_AT);
-    if (page == NULL || page->magic != BATON_MAGIC || page->abi_version != BATON_ABI_VERSION) return -1;
-    baton_gate_page = page;
-    return 0;
-}
+/* The payload, in place, until it is moved or the handler returns. */
+baton_bytes baton_body(const baton_request *request);
+/* Method, path (percent-encoded) and query (without its question mark): empty in calls from functions. */
+baton_bytes baton_method(const baton_request *request);
+baton_bytes baton_path(const baton_request *request);
+baton_bytes baton_query(const baton_request *request);
+/* A path parameter of the route, and the first header of a name in lower case. */
+baton_bytes baton_param(const baton_request *request, const char *name);
+baton_bytes baton_request_header(const baton_request *request, const char *name);
+/* The operation that a calling function chose; 0 from the gateway. */
+uint16_t baton_operation(const baton_request *request);
+/* Whether bytes are this text. */
+bool baton_is(baton_bytes bytes, const char *text);
 
-/* Any gate. Addresses differ between cells: they are read anew for each call. */
-static inline int64_t baton_call_gate(unsigned number, uint64_t a, uint64_t b, uint64_t c) {
-    return ((baton_gate)baton_gate_page->gates[number])(a, b, c);
-}
+/* ---- buffers ---- */
 
-/* Waits for the next event; gives its kind, or a negative errno. */
-static inline int64_t baton_recv(baton_event *event) {
-    int64_t got = baton_call_gate(BATON_GATE_RECV, 0, (uint64_t)event, 0);
-    return got < 0 ? got : event->kind;
-}
+/* Takes a buffer for a payload of `bytes`. */
+int baton_alloc(baton_buffer *buffer, size_t bytes);
+/* Writes behind the payload. -BATON_ENOSPC, and nothing is written, if there is no room. */
+int baton_append(baton_buffer *buffer, const void *bytes, size_t len);
+int baton_append_text(baton_buffer *buffer, const char *text);
+/* Makes the payload `len` zeros longer and says where they are; NULL if there is no room. */
+void *baton_extend(baton_buffer *buffer, size_t len);
+/* Gives a buffer back that was not sent. */
+void baton_free(baton_buffer *buffer);
 
-/* The payload of an event, in place. */
-static inline const void *baton_body(const baton_event *event) {
-    if (event->flags & BATON_INLINE)
-        return event->body_len > 8 ? (const void *)event->small : (const void *)&event->body_offset;
-    return event->body_handle == BATON_NONE ? NULL : (const void *)(event->body_base + event->body_offset);
-}
+/* ---- answers ---- */
 
-/* Gives back what an event brought. Answers that move it on do that by themselves. */
-static inline void baton_drop(const baton_event *event) {
-    baton_pair pairs[2];
-    unsigned count = 0;
-    if (!(event->flags & BATON_INLINE) && event->body_handle != BATON_NONE)
-        pairs[count++] = (baton_pair){event->body_handle, event->body_generation};
-    if (event->head_handle != BATON_NONE && event->head_handle != event->body_handle)
-        pairs[count++] = (baton_pair){event->head_handle, event->head_generation};
-    if (count > 0) baton_call_gate(BATON_GATE_FREE, (uint64_t)pairs, count, 0);
-}
+/* Adds a header to the answer; `name` in lower case. */
+int baton_header(baton_request *request, const char *name, const char *value);
+/* Without a payload. */
+int baton_reply(baton_request *request, uint16_t status);
+/* With a copy of bytes. */
+int baton_reply_bytes(baton_request *request, uint16_t status, const void *bytes, size_t len);
+int baton_reply_text(baton_request *request, uint16_t status, const char *text);
+/* With a buffer, which moves: it is gone, whether that worked or not. */
+int baton_reply_buffer(baton_request *request, uint16_t status, baton_buffer *buffer);
+/* With the request's own payload, or an answer's: it moves if it is this function's, and is copied if it was lent or shared. */
+int baton_reply_body(baton_request *request, uint16_t status);
+int baton_reply_answer(baton_request *request, uint16_t status, baton_answer *answer);
+/* A failure: callers, and clients, read the text. */
+int baton_fail(baton_request *request, uint16_t status, const char *text);
 
-/* An empty parcel about the same request. */
-static inline baton_event baton_blank(const baton_event *about, uint16_t code) {
-    baton_event out;
-    memset(&out, 0, sizeof out);
-    out.tag = about->tag;
-    out.code = code;
-    out.body_handle = out.head_handle = BATON_NONE;
-    return out;
-}
+/* ---- calls ---- */
 
-/* Answers a request with bytes of one's own, which are copied; gives back what the request brought. */
-static inline int64_t baton_reply_bytes(const baton_event *request, uint16_t status, const void *bytes, size_t len) {
-    baton_event out = baton_blank(request, status);
-    out.kind = BATON_REPLY;
-    out.flags = BATON_BYTES;
-    out.body_offset = (uint64_t)bytes;
-    out.body_len = len;
-    baton_drop(request);
-    return baton_call_gate(BATON_GATE_REPLY, (uint64_t)&out, 0, 0);
-}
+/* Calls a function that the manifest's `calls` names and waits for its answer. 0 if it answered, be it with a failure; else why
+ * not: -BATON_ENOENT (not in `calls`), -BATON_EAGAIN (it has too much to do), -BATON_ETIMEDOUT, -BATON_EHOSTUNREACH (it is not
+ * there). Then there is nothing to drop. */
+int baton_call(baton_request *request, const char *function, uint16_t operation, const void *bytes, size_t len,
+               baton_answer *answer);
+/* … with a buffer that moves: it is gone in any case. */
+int baton_call_buffer(baton_request *request, const char *function, uint16_t operation, baton_buffer *buffer,
+                      baton_answer *answer);
+/* … with a buffer that the called function may read until it answers. */
+int baton_call_lent(baton_request *request, const char *function, uint16_t operation, const baton_buffer *buffer,
+                    baton_answer *answer);
+/* … with the request's own payload, as baton_reply_body() has it. */
+int baton_call_body(baton_request *request, const char *function, uint16_t operation, baton_answer *answer);
 
-/* Answers a request with its own payload: it moves on, and no byte is copied. */
-static inline int64_t baton_reply_same(const baton_event *request, uint16_t status) {
-    baton_event out = *request;
-    out.kind = BATON_REPLY;
-    out.code = status;
-    out.flags &= BATON_INLINE;
-    out.head_handle = BATON_NONE;
-    if (request->head_handle != BATON_NONE && request->head_handle != request->body_handle) {
-        baton_event head = *request;
-        head.body_handle = BATON_NONE;
-        baton_drop(&head);
-    }
-    return baton_call_gate(BATON_GATE_REPLY, (uint64_t)&out, 0, 0);
-}
+/* Whether it is a failure: then its payload is a text. */
+bool baton_answer_failed(const baton_answer *answer);
+uint16_t baton_answer_status(const baton_answer *answer);
+baton_bytes baton_answer_body(const baton_answer *answer);
+/* The first header of a name in lower case. */
+baton_bytes baton_answer_header(const baton_answer *answer, const char *name);
+void baton_answer_drop(baton_answer *answer);
 
-/* Calls function number `callee` of this function's `calls`, on behalf of `request`, with bytes of one's own, and waits for
- * the answer. 0, or a negative errno. Give the answer back with baton_drop(). */
-static inline int64_t baton_call_bytes(const baton_event *request, unsigned callee, const void *bytes, size_t len,
-                                       baton_event *answer) {
-    *answer = baton_blank(request, 0);
-    answer->kind = BATON_REQUEST;
-    answer->flags = BATON_BYTES;
-    answer->body_offset = (uint64_t)bytes;
-    answer->body_len = len;
-    int64_t called = baton_call_gate(BATON_GATE_CALL, callee, (uint64_t)answer, 0);
-    if (called != BATON_PENDING) return called;
-    return baton_call_gate(BATON_GATE_WAIT, answer->tag, (uint64_t)answer, 0);
-}
+/* ---- the rest ---- */
 
-/* A line in the function's log. `level`: 'E', 'W', 'I' or 'D'. */
-static inline void baton_log(char level, const char *text) {
-    baton_call_gate(BATON_GATE_LOG, (uint64_t)(unsigned char)level, (uint64_t)text, strlen(text));
-}
+/* Nanoseconds: of CLOCK_MONOTONIC, which is the same for all functions of a machine, and since 1970. */
+uint64_t baton_now_ns(void);
+uint64_t baton_wall_ns(void);
+/* Fills with random bytes. */
+int baton_random(void *bytes, size_t len);
 
 #endif

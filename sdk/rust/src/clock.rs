@@ -3,8 +3,9 @@
 // UNSAFETY: reads clocks by libc.
 #![expect(unsafe_code, reason = "libc's clock_gettime, the one that reaches the vDSO in a static binary")]
 
-/// `CLOCK_MONOTONIC`, nanoseconds.
-pub(crate) fn now_ns() -> u64 {
+/// `CLOCK_MONOTONIC`, nanoseconds: one clock for all functions and processes of a machine, so that times of several compare.
+#[must_use]
+pub fn now_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 

@@ -33,7 +33,6 @@ mod errno;
 mod heap;
 #[cfg(target_arch = "wasm32")]
 mod import;
-#[cfg_attr(target_arch = "wasm32", path = "gates/kept/absent.rs")]
 mod kept;
 #[cfg(target_arch = "wasm32")]
 mod module;

@@ -45,6 +45,7 @@ mod serve;
 pub use body::{Body, Shared};
 pub use buffer::Buffer;
 pub use call::{Call, Payload, Reply};
+pub use clock::now_ns as monotonic_ns;
 pub use context::{Context, Level};
 pub use error::Error;
 pub use fetch::Fetch;

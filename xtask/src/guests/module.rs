@@ -20,6 +20,7 @@ const WASI_CALLS: &[&str] = &[
     "fd_prestat_get",
     "fd_seek",
     "fd_write",
+    "poll_oneoff",
     "proc_exit",
     "random_get",
     "sched_yield",
@@ -55,7 +56,9 @@ impl fmt::Display for ModuleError {
             Self::Read(source) => write!(f, "{source}"),
             Self::Malformed => write!(f, "this is no core Wasm module"),
             Self::Import { module, name } => write!(f, "imports {module}.{name}, which no node has"),
-            Self::Export { name } => write!(f, "does not export {name}: does its main call `baton::serve`?"),
+            Self::Export { name } => {
+                write!(f, "does not export {name}: does its main call `baton::serve` (in C, `baton_serve`)?")
+            }
         }
     }
 }

@@ -143,7 +143,7 @@ fn unpack(runner: &Runner, directory: &Path, root: &Path) -> Result<bool, RunErr
 }
 
 /// Runs a command; whether it ended well.
-fn try_run(runner: &Runner, command: &mut Command, limit: Duration) -> Result<bool, RunError> {
+pub(super) fn try_run(runner: &Runner, command: &mut Command, limit: Duration) -> Result<bool, RunError> {
     match runner.run(command, limit) {
         Err(RunError::Interrupted) => Err(RunError::Interrupted),
         Err(error) => {

@@ -11,7 +11,7 @@ use crate::report::{Sample, Series};
 use crate::suites::boutique::open_shop;
 use crate::systems::Fleet;
 
-use super::{Stage, SuiteError, compartment, status, wrong};
+use super::{Stage, SuiteError, status, wrong};
 
 const CONNECTIONS: u32 = 16;
 const USED_FOR: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) fn measure(
         return Ok(());
     };
     let figures = [("private_kib".to_owned(), private_kib as f64)].into();
-    series.add(compartment(case), Sample { figures, ..Sample::default() });
+    series.add(stage.key(case), Sample { figures, ..Sample::default() });
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::report::{Key, Series};
 use crate::suites::sampling::{Timing, take};
 use crate::systems::Fleet;
 
-use super::{PATIENCE, RESET_CONCURRENCY, SuiteError, compartment, wrong};
+use super::{PATIENCE, RESET_CONCURRENCY, Stage, SuiteError, wrong};
 
 /// The cases and the paths of their functions.
 const CASES: [(&str, &str); 2] = [("reset-off", "/dirty"), ("reset", "/dirty-reset")];
@@ -26,13 +26,14 @@ pub(super) fn check(fleet: &Fleet) -> Result<(), SuiteError> {
     Ok(())
 }
 
-pub(super) fn measure(fleet: &Fleet, timing: Timing, series: &mut Series) -> Result<(), SuiteError> {
+pub(super) fn measure(stage: &Stage, timing: Timing, series: &mut Series) -> Result<(), SuiteError> {
     for concurrency in RESET_CONCURRENCY {
         for (case, path) in CASES {
+            let fleet = &stage.resets;
             let plan = Plan::get(fleet.address, path);
             let plans = (0..concurrency).map(|_| plan.clone()).collect();
             let sample = take(fleet, plans, Pace::Closed, timing)?;
-            series.add(Key { concurrency, ..compartment(case) }, sample);
+            series.add(Key { concurrency, ..stage.key(case) }, sample);
         }
     }
     Ok(())

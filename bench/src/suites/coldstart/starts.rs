@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::load::Caller;
 use crate::report::Series;
 
-use super::{PATIENCE, Stage, SuiteError, compartment, evict, timed, wrong};
+use super::{PATIENCE, Stage, SuiteError, evict, timed, wrong};
 
 /// For the node to be done with the old cell.
 const SETTLE: Duration = Duration::from_millis(2);
@@ -55,7 +55,7 @@ pub(super) fn measure(stage: &Stage, count: usize, series: &mut Series) -> Resul
     for (case, times) in
         [("cell", cell), ("warm", warm), ("replica", replica), ("replica-warm", replica_warm)]
     {
-        series.add(compartment(case), timed(case, times)?);
+        series.add(stage.key(case), timed(case, times)?);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::app::Isolation;
 use crate::report::{Key, Promise, Report, Series};
 use crate::suites::Options;
 
-use super::{PAYLOADS, PROCESS, TRUST_APP, TRUST_BUFFER};
+use super::{PAYLOADS, PROCESS, TRUST_APP, TRUST_APP_FRESH, TRUST_BUFFER};
 
 const FIGURE: &str = "p50_us";
 /// The payload up to which a hand-over may copy.
@@ -16,6 +16,9 @@ pub(super) fn all(options: &Options, series: &Series, report: &mut Report) {
     }
     if options.has(Isolation::Compartment) {
         compartments(series, report);
+    }
+    if options.has(Isolation::Wasm) {
+        modules(series, report);
     }
 }
 
@@ -59,6 +62,22 @@ fn compartments(series: &Series, report: &mut Report) {
         ] {
             let name = format!("p50_us_{short}_over_trust_{name}_64B");
             report.ratio(&name, series, FIGURE, [&other(system), &key], promise);
+        }
+    }
+}
+
+fn modules(series: &Series, report: &mut Report) {
+    for payload in PAYLOADS {
+        for (name, case) in [("app", TRUST_APP), ("buffer", TRUST_BUFFER), ("app_fresh", TRUST_APP_FRESH)] {
+            let key = Key::new(Isolation::Wasm.system(), case, 1).payload(payload);
+            let name = format!("wasm_trust_{name}_{}", size(payload));
+            report.figure(&format!("p50_us_{name}"), series, FIGURE, &key, None);
+        }
+        for (name, case) in [("app", TRUST_APP), ("buffer", TRUST_BUFFER)] {
+            let key = Key::new(Isolation::Wasm.system(), case, 1).payload(payload);
+            let over = [&key, &key.of(Isolation::Compartment.system())];
+            let name = format!("p50_us_wasm_over_compartment_trust_{name}_{}", size(payload));
+            report.ratio(&name, series, FIGURE, over, None);
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn compiled(source: &Path) -> PathBuf {
     let changed = |path: &Path| path.metadata().and_then(|of| of.modified()).ok();
     let beside = source.parent().into_iter().flat_map(|of| of.read_dir().expect("a directory of sources"));
     let sdk = root.join("sdk/c/include");
-    let header = changed(&sdk.join("baton.h"));
+    let header = changed(&sdk.join("baton/gates.h"));
     let newest = beside.filter_map(|entry| changed(&entry.ok()?.path())).max().max(header);
     if built.exists() && changed(&built) > newest {
         return built;

@@ -10,7 +10,7 @@ pub(super) struct Call {
     params: &'static str,
 }
 
-const CALLS: [Call; 14] = [
+const CALLS: [Call; 15] = [
     Call { name: "args_get", params: "ii" },
     Call { name: "args_sizes_get", params: "ii" },
     Call { name: "environ_get", params: "ii" },
@@ -24,6 +24,7 @@ const CALLS: [Call; 14] = [
     Call { name: "fd_prestat_get", params: "ii" },
     Call { name: "fd_prestat_dir_name", params: "iii" },
     Call { name: "sched_yield", params: "" },
+    Call { name: "poll_oneoff", params: "iiii" },
     Call { name: EXIT, params: "i" },
 ];
 
@@ -67,7 +68,6 @@ pub(super) fn hint(module: &str, name: &str) -> &'static str {
         }
         NAME if starts(&["sock_"]) => "there is no network: call other functions by the SDK",
         NAME if starts(&["path_", "fd_"]) => "there are no files: bring data in the request or in the module",
-        NAME if starts(&["poll_"]) => "a function cannot sleep: wait for calls by the SDK",
         NAME => "this call of WASI is not there; leave out what needs it",
         _ => {
             "a module may import `baton.gate` and the start-up calls of `wasi_snapshot_preview1`, and nothing else"

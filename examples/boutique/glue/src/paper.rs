@@ -26,7 +26,7 @@ impl<'a> Pages<'a> {
             _ => Response::empty(),
         };
         let response = match &answer.location {
-            Some(location) => response.header("location", location),
+            Some(location) => response.header("location", location.as_ref()),
             None => response,
         };
         let cookies = answer.cookies.iter();

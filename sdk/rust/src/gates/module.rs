@@ -49,6 +49,9 @@ impl Gates {
         M: Fn(Context, Request) -> F + 'static,
         F: Future<Output = Outcome> + 'static,
     {
+        let kept_at = super::kept::at();
+        // SAFETY: the host looks at it once `_start` has returned.
+        unsafe { (*EVENT.0.get()).kept_at = kept_at };
         let mut work = Loop::new(self, make);
         TURN.set(Some(Box::new(move |event| {
             self.next_epoch();

@@ -1,5 +1,5 @@
 /* Answers with what it got, and with what its first byte asks for. */
-#include <baton.h>
+#include <baton/gates.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@ static int served;
 static volatile uintptr_t served_at = 8;
 
 static void act(const baton_event *request) {
-    const char *body = baton_body(request);
+    const char *body = baton_event_body(request);
     char out[256];
     int len = 0;
     switch (request->body_len ? body[0] : 0) {
@@ -19,15 +19,15 @@ static void act(const baton_event *request) {
         break;
     case 'c': { /* call the first callee with the rest */
         baton_event answer;
-        int64_t called = baton_call_bytes(request, 0, body + 1, request->body_len - 1, &answer);
+        int64_t called = baton_event_call_bytes(request, 0, body + 1, request->body_len - 1, &answer);
         if (called < 0) {
             len = sprintf(out, "call: %s", strerror((int)-called));
             break;
         }
-        const char *got = baton_body(&answer);
+        const char *got = baton_event_body(&answer);
         len = snprintf(out, sizeof out, "%s%u:%.*s", answer.flags & BATON_ERROR ? "error " : "", answer.code,
                        (int)answer.body_len, got ? got : "");
-        baton_drop(&answer);
+        baton_event_drop(&answer);
         break;
     }
     case 'x':
@@ -65,10 +65,10 @@ static void act(const baton_event *request) {
         break;
     }
     default:
-        baton_reply_same(request, 200);
+        baton_event_reply_same(request, 200);
         return;
     }
-    baton_reply_bytes(request, 200, out, (size_t)len);
+    baton_event_reply_bytes(request, 200, out, (size_t)len);
 }
 
 int main(void) {

@@ -1,5 +1,5 @@
 /* Looks at files and says what it found: the first byte of a request says how, the rest is the path. */
-#include <baton.h>
+#include <baton/gates.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +61,7 @@ static int spoil(const char *path, char *out, size_t space) {
 static void act(const baton_event *request) {
     static char out[4096];
     char path[512] = "";
-    const char *body = baton_body(request);
+    const char *body = baton_event_body(request);
     size_t len = request->body_len > sizeof path ? sizeof path : request->body_len;
     if (len > 1) memcpy(path, body + 1, len - 1);
     int said = 0;
@@ -94,7 +94,7 @@ static void act(const baton_event *request) {
     case 'x':
         abort();
     }
-    baton_reply_bytes(request, 200, out, (size_t)said);
+    baton_event_reply_bytes(request, 200, out, (size_t)said);
 }
 
 int main(void) {

@@ -2,7 +2,7 @@
  *
  * Operations of requests: 0xff00 brings the scripts, 0xff01 asks for the record, 0xff02 is answered with nothing; anything
  * else is the number of the script to run. */
-#include <baton.h>
+#include <baton/gates.h>
 
 enum { LOAD = 0xff00, FETCH = 0xff01, SYNC = 0xff02 };
 enum { ENTRIES = 1024, RECORDS = 4096, PROGRAM = 1 << 20, NOBODY = 0xffff };
@@ -96,11 +96,11 @@ static void take(uint64_t kind, uint64_t result, const baton_event *event) {
     words[4] = ~0ull;
     words[6] = ~0ull;
     if (is_inline) {
-        words[4] = event->body_len > 8 ? sum_of(baton_body(event), event->body_len) : event->body_offset;
+        words[4] = event->body_len > 8 ? sum_of(baton_event_body(event), event->body_len) : event->body_offset;
     } else if (event->body_handle != BATON_NONE) {
         words[2] |= (uint64_t)event->rights << 32;
         if (!is_there(event)) words[4] = ~1ull;
-        else if (event->rights & 1) words[4] = sum_of(baton_body(event), event->body_len);
+        else if (event->rights & 1) words[4] = sum_of(baton_event_body(event), event->body_len);
         add(event->body_handle, event->body_generation, event->body_base, event->body_offset, event->body_len);
     }
     if (event->head_handle != BATON_NONE) {
@@ -295,16 +295,16 @@ static void request(const baton_event *event) {
         program_len = event->body_len / 2 < PROGRAM ? event->body_len / 2 : PROGRAM;
         for (uint64_t i = 0; i < program_len; i++) {
             /* Half a byte each, so that what a buffer held of a program is told from what scripts write. */
-            const uint8_t *halves = (const uint8_t *)baton_body(event) + 2 * i;
+            const uint8_t *halves = (const uint8_t *)baton_event_body(event) + 2 * i;
             program[i] = (uint8_t)((halves[0] & 15) << 4 | (halves[1] & 15));
         }
-        baton_reply_bytes(event, 200, "", 0);
+        baton_event_reply_bytes(event, 200, "", 0);
         return;
     case FETCH:
-        baton_reply_bytes(event, 200, records, record_count * sizeof(record));
+        baton_event_reply_bytes(event, 200, records, record_count * sizeof(record));
         return;
     case SYNC:
-        baton_reply_bytes(event, 200, "", 0);
+        baton_event_reply_bytes(event, 200, "", 0);
         return;
     }
     take(REQUEST, event->from != 0, event);

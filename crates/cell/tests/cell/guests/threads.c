@@ -1,5 +1,5 @@
 /* A guest with POSIX threads. The first byte of a request says what they do; the answer says how it went. */
-#include <baton.h>
+#include <baton/gates.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -100,23 +100,23 @@ static void *leave(void *how) {
 
 static void *call_back(void *text) {
     baton_event answer;
-    int64_t called = baton_call_bytes(asked, 0, text, strlen(text), &answer);
+    int64_t called = baton_event_call_bytes(asked, 0, text, strlen(text), &answer);
     if (called != 0) return (void *)called;
-    const char *body = baton_body(&answer);
+    const char *body = baton_event_body(&answer);
     void *result = (void *)(long)(answer.body_len == strlen(text) && memcmp(body, text, strlen(text)) == 0);
-    baton_drop(&answer);
+    baton_event_drop(&answer);
     return result;
 }
 
 /* Calls one that answers late or never, and waits; gives how the waiting went. */
 static void *call_late(void *text) {
     baton_event answer;
-    int64_t called = baton_call_bytes(asked, 0, text, strlen(text), &answer);
+    int64_t called = baton_event_call_bytes(asked, 0, text, strlen(text), &answer);
     if (called != 0) return (void *)called;
-    const char *body = baton_body(&answer);
+    const char *body = baton_event_body(&answer);
     long len = (long)answer.body_len, failed = answer.flags & BATON_ERROR ? 1000 + answer.code : 0;
     int is_late = len == 4 && memcmp(body, "late", 4) == 0;
-    baton_drop(&answer);
+    baton_event_drop(&answer);
     return (void *)(failed ? failed : is_late);
 }
 
@@ -132,9 +132,9 @@ static void *go_on(void *unused) {
 }
 
 static void *answer_late(void *copy) {
-    const char *body = baton_body(copy);
+    const char *body = baton_event_body(copy);
     nap(((const baton_event *)copy)->body_len > 1 && body[1] == 'n' ? 2000 : 20);
-    baton_reply_bytes(copy, 200, "late", 4);
+    baton_event_reply_bytes(copy, 200, "late", 4);
     free(copy);
     return NULL;
 }
@@ -256,7 +256,7 @@ int main(void) {
         int64_t kind = baton_recv(&event);
         if (kind < 0) return 4;
         if (kind != BATON_REQUEST) continue;
-        char what = event.body_len ? *(const char *)baton_body(&event) : 0;
+        char what = event.body_len ? *(const char *)baton_event_body(&event) : 0;
         if (what == 'a') {
             baton_event *copy = aligned_alloc(64, sizeof *copy);
             *copy = event;
@@ -267,12 +267,12 @@ int main(void) {
             long got = joined(begin(receive_too, 0));
             return (int)got;
         } else if (what == 'z') { /* the thread that receives ends */
-            baton_reply_bytes(&event, 200, "gone", 4);
+            baton_event_reply_bytes(&event, 200, "gone", 4);
             pthread_detach(begin(receive_too, 0));
             pthread_exit(NULL);
         } else {
             int len = act(&event, what, out);
-            baton_reply_bytes(&event, 200, out, (size_t)len);
+            baton_event_reply_bytes(&event, 200, out, (size_t)len);
         }
     }
 }

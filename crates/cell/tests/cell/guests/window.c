@@ -1,5 +1,5 @@
 /* Reaches for the pool through the window of its seat, as the first byte of a request says. */
-#include <baton.h>
+#include <baton/gates.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@ static volatile uint8_t *window(uint64_t pool_address) {
 }
 
 static void act(const baton_event *request) {
-    const uint8_t *body = baton_body(request);
+    const uint8_t *body = baton_event_body(request);
     uint64_t at = (uint64_t)body;
     char out[64];
     int len = 0;
@@ -32,7 +32,7 @@ static void act(const baton_event *request) {
             len = sprintf(out, "%d", body[request->body_len - 1]);
             break;
         case 'b': { /* has the runtime read it there as if it were memory of its own */
-            baton_event answer = baton_blank(request, 200);
+            baton_event answer = baton_event_blank(request, 200);
             answer.kind = BATON_REPLY;
             answer.flags = BATON_BYTES;
             answer.body_offset = (uint64_t)window(at);
@@ -45,7 +45,7 @@ static void act(const baton_event *request) {
             break;
         case 'k': /* remembers where it lies, gives it back, and goes on reading */
             kept = at;
-            baton_drop(request);
+            baton_event_drop(request);
             len = sprintf(out, "%d", window(kept)[1]);
             break;
         case 'o': /* where another seat's last payload lay: its address follows */
@@ -55,12 +55,12 @@ static void act(const baton_event *request) {
         case 'a': /* keeps its payload, and says where it lies */
             kept = at;
             len = sprintf(out, "%llu", (unsigned long long)at);
-            baton_reply_bytes(&(baton_event){.tag = request->tag, .body_handle = BATON_NONE, .head_handle = BATON_NONE}, 200,
+            baton_event_reply_bytes(&(baton_event){.tag = request->tag, .body_handle = BATON_NONE, .head_handle = BATON_NONE}, 200,
                               out, len);
             return;
         }
     }
-    baton_reply_bytes(request, 200, out, len);
+    baton_event_reply_bytes(request, 200, out, len);
 }
 
 int main(void) {

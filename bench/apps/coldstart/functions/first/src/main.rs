@@ -6,13 +6,12 @@
 
 use std::process::ExitCode;
 
-use baton::{Context, Error, Request, Response};
-use rustix::time::{ClockId, clock_gettime};
+use baton::{Context, Error, Request, Response, monotonic_ns};
 
 const STAMP_BYTES: usize = 8;
 
 fn main() -> ExitCode {
-    let began_ns = now_ns();
+    let began_ns = monotonic_ns();
     if std::env::args_os().nth(1).is_some_and(|word| word == "handshake") {
         println!("{began_ns}");
         return ExitCode::SUCCESS;
@@ -21,10 +20,10 @@ fn main() -> ExitCode {
 }
 
 async fn stamp(ctx: Context, _request: Request) -> Result<Response, Error> {
-    let first_ns = now_ns();
+    let first_ns = monotonic_ns();
     let mut trips = [(0, 0); 2];
     for (called_ns, began_ns) in &mut trips {
-        *called_ns = now_ns();
+        *called_ns = monotonic_ns();
         let reply = ctx.call("second", ()).await?;
         let stamp: [u8; STAMP_BYTES] =
             reply.body().try_into().map_err(|_| Error::new(500, "`second` answered with no stamp"))?;
@@ -35,11 +34,4 @@ async fn stamp(ctx: Context, _request: Request) -> Result<Response, Error> {
         r#"{{"first_ns":{first_ns},"called_ns":{called_ns},"second_ns":{second_ns},"called_again_ns":{called_again_ns},"second_again_ns":{second_again_ns}}}"#
     );
     Ok(Response::ok(ctx.value(stamps.as_str())?).header("content-type", "application/json"))
-}
-
-/// `CLOCK_MONOTONIC`, which is the same for every process of a machine.
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }

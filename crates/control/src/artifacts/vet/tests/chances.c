@@ -78,7 +78,7 @@ static int report(char *out) {
 }
 
 #ifdef SERVE
-#include <baton.h>
+#include <baton/gates.h>
 
 int main(void) {
     baton_event event;
@@ -86,7 +86,7 @@ int main(void) {
     if (baton_open() != 0) return 2;
     for (;;) {
         int64_t kind = baton_recv(&event);
-        if (kind == BATON_REQUEST) baton_reply_bytes(&event, 200, out, (size_t)report(out));
+        if (kind == BATON_REQUEST) baton_event_reply_bytes(&event, 200, out, (size_t)report(out));
         else if (kind < 0) return 4;
     }
 }
