@@ -195,7 +195,7 @@ impl Files {
         let modules = self.modules_of(&deployment);
         let host = modules.first().map(|(function, _)| {
             let failed = |source| DeployFault::Module { function: function.clone(), source };
-            self.modules.host().map_err(failed)
+            self.modules.kept_host().map_err(failed)
         });
         let host = host.transpose()?;
         if let Some(host) = &host {

@@ -9,7 +9,7 @@ use baton_cell::elf::Image;
 use baton_flow::Patch;
 
 use super::{ModuleError, Modules};
-use crate::artifacts::{VetError, Vetted, vet};
+use crate::artifacts::{ArtifactHash, VetError, Vetted, vet};
 
 const PREFIX: &str = "host-";
 
@@ -61,29 +61,32 @@ pub(super) fn is_one(name: &str) -> bool {
 }
 
 impl Modules {
-    /// The program. It is read once; where it is kept, it has just been compared with what was read.
+    /// The program, as it is known. It is read once.
     pub(crate) fn host(&self) -> Result<Arc<Host>, ModuleError> {
         self.programs.check()?;
         let mut known = self.host.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = match &*known {
-            Some(host) => Arc::clone(host),
-            None => {
-                let installed = &self.programs.host;
-                let bytes = fs::read(installed).map_err(|error| self.io(installed, error))?;
-                let hash = blake3::hash(&bytes);
-                let path = self.directory.join(name(&hash));
-                let loaded = loaded(&bytes);
-                Arc::new(Host { bytes, hash, path, loaded, vetted: OnceLock::new() })
-            }
-        };
-        let kept = fs::read(&host.path);
-        match kept {
-            Ok(kept) if kept == host.bytes => {}
+        if let Some(host) = &*known {
+            return Ok(Arc::clone(host));
+        }
+        let installed = &self.programs.host;
+        let bytes = fs::read(installed).map_err(|error| self.io(installed, error))?;
+        let hash = blake3::hash(&bytes);
+        let path = self.directory.join(name(&hash));
+        let loaded = loaded(&bytes);
+        let host = Arc::new(Host { bytes, hash, path, loaded, vetted: OnceLock::new() });
+        Ok(Arc::clone(known.insert(host)))
+    }
+
+    /// The program, for use: where it is kept, it has just been compared with what is known.
+    pub(crate) fn kept_host(&self) -> Result<Arc<Host>, ModuleError> {
+        let host = self.host()?;
+        match ArtifactHash::of_file(&host.path) {
+            Ok(kept) if kept.bytes() == host.hash.as_bytes() => {}
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(self.io(&host.path, error));
             }
             _ => self.write(&host.path, &[&host.bytes]).map_err(|error| self.io(&host.path, error))?,
         }
-        Ok(Arc::clone(known.insert(host)))
+        Ok(host)
     }
 }

@@ -65,7 +65,7 @@ impl Stand {
 
     fn executable(&self) -> Result<Executable, ModuleError> {
         let modules = self.modules();
-        modules.executable(&*modules.host()?, &self.hash, &self.module)
+        modules.executable(&*modules.kept_host()?, &self.hash, &self.module)
     }
 
     #[track_caller]
@@ -153,7 +153,7 @@ fn hosts(stand: &Stand) -> usize {
 fn a_program_is_kept_once_and_taken_once_in_the_life_of_a_node() {
     let stand = Stand::new(MODULE, 1 << 16);
     let modules = stand.modules();
-    let first = modules.host().unwrap();
+    let first = modules.kept_host().unwrap();
     assert!(fs::read(&first.path).unwrap() == first.bytes && first.bytes == program());
     // Replaced under a running node: what runs goes on with what it has.
     fs::write(stand.programs().host, b"a newer one").unwrap();
@@ -161,9 +161,9 @@ fn a_program_is_kept_once_and_taken_once_in_the_life_of_a_node() {
     // Damaged where it is kept: made anew.
     fs::remove_file(&first.path).unwrap();
     fs::write(&first.path, b"damaged").unwrap();
-    assert!(fs::read(&modules.host().unwrap().path).unwrap() == first.bytes);
+    assert!(fs::read(&modules.kept_host().unwrap().path).unwrap() == first.bytes);
     assert_eq!(hosts(&stand), 1);
-    assert_ne!(stand.modules().host().unwrap().hash, first.hash, "another node");
+    assert_ne!(stand.modules().kept_host().unwrap().hash, first.hash, "another node");
 }
 
 #[test]
