@@ -29,16 +29,15 @@ pub(super) struct Called {
 
 impl Called {
     fn new() -> Self {
-        let times = || {
-            let mut times = Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are allowed"));
-            times.auto(true);
-            times
-        };
+        let longest = u64::try_from(PATIENCE.as_micros()).unwrap_or(u64::MAX);
+        let bounded = Histogram::new_with_bounds(1, longest, 3);
+        let times =
+            || bounded.clone().unwrap_or_else(|error| unreachable!("bounds that are allowed: {error}"));
         Self { first: times(), further: times(), errors: 0, first_error: None, functions: 0 }
     }
 
     fn add(mut self, other: Self) -> Self {
-        // Both grow as they need to.
+        // Both have the same bounds.
         let _ = self.first.add(&other.first);
         let _ = self.further.add(&other.further);
         self.errors += other.errors;
