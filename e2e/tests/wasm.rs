@@ -184,7 +184,7 @@ fn reckless(seed: u64) -> Vec<u8> {
                 // Mostly gates that there are.
                 (0, 0, _) if draw.below(8) > 0 => format!("(i32.const {})", draw.below(20)),
                 (_, _, 'l') => format!("(i64.const {})", draw.argument().cast_signed()),
-                _ => format!("(i32.const {})", draw.argument() as u32 as i32),
+                _ => format!("(i32.const {})", draw.argument() & 0xffff_ffff),
             })
             .collect();
         text += &format!("(drop (call $f{number} {}))\n", args.join(" "));

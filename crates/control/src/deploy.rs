@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_catalog::{AppName, ByteSize, Fallback, Function, FunctionName, Isolation, Manifest};
 use baton_cell::bundle::{Bundle, BundleError};
-use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, Patch, PlaneGone};
+use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
 
 pub use self::plan::{Step, plan};
-use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet, vet_module};
+use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
 use crate::bundles::Trees;
 use crate::limits::UPLOAD_KEPT;
 use crate::modules::{Executable, Host, ModuleError, Modules};
@@ -213,7 +213,7 @@ impl Files {
                 }
                 (Some(spec), Some(Isolation::Wasm), Some(host)) => {
                     let executable = self.module(host, (&function, spec), &hash, &path)?;
-                    (executable.path, Some(patches_of(host, &executable.bytes)))
+                    (executable.path, Some(host.patches_with(&executable.bytes)))
                 }
                 _ => (path, None),
             };
@@ -465,13 +465,6 @@ impl Deployer {
             Err(_) => Err(DeployFault::Ending),
         }
     }
-}
-
-/// What a cell writes over the code of a Wasm function: over the program's, and over the module's own.
-fn patches_of(host: &Host, executable: &[u8]) -> Result<Vec<Patch>, VetError> {
-    let mut patches = host.patches()?;
-    patches.extend(vet_module(&host.behind(executable))?.patches);
-    Ok(patches)
 }
 
 fn complete(

@@ -84,7 +84,8 @@ fn words(code: u8) -> Option<&'static str> {
     })
 }
 
-#[cfg(all(test, feature = "compile"))]
+#[cfg(test)]
+#[cfg(feature = "compile")]
 mod tests {
     use proptest::prelude::*;
 

@@ -62,7 +62,7 @@ impl Draw {
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^= word >> 31;
         // The high half of the product is below the bound.
-        ((u128::from(word) * u128::from(bound)) >> 64) as u32
+        u32::try_from((u128::from(word) * u128::from(bound)) >> 64).unwrap_or(0)
     }
 }
 

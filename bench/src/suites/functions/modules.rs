@@ -88,7 +88,9 @@ fn mask(function: u32) -> u64 {
 /// Data of a length of its own, up to 4 KiB.
 fn filler(function: u32) -> Vec<u8> {
     let len = usize::try_from(mask(function) >> 52).unwrap_or_default();
-    (0..len).map(|at| (mask(function) >> (at % 8 * 8)) as u8 ^ at as u8).collect()
+    let mask = mask(function).to_le_bytes();
+    let byte = |(at, part): (usize, &u8)| part ^ at.to_le_bytes()[0];
+    mask.iter().cycle().take(len).enumerate().map(byte).collect()
 }
 
 /// `(i64.xor (local.get 0) (i64.const mask))`, with as much arithmetic around it that comes to nothing as the function says.

@@ -9,7 +9,7 @@ use baton_cell::elf::Image;
 use baton_flow::Patch;
 
 use super::{ModuleError, Modules};
-use crate::artifacts::{ArtifactHash, VetError, Vetted, vet};
+use crate::artifacts::{ArtifactHash, VetError, Vetted, vet, vet_module};
 
 const PREFIX: &str = "host-";
 
@@ -26,9 +26,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// What a cell writes over its code, found out once.
-    pub(crate) fn patches(&self) -> Result<Vec<Patch>, VetError> {
-        self.vetted.get_or_init(|| vet(&self.bytes)).clone().map(|vetted| vetted.patches)
+    /// What a cell writes over the code of a Wasm function: over this program's, which is found out once, and over the module's
+    /// own.
+    pub(crate) fn patches_with(&self, executable: &[u8]) -> Result<Vec<Patch>, VetError> {
+        let mut patches = self.vetted.get_or_init(|| vet(&self.bytes)).clone()?.patches;
+        patches.extend(vet_module(&self.behind(executable))?.patches);
+        Ok(patches)
     }
 
     /// An executable and what is loaded of this program, as one file. `executable` is without its seal.
