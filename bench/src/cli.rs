@@ -12,9 +12,12 @@ use crate::app::Isolation;
 use crate::load::{Load, Pace, Plan, Until};
 use crate::proc;
 use crate::report::Report;
-use crate::suites::{self, Options, SoakOptions, SuiteError};
+use crate::suites::{self, FunctionsOptions, Options, SoakOptions, SuiteError};
 use crate::systems::Setup;
 use crate::yardstick;
+
+/// Calls of `functions`, at most.
+const CALLS_MAX: u64 = 10_000_000;
 
 /// Measure Baton against its yardsticks.
 #[derive(Debug, Parser)]
@@ -36,6 +39,8 @@ enum Verb {
     Coldstart(ColdstartArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
     Soak(SoakArgs),
+    /// Thousands of distinct Wasm functions on one node, called at random; fails unless every answer is right
+    Functions(FunctionsArgs),
     /// Load any URL and print what came of it
     Load(LoadArgs),
     /// One side of a ping-pong between two processes
@@ -111,6 +116,27 @@ struct SoakArgs {
 }
 
 #[derive(Debug, Args)]
+struct FunctionsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Be done in 40 seconds: with 256 functions, unless told otherwise
+    #[arg(long)]
+    quick: bool,
+    /// How many functions [default: 10000, quick 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    functions: Option<u32>,
+    /// How long they are called at most, seconds [default: 120, quick 5]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// Callers at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    callers: u32,
+    /// Draws the functions that are called
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
 struct LoadArgs {
     /// For example `127.0.0.1:8080/cart`
     target: String,
@@ -151,6 +177,7 @@ pub fn main() -> ExitCode {
         Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
         Verb::Coldstart(args) => run_suite(&args.run, &args.isolation, suites::coldstart),
         Verb::Soak(args) => run_soak(&args),
+        Verb::Functions(args) => run_functions(&args),
         Verb::Load(args) => run_load(&args),
         Verb::Yardstick(args) => run_yardstick(&args),
     };
@@ -227,6 +254,28 @@ fn run_soak(args: &SoakArgs) -> Result<ExitCode, String> {
         eprintln!("failed: {problem}");
     }
     Ok(if verdict.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_functions(args: &FunctionsArgs) -> Result<ExitCode, String> {
+    let (functions, seconds) = if args.quick { (256, 5) } else { (10_000, 120) };
+    let functions = FunctionsOptions {
+        functions: args.functions.unwrap_or(functions),
+        calls_for: Duration::from_secs(args.seconds.unwrap_or(seconds)),
+        calls_max: CALLS_MAX,
+        callers: args.callers,
+        seed: args.seed,
+    };
+    let options = options(&args.common, &[Isolation::Compartment], args.quick);
+    let books = suites::functions(&options.setup, functions).map_err(|error| error.to_string())?;
+    if let Some(path) = &args.common.json {
+        let text = serde_json::to_string_pretty(&books).map_err(|error| error.to_string())?;
+        std::fs::write(path, text + "\n").map_err(|error| unwritten(path, &error))?;
+    }
+    print(&books.text())?;
+    if let Some(error) = &books.first_error {
+        eprintln!("failed: {error}");
+    }
+    Ok(if books.errors == 0 && books.functions_called > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_load(args: &LoadArgs) -> Result<ExitCode, String> {

@@ -21,6 +21,9 @@ use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
 /// How long a server may take to be ready; apps are built before.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// The state directory of a node, below the directory that is made for it.
+const HOME: &str = "home";
+
 /// How long a node may take to say what it runs.
 const STATUS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -163,6 +166,18 @@ impl Fleet {
         functions.map(losses_of).sum()
     }
 
+    /// The process that was started first.
+    #[must_use]
+    pub fn root(&self) -> Option<u32> {
+        self.servers.first().map(Server::pid)
+    }
+
+    /// The node's state directory, where the system is Baton.
+    #[must_use]
+    pub fn home(&self) -> Option<PathBuf> {
+        self.state.as_ref().map(|state| state.path().join(HOME))
+    }
+
     /// What all servers have used so far.
     pub fn usage(&self) -> Result<Usage, ProcError> {
         let mut sum = Usage::default();
@@ -243,7 +258,7 @@ pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, System
         args.push("--receipts".into());
     }
     args.push(directory.into());
-    let home = state.path().join("home");
+    let home = state.path().join(HOME);
     let spec = ServerSpec {
         name: system.into(),
         program: setup.baton.clone(),
@@ -262,15 +277,41 @@ pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, System
     })
 }
 
+/// Starts a node without any app, on all cores.
+pub fn start_node(setup: &Setup, system: &str) -> Result<Fleet, SystemError> {
+    let state = tempfile::tempdir().map_err(SystemError::State)?;
+    let spec = ServerSpec {
+        name: system.into(),
+        program: setup.baton.clone(),
+        args: ["node", "--port", "0", "--json"].map(OsString::from).to_vec(),
+        env: vec![("BATON_HOME".into(), state.path().join(HOME).into())],
+        core: None,
+        ready_within: READY_WITHIN,
+    };
+    let (server, (address, admin)) = Server::start(&spec, node_ready)?;
+    Ok(Fleet {
+        system: system.into(),
+        address,
+        admin: Some(admin),
+        servers: vec![server],
+        state: Some(state),
+    })
+}
+
 /// Deploys another variant to a node that runs.
 pub fn deploy(setup: &Setup, fleet: &Fleet, app: &App) -> Result<(), SystemError> {
     let directory = tempfile::tempdir().map_err(SystemError::State)?;
     app.write(directory.path()).map_err(SystemError::App)?;
-    let failed = |status: String| SystemError::Deploy { app: app.name().to_owned(), status };
+    deploy_directory(setup, fleet, directory.path())
+}
+
+/// Deploys the app of a directory to a node that runs.
+pub fn deploy_directory(setup: &Setup, fleet: &Fleet, directory: &Path) -> Result<(), SystemError> {
+    let failed = |status: String| SystemError::Deploy { app: directory.display().to_string(), status };
     let mut command = Command::new(&setup.baton);
-    command.arg("deploy").arg(directory.path()).arg("--json");
-    if let Some(state) = &fleet.state {
-        command.env("BATON_HOME", state.path().join("home"));
+    command.arg("deploy").arg(directory).arg("--json");
+    if let Some(home) = fleet.home() {
+        command.env("BATON_HOME", home);
     }
     let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {

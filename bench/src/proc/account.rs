@@ -113,6 +113,25 @@ pub fn private_kib(pid: u32) -> Option<u64> {
     private_in_smaps(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }
 
+/// Memory of a process, a page that `n` processes have mapped counted as one `n`-th, KiB; `None` if the kernel does not tell.
+#[must_use]
+pub fn proportional_kib(pid: u32) -> Option<u64> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = smaps.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// Memory of the machine that is in use and could not be had for something else, KiB.
+#[must_use]
+pub fn machine_used_kib() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    kib("MemTotal:").unwrap_or(0).saturating_sub(kib("MemAvailable:").unwrap_or(0))
+}
+
 fn private_in_smaps(smaps: &str) -> Option<u64> {
     let private = smaps.lines().filter(|line| line.starts_with("Private_"));
     let kib = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();

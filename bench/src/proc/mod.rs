@@ -3,5 +3,8 @@
 mod account;
 mod server;
 
-pub use account::{ProcError, Usage, affinity, busy_share, descendants, pin, pinned, private_kib, usage};
+pub use account::{
+    ProcError, Usage, affinity, busy_share, descendants, machine_used_kib, pin, pinned, private_kib,
+    proportional_kib, usage,
+};
 pub use server::{Server, ServerSpec, StartError};

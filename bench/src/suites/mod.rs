@@ -5,6 +5,7 @@
 
 mod boutique;
 mod coldstart;
+mod functions;
 mod hop;
 mod http;
 mod sampling;
@@ -22,6 +23,7 @@ use crate::systems::{self, Fleet, Setup, SystemError};
 
 pub use boutique::run as boutique;
 pub use coldstart::run as coldstart;
+pub use functions::{Books, Disk, FunctionsOptions, Latency, Look, Memory, run as functions};
 pub use hop::run as hop;
 pub use http::run as http;
 pub use soak::{SoakOptions, Verdict, run as soak};

@@ -12,6 +12,7 @@
 //! [`crate::gate`]; a payload's base is an offset too, at [`WINDOW_AT`] or above it.
 //!
 //! [`crate::gate::Parcel::kept_at`] of the parcel at `baton_parcel` is read before the first event is written there: an offset too.
+//! A custom section named [`VERSION_SECTION`] says for which version of all this the module was built.
 //!
 //! After `_start` the memory is what each copy of the function begins with.
 
@@ -36,6 +37,11 @@ pub const START: &str = "_start";
 pub const PARCEL: &str = "baton_parcel";
 /// See the module's text.
 pub const EVENT: &str = "baton_event";
+
+/// Name of a custom section: four bytes, little-endian, the [`crate::ABI_VERSION`] that the module was built for.
+pub const VERSION_SECTION: &str = "baton.abi";
+/// What a module without that section was built for: the last version in which none had it.
+pub const VERSION_UNSAID: u32 = 3;
 
 /// Where the app's pool appears in a module's memory; what the module allocates itself lies below.
 pub const WINDOW_AT: u64 = 2 << 30;

@@ -50,7 +50,10 @@ impl App {
     /// The app of a single component: one function of its name, which answers every path.
     fn of_component(file: &Path) -> Result<Self, Failure> {
         let unusable = |error: std::io::Error| {
-            Failure::bad_input(format_args!("cannot use {}: {error}", file.display()), "name a file that can be read")
+            Failure::bad_input(
+                format_args!("cannot use {}: {error}", file.display()),
+                "name a file that can be read",
+            )
         };
         let path = file.canonicalize().map_err(unusable)?;
         let artifact = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
@@ -61,7 +64,9 @@ impl App {
         })?;
         let name = function_name(path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default());
         let methods = r#"["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]"#;
-        let route = |path: &str| format!("[[routes]]\npath = \"{path}\"\nmethods = {methods}\nfunction = \"{name}\"\n");
+        let route = |path: &str| {
+            format!("[[routes]]\npath = \"{path}\"\nmethods = {methods}\nfunction = \"{name}\"\n")
+        };
         let text = format!(
             "[app]\nname = \"{name}\"\n\n[functions.{name}]\nartifact = {}\nisolation = \"wasm\"\nmemory = \"{COMPONENT_MEMORY}\"\n\n{}\n{}",
             toml_text(artifact),
@@ -176,7 +181,9 @@ mod tests {
 
     #[test]
     fn names_of_files_become_names_of_functions() {
-        for (stem, name) in [("hello", "hello"), ("Ünïts", "n-ts"), ("123", "component"), ("a--", "a"), ("", "component")] {
+        for (stem, name) in
+            [("hello", "hello"), ("Ünïts", "n-ts"), ("123", "component"), ("a--", "a"), ("", "component")]
+        {
             assert_eq!(function_name(stem), name, "{stem}");
         }
         assert_eq!(function_name(&"a".repeat(90)).len(), NAME_MAX);

@@ -7,6 +7,7 @@ use std::thread;
 use baton_catalog::AppName;
 use baton_control::{Home, Restored};
 use baton_gateway::Authorities;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -46,8 +47,16 @@ pub(crate) fn run(home: &Path, args: &NodeArgs) -> Result<ExitCode, Failure> {
     serve(Home::open(home)?, args, None)
 }
 
+/// As many descriptors as the machine lets a node have: thousands of functions need tens of thousands.
+fn open_up() {
+    let limit = getrlimit(Resource::Nofile);
+    // With fewer it works as well: fewer cells are there at once.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, Failure> {
     log();
+    open_up();
     if let Some(cores) = &args.cores {
         cores.keep_to()?;
     }

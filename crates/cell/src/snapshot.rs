@@ -201,8 +201,10 @@ pub(crate) fn reopen(kept: &OwnedFd, base: u64, config: &crate::os::Config) -> R
         if (head.len() as u64) < META_BYTES {
             head.extend_from_slice(bytes);
         }
-        if bytes.iter().any(|byte| *byte != 0) {
-            write_all(&fd, bytes, done).map_err(ReopenError::Kernel)?;
+        for (page, at) in bytes.chunks(PAGE_BYTES).zip((done..).step_by(PAGE_BYTES)) {
+            if page.iter().any(|byte| *byte != 0) {
+                write_all(&fd, page, at).map_err(ReopenError::Kernel)?;
+            }
         }
         done += read as u64;
     }

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_catalog::{AppName, ByteSize, Fallback, Function, FunctionName, Isolation, Manifest};
 use baton_cell::bundle::{Bundle, BundleError};
-use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, Patch, PlaneGone};
+use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
 
 pub use self::plan::{Step, plan};
-use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet, vet_module};
+use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
 use crate::bundles::Trees;
 use crate::limits::UPLOAD_KEPT;
 use crate::modules::{Executable, Host, ModuleError, Modules};
@@ -205,8 +205,9 @@ impl Files {
                 }
                 (Some(spec), Some(Isolation::Wasm)) => {
                     let (host, executable) = self.module((&function, spec), &hash, &path)?;
-                    hosts.insert(function.clone(), host.path.clone());
-                    (executable.path, Some(patches_of(&host, &executable.bytes)))
+                    let patches = host.patches_with(&executable.bytes);
+                    hosts.insert(function.clone(), host);
+                    (executable.path, Some(patches))
                 }
                 _ => (path, None),
             };
@@ -218,7 +219,21 @@ impl Files {
             artifacts.insert(function, path);
         }
         let Deployment { manifest, version, .. } = deployment;
+        self.keep_hosts(&hosts)?;
+        let hosts = hosts.into_iter().map(|(function, host)| (function, host.path.clone())).collect();
         Ok(AppSpec { manifest, version, artifacts, hosts, patches, files })
+    }
+
+    /// Sees to it that the programs of Wasm functions are where cells will look for them.
+    fn keep_hosts(&self, hosts: &BTreeMap<FunctionName, Arc<Host>>) -> Result<(), DeployFault> {
+        let mut seen = BTreeSet::new();
+        for (function, host) in hosts {
+            if seen.insert(&host.path) {
+                let failed = |source| DeployFault::Module { function: function.clone(), source };
+                self.modules.keep_host(host).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Compiles the modules of a deployment that are missing, several at once.
@@ -455,13 +470,6 @@ impl Deployer {
             Err(_) => Err(DeployFault::Ending),
         }
     }
-}
-
-/// What a cell writes over the code of a Wasm function: over the program's, and over the module's own.
-fn patches_of(host: &Host, executable: &[u8]) -> Result<Vec<Patch>, VetError> {
-    let mut patches = host.patches()?;
-    patches.extend(vet_module(&host.behind(executable))?.patches);
-    Ok(patches)
 }
 
 fn complete(

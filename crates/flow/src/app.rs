@@ -99,8 +99,6 @@ pub(crate) struct App {
     pub(crate) uploads: Cell<usize>,
     /// Wakes those who wait for replicas to come or go.
     pub(crate) changed: Notify,
-    /// Told when cells that have nothing to do are to end now.
-    pub(crate) evicted: Notify,
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
     suspects: RefCell<Vec<Suspect>>,
@@ -162,7 +160,6 @@ impl App {
             out: Semaphore::new(OUT_PER_APP_MAX),
             uploads: Cell::new(0),
             changed: Notify::new(),
-            evicted: Notify::new(),
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
             suspects: RefCell::default(),

@@ -21,6 +21,7 @@ mod introduce;
 mod keep;
 mod of_app;
 mod plan;
+mod pressure;
 mod symbols;
 mod template;
 
@@ -28,7 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_replica::{ExitReason, Template};
 use tokio::sync::Notify;
@@ -37,10 +38,14 @@ pub(crate) use evict::evict;
 pub(crate) use form::form;
 pub(crate) use keep::keep_cell;
 pub(crate) use plan::access;
+pub(crate) use pressure::relieve;
 pub(crate) use template::keep_template;
 
 use crate::app::App;
 use crate::snapshots::{Image, SnapshotKey};
+
+/// Groups that have ahead what their next cells need: some thirty descriptors each.
+const PREPARED_MAX: usize = 64;
 
 /// The functions that share a cell, and what all of their cells come from.
 pub(crate) struct Group {
@@ -65,6 +70,10 @@ pub(crate) struct Group {
     ready: Cell<bool>,
     /// Why a function could not be loaded, and which.
     pub(crate) failure: RefCell<Option<(usize, String)>>,
+    /// When one of its cells was last seen at work.
+    used: Cell<Instant>,
+    /// Told when cells that have nothing to do are to end now.
+    evicted: Notify,
     /// There is no cell, and none is needed.
     asleep: Cell<bool>,
     demand: Notify,
@@ -81,6 +90,8 @@ pub(crate) struct Group {
     /// Each seat's snapshot, and the name under which it is stored.
     images: RefCell<Vec<Option<Image>>>,
     keys: RefCell<Vec<Option<SnapshotKey>>>,
+    /// Seats whose snapshots came from the disk for the present template.
+    from_disk: RefCell<Vec<usize>>,
 }
 
 impl Group {
@@ -116,10 +127,21 @@ impl Group {
         }
     }
 
-    /// Makes ahead what its next cell needs: someone waits while it starts. Without it that takes longer, no more.
-    fn prepare(&self, app: &App) {
-        if let Some(template) = self.template.borrow().as_ref() {
-            let _ = template.prepare(app.rings_of(self));
+    /// Makes ahead what its next cell needs: someone waits while it starts. Without it that takes longer, no more: so the
+    /// groups that fell asleep last have it, and others have none.
+    fn prepare(self: &Rc<Self>, app: &App) {
+        let is_prepared = |template: &Template| template.prepare(app.rings_of(self)).is_ok();
+        if !self.template.borrow().as_ref().is_some_and(is_prepared) {
+            return;
+        }
+        let mut prepared = app.node.prepared.borrow_mut();
+        prepared.retain(|other| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(self)));
+        prepared.push_back(Rc::downgrade(self));
+        if prepared.len() > PREPARED_MAX
+            && let Some(oldest) = prepared.pop_front().and_then(|oldest| oldest.upgrade())
+            && let Some(template) = oldest.template.borrow().as_ref()
+        {
+            template.unprepare();
         }
     }
 

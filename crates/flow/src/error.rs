@@ -31,6 +31,8 @@ pub enum InvokeError {
     },
     /// The replica died while it had the call.
     ReplicaDied {
+        /// Whose it was.
+        function: String,
         /// How, for a person to read.
         how: String,
     },
@@ -72,7 +74,9 @@ impl fmt::Display for InvokeError {
             InvokeError::NoReplica { crash_looping: false } => {
                 f.write_str("no replica of the function is up")
             }
-            InvokeError::ReplicaDied { how } => write!(f, "the function's replica died: {how}"),
+            InvokeError::ReplicaDied { function, how } => {
+                write!(f, "the replica of function {function} died: {how}")
+            }
             InvokeError::BadReply { what } => write!(f, "the function broke the protocol: {what}"),
             InvokeError::Function { message, .. } => f.write_str(message),
             InvokeError::HeadTooLarge => f.write_str("the request's head is too large"),

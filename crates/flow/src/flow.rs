@@ -85,7 +85,8 @@ impl Flow {
             next_index: Cell::new(0),
         });
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
-        tokio::task::spawn_local(node.keep_time());
+        tokio::task::spawn_local(Rc::clone(&node).keep_time());
+        tokio::task::spawn_local(cells::relieve(node));
         Flow { inner }
     }
 

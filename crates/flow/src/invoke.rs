@@ -136,7 +136,7 @@ impl Upload {
         if replica.phase.get() == Phase::Dead {
             // It died after it gave the place: its buffers were taken back already, this one stays here.
             app.release(buffer.handle);
-            return waiting.await.and_then(|raw| Reply::new(app, &raw, invocation));
+            return waiting.await.and_then(|raw| Reply::new(app, &raw, (invocation, replica.function)));
         }
         let sent = app.pool.borrow_mut().send(&buffer, self.landing.whole(), replica.holder, invocation);
         if sent.is_err() {
@@ -149,7 +149,7 @@ impl Upload {
             app.release(buffer.handle);
         }
         let raw = waiting.await?;
-        Reply::new(app, &raw, invocation)
+        Reply::new(app, &raw, (invocation, replica.function))
     }
 
     fn descriptor(&self, buffer: &NodeBuffer, tag: u32, invocation: u64, record: bool) -> Descriptor {
@@ -213,12 +213,13 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn new(app: Rc<App>, raw: &RawReply, invocation: u64) -> Result<Reply, InvokeError> {
+    fn new(app: Rc<App>, raw: &RawReply, (invocation, function): (u64, usize)) -> Result<Reply, InvokeError> {
         let (head, body) = Body::with_head(&app, raw);
         if raw.is_error {
             let message = body.text();
             if raw.has_ended {
-                return Err(InvokeError::ReplicaDied { how: message });
+                let function = body.app.function_name(function).to_owned();
+                return Err(InvokeError::ReplicaDied { function, how: message });
             }
             return Err(InvokeError::Function { status: raw.status, message });
         }

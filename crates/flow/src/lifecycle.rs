@@ -233,7 +233,9 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
     // Whatever it still wants of the network is given up.
     replica.outlet.take();
     let how = replica.verdict.take().unwrap_or_else(|| describe(reason));
-    let wakers = replica.slots.borrow_mut().fail_all(&InvokeError::ReplicaDied { how: how.clone() });
+    let function = app.function_name(replica.function).to_owned();
+    let died = InvokeError::ReplicaDied { function, how: how.clone() };
+    let wakers = replica.slots.borrow_mut().fail_all(&died);
     wakers.into_iter().for_each(std::task::Waker::wake);
     if let Some(state) = app.functions.get(replica.function) {
         for place in state.replicas.borrow_mut().iter_mut() {

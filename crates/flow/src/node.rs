@@ -1,6 +1,7 @@
 //! What all apps of a node share: options, counters, logs, receipts, and the two background loops of the data plane.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::app::App;
+use crate::cells::Group;
 use crate::logs::{Logs, Writer};
 use crate::outgoing::Fetch;
 use crate::receipts::Receipts;
@@ -42,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) draining: Cell<bool>,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
+    /// Groups that have ahead what their next cells need, the newest last.
+    pub(crate) prepared: RefCell<VecDeque<Weak<Group>>>,
     /// Stored snapshots of compartments.
     pub(crate) snapshots: Option<Arc<Snapshots>>,
     /// Every app that lives, versions that are being stopped included.
@@ -68,6 +72,7 @@ impl Node {
         Rc::new(Node {
             options,
             snapshots,
+            prepared: RefCell::default(),
             totals: RefCell::default(),
             logs: RefCell::default(),
             receipts: RefCell::default(),
@@ -114,7 +119,7 @@ impl Node {
         self.logs.borrow_mut().add(writer, level, None, message);
     }
 
-    fn live_apps(&self) -> Vec<Rc<App>> {
+    pub(crate) fn live_apps(&self) -> Vec<Rc<App>> {
         let mut apps = self.apps.borrow_mut();
         apps.retain(|app| app.strong_count() > 0);
         apps.iter().filter_map(Weak::upgrade).collect()

@@ -257,7 +257,7 @@ mod tests {
         let first = slots.add(Instant::now()).unwrap();
         let second = slots.add(Instant::now()).unwrap();
         let _ = slots.abandon(second);
-        slots.fail_all(&InvokeError::ReplicaDied { how: "SIGKILL".into() });
+        slots.fail_all(&InvokeError::ReplicaDied { function: "f".into(), how: "SIGKILL".into() });
         assert_eq!(slots.owed(), 0);
         assert!(matches!(
             slots.poll(first, Waker::noop()),

@@ -12,23 +12,27 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
 /// Largest snapshot that is stored, bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
-/// Snapshots that are stored.
-const SNAPSHOTS_MAX: usize = 256;
-/// Bytes that they may take together.
-const ALL_BYTES_MAX: u64 = 2 << 30;
+/// Snapshots that are stored: as many functions as a node is meant to have, and half as many that have been there.
+const SNAPSHOTS_MAX: usize = 16_384;
+/// Bytes that they may have together. Pages of zeros are holes in their files.
+const ALL_BYTES_MAX: u64 = 8 << 30;
+/// Where there are too many, so much of them stays: the rest is removed at once, not one with each new one.
+const KEPT_EIGHTHS: u64 = 7;
 
 const SECRET: &str = "secret";
 const INCOMING: &str = ".incoming-";
 const MAC_BYTES: usize = blake3::OUT_LEN;
 const CHUNK_BYTES: usize = 256 * 1024;
+const PAGE_BYTES: usize = 4096;
 
 /// What a snapshot's bytes depend on, as one hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +62,13 @@ pub(crate) struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// The key. Reads all of these files.
-    pub(crate) fn key(&self) -> io::Result<SnapshotKey> {
+    /// The key. Reads all of these files, but for programs that are known already.
+    pub(crate) fn key(&self, known: &Hashes) -> io::Result<SnapshotKey> {
         let mut hasher = blake3::Hasher::new_derive_key("baton 2026 key of a compartment's snapshot");
-        for file in [self.executable, self.program] {
-            hasher.update(hash(file)?.as_bytes());
-        }
-        for file in [self.host, self.files] {
-            let file = file.map(hash).transpose()?;
+        hasher.update(hash(self.executable)?.as_bytes());
+        hasher.update(known.of(self.program)?.as_bytes());
+        let host = self.host.map(|host| known.of(host)).transpose()?;
+        for file in [host, self.files.map(hash).transpose()?] {
             hasher.update(&[u8::from(file.is_some())]);
             hasher.update(file.as_ref().map_or(&[], |hash| hash.as_bytes().as_slice()));
         }
@@ -79,6 +82,42 @@ impl Origin<'_> {
 
 fn hash(file: &Path) -> io::Result<blake3::Hash> {
     Ok(blake3::Hasher::new().update_reader(File::open(file)?)?.finalize())
+}
+
+/// Hashes of the programs that many functions have in common: no more of them are kept than there are such.
+#[derive(Debug, Default)]
+pub(crate) struct Hashes(Mutex<Vec<(Identity, blake3::Hash)>>);
+
+/// What a file cannot keep while its bytes change: device, number, length, times of change.
+type Identity = [i64; 7];
+
+/// The node's program of cells and that of Wasm functions, and what they were before.
+const HASHES_MAX: usize = 8;
+
+impl Hashes {
+    fn of(&self, path: &Path) -> io::Result<blake3::Hash> {
+        let file = File::open(path)?;
+        let about = file.metadata()?;
+        let identity = [
+            about.dev().cast_signed(),
+            about.ino().cast_signed(),
+            about.size().cast_signed(),
+            about.mtime(),
+            about.mtime_nsec(),
+            about.ctime(),
+            about.ctime_nsec(),
+        ];
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hash)) = known.iter().find(|(other, _)| *other == identity) {
+            return Ok(*hash);
+        }
+        let hash = blake3::Hasher::new().update_reader(file)?.finalize();
+        if known.len() >= HASHES_MAX {
+            known.remove(0);
+        }
+        known.push((identity, hash));
+        Ok(hash)
+    }
 }
 
 /// A snapshot in memory whose bytes cannot change.
@@ -110,6 +149,12 @@ impl Image {
 pub(crate) struct Snapshots {
     directory: PathBuf,
     secret: [u8; blake3::KEY_LEN],
+    /// Hashes of programs.
+    pub(crate) hashes: Hashes,
+    /// Most snapshots that are stored.
+    most: usize,
+    /// How many are stored, and their bytes; unknown before the first one is.
+    stored: Mutex<Option<(usize, u64)>>,
 }
 
 impl Snapshots {
@@ -123,7 +168,13 @@ impl Snapshots {
             }
         }
         let secret = secret(&directory.join(SECRET))?;
-        Ok(Snapshots { directory: directory.to_owned(), secret })
+        Ok(Snapshots {
+            directory: directory.to_owned(),
+            secret,
+            hashes: Hashes::default(),
+            most: SNAPSHOTS_MAX,
+            stored: Mutex::default(),
+        })
     }
 
     fn path(&self, key: SnapshotKey) -> PathBuf {
@@ -173,7 +224,8 @@ impl Snapshots {
             "baton-snapshot",
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
         )?);
-        let found = copy(self.hasher(key), file, &memory, bytes)?;
+        memory.set_len(bytes)?;
+        let found = copy(self.hasher(key), file, Sparse { file: &memory, at: 0 }, bytes)?;
         // Comparing hashes takes the same time wherever they differ.
         if found != blake3::Hash::from_bytes(mac) {
             return Err(io::Error::other("it is not what this node stored"));
@@ -196,8 +248,9 @@ impl Snapshots {
             let file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             // Positions are this function's own: others use the same open memory file.
             let source = Positioned { file: &memory, at: 0 };
-            (&file).write_all(&[0; MAC_BYTES])?;
-            let mac = copy(self.hasher(key), source, &file, bytes)?;
+            file.set_len(MAC_BYTES as u64 + bytes)?;
+            let into = Sparse { file: &file, at: MAC_BYTES as u64 };
+            let mac = copy(self.hasher(key), source, into, bytes)?;
             file.write_all_at(mac.as_bytes(), 0)?;
             fs::rename(&new, self.path(key))
         };
@@ -205,10 +258,28 @@ impl Snapshots {
             // What cannot be removed now is removed at the next start.
             let _ = fs::remove_file(&new);
         })?;
-        self.sweep()
+        self.count(bytes)
     }
 
-    fn sweep(&self) -> io::Result<()> {
+    /// One more is stored. Looks at all of them only if there may be too many.
+    fn count(&self, bytes: u64) -> io::Result<()> {
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, total) = match *stored {
+            // One that replaces another is counted twice until the next look.
+            Some((count, total)) => (count + 1, total + bytes),
+            None => self.sweep(self.most, ALL_BYTES_MAX)?,
+        };
+        *stored = Some((count, total));
+        if count > self.most || total > ALL_BYTES_MAX {
+            let part = |most: u64| most / 8 * KEPT_EIGHTHS;
+            let most = usize::try_from(part(self.most as u64)).unwrap_or(self.most);
+            *stored = Some(self.sweep(most, part(ALL_BYTES_MAX))?);
+        }
+        Ok(())
+    }
+
+    /// Removes those beyond so many and so many bytes that were not used for longest; what is left, and its bytes.
+    fn sweep(&self, most: usize, bytes_max: u64) -> io::Result<(usize, u64)> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -220,14 +291,15 @@ impl Snapshots {
             }
         }
         kept.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
-        let mut total = 0;
-        for (place, (_, bytes, path)) in kept.into_iter().enumerate() {
-            total += bytes;
-            if place >= SNAPSHOTS_MAX || total > ALL_BYTES_MAX {
+        let mut left = (0, 0);
+        for (_, bytes, path) in kept {
+            if left.0 >= most || left.1 + bytes > bytes_max {
                 fs::remove_file(path)?;
+            } else {
+                left = (left.0 + 1, left.1 + bytes);
             }
         }
-        Ok(())
+        Ok(left)
     }
 }
 
@@ -242,6 +314,28 @@ impl Read for Positioned<'_> {
         let read = self.file.read_at(into, self.at)?;
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+/// A file of zeros that is written where something else is to be, page by page.
+struct Sparse<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Write for Sparse<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for page in bytes.chunks(PAGE_BYTES) {
+            if page.iter().any(|byte| *byte != 0) {
+                self.file.write_all_at(page, self.at)?;
+            }
+            self.at += page.len() as u64;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

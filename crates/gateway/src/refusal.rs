@@ -109,8 +109,8 @@ impl From<InvokeError> for Refusal {
             InvokeError::NoReplica { crash_looping: false } => {
                 "the function is being started; send the request again".into()
             }
-            InvokeError::ReplicaDied { .. } => {
-                "the function died at this request; `baton logs` says why".into()
+            InvokeError::ReplicaDied { function, .. } => {
+                format!("function {function} died at this request; `baton logs` says why").into()
             }
             InvokeError::BadReply { .. } => "the function answered nonsense; `baton logs` says more".into(),
             InvokeError::Function { message, .. } => message.into(),
@@ -173,7 +173,11 @@ mod tests {
             (InvokeError::DeadlineExceeded { after: Duration::from_secs(2) }, 504, false),
             (InvokeError::NoReplica { crash_looping: true }, 503, true),
             (InvokeError::NoReplica { crash_looping: false }, 503, true),
-            (InvokeError::ReplicaDied { how: "signal 11 at /secret".into() }, 502, false),
+            (
+                InvokeError::ReplicaDied { function: "cart".into(), how: "signal 11 at /secret".into() },
+                502,
+                false,
+            ),
             (InvokeError::BadReply { what: "a secret" }, 502, false),
             (function(404), 404, false),
             (function(422), 422, false),

@@ -18,6 +18,7 @@ use own::OwnHolds;
 
 pub use usage::Usage;
 
+mod derived;
 mod over;
 mod own;
 mod usage;
@@ -172,10 +173,6 @@ impl Pool {
         self.arenas_used = self.arenas_used.max(index + 1).min(REPLICAS_MAX);
         self.ledger.publish_derived_used(self.arenas_used * DERIVED_MAX);
         self.slots + index * DERIVED_MAX
-    }
-
-    fn derived(&self) -> core::ops::Range<u32> {
-        self.slots..self.slots + self.arenas_used * DERIVED_MAX
     }
 
     /// A buffer of `len` bytes for the node itself.
@@ -375,7 +372,7 @@ impl Pool {
             return 0;
         }
         let mut read = vec![false; self.slots as usize];
-        for found in self.table.scan(self.derived()).filter(|found| self.gives_access(found)) {
+        for found in self.scan_derived().filter(|found| self.gives_access(found)) {
             if self.orphans.get(&found.slot) == Some(&found.slot_generation)
                 && let Some(read) = read.get_mut(found.slot as usize)
             {
@@ -420,7 +417,7 @@ impl Pool {
             State::Orphan | State::Free | State::Released | State::Revoked => true,
             _ => hold.holder == NODE || hold.holder == dead || !keeps(hold),
         };
-        for found in self.table.scan(self.derived()).filter(|found| found.hold.state.is_live()) {
+        for found in self.scan_derived().filter(|found| found.hold.state.is_live()) {
             if !self.own.has(found.handle) && lost(found.hold) {
                 // Someone else may have moved it on meanwhile: then it is not the dead replica's any more.
                 let _ = self.table.transfer(found.handle, found.hold, Hold::new(State::Released, NODE));
@@ -462,7 +459,7 @@ impl Pool {
         let roots = self.ledger.out().filter_map(|(slot, generation)| {
             self.table.look(slot).filter(|found| found.handle.generation == generation)
         });
-        roots.chain(self.table.scan(self.derived())).filter(|found| {
+        roots.chain(self.scan_derived()).filter(|found| {
             found.hold.state.is_live() && found.slot_generation == self.generation_of(found.slot)
         })
     }

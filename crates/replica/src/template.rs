@@ -136,6 +136,11 @@ impl Template {
         Ok(())
     }
 
+    /// Lets go of what [`Template::prepare`] made. The next fork makes it itself.
+    pub fn unprepare(&self) {
+        drop(self.spare.take());
+    }
+
     /// Has it make cell `number`, on `core` (see [`baton_abi::cell::ANY_CORE`]), with these seats. The cell's replicas
     /// come in the order of the seats; it is born when the template says [`baton_abi::cell::FromCell::Forked`].
     ///

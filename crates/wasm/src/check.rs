@@ -7,7 +7,10 @@ mod component;
 mod error;
 mod wasi;
 
-use baton_abi::wasm::{EVENT, GATE, MEMORY, MODULE, PARCEL, START, WINDOW_AT};
+use baton_abi::ABI_VERSION;
+use baton_abi::wasm::{
+    EVENT, GATE, MEMORY, MODULE, PARCEL, START, VERSION_SECTION, VERSION_UNSAID, WINDOW_AT,
+};
 use wasmparser::types::EntityType;
 use wasmparser::{
     ExternalKind, FuncToValidate, FuncType, FunctionBody, Operator, Parser, Payload, TypeRef, ValType,
@@ -140,6 +143,8 @@ struct Found {
     tables: u32,
     memory: Option<wasmparser::MemoryType>,
     changes_tables: bool,
+    /// What the module says that it was built for.
+    version: Option<u32>,
 }
 
 impl Found {
@@ -189,6 +194,16 @@ impl Found {
                 }
                 Ok(())
             }
+            Payload::CustomSection(custom) if custom.name() == VERSION_SECTION => {
+                // Once, or as often as objects were linked that say the same.
+                for said in custom.data().chunks(4) {
+                    let said = said.try_into().map_or(0, u32::from_le_bytes);
+                    if self.version.replace(said).is_some_and(|before| before != said) {
+                        return Err(CheckError::Version { built_for: 0 });
+                    }
+                }
+                Ok(())
+            }
             Payload::ExportSection(exports) => {
                 for export in exports {
                     let export = export.map_err(CheckError::invalid)?;
@@ -229,6 +244,10 @@ impl Found {
     }
 
     fn end(&self) -> Result<Checked, CheckError> {
+        let built_for = self.version.unwrap_or(VERSION_UNSAID);
+        if built_for != ABI_VERSION {
+            return Err(CheckError::Version { built_for });
+        }
         let memory = self.memory.ok_or(CheckError::NoMemory)?;
         if memory.initial > PAGES_MAX {
             let bytes = memory.initial.saturating_mul(PAGE_BYTES);

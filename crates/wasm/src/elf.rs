@@ -34,6 +34,8 @@ pub(crate) struct Segment {
 /// What a section header says.
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
+    /// Where its name begins.
+    name: usize,
     pub(crate) kind: u32,
     #[cfg(feature = "compile")]
     pub(crate) flags: u64,
@@ -92,6 +94,7 @@ impl<'a> Elf<'a> {
         let entries = table.chunks_exact(SECTION_BYTES).map(Elf);
         Some(entries.filter_map(|entry| {
             Some(Section {
+                name: usize::try_from(entry.word(0)?).ok()?,
                 kind: entry.word(4)?,
                 #[cfg(feature = "compile")]
                 flags: entry.long(8)?,
@@ -99,6 +102,14 @@ impl<'a> Elf<'a> {
                 link: usize::try_from(entry.word(40)?).ok()?,
             })
         }))
+    }
+
+    /// The bytes of the section of a name, which ends in a zero.
+    pub(crate) fn section_named(self, name: &[u8]) -> Option<&'a [u8]> {
+        let names = self.sections()?.nth(usize::from(self.short(62)?))?;
+        let names = self.bytes(&names.file)?;
+        let is_it = |section: &Section| names.get(section.name..).is_some_and(|rest| rest.starts_with(name));
+        self.bytes(&self.sections()?.find(is_it)?.file)
     }
 
     /// The symbols and their names, as they lie in the file.

@@ -20,6 +20,7 @@ mod elf;
 mod maker;
 #[cfg(any(feature = "run", feature = "compile"))]
 mod settings;
+mod traps;
 mod weld;
 
 pub use artifact::{HEADER_BYTES, Header, Kind, MAGIC, ReadError};
@@ -32,4 +33,5 @@ pub use compile::{CompileError, compile};
 pub use maker::{ENGINE_VERSION, MEMORY_GUARD, MEMORY_RESERVATION, Maker, STACK_BYTES_MAX};
 #[cfg(any(feature = "run", feature = "compile"))]
 pub use settings::{component_proposals, proposals, settings};
+pub use traps::trap_at;
 pub use weld::{SEAL_BYTES, WeldError, weld, welded};

@@ -9,7 +9,7 @@ use baton_cell::elf::Image;
 use baton_flow::Patch;
 
 use super::{ModuleError, Modules};
-use crate::artifacts::{VetError, Vetted, vet};
+use crate::artifacts::{ArtifactHash, VetError, Vetted, vet, vet_module};
 
 const PREFIX: &str = "host-";
 
@@ -26,9 +26,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// What a cell writes over its code, found out once.
-    pub(crate) fn patches(&self) -> Result<Vec<Patch>, VetError> {
-        self.vetted.get_or_init(|| vet(&self.bytes)).clone().map(|vetted| vetted.patches)
+    /// What a cell writes over the code of a Wasm function: over this program's, which is found out once, and over the module's
+    /// own.
+    pub(crate) fn patches_with(&self, executable: &[u8]) -> Result<Vec<Patch>, VetError> {
+        let mut patches = self.vetted.get_or_init(|| vet(&self.bytes)).clone()?.patches;
+        patches.extend(vet_module(&self.behind(executable))?.patches);
+        Ok(patches)
     }
 
     /// An executable and what is loaded of this program, as one file. `executable` is without its seal.
@@ -79,30 +82,35 @@ impl Modules {
         Ok([self.host(0)?, self.host(1)?])
     }
 
-    /// A program. It is read once; where it is kept, it has just been compared with what was read.
+    /// A program, as it is known. It is read once.
     fn host(&self, which: usize) -> Result<Arc<Host>, ModuleError> {
         self.programs.check()?;
-        let [module, component] = [&self.programs.host, &self.programs.component_host];
-        let installed = if which == 0 { module } else { component };
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = if which == 0 { &mut hosts[0] } else { &mut hosts[1] };
-        let host = match known {
-            Some(host) => Arc::clone(host),
-            None => {
-                let bytes = fs::read(installed).map_err(|error| self.io(installed, error))?;
-                let hash = blake3::hash(&bytes);
-                let path = self.directory.join(name(&hash));
-                let loaded = loaded(&bytes);
-                Arc::new(Host { bytes, hash, path, loaded, vetted: OnceLock::new() })
-            }
+        let [module, component] = &mut *hosts;
+        let (known, installed) = match which {
+            0 => (module, &self.programs.host),
+            _ => (component, &self.programs.component_host),
         };
-        match fs::read(&host.path) {
-            Ok(kept) if kept == host.bytes => {}
+        if let Some(host) = known {
+            return Ok(Arc::clone(host));
+        }
+        let bytes = fs::read(installed).map_err(|error| self.io(installed, error))?;
+        let hash = blake3::hash(&bytes);
+        let path = self.directory.join(name(&hash));
+        let loaded = loaded(&bytes);
+        let host = Arc::new(Host { bytes, hash, path, loaded, vetted: OnceLock::new() });
+        Ok(Arc::clone(known.insert(host)))
+    }
+
+    /// Has a program lie where it is kept, for cells to load: what is there has just been compared with what is known.
+    pub(crate) fn keep_host(&self, host: &Host) -> Result<(), ModuleError> {
+        match ArtifactHash::of_file(&host.path) {
+            Ok(kept) if kept.bytes() == host.hash.as_bytes() => {}
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(self.io(&host.path, error));
             }
             _ => self.write(&host.path, &[&host.bytes]).map_err(|error| self.io(&host.path, error))?,
         }
-        Ok(Arc::clone(known.insert(host)))
+        Ok(())
     }
 }

@@ -72,7 +72,9 @@ impl Stand {
 
     fn executable(&self) -> Result<Executable, ModuleError> {
         let modules = self.modules();
-        modules.executable(&*modules.host_of(&self.module)?, &self.hash, &self.module)
+        let host = modules.host_of(&self.module)?;
+        modules.keep_host(&host)?;
+        modules.executable(&host, &self.hash, &self.module)
     }
 
     #[track_caller]
@@ -161,6 +163,7 @@ fn a_program_is_kept_once_and_taken_once_in_the_life_of_a_node() {
     let stand = Stand::new(MODULE, 1 << 16);
     let modules = stand.modules();
     let first = modules.host_of(&stand.module).unwrap();
+    modules.keep_host(&first).unwrap();
     assert!(fs::read(&first.path).unwrap() == first.bytes && first.bytes == program());
     // Replaced under a running node: what runs goes on with what it has.
     fs::write(stand.programs().host, b"a newer one").unwrap();
@@ -168,7 +171,8 @@ fn a_program_is_kept_once_and_taken_once_in_the_life_of_a_node() {
     // Damaged where it is kept: made anew.
     fs::remove_file(&first.path).unwrap();
     fs::write(&first.path, b"damaged").unwrap();
-    assert!(fs::read(&modules.host_of(&stand.module).unwrap().path).unwrap() == first.bytes);
+    modules.keep_host(&first).unwrap();
+    assert!(fs::read(&first.path).unwrap() == first.bytes);
     assert_eq!(hosts(&stand), 1);
     assert_ne!(stand.modules().host_of(&stand.module).unwrap().hash, first.hash, "another node");
 }

@@ -15,7 +15,7 @@ const LOOKS_MAX: u32 = 1000;
 pub(crate) async fn evict(app: &Rc<App>) -> u32 {
     let numbers = |group: &Rc<Group>| group.cells.borrow().keys().copied().collect::<Vec<u32>>();
     let before: Vec<Vec<u32>> = app.groups.iter().map(numbers).collect();
-    app.evicted.notify_waiters();
+    app.groups.iter().for_each(|group| group.evicted.notify_waiters());
     let ended = || -> usize {
         let of_group = |(group, before): (&Rc<Group>, &Vec<u32>)| {
             let cells = group.cells.borrow();
@@ -23,7 +23,7 @@ pub(crate) async fn evict(app: &Rc<App>) -> u32 {
         };
         app.groups.iter().zip(&before).map(of_group).sum()
     };
-    let all = before.iter().map(Vec::len).sum();
+    let all: usize = before.iter().map(Vec::len).sum();
     for _ in 0..LOOKS_MAX {
         if ended() == all {
             break;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_abi::cell::{KEYS_MAX, SEATS_MAX};
 use baton_catalog::{Function, KeyName, Manifest};
@@ -79,6 +79,8 @@ fn new(formed: Formed, specs: &[&Function], program: &Path) -> Group {
         template: RefCell::default(),
         ready: Cell::new(false),
         failure: RefCell::default(),
+        used: Cell::new(Instant::now()),
+        evicted: Notify::new(),
         asleep: Cell::new(false),
         demand: Notify::new(),
         cells: RefCell::default(),
@@ -89,6 +91,7 @@ fn new(formed: Formed, specs: &[&Function], program: &Path) -> Group {
         turned: Notify::new(),
         images: RefCell::new((0..count).map(|_| None).collect()),
         keys: RefCell::new(vec![None; count]),
+        from_disk: RefCell::default(),
     }
 }
 

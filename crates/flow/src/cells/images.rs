@@ -1,4 +1,5 @@
 //! The snapshots of a group: found before its template loads, kept when it has made new ones, forgotten when it refuses one.
+//! They are in memory only while a template takes them, or where they cannot be stored.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -39,7 +40,7 @@ pub(super) async fn find_images(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec
                 setting: &setting,
                 processor: &processor,
             };
-            let key = origin.key()?;
+            let key = origin.key(&snapshots.hashes)?;
             Ok((key, snapshots.fetch(key)))
         };
         let found: std::io::Result<(SnapshotKey, _)> = match tokio::task::spawn_blocking(work).await {
@@ -54,8 +55,9 @@ pub(super) async fn find_images(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec
         if let Some(place) = group.keys.borrow_mut().get_mut(seat) {
             *place = Some(key);
         }
-        if let Some(place) = group.images.borrow_mut().get_mut(seat) {
-            *place = fetched.ok().flatten();
+        if let (Some(place), Ok(Some(image))) = (group.images.borrow_mut().get_mut(seat), fetched) {
+            *place = Some(image);
+            group.from_disk.borrow_mut().push(seat);
         }
     }
 }
@@ -82,13 +84,35 @@ pub(super) fn keep_image(app: &Rc<App>, group: &Rc<Group>, seat: usize, fd: Owne
     let key = group.keys.borrow().get(seat).copied().flatten();
     if let (Some(key), Some(snapshots), Ok(copy)) = (key, app.node.snapshots.clone(), image.try_clone()) {
         let name = app.name.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = snapshots.keep(key, &copy) {
-                tracing::warn!(app = name, seat, %error, "a snapshot is not stored");
+        let group = Rc::clone(group);
+        tokio::task::spawn_local(async move {
+            let kept = tokio::task::spawn_blocking(move || snapshots.keep(key, &copy)).await;
+            match kept {
+                Ok(Ok(())) if group.keys.borrow().get(seat) == Some(&Some(key)) => group.let_go_of(seat),
+                Ok(Err(error)) => tracing::warn!(app = name, seat, %error, "a snapshot is not stored"),
+                Ok(Ok(())) | Err(_) => {}
             }
         });
     }
     if let Some(place) = group.images.borrow_mut().get_mut(seat) {
         *place = Some(image);
+    }
+}
+
+impl Group {
+    /// What is on the disk need not be in memory: the next template finds it there.
+    fn let_go_of(&self, seat: usize) {
+        if let Some(place) = self.images.borrow_mut().get_mut(seat) {
+            *place = None;
+        }
+    }
+
+    /// The same for all that came from the disk, once a template has it.
+    pub(super) fn let_go_of_stored(&self) {
+        let keys = self.keys.borrow();
+        let from_snapshot = self.from_disk.take();
+        for seat in from_snapshot.into_iter().filter(|&seat| keys.get(seat).is_some_and(Option::is_some)) {
+            self.let_go_of(seat);
+        }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
 
 /// Waits until the template takes forks and, in a group that may sleep, until someone wants a cell. `false` once the
 /// app stops.
-async fn wait_for_turn(app: &App, group: &Group) -> bool {
+async fn wait_for_turn(app: &App, group: &Rc<Group>) -> bool {
     loop {
         let changed = app.changed.notified();
         if app.stopping.get() {
@@ -240,6 +240,7 @@ impl Living<'_> {
         let (least, most) = IDLE_CHECKS;
         let pause = (self.group.idle / 4).clamp(least, most);
         let mut used = (self.activity(), Instant::now());
+        self.group.used.set(used.1);
         loop {
             let idle_check = async {
                 match self.group.floor {
@@ -249,7 +250,7 @@ impl Living<'_> {
             };
             tokio::select! {
                 heard = self.listen(&control, &end) => if heard.is_none() { return false },
-                () = self.app.evicted.notified() => if !self.app.is_wanted(self.group) {
+                () = self.group.evicted.notified() => if !self.app.is_wanted(self.group) {
                     self.put_to_sleep(&end).await;
                     return true;
                 },
@@ -257,6 +258,7 @@ impl Living<'_> {
                     let activity = self.activity();
                     if activity != used.0 || self.app.is_wanted(self.group) {
                         used = (activity, Instant::now());
+                        self.group.used.set(used.1);
                     } else if used.1.elapsed() >= self.group.idle {
                         self.put_to_sleep(&end).await;
                         return true;

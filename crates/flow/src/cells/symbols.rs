@@ -19,7 +19,7 @@ const SECTION_BYTES: u64 = 64;
 const SEGMENT_BYTES: u64 = 56;
 const SYMBOL_BYTES: u64 = 24;
 
-/// The report of a fault with names: `at` and the addresses in the lines of `text` count from the start of the image.
+/// The report of a fault with names, and what it means to a Wasm module: `at` and the addresses in the lines of `text` count from the start of the image.
 /// Reads the file: not for a thread that others wait for.
 ///
 /// `host` is the program in which the executable goes on: its functions have their names there.
@@ -31,6 +31,9 @@ pub(super) fn report(executable: &Path, host: Option<&Path>, at: u64, text: &str
     let frames = (at != 0).then_some((at, at)).into_iter();
     let frames = frames.chain(returns.map(|address| (address, address.saturating_sub(1)))).take(FRAMES_MAX);
     let files = [Some(executable), host].map(|path| path.and_then(read).unwrap_or_default());
+    if let Some(trap) = files.first().filter(|_| at != 0).and_then(|file| baton_wasm::trap_at(file, at)) {
+        report = format!("wasm trap: {trap} ({report})");
+    }
     for (number, (address, inside)) in frames.enumerate() {
         let name = files.iter().find_map(|file| Image(file).function_at(inside));
         let name = name.unwrap_or_else(|| "?".to_owned());

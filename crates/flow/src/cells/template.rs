@@ -92,6 +92,7 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
         group.failure.borrow_mut().get_or_insert((function, why.clone()));
         return End::Died(why);
     }
+    group.let_go_of_stored();
     group.ready.set(true);
     app.changed.notify_waiters();
     End::Died(serve(app, group, &fds).await)

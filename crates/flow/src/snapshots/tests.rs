@@ -89,22 +89,58 @@ fn memory_that_can_still_change_is_no_image() {
 #[test]
 fn the_longest_unused_make_room() {
     let home = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::open(home.path()).unwrap();
-    let key = |number: usize| SnapshotKey([u8::try_from(number % 256).unwrap(); 32]);
-    let old = home.path().join(key(255).to_string());
-    fs::write(&old, b"old").unwrap();
-    let long_ago = SystemTime::now() - Duration::from_secs(3600);
-    File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
-    for number in 0..SNAPSHOTS_MAX - 1 {
-        fs::write(home.path().join(key(number).to_string()), b"x").unwrap();
+    let mut snapshots = Snapshots::open(home.path()).unwrap();
+    snapshots.most = 16;
+    let key = |number: u32| SnapshotKey(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let path = |number| home.path().join(key(number).to_string());
+    // An earlier node's, the last of them not used for longest.
+    for number in 0..15 {
+        fs::write(path(number), b"x").unwrap();
+        let then = SystemTime::now() - Duration::from_secs(3600 + u64::from(number));
+        File::options().write(true).open(path(number)).unwrap().set_modified(then).unwrap();
     }
-    assert!(old.exists());
-    snapshots.keep(SnapshotKey([1; 32].map(|_: u8| 0xee)), &image(b"memory")).unwrap();
-    assert!(old.exists(), "as many as may be");
-    let one_more = SnapshotKey(*blake3::hash(b"one more").as_bytes());
-    snapshots.keep(one_more, &image(b"memory")).unwrap();
-    assert!(!old.exists());
-    assert!(home.path().join(one_more.to_string()).exists() && home.path().join(SECRET).exists());
+    let there = || (0..20).filter(|&number| path(number).exists()).count();
+    snapshots.keep(key(15), &image(b"memory")).unwrap();
+    assert_eq!(there(), 16, "as many as may be");
+    snapshots.keep(key(16), &image(b"memory")).unwrap();
+    assert_eq!(there(), 14, "seven of eight stay");
+    assert!(path(15).exists() && path(16).exists() && path(0).exists() && !path(14).exists());
+    assert!(home.path().join(SECRET).exists());
+    for number in 17..20 {
+        snapshots.keep(key(number), &image(b"memory")).unwrap();
+    }
+    assert_eq!(there(), 14, "the same once more");
+}
+
+#[test]
+fn pages_of_zeros_take_no_room() {
+    let home = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(home.path()).unwrap();
+    let mut memory = vec![0; 64 << 10];
+    memory.extend([7; 4096]);
+    memory.extend(vec![0; (1 << 20) + 5]);
+    snapshots.keep(KEY, &image(&memory)).unwrap();
+    let on_disk = fs::metadata(home.path().join(KEY.to_string())).unwrap();
+    assert!(on_disk.size() == (MAC_BYTES + memory.len()) as u64 && on_disk.blocks() * 512 < 64 << 10);
+    let fetched = snapshots.fetch(KEY).unwrap().unwrap();
+    assert!(bytes_of(&fetched) == memory);
+    assert!(File::from(fetched.fd).metadata().unwrap().blocks() * 512 < 64 << 10);
+}
+
+#[test]
+fn a_program_that_changes_has_another_hash() {
+    let home = tempfile::tempdir().unwrap();
+    let (hashes, program) = (Hashes::default(), home.path().join("program"));
+    let mut seen = Vec::new();
+    for content in ["one", "two", "one more"] {
+        fs::write(&program, content).unwrap();
+        assert_eq!(hashes.of(&program).unwrap(), blake3::hash(content.as_bytes()));
+        assert_eq!(hashes.of(&program).unwrap(), blake3::hash(content.as_bytes()));
+        seen.push(content);
+        // Times of files are no finer than a tick of the kernel.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(hashes.0.lock().unwrap().len() <= seen.len());
 }
 
 #[test]
@@ -117,7 +153,9 @@ fn a_key_covers_all_that_memory_depends_on() {
     };
     let (a, b) = (file("a"), file("b"));
     let origin = |executable, program, plan, setting, processor| {
-        Origin { executable, host: None, files: None, program, plan, setting, processor }.key().unwrap()
+        Origin { executable, host: None, files: None, program, plan, setting, processor }
+            .key(&Hashes::default())
+            .unwrap()
     };
     let base = origin(&a, &b, &[1], &[2], &[3]);
     assert_eq!(base, origin(&a, &b, &[1], &[2], &[3]));
@@ -133,7 +171,9 @@ fn a_key_covers_all_that_memory_depends_on() {
     }
     let with_both = |host, files| {
         let (plan, setting, processor) = (&[1], &[2], &[3]);
-        Origin { executable: &a, host, files, program: &b, plan, setting, processor }.key().unwrap()
+        Origin { executable: &a, host, files, program: &b, plan, setting, processor }
+            .key(&Hashes::default())
+            .unwrap()
     };
     let with = |files| with_both(None, files);
     assert_eq!(with(None), base);

@@ -83,7 +83,7 @@ fn a_cell_that_dies_fails_its_calls_and_is_replaced() {
         stage.deploy(&[("cart", "dies", ""), ("catalog", "echo", "")]).await.unwrap();
         let before = stage.pids("catalog");
         let died = stage.call("cart").await.unwrap_err();
-        assert!(matches!(&died, InvokeError::ReplicaDied { how } if how.contains("status 7")), "{died}");
+        assert!(matches!(&died, InvokeError::ReplicaDied { how, .. } if how.contains("status 7")), "{died}");
         stage.until("nobody noticed", || stage.restarts("catalog") == 1).await;
         stage.up("catalog").await;
         stage.expect_echo("catalog").await;
@@ -117,7 +117,7 @@ fn a_replica_that_lies_costs_its_cell_its_life_and_the_node_nothing() {
     on_stage(async |stage| {
         stage.deploy(&[("cart", "lies", ""), ("catalog", "echo", "")]).await.unwrap();
         let died = stage.call("cart").await.unwrap_err();
-        assert!(matches!(&died, InvokeError::ReplicaDied { how } if how.contains("three bad")), "{died}");
+        assert!(matches!(&died, InvokeError::ReplicaDied { how, .. } if how.contains("three bad")), "{died}");
         stage.until("nobody noticed", || stage.restarts("catalog") == 1).await;
         stage.up("catalog").await;
         stage.expect_echo("catalog").await;

@@ -245,7 +245,7 @@ impl Stage {
             (Expect::Bad | Expect::BadOnce, Err(InvokeError::BadReply { .. }))
             | (Expect::Any, _)
             | (Expect::Fine | Expect::FineOnce, Ok(_)) => true,
-            (Expect::Dies(why), Err(InvokeError::ReplicaDied { how })) => how.contains(why),
+            (Expect::Dies(why), Err(InvokeError::ReplicaDied { how, .. })) => how.contains(why),
             (Expect::Down, Err(InvokeError::ReplicaDied { .. })) => true,
             (Expect::Late, Err(InvokeError::DeadlineExceeded { .. })) => true,
             (Expect::Function, Err(InvokeError::Function { message, .. })) => message.len() < 64 * 1024,

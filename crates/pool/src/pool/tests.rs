@@ -127,6 +127,28 @@ fn everything_of_a_dead_replica_comes_back() {
 }
 
 #[test]
+fn looking_for_what_a_replica_had_makes_no_pages() {
+    let mut pool = pool();
+    pool.derived_base(100);
+    let pages = |pool: &Pool| rustix::fs::fstat(pool.table_fd()).unwrap().st_blocks;
+    let before = pages(&pool);
+    assert_eq!(pool.derived(), []);
+    pool.reclaim(A, |_| true);
+    assert_eq!(pages(&pool), before);
+    // Written in the middle: that page is looked at, and no other.
+    let index = pool.derived_base(7) + 70;
+    let root = pool.grant(256, A).unwrap();
+    pool.table.transfer(root, Hold::new(State::Stashed, A), Hold::held(A)).unwrap();
+    let range = Range { offset: 0, len: 64 };
+    pool.table.describe(root, range, 0);
+    let what = crate::capability::Derivation { range, rights: Rights::READ, expiry_ns: 0, to: Hold::held(B) };
+    pool.table.derive(root, A, index, what).unwrap();
+    let first = index - index % 64;
+    assert_eq!(pool.derived(), [first..first + 64]);
+    assert_eq!(pool.scan_derived().count(), 1);
+}
+
+#[test]
 fn a_liar_that_overwrites_the_table_leaks_nothing() {
     let mut pool = pool();
     let handle = pool.grant(256, A).unwrap();

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use baton_abi::ABI_VERSION;
+use baton_abi::wasm::VERSION_SECTION;
 use wasmparser::{BinaryReaderError, Import};
 
 use super::{MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX};
@@ -109,6 +111,11 @@ pub enum CheckError {
         /// How many results it should have.
         results: usize,
     },
+    /// It was built for another version of the gates.
+    Version {
+        /// Which; 0 if what it says is none.
+        built_for: u32,
+    },
     /// It is a library that has to be initialised by a call.
     Reactor,
 }
@@ -201,6 +208,15 @@ impl fmt::Display for CheckError {
                 let results = if *results == 0 { "" } else { " (result i32)" };
                 write!(f, "the module's export `{name}` is no function of type (func{results}): {SDK}")
             }
+            Self::Version { built_for: 0 } => write!(
+                f,
+                "the module's section `{VERSION_SECTION}` says no one version: link objects of one SDK only"
+            ),
+            Self::Version { built_for } => write!(
+                f,
+                "the module was built for version {built_for} of the gates, this node has version {ABI_VERSION}: build it with \
+                 the SDK of this version of Baton"
+            ),
             Self::Reactor => f.write_str(
                 "the module exports `_initialize`, which nobody calls: link it as a program (a command), which exports `_start`",
             ),

@@ -54,6 +54,25 @@ fn a_memory_of_more_than_there_is_is_capped_or_refused() {
 }
 
 #[test]
+fn modules_of_another_version_are_refused() {
+    let says = |bytes: &[u8]| {
+        let mut module = module("");
+        let name = VERSION_SECTION.as_bytes();
+        let len = 1 + name.len() + bytes.len();
+        module.extend([0, u8::try_from(len).unwrap(), u8::try_from(name.len()).unwrap()]);
+        [&module[..], name, bytes].concat()
+    };
+    let version = ABI_VERSION.to_le_bytes();
+    assert!(check(&says(&version)).is_ok() && check(&says(&[version, version].concat())).is_ok());
+    assert_eq!(check(&module("")).is_ok(), VERSION_UNSAID == ABI_VERSION);
+    let next = (ABI_VERSION + 1).to_le_bytes();
+    refused(&says(&next), &["version 4", "version 3", "SDK"]);
+    for other in [&[version, next].concat()[..], &[1, 2], &[version.to_vec(), vec![1]].concat()] {
+        refused(&says(other), &["baton.abi", "one SDK"]);
+    }
+}
+
+#[test]
 fn imports_that_are_not_there_are_named_with_a_hint() {
     let of =
         |module: &str, name: &str| super::tests::module(&format!("(import \"{module}\" \"{name}\" (func))"));

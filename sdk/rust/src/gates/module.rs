@@ -64,6 +64,13 @@ impl Gates {
     }
 }
 
+/// What this was built for, where the node looks before it compiles a module.
+// SAFETY: a custom section of the module, which is no memory.
+#[used]
+#[unsafe(link_section = "baton.abi")]
+static BUILT_FOR: [u8; 4] = baton_abi::ABI_VERSION.to_le_bytes();
+const _: () = assert!(matches!(baton_abi::wasm::VERSION_SECTION.as_bytes(), b"baton.abi"));
+
 /// Where the next event is to be written.
 #[unsafe(no_mangle)]
 extern "C" fn baton_parcel() -> *mut Parcel {

@@ -1,0 +1,114 @@
+//! Ending cells that have nothing to do before their time, where the node runs short of descriptors or the machine of memory.
+//!
+//! Those go first that were not used for longest; a cell that has to be there, or that someone waits for, stays. Its
+//! functions come back as after any sleep.
+
+use std::fs;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::Group;
+use crate::node::Node;
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Looks between two at the machine's memory.
+const LOOKS_A_MEMORY: u32 = 10;
+/// From so many of a hundred descriptors on cells are ended: what is left is for those that start until the next look.
+const DESCRIPTORS_PERCENT: u64 = 75;
+/// With less of a hundred of the machine's memory to be had, cells are ended.
+const MEMORY_PERCENT: u64 = 5;
+/// Of the cells that could end, one in so many does at a time.
+const PART: usize = 4;
+
+/// Looks after the node's needs, forever.
+pub(crate) async fn relieve(node: Rc<Node>) {
+    let mut looks = 0u32;
+    let mut is_told = false;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        looks = looks.wrapping_add(1);
+        let short = descriptors().or_else(|| looks.is_multiple_of(LOOKS_A_MEMORY).then(memory).flatten());
+        let Some(short) = short else {
+            is_told &= !looks.is_multiple_of(LOOKS_A_MEMORY);
+            continue;
+        };
+        let ended = end_idle(&node);
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(short, ended, "cells that have nothing to do end before their time");
+        }
+    }
+}
+
+/// What the node is short of, if that is descriptors.
+fn descriptors() -> Option<&'static str> {
+    let most = getrlimit(Resource::Nofile).current?;
+    (open()? > most / 100 * DESCRIPTORS_PERCENT).then_some("descriptors")
+}
+
+/// How many descriptors are open.
+fn open() -> Option<u64> {
+    const OPEN: &str = "/proc/self/fd";
+    match fs::metadata(OPEN).ok()?.len() {
+        // Older kernels do not say it there.
+        0 => Some(fs::read_dir(OPEN).ok()?.count() as u64),
+        count => Some(count),
+    }
+}
+
+/// What the node is short of, if that is memory.
+fn memory() -> Option<&'static str> {
+    is_short(&fs::read_to_string("/proc/meminfo").ok()?)?.then_some("memory")
+}
+
+fn is_short(meminfo: &str) -> Option<bool> {
+    let of = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    Some(of("MemAvailable:")? < of("MemTotal:")? / 100 * MEMORY_PERCENT)
+}
+
+/// Has a part of the idle cells end, those first that were not used for longest. Gives how many groups were told.
+fn end_idle(node: &Node) -> usize {
+    let mut idle: Vec<Rc<Group>> = Vec::new();
+    for app in node.live_apps() {
+        let can_end = |group: &&Rc<Group>| {
+            group.floor == 0 && !group.cells.borrow().is_empty() && !app.is_wanted(group)
+        };
+        idle.extend(app.groups.iter().filter(can_end).cloned());
+    }
+    idle.sort_by_key(|group| group.used.get());
+    let part = idle.len().div_ceil(PART);
+    for group in idle.iter().take(part) {
+        group.evicted.notify_waiters();
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_twentieth_of_the_memory_is_little() {
+        let says = |available: u64| {
+            is_short(&format!("MemTotal:       24000000 kB\nMemFree: 1 kB\nMemAvailable:   {available} kB\n"))
+        };
+        assert_eq!((says(1_000_000), says(1_300_000)), (Some(true), Some(false)));
+        assert_eq!(is_short("nothing"), None);
+        assert_eq!(memory(), None, "this machine has some");
+    }
+
+    #[test]
+    fn descriptors_are_counted() {
+        let before = open().unwrap();
+        let more: Vec<fs::File> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        // Other tests open and close some, too.
+        assert!(before > 2 && open().unwrap() > before + 25);
+        drop(more);
+        assert_eq!(descriptors(), None);
+    }
+}
