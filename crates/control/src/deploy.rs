@@ -9,6 +9,7 @@
 //! A version is stored once it runs. If storing fails, the version before is brought back, so that what runs and
 //! what a restart would bring are the same.
 
+mod complete;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use baton_catalog::{AppName, ByteSize, Fallback, Function, FunctionName, Isolati
 use baton_cell::bundle::{Bundle, BundleError};
 use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
 
+use self::complete::{complete, complete_files};
 pub use self::plan::{Step, plan};
 use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
 use crate::bundles::Trees;
@@ -470,32 +472,6 @@ impl Deployer {
             Err(_) => Err(DeployFault::Ending),
         }
     }
-}
-
-fn complete(
-    manifest: &Manifest,
-    artifacts: &BTreeMap<FunctionName, ArtifactHash>,
-) -> Result<(), DeployFault> {
-    let missing = manifest.functions.keys().find(|function| !artifacts.contains_key(*function));
-    if let Some(function) = missing {
-        return Err(DeployFault::NoArtifact { function: function.clone() });
-    }
-    let stray = artifacts.keys().find(|function| !manifest.functions.contains_key(*function));
-    stray.map_or(Ok(()), |function| Err(DeployFault::StrayArtifact { function: function.clone() }))
-}
-
-fn complete_files(
-    manifest: &Manifest,
-    files: &BTreeMap<FunctionName, ArtifactHash>,
-) -> Result<(), DeployFault> {
-    let has_files =
-        |function: &FunctionName| manifest.functions.get(function).is_some_and(|spec| spec.files.is_some());
-    let missing = manifest.functions.keys().find(|name| has_files(name) && !files.contains_key(*name));
-    if let Some(function) = missing {
-        return Err(DeployFault::NoFiles { function: function.clone() });
-    }
-    let stray = files.keys().find(|function| !has_files(function));
-    stray.map_or(Ok(()), |function| Err(DeployFault::StrayFiles { function: function.clone() }))
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode as ErrorCode03;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 use crate::bodies::{GatherError, gather, given};
-use crate::data;
 use crate::drive::drive;
+use crate::payloads;
 use crate::state::{Seed, State};
 
 /// Stack of a component, bytes: what its code may use, and what host functions that it calls may use on top.
@@ -47,7 +47,7 @@ enum Handler {
     /// `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`.
     Http(Proxy),
     /// `baton:data/handler`.
-    Data(data::Handler),
+    Data(payloads::Handler),
 }
 
 /// Why a request has no answer of the component's.
@@ -141,7 +141,7 @@ async fn instantiate() -> wasmtime::Result<Instance> {
     let linker = linker(&engine, kind)?;
     let pre = linker.instantiate_pre(&component)?;
     let mut store = Store::new(&engine, State::new()?);
-    let handler = if let Ok(pre) = data::HandlerPre::new(pre.clone()) {
+    let handler = if let Ok(pre) = payloads::HandlerPre::new(pre.clone()) {
         Handler::Data(pre.instantiate_async(&mut store).await?)
     } else {
         let pre = match Handler03::new(pre.clone()) {
@@ -155,7 +155,7 @@ async fn instantiate() -> wasmtime::Result<Instance> {
 
 fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    data::add_to_linker(&mut linker)?;
+    payloads::add_to_linker(&mut linker)?;
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     if kind == (Kind::Component { is_async: true }) {
@@ -211,9 +211,9 @@ impl Instance {
         let Instance { store, handler } = self;
         match handler {
             Handler::Data(handler) => {
-                let request = data::request(store.data_mut().table(), request)?;
+                let request = payloads::request(store.data_mut().table(), request)?;
                 let answer = handler.baton_data_handler().call_handle(&mut *store, &request).await?;
-                Ok(data::response(store.data_mut().table(), answer)??)
+                Ok(payloads::response(store.data_mut().table(), answer)??)
             }
             Handler::Http(Proxy::P2(proxy)) => answer_02(store, proxy, context, incoming(request)?).await,
             Handler::Http(proxy) => answer_03(store, proxy, context, incoming(request)?).await,

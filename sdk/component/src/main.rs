@@ -15,10 +15,10 @@
 //! request begins there.
 
 mod bodies;
-mod data;
 mod drive;
 mod function;
 mod outgoing;
+mod payloads;
 mod single;
 mod state;
 

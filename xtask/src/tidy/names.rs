@@ -27,6 +27,7 @@ const CRATE_WORDS: &[&str] = &[
     "sdk",
     "transfer",
     "wasm",
+    "component",
 ];
 
 /// Rust files and the directories above them that have an empty name.

@@ -11,6 +11,7 @@ const ALLOWED: &[&str] = &[
     "crates/wasm-host/",
     "crates/replica/src/sys/",
     "crates/replica/src/sys.rs",
+    "sdk/component/src/single.rs",
     "sdk/rust/",
     "bench/src/yardstick/sys.rs",
     // Programs that misbehave on purpose: what no safe function would do is what they are for.

@@ -163,13 +163,7 @@ impl fmt::Display for CheckError {
             Self::Interface { name, hint } => {
                 write!(f, "the component imports `{name}`, which is not there: {hint}")
             }
-            Self::NoHandler { exports } => {
-                f.write_str("the component exports none of `wasi:http/incoming-handler@0.2`, `wasi:http/handler@0.3` and `baton:data/handler@0.1`")?;
-                if !exports.is_empty() {
-                    write!(f, ", but {}", exports.join(", "))?;
-                }
-                f.write_str(": build it for the world `wasi:http/proxy`, `wasi:http/service` or `baton:data/function`")
-            }
+            Self::NoHandler { exports } => no_handler(f, exports),
             Self::Unfinished => f.write_str("the module ends in the middle: build and deploy it again"),
             Self::Invalid { at, function, what } => {
                 write!(f, "the module is not valid, or uses a proposal that is off: {what} (at byte {at:#x}")?;
@@ -222,6 +216,16 @@ impl fmt::Display for CheckError {
             ),
         }
     }
+}
+
+fn no_handler(f: &mut fmt::Formatter<'_>, exports: &[String]) -> fmt::Result {
+    f.write_str(
+        "the component exports none of `wasi:http/incoming-handler@0.2`, `wasi:http/handler@0.3` and `baton:data/handler@0.1`",
+    )?;
+    if !exports.is_empty() {
+        write!(f, ", but {}", exports.join(", "))?;
+    }
+    f.write_str(": build it for the world `wasi:http/proxy`, `wasi:http/service` or `baton:data/function`")
 }
 
 impl std::error::Error for CheckError {}
