@@ -15,7 +15,7 @@ pub mod process;
 pub use app::App;
 pub use http::{Client, Response};
 pub use machine::{
-    baton, in_cells, in_modules, isolation, machine_runs, module_in_c, sandboxed, source_root,
+    baton, component, in_cells, in_modules, isolation, machine_runs, module_in_c, sandboxed, source_root,
 };
 pub use node::{Finished, Node, cli, wait_until};
 

@@ -115,6 +115,18 @@ pub fn module_in_c(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
+/// A component that `cargo xtask guests` built; says loudly that there is none, or that it is older than its source.
+pub fn component(name: &str) -> Option<PathBuf> {
+    let built =
+        env::var_os("BATON_MODULES").map_or_else(|| source_root().join("target/modules"), PathBuf::from);
+    let path = built.join("components").join(name);
+    if changed(&path) < newest(&source_root().join("e2e/components")) {
+        println!("SKIP: {} is missing or old: `cargo xtask guests` builds it", path.display());
+        return None;
+    }
+    Some(path)
+}
+
 /// Builds the guests, if a program of theirs is missing or older than its sources.
 fn build_if_old(program: &Path, more: &[&OsStr], complaint: &str) {
     let newest = GUEST_SOURCES.iter().map(|source| newest(&source_root().join(source))).max();

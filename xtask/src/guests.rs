@@ -3,6 +3,7 @@
 //! The same sources as for every other isolation setting: nothing of a function says that it becomes a module.
 
 mod c;
+mod components;
 mod module;
 mod toolchain;
 
@@ -75,6 +76,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome, GuestError> {
         built.iter().try_for_each(|path| check(project, path))?;
     }
     in_c(project, &directory)?;
+    components::build(project, &directory)?;
     Ok(Outcome::Done)
 }
 

@@ -105,7 +105,7 @@ pub(crate) struct BuildArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// The app's directory
+    /// The app's directory, or the file of a component
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
@@ -114,7 +114,7 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// The app's directory
+    /// The app's directory, or the file of a component
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Build and deploy again whenever a source changes

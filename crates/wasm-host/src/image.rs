@@ -95,7 +95,6 @@ pub fn module(engine: &Engine, artifact: NonNull<[u8]>) -> wasmtime::Result<Modu
 ///
 /// # Errors
 /// It was made for another engine, or is none.
-#[cfg(feature = "components")]
 pub fn component(
     engine: &Engine,
     artifact: NonNull<[u8]>,

@@ -75,7 +75,7 @@ async fn send(
     })?;
     let reply = match function(&parts.uri) {
         Some(name) => call(context, name, &parts, payload, timeout).await,
-        None => return Err(denied(&parts.uri)),
+        None => fetch(context, &parts, payload, timeout).await,
     };
     answered(reply.map_err(|error| failed(&error))?)
 }
@@ -121,19 +121,37 @@ fn answered(reply: Reply) -> Result<Response<WasiBody>, HttpError> {
     Ok(response.map(|()| given(reply.into_body().ok())))
 }
 
-fn denied(uri: &Uri) -> HttpError {
-    let host = uri.host().unwrap_or_default();
-    eprintln!("a request to `{host}` was refused: this function may call what the manifest's `calls` names");
-    HttpError::HttpRequestDenied
+/// A request that the node sends, if the manifest's `network` names the host.
+async fn fetch(
+    context: &Context,
+    parts: &http::request::Parts,
+    payload: Payload<'static>,
+    timeout: Option<Duration>,
+) -> Result<Reply, Error> {
+    let url = parts.uri.to_string();
+    let mut fetch = context.fetch(&url).body(payload).method(parts.method.as_str());
+    for (header, value) in &parts.headers {
+        fetch = fetch.header(header.as_str(), value);
+    }
+    if let Some(timeout) = timeout {
+        fetch = fetch.timeout(timeout);
+    }
+    called(fetch).await
 }
 
 /// What went wrong with a call, in the words of `wasi:http`.
 fn failed(error: &Error) -> HttpError {
     match error {
-        Error::NoEdge { .. } => {
+        Error::NoEdge { .. } | Error::Network { status: 403, .. } => {
+            // The component may not pass the reason on: it is for whoever wrote the manifest.
             eprintln!("{error}");
             HttpError::HttpRequestDenied
         }
+        Error::Network { status: 400, .. } => HttpError::HttpRequestUriInvalid,
+        Error::Network { status: 429 | 503, .. } => HttpError::ConnectionLimitReached,
+        Error::Network { status: 504, .. } => HttpError::ConnectionReadTimeout,
+        Error::Network { status: 507, .. } => HttpError::HttpResponseBodySize(None),
+        Error::Network { .. } => HttpError::DestinationUnavailable,
         Error::Unavailable { .. } => HttpError::DestinationUnavailable,
         Error::Overloaded { .. } => HttpError::ConnectionLimitReached,
         Error::DeadlineExceeded { .. } => HttpError::HttpResponseTimeout,
