@@ -45,16 +45,16 @@ class IncomingHandler(exports.IncomingHandler):
             pump(request.consume(), body)
             with answer.subscribe() as ready:
                 ready.block()
-            came = answer.get().value.value
+            # Not asked for before, and it is ready: what there is, is whether an answer came.
+            came = answer.get().value
             if isinstance(came, Err):
                 raise came
-            came = came.value if isinstance(came, Ok) else came
         except Err as error:
             response = OutgoingResponse(Fields.from_list([("x-error", type(error.value).__name__.encode())]))
             response.set_status_code(502)
             ResponseOutparam.set(response_out, Ok(response))
             return
-        response = OutgoingResponse(Fields.from_list([("x-status", str(came.status()).encode())]))
+        response = OutgoingResponse(Fields.from_list([("x-status", str(came.value.status()).encode())]))
         sink = response.body()
         ResponseOutparam.set(response_out, Ok(response))
-        pump(came.consume(), sink)
+        pump(came.value.consume(), sink)
