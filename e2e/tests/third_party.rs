@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use baton_e2e::{App, Node, component, machine_runs, need_sandbox, wait_until};
+use baton_e2e::{App, Node, baton, component, machine_runs, need_sandbox, source_root, wait_until};
 use serde_json::Value;
 
 const REST: Duration = Duration::from_secs(5);
@@ -57,6 +58,28 @@ fn a_component_in_javascript_serves_without_a_manifest() {
     node.wait_at_rest(REST);
 }
 
+#[test]
+fn one_payload_goes_through_four_languages() {
+    need_sandbox!();
+    // The tools are there if these are.
+    if component("hello-py.wasm").is_none() || component("hello-js.wasm").is_none() || !machine_runs("wasm") {
+        return;
+    }
+    let mut example = Command::new(source_root().join("examples/polyglot/try"));
+    let shown = example.env("BATON_BIN", baton()).output().expect("the example runs");
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success(), "{text}\n{}", String::from_utf8_lossy(&shown.stderr));
+    for part in [
+        "x-kind: ",
+        "x-sample-crc32: ",
+        "x-stamped: yes",
+        "stamped by baton",
+        "0 copies of payload between functions",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
 /// A component that relays to URLs, and a function beside it.
 fn relay(network: &str) -> Option<App> {
     let path = component("relay-py.wasm")?;
@@ -66,7 +89,11 @@ fn relay(network: &str) -> Option<App> {
     let app = App::new("relaying");
     fs::copy(path, app.directory().join("relay.wasm")).expect("the component can be copied");
     let more = format!("{MEMORY}\ncalls = [\"echo\"]\nnetwork = [{network}]");
-    Some(app.artifact("relay", "relay.wasm", "wasm", &more).route("/relay", "relay", "").function("echo", "echo", ""))
+    Some(
+        app.artifact("relay", "relay.wasm", "wasm", &more)
+            .route("/relay", "relay", "")
+            .function("echo", "echo", ""),
+    )
 }
 
 fn relayed(node: &Node, to: &str, body: &[u8]) -> baton_e2e::Response {
@@ -81,13 +108,22 @@ fn a_url_of_a_function_is_a_call_to_it() {
     for len in [0, 1, 5000, 8 << 20] {
         let body: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).expect("a byte")).collect();
         let answer = relayed(&node, "http://echo.baton/some/where?x=1", &body);
-        assert!(answer.status == 200 && answer.body == body, "{len}: {} {:?}", answer.status, answer.header("x-error"));
+        assert!(
+            answer.status == 200 && answer.body == body,
+            "{len}: {} {:?}",
+            answer.status,
+            answer.header("x-error")
+        );
         assert_eq!(answer.header("x-status"), Some("200"));
     }
     // Not an edge of the manifest's, and no function at all.
     for to in ["http://relay.baton/", "http://nobody.baton/", "http://127.0.0.1:9/"] {
         let answer = relayed(&node, to, b"x");
-        assert_eq!((answer.status, answer.header("x-error")), (502, Some("ErrorCode_HttpRequestDenied")), "{to}");
+        assert_eq!(
+            (answer.status, answer.header("x-error")),
+            (502, Some("ErrorCode_HttpRequestDenied")),
+            "{to}"
+        );
     }
     wait_until(REST, "the reason is in the log", || {
         node.log_of("relay").iter().any(|line| line.contains("`network`") || line.contains("network"))
@@ -119,7 +155,8 @@ fn another_host_is_asked_by_the_node() {
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).expect("the body comes");
-        let answer = format!("HTTP/1.1 203 So\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        let answer =
+            format!("HTTP/1.1 203 So\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
         stream.get_mut().write_all(answer.as_bytes()).expect("the node reads");
         stream.get_mut().write_all(&body).expect("the node reads");
         head
@@ -130,6 +167,9 @@ fn another_host_is_asked_by_the_node() {
     assert_eq!(answer.header("x-status"), Some("203"));
     let head = server.join().expect("the server has seen a request");
     assert_eq!(head.first().map(String::as_str), Some("post /over/there?y=2 http/1.1"));
-    assert!(head.contains(&format!("host: {host}")) && head.contains(&"x-relayed: yes".to_owned()), "{head:?}");
+    assert!(
+        head.contains(&format!("host: {host}")) && head.contains(&"x-relayed: yes".to_owned()),
+        "{head:?}"
+    );
     node.wait_at_rest(REST);
 }

@@ -103,7 +103,7 @@ impl Function {
         };
         // A handler that is dropped half-way leaves an instance in the middle of something.
         let unfinished = Unfinished;
-        instance.store.data_mut().outgoing.begin(&context);
+        instance.store.data_mut().begin(&context);
         let answer = drive(&self.runtime, instance.answer(&context, request)).await;
         if let Err(Failure::Trap(error)) = &answer {
             eprintln!("the component trapped: {error:?}");

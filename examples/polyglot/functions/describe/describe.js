@@ -9,17 +9,14 @@ function kindOf(first) {
   return "application/octet-stream";
 }
 
+// What the bindings give for a result, whether they unwrap it or not.
+const value = (result) => (result?.tag === undefined ? result : result.val);
+const encoded = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+
 export const handler = {
-  handle(request) {
-    const { payload } = request;
-    if (!payload) return { tag: "err", val: { status: 400, message: "there is nothing to describe" } };
-    const first = payload.read(0n, 64n);
-    const bytes = first.tag === undefined ? first : first.val;
-    const header = ["x-kind", new TextEncoder().encode(kindOf(bytes))];
-    const answer = call("check", { method: "POST", path: "/check", headers: [header], payload });
-    const response = answer.tag === undefined ? answer : answer.val;
-    if (answer.tag === "err") return answer;
-    response.headers.push(header);
-    return { tag: "ok", val: response };
+  handle({ payload }) {
+    const kind = encoded(kindOf(value(payload.read(0, 64))));
+    const response = value(call("check", { method: "POST", path: "/check", headers: [["x-kind", kind]], payload }));
+    return { ...response, headers: [...response.headers, ["x-kind", kind]] };
   },
 };
