@@ -139,6 +139,25 @@ impl App {
         Ok(Self { manifest })
     }
 
+    /// The app of one component, which answers `/`.
+    #[must_use]
+    pub fn of_component(path: &Path, reuse: bool) -> Self {
+        let mut function = Table::new();
+        function.insert("artifact".to_owned(), Value::String(path.display().to_string()));
+        function.insert("isolation".to_owned(), Value::String(Isolation::Wasm.word().to_owned()));
+        function.insert("reuse".to_owned(), Value::Boolean(reuse));
+        let route = Table::from_iter([("path", "/"), ("function", "hello")].map(pair));
+        let manifest = Table::from_iter([
+            ("app".to_owned(), Value::Table(Table::from_iter([pair(("name", "hello"))]))),
+            (
+                "functions".to_owned(),
+                Value::Table(Table::from_iter([("hello".to_owned(), Value::Table(function))])),
+            ),
+            ("routes".to_owned(), Value::Array(vec![Value::Table(route)])),
+        ]);
+        Self { manifest }
+    }
+
     /// The app's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -276,6 +295,10 @@ impl App {
     }
 }
 
+fn pair((name, value): (&str, &str)) -> (String, Value) {
+    (name.to_owned(), Value::String(value.to_owned()))
+}
+
 /// The table `name` of `outer`, made if there is none; `None` if something else has that name.
 fn table_in<'a>(outer: &'a mut Table, name: &str) -> Option<&'a mut Table> {
     outer.entry(name).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
@@ -316,6 +339,13 @@ mod tests {
         let file = directory.path().join(MANIFEST);
         let text = fs::read_to_string(&file).unwrap();
         baton_catalog::Manifest::parse(&text, &file).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    #[test]
+    fn a_component_is_an_app() {
+        let manifest = written(&App::of_component(Path::new("/built/hello.wasm"), true));
+        let (name, function) = manifest.functions.iter().next().unwrap();
+        assert!(name.as_str() == "hello" && function.reuse && manifest.routes.len() == 1);
     }
 
     #[test]

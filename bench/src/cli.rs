@@ -37,6 +37,8 @@ enum Verb {
     Boutique(SuiteArgs),
     /// New replicas, new cells and first loads against starting a process; what a reset and a further cell cost
     Coldstart(ColdstartArgs),
+    /// A component that says hello, against `wasmtime serve` and workerd
+    Components(RunArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
     Soak(SoakArgs),
     /// Thousands of distinct Wasm functions on one node, called at random; fails unless every answer is right
@@ -176,6 +178,7 @@ pub fn main() -> ExitCode {
         Verb::Hop(args) => run_suite(&args.run, &args.isolation, suites::hop),
         Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
         Verb::Coldstart(args) => run_suite(&args.run, &args.isolation, suites::coldstart),
+        Verb::Components(args) => run_suite(&args, &[Isolation::Wasm], suites::components),
         Verb::Soak(args) => run_soak(&args),
         Verb::Functions(args) => run_functions(&args),
         Verb::Load(args) => run_load(&args),

@@ -22,15 +22,24 @@ pub(crate) fn npm_program(name: &str) -> PathBuf {
 /// working directory.
 #[must_use]
 pub(crate) fn modules() -> PathBuf {
-    const BUILT: &str = "wasm32-wasip1/release";
+    built("wasm32-wasip1/release")
+}
+
+/// The same of components.
+#[must_use]
+pub(crate) fn components() -> PathBuf {
+    built("wasm32-wasip2/release")
+}
+
+fn built(place: &str) -> PathBuf {
     if let Some(directory) = env::var_os("BATON_MODULES") {
-        return Path::new(&directory).join(BUILT);
+        return Path::new(&directory).join(place);
     }
     let beside = env::current_exe().ok().and_then(|here| Some(here.parent()?.with_file_name("modules")));
     let here = env::current_dir().unwrap_or_default();
     let above = here.ancestors().map(|at| at.join("target/modules"));
     let found = beside.into_iter().chain(above).find(|modules| modules.is_dir());
-    found.unwrap_or_else(|| here.join("target/modules")).join(BUILT)
+    found.unwrap_or_else(|| here.join("target/modules")).join(place)
 }
 
 /// An app's directory, looked for from the working directory and from this program upwards.

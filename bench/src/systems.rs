@@ -338,6 +338,79 @@ pub fn start_single(setup: &Setup, system: &str, command: &str) -> Result<Fleet,
     Ok(Fleet { system: system.into(), address, admin: None, servers: vec![server], state: None })
 }
 
+/// Starts another's server, which says where it listens by the first URL that it prints.
+pub fn start_server(
+    setup: &Setup,
+    system: &str,
+    program: &Path,
+    args: Vec<OsString>,
+) -> Result<Fleet, SystemError> {
+    // A shell puts both of its outputs into one; it is not there any more when the server runs.
+    let mut all: Vec<OsString> = vec!["-c".into(), "exec \"$0\" \"$@\" 2>&1".into(), program.into()];
+    all.extend(args);
+    let spec = ServerSpec {
+        name: system.into(),
+        program: "sh".into(),
+        args: all,
+        env: Vec::new(),
+        core: Some(setup.server_core),
+        ready_within: READY_WITHIN,
+    };
+    if !is_there(program) {
+        return Err(SystemError::Missing(program.into()));
+    }
+    let (server, address) = Server::start(&spec, url_in)?;
+    Ok(Fleet { system: system.into(), address, admin: None, servers: vec![server], state: None })
+}
+
+/// Starts workerd with a worker that says hello.
+pub fn start_workerd(setup: &Setup, system: &str) -> Result<Fleet, SystemError> {
+    let program = locate::npm_program("workerd");
+    let state = tempfile::tempdir().map_err(SystemError::State)?;
+    for (name, text) in [("config.capnp", WORKERD_CONFIG), ("worker.js", WORKER)] {
+        std::fs::write(state.path().join(name), text).map_err(SystemError::State)?;
+    }
+    let args = ["serve".into(), state.path().join("config.capnp").into(), "--control-fd=1".into()];
+    let mut fleet = start_server(setup, system, &program, args.to_vec())?;
+    fleet.state = Some(state);
+    Ok(fleet)
+}
+
+const WORKERD_CONFIG: &str = "using Workerd = import \"/workerd/workerd.capnp\";
+const config :Workerd.Config = (
+  services = [(name = \"main\", worker = .hello)],
+  sockets = [(name = \"http\", address = \"127.0.0.1:0\", http = (), service = \"main\")],
+);
+const hello :Workerd.Worker = (
+  modules = [(name = \"worker\", esModule = embed \"worker.js\")],
+  compatibilityDate = \"2025-01-01\",
+);
+";
+const WORKER: &str = "export default {
+  fetch() {
+    return new Response(\"hello, world\\n\", { headers: { \"content-type\": \"text/plain\" } });
+  },
+};
+";
+
+/// Whether a program is at its path, or on `PATH`.
+fn is_there(program: &Path) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let bare = program.components().count() == 1;
+    program.is_file() || bare && std::env::split_paths(&paths).any(|path| path.join(program).is_file())
+}
+
+/// Where a server says that it listens: in a URL, or in workerd's `{"event":"listen","socket":"http","port":1234}`.
+fn url_in(line: &str) -> Option<SocketAddr> {
+    if let Some((_, rest)) = line.split_once("http://") {
+        let end = rest.find(|letter: char| !(letter.is_ascii_digit() || ".:".contains(letter)));
+        return resolve(rest.get(..end.unwrap_or(rest.len()))?);
+    }
+    let told: Value = serde_json::from_str(line).ok()?;
+    let port = told.get("port")?.as_u64().filter(|_| told["event"] == "listen")?;
+    Some(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).ok()?)))
+}
+
 /// Starts the boutique as ten gRPC services.
 pub fn start_grpc_boutique(setup: &Setup) -> Result<Fleet, SystemError> {
     let mut servers = Vec::new();
@@ -370,6 +443,14 @@ mod tests {
         assert!(node_ready("building…").is_none());
         assert_eq!(listening("listening 127.0.0.1:9").unwrap().port(), 9);
         assert!(listening("hello").is_none());
+    }
+
+    #[test]
+    fn servers_of_others_say_where_they_listen() {
+        assert_eq!(url_in("Serving HTTP on http://127.0.0.1:8123/").unwrap().port(), 8123);
+        assert_eq!(url_in(r#"{"event":"listen","socket":"http","port":9}"#).unwrap().port(), 9);
+        assert!(url_in("compiling").is_none() && url_in(r#"{"event":"listen-failed"}"#).is_none());
+        assert!(is_there(Path::new("sh")) && !is_there(Path::new("no-such-program-here")));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod boutique;
 mod coldstart;
+mod components;
 mod functions;
 mod hop;
 mod http;
@@ -23,6 +24,7 @@ use crate::systems::{self, Fleet, Setup, SystemError};
 
 pub use boutique::run as boutique;
 pub use coldstart::run as coldstart;
+pub use components::run as components;
 pub use functions::{Books, Disk, FunctionsOptions, Latency, Look, Memory, run as functions};
 pub use hop::run as hop;
 pub use http::run as http;

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | JavaScript | `componentize-qjs` | npm |
 //! | Python | `componentize-py` | PyPI |
+//! | Rust | cargo, for `wasm32-wasip2` | rustup |
 //!
-//! Both are got below `target`, where they are missing. The interfaces of WASI are those of the engine that this workspace has.
+//! The first two are got below `target`, where they are missing. The interfaces of WASI are those of the engine that this workspace has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ use crate::child::RunError;
 use crate::project::{Metadata, Project};
 use crate::tools;
 
+/// What compiles Rust to a component, and the component.
+const RUST_TARGET: &str = "wasm32-wasip2";
+const RUST_SOURCE: &str = "bench/apps/component";
 /// Where sources are.
 const SOURCES: &str = "e2e/components";
 /// The package that has the interfaces of `wasi:http`.
@@ -41,6 +45,7 @@ pub(super) fn build(project: &Project, directory: &Path) -> Result<(), GuestErro
         fs::create_dir_all(path).map_err(|source| GuestError::Place { path: path.to_owned(), source })
     };
     made(&tools)?;
+    rust(project, directory)?;
     let interfaces = interfaces(project)?;
     match python(project, &tools).map_err(GuestError::Run)? {
         None => println!("SKIP: components in Python: there is no python3 that can get {PYTHON_PACKAGE}"),
@@ -71,6 +76,20 @@ pub(super) fn build(project: &Project, directory: &Path) -> Result<(), GuestErro
         }
     }
     Ok(())
+}
+
+/// The component in Rust that is measured, if rustup has its target.
+fn rust(project: &Project, directory: &Path) -> Result<(), GuestError> {
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", RUST_TARGET]);
+    if !try_run(project.runner(), &mut add, TOOL_LIMIT).map_err(GuestError::Run)? {
+        println!("SKIP: components in Rust: rustup cannot get {RUST_TARGET}");
+        return Ok(());
+    }
+    let place = project.root().join(RUST_SOURCE);
+    let mut command = project.cargo_in(&place, &["build", "--release", "--target", RUST_TARGET]);
+    command.arg("--target-dir").arg(directory);
+    project.runner().run(&mut command, COMPILE_LIMIT).map_err(GuestError::Run)
 }
 
 /// Where cargo has the package with the interfaces.
