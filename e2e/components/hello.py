@@ -11,6 +11,15 @@ from wit_world.imports.types import Fields, IncomingRequest, OutgoingBody, Outgo
 requests = 0
 
 
+def note() -> str | None:
+    """What the function's bundled file says, if it has one."""
+    try:
+        with open("/app/note.txt") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
 class IncomingHandler(exports.IncomingHandler):
     def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
         global requests
@@ -22,6 +31,7 @@ class IncomingHandler(exports.IncomingHandler):
             "agent": [value.decode() for value in request.headers().get("user-agent")],
             "requests": requests,
             "app": os.environ.get("BATON_APP"),
+            "note": note(),
             "random": random.SystemRandom().getrandbits(64),
         }
         print("asked for", told["path"])

@@ -80,6 +80,25 @@ fn one_payload_goes_through_four_languages() {
     }
 }
 
+#[test]
+fn a_component_reads_its_files_and_nothing_else() {
+    need_sandbox!();
+    let Some(path) = component("hello-py.wasm") else { return };
+    if !machine_runs("wasm") {
+        return;
+    }
+    let app = App::new("noted");
+    fs::copy(path, app.directory().join("hello.wasm")).expect("the component can be copied");
+    fs::create_dir(app.directory().join("notes")).expect("a directory");
+    fs::write(app.directory().join("notes/note.txt"), "as bundled").expect("a file");
+    let node = Node::start(
+        &app.artifact("hello", "hello.wasm", "wasm", &format!("{MEMORY}\nfiles = \"notes\""))
+            .route("/", "hello", ""),
+    );
+    let told: Value = serde_json::from_str(&node.get("/").text()).expect("the answer is JSON");
+    assert_eq!(told["note"], "as bundled");
+}
+
 /// A component that relays to URLs, and a function beside it.
 fn relay(network: &str) -> Option<App> {
     let path = component("relay-py.wasm")?;

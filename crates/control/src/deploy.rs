@@ -21,7 +21,7 @@ use baton_catalog::{AppName, ByteSize, Fallback, Function, FunctionName, Isolati
 use baton_cell::bundle::{Bundle, BundleError};
 use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
 
-use self::complete::{complete, complete_files};
+use self::complete::{complete, complete_files, misfit};
 pub use self::plan::{Step, plan};
 use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
 use crate::bundles::Trees;
@@ -93,6 +93,13 @@ pub enum DeployFault {
         /// What it may have.
         memory: ByteSize,
     },
+    /// A setting is for another kind of Wasm function.
+    ModuleSetting {
+        /// The function.
+        function: FunctionName,
+        /// What cannot be, and what to do.
+        why: &'static str,
+    },
     /// The data plane did not start it.
     Refused(DeployError),
     /// The data plane has ended.
@@ -127,6 +134,7 @@ impl fmt::Display for DeployFault {
                 f,
                 "function {function}: its module begins with {needed} of memory, and `memory` is {memory}: raise it"
             ),
+            Self::ModuleSetting { function, why } => write!(f, "function {function}: {why}"),
             Self::Refused(source) => write!(f, "{source}"),
             Self::Gone(source) => write!(f, "{source}"),
             Self::Store(source) => write!(f, "{source}"),
@@ -263,6 +271,9 @@ impl Files {
         let host = self.modules.host_of(module).map_err(failed)?;
         let executable = self.modules.executable(&host, hash, module).map_err(failed)?;
         let header = &executable.header;
+        if let Some(why) = misfit(header.kind, spec) {
+            return Err(DeployFault::ModuleSetting { function: function.clone(), why });
+        }
         if header.memory_bytes > spec.memory.bytes() {
             return Err(DeployFault::ModuleMemory {
                 function: function.clone(),

@@ -137,11 +137,11 @@ impl Gathered {
             return Ok(());
         }
         self.parts.push(bytes);
-        self.into_buffer(context, whole.saturating_mul(2).max(BUFFER_BYTES_MIN))
+        self.put_into_buffer(context, whole.saturating_mul(2).max(BUFFER_BYTES_MIN))
     }
 
     /// Moves all parts into the buffer, which has room for `wanted` bytes if it has to be made.
-    fn into_buffer(&mut self, context: &Context, wanted: usize) -> Result<(), Error> {
+    fn put_into_buffer(&mut self, context: &Context, wanted: usize) -> Result<(), Error> {
         let missing: usize = self.parts.iter().map(Bytes::len).sum();
         let mut buffer = match self.buffer.take() {
             Some(buffer) if buffer.remaining() >= missing => buffer,
@@ -174,7 +174,7 @@ impl Gathered {
         }
         let len = self.len;
         self.expected = None;
-        self.into_buffer(context, len)?;
+        self.put_into_buffer(context, len)?;
         Ok(self.buffer.map_or(Payload::Empty, Payload::Buffer))
     }
 }

@@ -102,7 +102,7 @@ impl Function {
             return Err(Error::new(503, "the component is at work: it serves one request at a time"));
         };
         // A handler that is dropped half-way leaves an instance in the middle of something.
-        let unfinished = Unfinished;
+        let mut unfinished = Unfinished { is_over: false };
         instance.store.data_mut().begin(&context);
         let answer = drive(&self.runtime, instance.answer(&context, request)).await;
         if let Err(Failure::Trap(error)) = &answer {
@@ -110,7 +110,7 @@ impl Function {
             // The cell tells the caller, and puts the snapshot back.
             std::process::abort();
         }
-        core::mem::forget(unfinished);
+        unfinished.is_over = true;
         self.instance.replace(Some(instance));
         answer.map_err(|failure| match failure {
             Failure::Error(error) => error,
@@ -119,11 +119,16 @@ impl Function {
     }
 }
 
-/// Ends this copy of the function, unless it is forgotten.
-struct Unfinished;
+/// Ends this copy of the function, unless the component has come to an end with its request.
+struct Unfinished {
+    is_over: bool,
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
         eprintln!("a request was given up while the component worked on it: the function begins anew");
         std::process::abort();
     }

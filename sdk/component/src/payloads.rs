@@ -50,7 +50,6 @@ impl Kind {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
 fn refusal(error: Error) -> Refusal {
     match error {
         Error::PoolFull { .. } => Refusal::PoolFull,

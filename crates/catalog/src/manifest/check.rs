@@ -172,9 +172,6 @@ fn wasm(function: &Function, site: &Site) -> Result<(), Misplaced> {
     if function.reset {
         return fail(site.then("reset"), ManifestFault::ResetOfWasm);
     }
-    if function.files.is_some() {
-        return fail(site.then("files"), ManifestFault::FilesOfWasm);
-    }
     let concurrency = function.scale.concurrency;
     if !function.reuse && concurrency > 1 {
         return fail(site.then("scale").then("concurrency"), ManifestFault::FreshUnderOthers { concurrency });

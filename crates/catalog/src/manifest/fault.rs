@@ -236,8 +236,6 @@ pub enum ManifestFault {
     },
     /// A reset for a Wasm function, which has one anyway.
     ResetOfWasm,
-    /// Files for a Wasm function, which could not open them.
-    FilesOfWasm,
     /// A new beginning with each request for a Wasm function that has several at once.
     FreshUnderOthers {
         /// `scale.concurrency`.

@@ -106,6 +106,7 @@ impl From<DeployFault> for Fault {
                 ModuleError::Refused { .. } | ModuleError::Ended { .. } | ModuleError::TooLarge,
             )
             | DeployFault::ModuleMemory { .. }
+            | DeployFault::ModuleSetting { .. }
             | DeployFault::Unfit { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, text, "what ran before runs on")
             }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use baton_catalog::{FunctionName, Manifest};
+use baton_catalog::{Function, FunctionName, Manifest};
+use baton_wasm::Kind;
 
 use super::DeployFault;
 use crate::artifacts::ArtifactHash;
@@ -33,4 +34,43 @@ pub(super) fn complete_files(
     }
     let stray = files.keys().find(|function| !has_files(function));
     stray.map_or(Ok(()), |function| Err(DeployFault::StrayFiles { function: function.clone() }))
+}
+
+/// What a kind of Wasm function cannot have, of what the manifest says.
+pub(super) fn misfit(kind: Kind, spec: &Function) -> Option<&'static str> {
+    match kind {
+        Kind::Module if spec.files.is_some() => Some(
+            "a Wasm module cannot open files: remove `files` and build the data into the module, or make it a component",
+        ),
+        Kind::Component { .. } if spec.scale.concurrency > 1 => Some(
+            "a component does one thing at a time: set `scale.concurrency` to 1, and `scale.min` to as many as there shall be",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn settings_of_one_kind_are_refused_for_the_other() {
+        let with = |line: &str| {
+            let text = format!(
+                "[app]\nname = \"a\"\n[functions.f]\nartifact = \"f.wasm\"\nisolation = \"wasm\"\n{line}\n"
+            );
+            let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
+            manifest.functions.into_values().next().unwrap()
+        };
+        let component = Kind::Component { is_async: false };
+        let files = with("files = \"site\"");
+        assert!(
+            misfit(Kind::Module, &files).unwrap().contains("`files`") && misfit(component, &files).is_none()
+        );
+        let several = with("reuse = true\nscale = { concurrency = 4 }");
+        assert!(misfit(component, &several).unwrap().contains("`scale.concurrency`"));
+        assert!(misfit(Kind::Module, &several).is_none());
+    }
 }

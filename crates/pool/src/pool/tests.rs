@@ -144,7 +144,7 @@ fn looking_for_what_a_replica_had_makes_no_pages() {
     let what = crate::capability::Derivation { range, rights: Rights::READ, expiry_ns: 0, to: Hold::held(B) };
     pool.table.derive(root, A, index, what).unwrap();
     let first = index - index % 64;
-    assert_eq!(pool.derived(), [first..first + 64]);
+    assert_eq!(pool.derived(), vec![std::ops::Range { start: first, end: first + 64 }]);
     assert_eq!(pool.scan_derived().count(), 1);
 }
 

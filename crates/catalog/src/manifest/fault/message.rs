@@ -50,7 +50,6 @@ impl fmt::Display for ManifestFault {
             }
             Self::NeedsWasm { key } => write!(f, "{key} means something for isolation = \"wasm\" only"),
             Self::ResetOfWasm => f.write_str("a Wasm function begins anew with each request as it is"),
-            Self::FilesOfWasm => f.write_str("a Wasm module cannot open files"),
             Self::FreshUnderOthers { concurrency } => {
                 write!(
                     f,
@@ -148,7 +147,6 @@ impl ManifestFault {
             Self::NeedsCompartment { .. } => "remove it, or choose isolation = \"compartment\"".to_owned(),
             Self::NeedsWasm { .. } => "remove it, or choose isolation = \"wasm\"".to_owned(),
             Self::ResetOfWasm => "remove reset; reuse = true would have it go on instead".to_owned(),
-            Self::FilesOfWasm => "remove files and build the data into the module".to_owned(),
             Self::FreshUnderOthers { .. } => "set scale.concurrency to 1, or reuse = true".to_owned(),
             Self::ResetAsProcess => "remove fallback, or remove reset".to_owned(),
             Self::ResetUnderOthers { .. } => "set scale.concurrency to 1, or remove reset".to_owned(),

@@ -70,10 +70,6 @@ fn settings_of_wasm_functions_are_checked() {
          instead",
     );
     check_cart(
-        &format!("{wasm}\nfiles = \"data\""),
-        "8:9: a Wasm module cannot open files; remove files and build the data into the module",
-    );
-    check_cart(
         &format!("{wasm}\nscale = {{ concurrency = 4 }}"),
         "8:25: a Wasm function that begins anew with each request cannot have 4 at once; set scale.concurrency to 1, \
          or reuse = true",
