@@ -5,6 +5,7 @@
 
 mod component;
 mod error;
+mod instances;
 mod wasi;
 
 use baton_abi::ABI_VERSION;

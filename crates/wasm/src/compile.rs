@@ -1,6 +1,10 @@
 //! From a module to an artifact.
 
 mod grow;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod smith;
 
 use std::fmt;
 use std::ops::Range;

@@ -103,7 +103,10 @@ impl From<DeployFault> for Fault {
             }
             DeployFault::Module { .. }
             | DeployFault::Compile(
-                ModuleError::Refused { .. } | ModuleError::Ended { .. } | ModuleError::TooLarge,
+                ModuleError::Refused { .. }
+                | ModuleError::Ended { .. }
+                | ModuleError::Panicked { .. }
+                | ModuleError::TooLarge,
             )
             | DeployFault::ModuleMemory { .. }
             | DeployFault::ModuleSetting { .. }

@@ -12,6 +12,10 @@ use crate::limits::{COMPILED_BYTES_MAX, COMPILER_WORDS_MAX};
 
 /// What the compiler exits with when it refuses a module.
 const REFUSED: i32 = 1;
+/// What it exits with when it panics.
+const PANICKED: i32 = 101;
+/// Characters of a panic's words that are told.
+const PANIC_CHARS_MAX: usize = 300;
 const SIGXCPU: i32 = 24;
 const SIGKILL: i32 = 9;
 const SIGABRT: i32 = 6;
@@ -49,7 +53,7 @@ pub(super) fn compile(compiler: &Path, module: &Path) -> Result<Vec<u8>, ModuleE
     let words = String::from_utf8_lossy(&words).trim().to_owned();
     match status.code() {
         Some(REFUSED) if !words.is_empty() => Err(ModuleError::Refused { why: words }),
-        _ => Err(ModuleError::Ended { how: how(status) }),
+        _ => Err(ended(status, &words)),
     }
 }
 
@@ -59,10 +63,23 @@ fn take(pipe: Option<impl Read>, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn how(status: ExitStatus) -> String {
-    match status.signal() {
-        Some(SIGXCPU | SIGKILL) => "used up its processor time".to_owned(),
-        Some(SIGABRT) => "ran out of memory".to_owned(),
+/// What a compiler that came to no end of its own means. Its words are those of the language's runtime.
+fn ended(status: ExitStatus, words: &str) -> ModuleError {
+    let how = match (status.code(), status.signal()) {
+        (Some(PANICKED), _) => return ModuleError::Panicked { words: panic_of(words) },
+        (_, Some(SIGABRT)) if words.contains("overflowed its stack") => "ran over its stack".to_owned(),
+        (_, Some(SIGABRT)) => "ran out of memory".to_owned(),
+        (_, Some(SIGXCPU | SIGKILL)) => "used up its processor time".to_owned(),
         _ => format!("ended with {status}"),
-    }
+    };
+    ModuleError::Ended { how }
+}
+
+/// The place of a panic and what it says, without what stands around them.
+fn panic_of(words: &str) -> String {
+    let mut lines = words.lines().skip_while(|line| !line.contains("panicked at ")).take(2);
+    let at = lines.next().and_then(|line| line.split_once("panicked at ")).map_or("", |(_, at)| at);
+    let what = lines.next().unwrap_or_default();
+    let said = format!("{at} {what}");
+    said.trim().chars().filter(|letter| !letter.is_control()).take(PANIC_CHARS_MAX).collect()
 }

@@ -29,6 +29,11 @@ pub enum ModuleError {
         /// How it ended.
         how: String,
     },
+    /// The compiler came upon what it does not know: its own fault, for all that the module was checked.
+    Panicked {
+        /// Where, and what it says.
+        words: String,
+    },
     /// The compiler could not be started or heard.
     Compiler(std::io::Error),
     /// What it made is too large.
@@ -58,6 +63,11 @@ impl fmt::Display for ModuleError {
                     "the compiler of the module {how}: make the module smaller, or split it into several functions"
                 )
             }
+            Self::Panicked { words } => write!(
+                f,
+                "the compiler fails on this module, by a fault of its own ({words}): report it with the module, and build the module \
+                 with another optimisation or toolchain meanwhile"
+            ),
             Self::Compiler(error) => write!(f, "the compiler of the module cannot be run: {error}"),
             Self::TooLarge => {
                 f.write_str("the compiled module is too large: split it into several functions")

@@ -194,6 +194,10 @@ fn a_compiler_that_refuses_or_fails_is_heard() {
     stand.refused("exit 1", "exit status: 1");
     stand.refused("kill -XCPU $$", "processor time");
     stand.refused("kill -ABRT $$", "memory");
+    stand.refused("echo \"thread 'main' has overflowed its stack\" >&2; kill -ABRT $$", "ran over its stack");
+    let panic =
+        "echo \"thread 'main' (7) panicked at src/isa.rs:1:2:\" >&2; echo 'no entry found' >&2; exit 101";
+    stand.refused(panic, "a fault of its own (src/isa.rs:1:2: no entry found)");
     stand.refused("exit 0", "no compiled module");
     stand.refused("head -c 5000 code", "5000 bytes");
     stand.refused("(head -c 50 code; head -c 1 /dev/zero; tail -c +52 code)", "changed while");

@@ -7,6 +7,7 @@
 use wasmparser::{Parser, Payload, ValidPayload, Validator};
 
 use super::error::shown;
+use super::instances::Instances;
 use super::{
     CheckError, Checked, FUNCTIONS_MAX, GLOBALS_MAX, PAGE_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX, at_most,
 };
@@ -15,12 +16,10 @@ use crate::settings::component_proposals;
 
 /// Most modules and components within one.
 const PARTS_MAX: u32 = 256;
-/// Most memories in all modules together: each takes four gibibytes of a seat's address space.
-const MEMORIES_MAX: u32 = 8;
 /// Bytes that the memories may begin with, together.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
-/// Most pages of a memory of 32-bit addresses.
-const PAGES_MAX: u64 = 1 << 16;
+/// Most types within types in one section: the parser goes down into each by a call of its own.
+const NESTED_TYPES_MAX: u32 = 500;
 /// Names of exports that are told.
 const EXPORTS_SHOWN: usize = 8;
 
@@ -44,14 +43,15 @@ pub(super) fn check(component: &[u8]) -> Result<Checked, CheckError> {
     if !found.serves {
         return Err(CheckError::NoHandler { exports: found.exports });
     }
-    let memory_bytes = found.pages.saturating_mul(PAGE_BYTES);
+    let made = found.instances.made;
+    let memory_bytes = made.pages.saturating_mul(PAGE_BYTES);
     if memory_bytes > MEMORY_BYTES_MAX {
         return Err(CheckError::Memory { bytes: memory_bytes, max: MEMORY_BYTES_MAX });
     }
     Ok(Checked {
         kind: Kind::Component { is_async },
         memory_bytes,
-        memory_bytes_max: found.pages_max.saturating_mul(PAGE_BYTES).max(memory_bytes),
+        memory_bytes_max: made.pages_max.saturating_mul(PAGE_BYTES).max(memory_bytes),
         resets_by_memory: false,
         functions: found.functions,
     })
@@ -64,8 +64,20 @@ fn is_about_async(error: &CheckError) -> bool {
 fn validate(component: &[u8], is_async: bool) -> Result<(), CheckError> {
     let mut validator = Validator::new_with_features(component_proposals(is_async));
     let mut allocations = Default::default();
+    let mut parts = 0;
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.map_err(CheckError::invalid)?;
+        // What would cost the validator more than it knows.
+        match &payload {
+            Payload::ComponentTypeSection(types) => {
+                shallow(component.get(types.range()).unwrap_or_default())?;
+            }
+            Payload::Version { .. } => {
+                parts += 1;
+                at_most("modules and components", parts, PARTS_MAX)?;
+            }
+            _ => {}
+        }
         if let ValidPayload::Func(function, body) =
             validator.payload(&payload).map_err(CheckError::invalid)?
         {
@@ -78,17 +90,19 @@ fn validate(component: &[u8], is_async: bool) -> Result<(), CheckError> {
     Ok(())
 }
 
+/// Bounds how deep types lie within types, by the most that the bytes of a section could mean: a declaration of a type (1) that
+/// is one of a component or an instance (0x41, 0x42).
+fn shallow(section: &[u8]) -> Result<(), CheckError> {
+    let nested = section.windows(2).filter(|pair| matches!(pair, [1, 0x41 | 0x42])).count();
+    at_most("types within types", u32::try_from(nested).unwrap_or(u32::MAX), NESTED_TYPES_MAX)
+}
+
 #[derive(Default)]
 struct Found {
-    /// How many components and modules are open: 1 is the component itself.
-    depth: u32,
-    parts: u32,
+    instances: Instances,
     functions: u32,
     globals: u32,
     tables: u32,
-    memories: u32,
-    pages: u64,
-    pages_max: u64,
     serves: bool,
     exports: Vec<String>,
 }
@@ -104,13 +118,9 @@ fn look(component: &[u8]) -> Result<Found, CheckError> {
 
 impl Found {
     fn section(&mut self, payload: Payload<'_>) -> Result<(), CheckError> {
+        self.instances.section(&payload)?;
+        let is_outermost = self.instances.depth() == 1;
         match payload {
-            Payload::Version { .. } => {
-                self.depth += 1;
-                self.parts += 1;
-                at_most("modules and components", self.parts, PARTS_MAX)?;
-            }
-            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
             Payload::FunctionSection(functions) => {
                 self.functions = self.functions.saturating_add(functions.count());
                 at_most("functions", self.functions, FUNCTIONS_MAX)?;
@@ -130,21 +140,12 @@ impl Found {
                     }
                 }
             }
-            Payload::MemorySection(memories) => {
-                self.memories = self.memories.saturating_add(memories.count());
-                at_most("memories", self.memories, MEMORIES_MAX)?;
-                for memory in memories {
-                    let memory = memory.map_err(CheckError::invalid)?;
-                    self.pages = self.pages.saturating_add(memory.initial);
-                    self.pages_max = self.pages_max.saturating_add(memory.maximum.unwrap_or(PAGES_MAX));
-                }
-            }
-            Payload::ComponentImportSection(imports) if self.depth == 1 => {
+            Payload::ComponentImportSection(imports) if is_outermost => {
                 for import in imports {
                     imported(import.map_err(CheckError::invalid)?.name.name)?;
                 }
             }
-            Payload::ComponentExportSection(exports) if self.depth == 1 => {
+            Payload::ComponentExportSection(exports) if is_outermost => {
                 for export in exports {
                     let name = export.map_err(CheckError::invalid)?.name.name;
                     self.serves |= HANDLERS.iter().any(|handler| name.starts_with(handler));
@@ -251,10 +252,12 @@ mod tests {
 
     #[test]
     fn modules_within_are_bounded_together() {
-        let memory = |pages: u64| format!("(core module (memory {pages})) {HANDLER}");
+        let memory = |pages: u64| {
+            format!("(core module $x (memory {pages})) (core instance (instantiate $x)) {HANDLER}")
+        };
         assert!(check(&component(&memory(60_000))).is_ok());
         refused(&memory(65_535), &["4096 MiB of memory"]);
-        let many = "(core module (memory 1))".repeat(9);
+        let many = format!("(core module $x (memory 1)) {}", "(core instance (instantiate $x))".repeat(9));
         refused(&format!("{many} {HANDLER}"), &["9 memories"]);
         refused(&format!("(core module (table 2000000 funcref)) {HANDLER}"), &["2000000 elements"]);
     }

@@ -36,6 +36,11 @@ pub enum CheckError {
         /// What it does export.
         exports: Vec<String>,
     },
+    /// It is a component that instantiates what is not within it.
+    Elsewhere {
+        /// A module or a component.
+        what: &'static str,
+    },
     /// It ends before it is whole.
     Unfinished,
     /// The validator refuses it.
@@ -164,6 +169,7 @@ impl fmt::Display for CheckError {
                 write!(f, "the component imports `{name}`, which is not there: {hint}")
             }
             Self::NoHandler { exports } => no_handler(f, exports),
+            Self::Elsewhere { what } => elsewhere(f, what),
             Self::Unfinished => f.write_str("the module ends in the middle: build and deploy it again"),
             Self::Invalid { at, function, what } => {
                 write!(f, "the module is not valid, or uses a proposal that is off: {what} (at byte {at:#x}")?;
@@ -216,6 +222,13 @@ impl fmt::Display for CheckError {
             ),
         }
     }
+}
+
+fn elsewhere(f: &mut fmt::Formatter<'_>, what: &str) -> fmt::Result {
+    write!(
+        f,
+        "the component gets a {what} by an import or from an instance, where it has to be within: compose it (`wac plug`)"
+    )
 }
 
 fn no_handler(f: &mut fmt::Formatter<'_>, exports: &[String]) -> fmt::Result {
