@@ -100,22 +100,42 @@ impl Runtime {
         }
     }
 
-    /// The next event that the guest takes now.
+    /// The next event that the guest takes now. A request that waited beyond its time is answered in the guest's place: were it begun,
+    /// functions that call each other would go on with what nobody waits for.
     pub(crate) fn next_event(&self, seat: &Seat) -> Option<Parcel> {
+        loop {
+            match Self::take_event(seat)? {
+                Event::Request(parcel) if self.came_too_late(seat, &parcel) => {}
+                Event::Request(parcel) => {
+                    self.note_start(seat, &parcel);
+                    return Some(parcel);
+                }
+                Event::Reply(parcel) => return Some(parcel),
+                Event::Cancel(tag) => {
+                    let words = Descriptor { tag, ..Descriptor::new(Message::Cancel) }.to_words();
+                    return Some(Parcel { words, ..Parcel::EMPTY });
+                }
+            }
+        }
+    }
+
+    fn take_event(seat: &Seat) -> Option<Event> {
         let mut inbox = seat.inbox.borrow_mut();
         let has_room = seat.has_room();
         let at = inbox.iter().position(|event| has_room || !matches!(event, Event::Request(_)))?;
-        Some(match inbox.remove(at)? {
-            Event::Request(parcel) => {
-                self.note_start(seat, &parcel);
-                parcel
-            }
-            Event::Reply(parcel) => parcel,
-            Event::Cancel(tag) => {
-                let words = Descriptor { tag, ..Descriptor::new(Message::Cancel) }.to_words();
-                Parcel { words, ..Parcel::EMPTY }
-            }
-        })
+        inbox.remove(at)
+    }
+
+    /// Whether a request's time was over before it was begun; then it is answered.
+    fn came_too_late(&self, seat: &Seat, parcel: &Parcel) -> bool {
+        let tag = crate::links::tag_of(parcel);
+        let deadline = seat.requests.borrow().get(tag).map_or(0, |request| request.deadline_ns);
+        if deadline == 0 || sys::coarse_now_ns() < deadline {
+            return false;
+        }
+        self.drop_parcel(seat, parcel);
+        self.fail_request(seat, tag, 504, b"its time was over before it was begun");
+        true
     }
 
     /// The guest begins a request: its watch is set to that.

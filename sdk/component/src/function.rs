@@ -242,12 +242,16 @@ async fn answer_02(
         done = &mut handled => {
             done?;
             is_handled = true;
-            is_set.try_recv().map_err(|_| never_answered())?
+            is_set.try_recv().ok()
         }
-        answer = &mut is_set => answer.map_err(|_| never_answered())?,
+        answer = &mut is_set => answer.ok(),
     };
-    let answer = answer.map_err(|code: ErrorCode02| Failure::Error(ended_by(&code)))?;
-    let mut response = pin!(outgoing(context, answer));
+    let response = async {
+        let answer = answer.ok_or_else(never_answered)?;
+        let answer = answer.map_err(|code: ErrorCode02| Failure::Error(ended_by(&code)))?;
+        outgoing(context, answer).await
+    };
+    let mut response = pin!(response);
     loop {
         tokio::select! {
             biased;
@@ -256,7 +260,8 @@ async fn answer_02(
                 is_handled = true;
             }
             response = &mut response => {
-                // What the component does behind its answer is a part of the request.
+                // What the component does behind its answer, be that an error, is a part of the request: given up in the middle,
+                // the instance could not be entered again.
                 if !is_handled {
                     handled.await?;
                 }

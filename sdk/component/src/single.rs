@@ -12,8 +12,9 @@ use core::task::{Context, Poll};
 #[derive(Debug)]
 pub(crate) struct Single<T>(pub(crate) T);
 
-// SAFETY: this program has one thread. Nothing in it starts another: blocking work is done in place
-// (`allow_blocking_current_thread`), and the runtime is tokio's for one thread.
+// SAFETY: such a value is made, used and dropped on this program's main thread, where all tasks run: the runtime is tokio's for one
+// thread, and blocking work is done in place (`allow_blocking_current_thread`). The one exception are streams of files, which WASI's
+// library reads on another thread: what it takes along there is a file and an offset, and nothing that is made in this program.
 unsafe impl<T> Send for Single<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Single<T> {}
