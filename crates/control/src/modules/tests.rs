@@ -37,9 +37,11 @@ impl Stand {
         fs::write(dir.path().join("code"), [header.encode(), code].concat()).unwrap();
         let stand = Self { dir, hash, module: path };
         stand.compiler("cat code");
-        for host in [stand.programs().host, stand.programs().component_host] {
-            fs::write(host, program()).unwrap();
-        }
+        fs::write(stand.programs().host, program()).unwrap();
+        // Another program, so that it has a name of its own.
+        let mut for_components = program();
+        for_components[2001] = 1;
+        fs::write(stand.programs().component_host, for_components).unwrap();
         stand
     }
 
