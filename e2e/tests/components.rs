@@ -209,7 +209,7 @@ fn component() -> Vec<u8> {
     let mut code = String::new();
     for (letter, action) in ACTIONS.iter().map(|(letter, action, _)| (*letter, *action)).chain(more) {
         let _ =
-            write!(code, "(if (i32.eq (local.get $what) (i32.const {})) (then {action}))\n", letter as u32);
+            writeln!(code, "(if (i32.eq (local.get $what) (i32.const {})) (then {action}))", letter as u32);
     }
     let module = MODULE.replacen("ACTIONS", &code, 1);
     let text = include_str!("components/world.wat").replacen("\n  MODULE\n", &module, 1);
