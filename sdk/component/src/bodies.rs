@@ -140,17 +140,20 @@ impl Gathered {
         self.put_into_buffer(context, whole.saturating_mul(2).max(BUFFER_BYTES_MIN))
     }
 
-    /// Moves all parts into the buffer, which has room for `wanted` bytes if it has to be made.
+    /// Moves all parts into the buffer, which has room for `wanted` bytes if it has to be made and the pool has as many.
     fn put_into_buffer(&mut self, context: &Context, wanted: usize) -> Result<(), Error> {
         let missing: usize = self.parts.iter().map(Bytes::len).sum();
-        let mut buffer = match self.buffer.take() {
+        let there = self.buffer.take().filter(|buffer| !buffer.is_empty());
+        let mut buffer = match there {
             Some(buffer) if buffer.remaining() >= missing => buffer,
-            Some(small) => {
-                let mut larger = context.alloc(wanted.max(self.expected.unwrap_or(0)))?;
-                larger.extend_from_slice(&small)?;
+            small => {
+                let needed = missing + small.as_ref().map_or(0, |small| small.len());
+                let spacious = wanted.max(self.expected.unwrap_or(0));
+                let larger = context.alloc(spacious.max(needed));
+                let mut larger = larger.or_else(|_| context.alloc(needed))?;
+                larger.extend_from_slice(small.as_deref().unwrap_or_default())?;
                 larger
             }
-            None => context.alloc(wanted.max(self.expected.unwrap_or(0)))?,
         };
         for part in self.parts.drain(..) {
             buffer.extend_from_slice(&part)?;

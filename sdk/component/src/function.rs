@@ -111,6 +111,7 @@ impl Function {
             std::process::abort();
         }
         unfinished.is_over = true;
+        instance.store.data_mut().outgoing.end();
         self.instance.replace(Some(instance));
         answer.map_err(|failure| match failure {
             Failure::Error(error) => error,

@@ -30,6 +30,11 @@ impl Outgoing {
         self.context = Some(Single(context.clone()));
     }
 
+    /// What goes on behind a request's answer asks nobody on its behalf.
+    pub(crate) fn end(&mut self) {
+        self.context = None;
+    }
+
     pub(crate) fn context(&self) -> Option<Context> {
         self.context.as_ref().map(|context| context.0.clone())
     }
