@@ -1,5 +1,7 @@
 //! A hello by `wasi:http` 0.2, as any server of components runs it: what `baton bench components` measures.
 
+#![cfg(target_arch = "wasm32")]
+
 use wasi::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
 struct Hello;
