@@ -379,6 +379,8 @@ mod tests {
         }
         let modules = |shop: &str| {
             let text = shop.replace("isolation = \"compartment\"", "isolation = \"wasm\"");
+            let front = "build = { cargo = \"functions/front\" }";
+            let text = text.replace(front, &format!("{front}\nisolation = \"wasm\""));
             app(&text.replace("fallback = \"process\"", "")).of_modules(directory.path()).unwrap()
         };
         let cart = |app: &App| written(app).function("cart").unwrap().clone();

@@ -155,9 +155,13 @@ mod tests {
     fn what_is_no_module_is_not_taken_for_one() {
         let dir = tempfile::tempdir().unwrap();
         let app = app(dir.path(), "artifact = \"x.wasm\"\nisolation = \"wasm\"");
-        for (bytes, is_module) in
-            [(&b"\0asm\x01\0\0\0 more"[..], true), (b"\0asm\x0d\0\x01\0", false), (b"\x7fELF", false)]
-        {
+        for (bytes, is_module) in [
+            (&b"\0asm\x01\0\0\0 more"[..], true),
+            (b"\0asm\x0d\0\x01\0 more", true),
+            (b"\0asm\x0d\0\x02\0", false),
+            (b"\0asm", false),
+            (b"\x7fELF", false),
+        ] {
             std::fs::write(dir.path().join("x.wasm"), bytes).unwrap();
             assert_eq!(build(&app).is_ok(), is_module, "{bytes:?}");
         }

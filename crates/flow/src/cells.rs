@@ -72,7 +72,8 @@ pub(crate) struct Group {
     pub(crate) failure: RefCell<Option<(usize, String)>>,
     /// When one of its cells was last seen at work.
     used: Cell<Instant>,
-    /// Told when cells that have nothing to do are to end now.
+    /// Cells up to this number are to end as soon as they have nothing to do; those that wait are told.
+    evicted_up_to: Cell<Option<u32>>,
     evicted: Notify,
     /// There is no cell, and none is needed.
     asleep: Cell<bool>,

@@ -80,6 +80,7 @@ fn new(formed: Formed, specs: &[&Function], program: &Path) -> Group {
         ready: Cell::new(false),
         failure: RefCell::default(),
         used: Cell::new(Instant::now()),
+        evicted_up_to: Cell::new(None),
         evicted: Notify::new(),
         asleep: Cell::new(false),
         demand: Notify::new(),

@@ -250,7 +250,7 @@ impl Living<'_> {
             };
             tokio::select! {
                 heard = self.listen(&control, &end) => if heard.is_none() { return false },
-                () = self.group.evicted.notified() => if !self.app.is_wanted(self.group) {
+                () = self.group.evicted.notified() => if self.is_evicted() && !self.app.is_wanted(self.group) {
                     self.put_to_sleep(&end).await;
                     return true;
                 },
@@ -266,6 +266,11 @@ impl Living<'_> {
                 }
             }
         }
+    }
+
+    /// Whether it is one of those that are to end: not one that was forked since.
+    fn is_evicted(&self) -> bool {
+        self.group.evicted_up_to.get().is_some_and(|last| self.cell.number() <= last)
     }
 
     /// Changes whenever the cell does something.

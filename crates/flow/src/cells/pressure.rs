@@ -83,7 +83,7 @@ fn end_idle(node: &Node) -> usize {
     idle.sort_by_key(|group| group.used.get());
     let part = idle.len().div_ceil(PART);
     for group in idle.iter().take(part) {
-        group.evicted.notify_waiters();
+        group.evict_cells();
     }
     part
 }
