@@ -26,6 +26,8 @@ const RUST_SOURCE: &str = "bench/apps/component";
 const SOURCES: &str = "e2e/components";
 /// The package that has the interfaces of `wasi:http`.
 const INTERFACES: &str = "wasmtime-wasi-http";
+/// The component in JavaScript.
+const JAVASCRIPT: &str = "hello-js.wasm";
 /// Its worlds: of WASI 0.2, and of 0.3 without what the JavaScript tool cannot do.
 const WORLD_02: &str = "wasi:http/proxy@0.2.12";
 const WORLD_03: &str = "package baton:tests;\n\nworld app {\n  import wasi:http/types@0.3.0;\n  export wasi:http/handler@0.3.0;\n}\n";
@@ -41,6 +43,7 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(300);
 pub(super) fn build(project: &Project, directory: &Path) -> Result<(), GuestError> {
     let place = directory.join("components");
     let tools = place.join("tools");
+    let sources = project.root().join(SOURCES);
     let made = |path: &Path| {
         fs::create_dir_all(path).map_err(|source| GuestError::Place { path: path.to_owned(), source })
     };
@@ -51,16 +54,21 @@ pub(super) fn build(project: &Project, directory: &Path) -> Result<(), GuestErro
         None => println!("SKIP: components in Python: there is no python3 that can get {PYTHON_PACKAGE}"),
         Some(python) => {
             for name in ["hello", "relay"] {
+                let component = format!("{name}-py.wasm");
+                if is_newer(&place.join(&component), &sources) {
+                    continue;
+                }
                 let mut command = python.command();
                 command.arg("--quiet").arg("-d").arg(interfaces.join("wit")).args(["-w", WORLD_02]);
-                command.args(["componentize", "-p"]).arg(project.root().join(SOURCES)).arg(name);
-                command.arg("-o").arg(place.join(format!("{name}-py.wasm")));
+                command.args(["componentize", "-p"]).arg(&sources).arg(name);
+                command.arg("-o").arg(place.join(component));
                 project.runner().run(&mut command, COMPILE_LIMIT).map_err(GuestError::Run)?;
             }
         }
     }
     match javascript(project, &tools).map_err(GuestError::Run)? {
         None => println!("SKIP: components in JavaScript: there is no npm that can get {NPM_PACKAGE}"),
+        Some(_) if is_newer(&place.join(JAVASCRIPT), &sources) => {}
         Some(compiler) => {
             let world = place.join("wit-0.3");
             let parts = world.join("deps");
@@ -70,12 +78,19 @@ pub(super) fn build(project: &Project, directory: &Path) -> Result<(), GuestErro
             fs::write(&path, WORLD_03).map_err(|source| GuestError::Place { path, source })?;
             let mut command = Command::new(compiler);
             command.arg("--wit").arg(&world).args(["--world", "app", "--js"]);
-            command.arg(project.root().join(SOURCES).join("hello.js"));
-            command.arg("--output").arg(place.join("hello-js.wasm"));
+            command.arg(sources.join("hello.js")).arg("--output").arg(place.join(JAVASCRIPT));
             project.runner().run(&mut command, COMPILE_LIMIT).map_err(GuestError::Run)?;
         }
     }
     Ok(())
+}
+
+/// Whether what was built is newer than all sources, as the end-to-end tests ask.
+fn is_newer(built: &Path, sources: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|about| about.modified()).ok();
+    let files = fs::read_dir(sources).into_iter().flatten().flatten();
+    let newest = files.filter_map(|file| changed(&file.path())).max();
+    changed(built).is_some_and(|built| Some(built) > newest)
 }
 
 /// The component in Rust that is measured, if rustup has its target.
