@@ -20,7 +20,7 @@ use crate::machine::baton;
 use crate::process;
 
 /// How long a node may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How long a verb may take, unless it builds.
 const VERB_LIMIT: Duration = Duration::from_secs(150);
 /// How often something is looked at.
