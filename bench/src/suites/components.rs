@@ -45,7 +45,8 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     for (case, reuse) in [("hello", false), ("hello-reuse", true)] {
         let fleet = systems::start_app(setup, BATON, &App::of_component(&path, reuse))?;
         entries.push(Entry { case, fleet });
-        let mut args = vec!["serve".into(), "--addr".into(), "127.0.0.1:0".into()];
+        let mut args: Vec<std::ffi::OsString> =
+            ["serve", "-S", "cli", "--addr", "127.0.0.1:0"].map(Into::into).to_vec();
         let count = if reuse { REUSE } else { "1" };
         args.extend(["--max-instance-reuse-count".into(), count.into()]);
         args.push(file.clone());
