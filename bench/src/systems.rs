@@ -267,14 +267,7 @@ pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, System
         core: Some(setup.server_core),
         ready_within: READY_WITHIN,
     };
-    let (server, (address, admin)) = Server::start(&spec, node_ready)?;
-    Ok(Fleet {
-        system: system.into(),
-        address,
-        admin: Some(admin),
-        servers: vec![server],
-        state: Some(state),
-    })
+    node_fleet(system, &spec, state)
 }
 
 /// Starts a node without any app, on all cores.
@@ -288,7 +281,11 @@ pub fn start_node(setup: &Setup, system: &str) -> Result<Fleet, SystemError> {
         core: None,
         ready_within: READY_WITHIN,
     };
-    let (server, (address, admin)) = Server::start(&spec, node_ready)?;
+    node_fleet(system, &spec, state)
+}
+
+fn node_fleet(system: &str, spec: &ServerSpec, state: TempDir) -> Result<Fleet, SystemError> {
+    let (server, (address, admin)) = Server::start(spec, node_ready)?;
     Ok(Fleet {
         system: system.into(),
         address,

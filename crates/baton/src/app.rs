@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use baton_catalog::limits::NAME_CHARS_MAX;
 use baton_catalog::{Manifest, ManifestError};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
@@ -13,8 +14,6 @@ use crate::failure::Failure;
 const WASM: &str = "wasm";
 /// How much memory a component has that no manifest speaks of: that of an interpreter and more.
 const COMPONENT_MEMORY: &str = "256MiB";
-/// Characters of a name.
-const NAME_MAX: usize = 48;
 
 /// The manifest's file name.
 pub(crate) const MANIFEST: &str = "baton.toml";
@@ -86,7 +85,7 @@ fn function_name(stem: &str) -> String {
     let name: String = letters
         .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
         .skip_while(|letter| !letter.is_ascii_lowercase())
-        .take(NAME_MAX)
+        .take(NAME_CHARS_MAX)
         .collect();
     let name = name.trim_end_matches('-');
     if name.is_empty() { "component".to_owned() } else { name.to_owned() }
@@ -186,7 +185,7 @@ mod tests {
         {
             assert_eq!(function_name(stem), name, "{stem}");
         }
-        assert_eq!(function_name(&"a".repeat(90)).len(), NAME_MAX);
+        assert_eq!(function_name(&"a".repeat(90)).len(), NAME_CHARS_MAX);
         assert_eq!(toml_text("a\"b\\c\n"), r#""a\"b\\c\u000a""#);
     }
 

@@ -59,6 +59,12 @@ impl Kind {
     }
 }
 
+/// Whether a file is a component: that is what its first eight bytes say.
+#[must_use]
+pub fn is_component(file: &[u8]) -> bool {
+    matches!(file.first_chunk(), Some([0, b'a', b's', b'm', _, _, 1, 0]))
+}
+
 /// What an artifact says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {

@@ -19,7 +19,7 @@ use wasmparser::{
 };
 
 pub use self::error::CheckError;
-use crate::artifact::Kind;
+use crate::artifact::{Kind, is_component};
 use crate::settings::proposals;
 
 /// Largest module, bytes.
@@ -61,7 +61,7 @@ pub fn check(module: &[u8]) -> Result<Checked, CheckError> {
     if module.len() > MODULE_BYTES_MAX {
         return Err(CheckError::TooLarge { bytes: module.len() });
     }
-    if let Some([0, b'a', b's', b'm', _, _, 1, 0]) = module.first_chunk::<8>() {
+    if is_component(module) {
         return component::check(module);
     }
     if !module.starts_with(b"\0asm") {

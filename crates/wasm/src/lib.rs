@@ -23,7 +23,7 @@ mod settings;
 mod traps;
 mod weld;
 
-pub use artifact::{HEADER_BYTES, Header, Kind, MAGIC, ReadError};
+pub use artifact::{HEADER_BYTES, Header, Kind, MAGIC, ReadError, is_component};
 #[cfg(feature = "compile")]
 pub use check::{
     CheckError, Checked, FUNCTIONS_MAX, GLOBALS_MAX, MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, check,

@@ -54,7 +54,7 @@ fn recognised(bytes: Bytes) -> Result<Body, Bytes> {
     let is_it = |payload: &Rc<Body>| payload.as_ptr() == bytes.as_ptr() && payload.len() == bytes.len();
     let found = GIVEN.with_borrow(|given| given.iter().filter_map(Weak::upgrade).find(is_it));
     let Some(payload) = found else { return Err(bytes) };
-    // Three hold it: `bytes`, `payload`, and whoever else does.
+    // `bytes` and `payload` hold it; whoever else does could still read it.
     if Rc::strong_count(&payload) != 2 {
         return Err(bytes);
     }

@@ -63,11 +63,11 @@ pub(super) fn is_one(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|hash| blake3::Hash::from_hex(hash).is_ok())
 }
 
-/// Whether a file has a component in it: that is what its first eight bytes say.
+/// Whether a file has a component in it.
 fn is_component(module: &Path) -> io::Result<bool> {
     let mut first = [0; 8];
     let is_whole = File::open(module)?.read_exact(&mut first).is_ok();
-    Ok(is_whole && matches!(first, [0, b'a', b's', b'm', _, _, 1, 0]))
+    Ok(is_whole && baton_wasm::is_component(&first))
 }
 
 impl Modules {
