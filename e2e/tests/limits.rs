@@ -136,6 +136,12 @@ fn a_handler_that_never_returns_is_killed_and_replaced() {
     assert_eq!(node.replica("a"), Some(caller), "the caller did nothing wrong");
     wait_until(Duration::from_secs(2), "the chain works again", || node.post("/a", b"x").status == 200);
     node.wait_at_rest(REST);
+    // And where the caller gives up long before, so that nothing that the node waits for is ever late.
+    let callee = node.replica("c").unwrap();
+    assert_eq!(node.post("/a?give-up", b"payload").status, 504);
+    node.wait_for_replica("c", callee, Duration::from_secs(4));
+    assert_eq!(node.replica("a"), Some(caller), "the caller did nothing wrong");
+    node.wait_at_rest(REST);
 }
 
 #[test]

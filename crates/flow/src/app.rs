@@ -10,6 +10,7 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
 use baton_placement::{Admission, Load, Waiting, admit, choose};
+use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -302,7 +303,7 @@ impl App {
                     waker.wake();
                 }
                 replica.cancel(tag);
-                self.suspect_all(now);
+                self.suspect(now, |_| true);
             }
             if replica.slots.borrow().owes_since(now, OWED_GRACE) {
                 replica.condemn("it neither answers nor gives up a call whose time is over");
@@ -316,6 +317,8 @@ impl App {
         }
         crate::lifecycle::settle_edges(self);
         let orphans = self.pool.borrow_mut().sweep() > 0;
+        // One that only other functions call is never overdue here: its callers give up by themselves.
+        self.suspect(now, |bell| bell.in_flight() > 0 && bell.was_woken());
         self.judge_suspects(now) || out || orphans || self.edges.borrow().has_closed()
     }
 
@@ -330,12 +333,13 @@ impl App {
         }
     }
 
-    fn suspect_all(&self, now: Instant) {
+    /// From now on watches the replicas whose bell says `which`.
+    fn suspect(&self, now: Instant, which: impl Fn(&Bell) -> bool) {
         let mut suspects = self.suspects.borrow_mut();
         for replica in self.replicas() {
-            if !suspects.iter().any(|suspect| suspect.holder == replica.holder) {
-                let turn = replica.peer.borrow().bell().turn();
-                suspects.push(Suspect { holder: replica.holder, turn, since: now });
+            let peer = replica.peer.borrow();
+            if which(peer.bell()) && !suspects.iter().any(|suspect| suspect.holder == replica.holder) {
+                suspects.push(Suspect { holder: replica.holder, turn: peer.bell().turn(), since: now });
             }
         }
     }

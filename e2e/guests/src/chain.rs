@@ -20,9 +20,13 @@ const DIE: u16 = 8;
 const SPIN: u16 = 9;
 const REFUSE: u16 = 10;
 const UNDECLARED: u16 = 11;
+const GIVE_UP: u16 = 14;
 /// For functions without the pool: try to allocate, try to answer at length.
 pub(crate) const ALLOC: u16 = 12;
 pub(crate) const LONG: u16 = 13;
+
+/// How long a caller waits for a step that spins, when it is to give up early.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// How long a stalled step stands still.
 const STALL_TIME: Duration = Duration::from_millis(1500);
@@ -40,6 +44,7 @@ fn operation(request: &Request) -> u16 {
         Some("spin") => SPIN,
         Some("refuse") => REFUSE,
         Some("undeclared") => UNDECLARED,
+        Some("give-up") => GIVE_UP,
         Some("alloc") => ALLOC,
         Some("long") => LONG,
         _ if request.operation() == 0 => MOVE,
@@ -65,6 +70,7 @@ pub(crate) async fn relay(ctx: Context, request: Request) -> Result<Response, Er
     let reply = match operation {
         LEND | LEND_AND_ECHO | LEND_AND_STALL => ctx.call(&next, &body).operation(operation).await?,
         SHARE => ctx.call(&next, body.into_shared()?).operation(operation).await?,
+        GIVE_UP => ctx.call(&next, body).operation(SPIN).timeout(SHORT).await?,
         _ => ctx.call(&next, body).operation(operation).await?,
     };
     let status = reply.status();
