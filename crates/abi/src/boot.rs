@@ -16,9 +16,11 @@ pub const CALLS_ENV: &str = "BATON_CALLS";
 /// The callee that the node itself is: it sends requests out for functions whose manifest names hosts in `network`. No function
 /// can have this name. The request's head has an absolute URL for a path.
 pub const NETWORK: &str = "@network";
-/// The peer of the edge to [`NETWORK`], in the place of a replica's number. Whoever sends over that edge rings the node as for
-/// its link; the bell that comes with the edge is the receiver's own.
-pub const NETWORK_PEER: u16 = u16::MAX;
+/// The peer of an edge whose other end is the node, in the place of a replica's number: to [`NETWORK`], and to functions that run
+/// on other nodes. Whoever sends over it rings the node as for its link; the bell that comes with it is the receiver's own. A
+/// failure that comes back over it with `ERROR` and `REFUSED` is not the callee's: 429 too many calls wait, 502 and 503 no replica
+/// is there, or the one that had the call is lost, 504 it was late.
+pub const NODE_PEER: u16 = u16::MAX;
 /// Where a function finds its files, whatever holds it.
 pub const FILES_AT: &CStr = c"/app";
 /// The environment variable that says so to a function that has files.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use baton_abi::boot::NODE_PEER;
 use baton_abi::cell::FromCell;
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message, Rights};
 use baton_pool::capability::{Hold, State};
@@ -18,6 +19,8 @@ const WORTH_A_WAKE_NS: u64 = 50_000;
 const MEASURED_EVERY: u32 = 16;
 /// A call counts for one in so many of the running mean.
 const MEAN_OF: u64 = 4;
+/// Who answers where a failure is not the callee's own.
+const BY_RUNTIME: u16 = 0;
 
 impl Parallel {
     /// A call in this cell kept its caller so long, nanoseconds.
@@ -116,7 +119,9 @@ impl Runtime {
 
     fn take_reply(&self, seat: &Seat, road: u32, d: &Descriptor, from: Hold, peer: u16) {
         let expected = seat.calls.borrow().get(d.tag).is_some_and(|call| call.to == Target::Outside(road));
-        let taken = self.take_in(seat, d, from, peer);
+        // What the node says of a callee on another node is not that callee's answer.
+        let by_node = peer == NODE_PEER && d.flags.has(Flags::ERROR.with(Flags::REFUSED));
+        let taken = self.take_in(seat, d, from, if by_node { BY_RUNTIME } else { peer });
         if !expected {
             // An answer to a call that was never made, or given up: whatever it carries goes back.
             if let Ok(parcel) = taken {

@@ -122,7 +122,11 @@ impl App {
             .map(|(number, ((name, function), hosting))| {
                 let group = groups.iter().find(|group| group.seats.contains(&number));
                 let own_places = function.scale.min.max(1) as usize;
-                let places = group.map_or(own_places, |group| group.places());
+                let places = match (group, &hosting) {
+                    (Some(group), _) => group.places(),
+                    (None, Hosting::Elsewhere) => 0,
+                    (None, _) => own_places,
+                };
                 let may_sleep = |group: &&Rc<Group>| group.floor == 0 && group.is_behind(number);
                 FunctionState {
                     name: name.clone(),

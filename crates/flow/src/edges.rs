@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use baton_abi::boot::{Edge, NETWORK, NETWORK_PEER, Name};
+use baton_abi::boot::{Edge, NETWORK, NODE_PEER, Name};
 use baton_pool::capability::NODE;
 use baton_pool::link::{self, Duplex, DuplexFlags, Side, ring_entries_for};
 use baton_pool::region::RegionError;
@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use crate::app::App;
 use crate::cells::Group;
-use crate::outlet::Outlet;
+use crate::hosting::Hosting;
+use crate::outlet::{Beyond, Outlet};
 use crate::replica::{Phase, Replica};
 
 /// Descriptors in each ring of an edge: half of them are calls that may be out.
@@ -88,7 +89,7 @@ impl Edges {
 /// Makes the edges between `new` and every replica that is up, both ways, as the manifest's `calls` declare. Inside a cell
 /// there are none, since a call is a gate there; between cells of one group only those that were asked for.
 pub(crate) fn connect(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
-    connect_network(app, new)?;
+    connect_outside(app, new)?;
     for other in app.replicas() {
         for (caller, callee) in [(new, &other), (&other, new)] {
             if is_wanted(app, caller, callee) {
@@ -178,11 +179,26 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
     Ok(())
 }
 
-/// Makes the edge to the node itself, over which a function asks the network.
-fn connect_network(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
-    let Some(state) = app.functions.get(new.function).filter(|state| !state.spec.network.is_empty()) else {
-        return Ok(());
+/// Makes the edges to the node itself: to the network, and to those of its callees that run on other nodes.
+fn connect_outside(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
+    let Some(state) = app.functions.get(new.function) else { return Ok(()) };
+    if !state.spec.network.is_empty() {
+        pave_outside(app, new, Beyond::Network)?;
+    }
+    for (index, callee) in app.functions.iter().enumerate() {
+        if callee.hosting == Hosting::Elsewhere && state.spec.calls.contains(&callee.name) {
+            pave_outside(app, new, Beyond::Function(index))?;
+        }
+    }
+    Ok(())
+}
+
+fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), String> {
+    let (name, bounded_by) = match beyond {
+        Beyond::Network => (NETWORK, new.function),
+        Beyond::Function(callee) => (app.function_name(callee), callee),
     };
+    let spec = &app.functions.get(bounded_by).ok_or("no such function")?.spec;
     let entries = ring_entries_for(EDGE_ENTRIES);
     let shown = |error: RegionError| error.to_string();
     let fd = link::create("baton-edge", entries).map_err(shown)?;
@@ -192,20 +208,20 @@ fn connect_network(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
     let id = edges.next_id();
     let edge = Edge {
         id,
-        peer: NETWORK_PEER,
+        peer: NODE_PEER,
         own: new.holder,
         is_caller: true,
         ring_entries: entries,
-        queue_max: state.spec.scale.queue,
-        timeout_ms: u32::try_from(state.spec.timeout.duration().as_millis()).unwrap_or(u32::MAX),
-        name: Name::new(NETWORK).ok_or("the network's name is too long")?,
+        queue_max: spec.scale.queue,
+        timeout_ms: u32::try_from(spec.timeout.duration().as_millis()).unwrap_or(u32::MAX),
+        name: Name::new(name).ok_or("a function's name is too long")?,
     };
-    if let Err(errno) = new.peer.borrow().add_network(edge, fd.as_fd()) {
+    if let Err(errno) = new.peer.borrow().add_node_edge(edge, fd.as_fd()) {
         refused(new, errno);
         return Ok(());
     }
     edges.roads.push(Road { id, caller: new.holder, callee: NODE, flags, closed: None });
-    *new.outlet.borrow_mut() = Some(Outlet::new(id, duplex, entries / 2));
+    new.outlets.borrow_mut().push(Outlet::new(id, beyond, duplex, entries / 2));
     Ok(())
 }
 

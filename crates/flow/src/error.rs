@@ -36,6 +36,18 @@ pub enum InvokeError {
         /// How, for a person to read.
         how: String,
     },
+    /// It runs on other nodes, and none of them can be reached.
+    NoNode {
+        /// The function.
+        function: String,
+    },
+    /// The node that had the call is lost. The function may have done its work, or not.
+    NodeLost {
+        /// The function.
+        function: String,
+        /// The node.
+        node: String,
+    },
     /// The function answered with something that the node cannot believe.
     BadReply {
         /// What was wrong with it.
@@ -77,6 +89,14 @@ impl fmt::Display for InvokeError {
             InvokeError::ReplicaDied { function, how } => {
                 write!(f, "the replica of function {function} died: {how}")
             }
+            InvokeError::NoNode { function } => {
+                write!(f, "no node that runs function {function} can be reached; `baton nodes` lists them")
+            }
+            InvokeError::NodeLost { function, node } => write!(
+                f,
+                "node {node} was lost while it had a call of function {function}; retry if doing its work twice does no \
+                 harm (`idempotent = true` in baton.toml has the node do that)"
+            ),
             InvokeError::BadReply { what } => write!(f, "the function broke the protocol: {what}"),
             InvokeError::Function { message, .. } => f.write_str(message),
             InvokeError::HeadTooLarge => f.write_str("the request's head is too large"),

@@ -9,13 +9,16 @@ use std::time::Duration;
 use baton_abi::head::Field;
 use baton_catalog::{Function, Manifest, RouteTable, Trust};
 use baton_pool::pool::Pool;
+use baton_transfer::{Endpoint, Service, StartError};
 use bytes::Buf;
 
 use crate::app::{App, Parts};
 use crate::cells::{self, Group};
 use crate::deploy::{AppSpec, Deployed, wait_until_ready};
+use crate::elsewhere::serve::Inbound;
 use crate::error::{DeployError, InvokeError};
 use crate::hosting::{self, Hosting};
+use crate::hosts::Hosts;
 use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
@@ -116,6 +119,34 @@ impl Flow {
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.
     pub fn fetch_by(&self, fetch: Fetch) {
         *self.inner.node.fetch.borrow_mut() = Some(fetch);
+    }
+
+    /// From now on this is what other nodes host.
+    pub fn set_hosts(&self, hosts: Hosts) {
+        *self.inner.node.hosts.borrow_mut() = Rc::new(hosts);
+    }
+
+    /// What other nodes host, as far as is known here.
+    #[must_use]
+    pub fn hosts(&self) -> Rc<Hosts> {
+        Rc::clone(&self.inner.node.hosts.borrow())
+    }
+
+    /// Joins a cluster: from now on calls go to other nodes, and theirs come here.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the certificates are of no use.
+    pub async fn join(&self, settings: baton_transfer::Settings) -> Result<Endpoint, StartError> {
+        let inbound = Rc::new(Inbound { flow: self.clone(), endpoint: RefCell::new(None) });
+        let endpoint = Endpoint::start(settings, Rc::clone(&inbound) as Rc<dyn Service>).await?;
+        *inbound.endpoint.borrow_mut() = Some(endpoint.clone());
+        *self.inner.node.endpoint.borrow_mut() = Some(endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// An app that runs.
+    pub(crate) fn app(&self, name: &str) -> Option<Rc<App>> {
+        self.inner.apps.borrow().get(name).cloned()
     }
 
     // ---- apps -----------------------------------------------------------------------------------------------

@@ -17,12 +17,14 @@ pub(crate) enum Hosting {
     Compartment,
     /// In a compartment of a cell that is a Wasm engine and one module.
     Wasm,
+    /// On other nodes of the cluster.
+    Elsewhere,
 }
 
 impl Hosting {
     /// Whether it has a seat in a cell.
     pub(crate) fn is_in_cell(&self) -> bool {
-        !matches!(self, Hosting::Process { .. })
+        matches!(self, Hosting::Compartment | Hosting::Wasm)
     }
 }
 
@@ -33,6 +35,7 @@ impl core::fmt::Display for Hosting {
             Hosting::Process { lacking: Some(lacking) } => write!(f, "process (no {lacking})"),
             Hosting::Compartment => f.write_str("compartment"),
             Hosting::Wasm => f.write_str("wasm"),
+            Hosting::Elsewhere => f.write_str("elsewhere"),
         }
     }
 }
@@ -72,6 +75,9 @@ pub(crate) fn decide(spec: &AppSpec, cells: &Result<PathBuf, Lacking>) -> Result
         .iter()
         .map(|(name, function)| {
             check(&spec.manifest, name.as_str(), function)?;
+            if spec.here.as_ref().is_some_and(|here| !here.contains(name)) {
+                return Ok(Hosting::Elsewhere);
+            }
             if !spec.artifacts.contains_key(name) {
                 return Err(DeployError::NoArtifact { function: name.to_string() });
             }
@@ -123,6 +129,7 @@ mod tests {
                 hosts: BTreeMap::new(),
                 patches: BTreeMap::new(),
                 files: BTreeMap::new(),
+                here: None,
             },
             cells,
         )

@@ -10,11 +10,13 @@ use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_abi::{Descriptor, Flags, Kind};
 use baton_pool::capability::Handle;
+use baton_pool::ledger::Place;
 use baton_pool::pool::NodeBuffer;
 use baton_pool::region::View;
 use bytes::Buf;
 
 use crate::app::{App, Reserved};
+use crate::elsewhere::{self, Errand};
 use crate::error::InvokeError;
 use crate::landing::Landing;
 use crate::replica::{Phase, Replica};
@@ -62,6 +64,25 @@ pub struct Upload {
     function: usize,
     landing: Landing,
     started: Instant,
+    origin: Origin,
+}
+
+/// Who wants an invocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin {
+    /// The gateway or the admin API.
+    Here,
+    /// A function or the gateway of another node.
+    Node {
+        /// The operation number.
+        operation: u16,
+        /// As the other node counts.
+        invocation: u64,
+        /// Whether it wants a receipt.
+        is_recorded: bool,
+        /// What is left of its time.
+        timeout: Duration,
+    },
 }
 
 impl Upload {
@@ -71,9 +92,13 @@ impl Upload {
         head: &Head,
         body_len: Option<u64>,
     ) -> Result<Upload, InvokeError> {
-        let landing = Landing::begin(app, head, body_len)?;
+        Ok(Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here))
+    }
+
+    /// A request whose payload is in the pool already.
+    pub(crate) fn landed(app: &Rc<App>, function: usize, landing: Landing, origin: Origin) -> Upload {
         app.uploads.set(app.uploads.get() + 1);
-        Ok(Upload { app: Rc::clone(app), function, landing, started: Instant::now() })
+        Upload { app: Rc::clone(app), function, landing, started: Instant::now(), origin }
     }
 
     /// Appends to the body.
@@ -92,8 +117,10 @@ impl Upload {
         let app = Rc::clone(&self.app);
         let function = self.function;
         let started = self.started;
-        let invocation = app.node.next_invocation();
-        let record = app.node.recording.get();
+        let (invocation, record) = match self.origin {
+            Origin::Here => (app.node.next_invocation(), app.node.recording.get()),
+            Origin::Node { invocation, is_recorded, .. } => (invocation, is_recorded),
+        };
         app.node.totals.borrow_mut().invocations += 1;
         if record {
             let name = app.function_name(function).to_owned();
@@ -124,8 +151,15 @@ impl Upload {
         if app.node.draining.get() {
             return Err(InvokeError::Draining);
         }
-        let timeout = app.functions.get(self.function).ok_or(InvokeError::Unknown)?.spec.timeout.duration();
+        let state = app.functions.get(self.function).ok_or(InvokeError::Unknown)?;
         // The function's time starts when its payload is complete: a slow client does not use it up.
+        let timeout = match self.origin {
+            Origin::Here => state.spec.timeout.duration(),
+            Origin::Node { timeout, .. } => timeout,
+        };
+        if matches!(self.origin, Origin::Here) && elsewhere::is_better(&app, self.function) {
+            return self.call_elsewhere(invocation, record, timeout).await;
+        }
         let deadline_ns = deadline_ns(timeout);
         let reserved = app.reserve(self.function, Instant::now() + timeout).await?;
         app.node.busy.notify_one();
@@ -152,10 +186,45 @@ impl Upload {
         Reply::new(app, &raw, (invocation, replica.function))
     }
 
+    async fn call_elsewhere(
+        self,
+        invocation: u64,
+        is_recorded: bool,
+        timeout: Duration,
+    ) -> Result<Reply, InvokeError> {
+        let (app, function, began) = (Rc::clone(&self.app), self.function, Instant::now());
+        let (head, body) = self.into_parts();
+        let errand = Errand {
+            function,
+            operation: 0,
+            invocation,
+            is_recorded,
+            deadline: began + timeout,
+            head,
+            body: Rc::new(body),
+        };
+        let outcome = elsewhere::call(&app, &errand).await;
+        if is_recorded {
+            elsewhere::record_gateway(&app, &errand, &outcome, began);
+        }
+        let landed = outcome?;
+        Ok(Reply { status: landed.status, head: landed.head, body: landed.landing.into_body(), invocation })
+    }
+
+    /// Its head, and its body by itself.
+    fn into_parts(mut self) -> (Vec<u8>, Body) {
+        let landing = core::mem::replace(&mut self.landing, Landing::none(&self.app));
+        (landing.head(), landing.into_body())
+    }
+
     fn descriptor(&self, buffer: &NodeBuffer, tag: u32, invocation: u64, record: bool) -> Descriptor {
         let (body, head) = self.landing.extents(buffer);
         let flags = if record { Flags::RECORD } else { Flags::MOVE };
-        Descriptor { flags, tag, invocation, body, head, ..Descriptor::new(Kind::Request) }
+        let code = match self.origin {
+            Origin::Here => 0,
+            Origin::Node { operation, .. } => operation,
+        };
+        Descriptor { flags, code, tag, invocation, body, head, ..Descriptor::new(Kind::Request) }
     }
 }
 
@@ -240,6 +309,11 @@ impl Reply {
             .map(|record| (record.name, record.value))
     }
 
+    /// The headers as they are encoded.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     /// The invocation's number.
     #[must_use]
     pub fn invocation(&self) -> u64 {
@@ -269,7 +343,7 @@ impl Body {
     /// What came: the head in private memory, the body where it lies. The head's own buffer, if it has one, goes back.
     pub(crate) fn with_head(app: &Rc<App>, raw: &RawReply) -> (Vec<u8>, Body) {
         let mapping = app.pool.borrow().mapping().clone();
-        let view = |place: baton_pool::ledger::Place| View::new(&mapping, place.offset, place.capacity);
+        let view = |place: Place| View::new(&mapping, place.offset, place.capacity);
         // Headers are decided by: they are read once, into private memory.
         let head = raw.head.and_then(|(_, place)| view(place)).map_or_else(Vec::new, |view| view.to_vec());
         if let Some((Some(handle), _)) = raw.head {
@@ -281,6 +355,15 @@ impl Body {
             (None, None) => Bytes::Inline([0; 8], 0, 0),
         };
         (head, Body { app: Rc::clone(app), bytes, handle: raw.body.map(|(handle, _)| handle) })
+    }
+
+    /// What the node itself holds at `place`; empty without one.
+    pub(crate) fn landed(app: &Rc<App>, place: Option<(Handle, Place)>) -> Body {
+        let view = place.and_then(|(_, place)| {
+            View::new(app.pool.borrow().mapping(), place.offset, place.capacity).filter(|view| !view.is_empty())
+        });
+        let bytes = view.map_or(Bytes::Inline([0; 8], 0, 0), Bytes::Pool);
+        Body { app: Rc::clone(app), bytes, handle: place.map(|(handle, _)| handle) }
     }
 
     /// Where in the pool it lies, and by which capability, if it does.

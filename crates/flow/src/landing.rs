@@ -2,14 +2,17 @@
 //! answers to what functions ask of the network.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use baton_abi::{Extent, HeadExtent};
 use baton_pool::capability::{Handle, Range};
+use baton_pool::ledger::Place;
 use baton_pool::pool::NodeBuffer;
+use baton_pool::region::{Mapping, View};
 
 use crate::app::App;
 use crate::error::InvokeError;
-use crate::invoke::Head;
+use crate::invoke::{Body, Head};
 
 /// Room for a body whose length nobody declared, at first.
 const UNKNOWN_BODY_BYTES: u64 = 16 * 1024 - 1024;
@@ -92,6 +95,52 @@ impl Landing {
     /// The buffer, whoever takes it has to give it back.
     pub(crate) fn take(&mut self) -> Option<NodeBuffer> {
         self.buffer.take()
+    }
+
+    /// One that has nothing and takes nothing.
+    pub(crate) fn none(app: &Rc<App>) -> Landing {
+        Landing { app: Rc::clone(app), buffer: None, head_len: 0, body_at: 0, written: 0 }
+    }
+
+    /// The head, in private memory.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        let Some(buffer) = self.buffer else { return Vec::new() };
+        let mut head = vec![0; usize::try_from(self.head_len).unwrap_or(0)];
+        self.app.pool.borrow().mapping().read(buffer.place.offset, &mut head);
+        head
+    }
+
+    /// Appends what lies elsewhere in the pool; it must fit.
+    ///
+    /// # Errors
+    /// [`InvokeError::PoolFull`] if it does not.
+    pub(crate) fn copy(&mut self, view: &View) -> Result<(), InvokeError> {
+        let (mapping, to) = self.range_for(view.len()).ok_or(InvokeError::PoolFull)?;
+        if !mapping.copy_within(view.offset(), to, view.len()) {
+            return Err(InvokeError::PoolFull);
+        }
+        self.written = view.len();
+        Ok(())
+    }
+
+    /// Everything as a body that lies where it landed; the head stays in front of it, unseen.
+    pub(crate) fn into_body(mut self) -> Body {
+        let place = self.buffer.take().map(|buffer| {
+            let offset = buffer.place.offset + self.body_at;
+            (buffer.handle, Place { offset, capacity: self.written })
+        });
+        Body::landed(&self.app, place)
+    }
+
+    /// The range in which a body of `len` bytes lands that comes by itself. `None` if there was no room made for it.
+    pub(crate) fn range_for(&self, len: u64) -> Option<(Arc<Mapping>, u64)> {
+        let buffer = self.buffer.filter(|buffer| self.body_at.saturating_add(len) <= buffer.place.capacity)?;
+        Some((Arc::clone(self.app.pool.borrow().mapping()), buffer.place.offset + self.body_at))
+    }
+
+    /// The whole of a body of `len` bytes has come by itself into the range that was made for it.
+    pub(crate) fn has_landed(&mut self, len: u64) {
+        self.written = len;
     }
 
     /// What was written of the buffer.

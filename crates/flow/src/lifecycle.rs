@@ -230,8 +230,8 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
     replica.phase.set(Phase::Dead);
     // What it published before it died still counts.
     while replica.pump() == Pumped::More {}
-    // Whatever it still wants of the network is given up.
-    replica.outlet.take();
+    // Whatever it still wants from outside the node is given up.
+    replica.outlets.take();
     let how = replica.verdict.take().unwrap_or_else(|| describe(reason));
     let function = app.function_name(replica.function).to_owned();
     let died = InvokeError::ReplicaDied { function, how: how.clone() };

@@ -2,15 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::hash::RandomState;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use baton_transfer::Endpoint;
 use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::cells::Group;
+use crate::hosts::Hosts;
 use crate::logs::{Logs, Writer};
 use crate::outgoing::Fetch;
 use crate::receipts::Receipts;
@@ -44,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) draining: Cell<bool>,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
+    /// What other nodes host.
+    pub(crate) hosts: RefCell<Rc<Hosts>>,
     /// Groups that have ahead what their next cells need, the newest last.
     pub(crate) prepared: RefCell<VecDeque<Weak<Group>>>,
     /// Stored snapshots of compartments.
@@ -51,6 +56,10 @@ pub(crate) struct Node {
     /// Every app that lives, versions that are being stopped included.
     pub(crate) apps: RefCell<Vec<Weak<App>>>,
     next_invocation: Cell<u64>,
+    /// This node's end of the roads to the others of its cluster.
+    pub(crate) endpoint: RefCell<Option<Endpoint>>,
+    /// Where chance comes from when a node is chosen.
+    chance: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
     /// Wakes the deadline loop when the first call goes out.
@@ -72,6 +81,7 @@ impl Node {
         Rc::new(Node {
             options,
             snapshots,
+            hosts: RefCell::default(),
             prepared: RefCell::default(),
             totals: RefCell::default(),
             logs: RefCell::default(),
@@ -81,6 +91,8 @@ impl Node {
             fetch: RefCell::new(None),
             apps: RefCell::default(),
             next_invocation: Cell::new(first | 1),
+            endpoint: RefCell::new(None),
+            chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),
             ring: Notify::new(),
             busy: Notify::new(),
@@ -91,6 +103,18 @@ impl Node {
         let number = self.next_invocation.get();
         self.next_invocation.set(number.wrapping_add(1).max(1));
         number
+    }
+
+    /// Two draws for a choice; nothing that has to be kept from anybody hangs on them.
+    pub(crate) fn draw(&self) -> [u32; 2] {
+        // Marsaglia's xorshift.
+        let mut x = self.chance.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.chance.set(x);
+        let [a, b, c, d, e, f, g, h] = x.to_le_bytes();
+        [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
     }
 
     /// Rings `replica` once everything that is ready to run now has run: one wake-up for many requests.

@@ -1,11 +1,13 @@
-//! The road of a replica to the network: an edge whose other end is the node.
+//! The roads of a replica that lead out of the node: edges whose other end is the node.
 //!
-//! A function calls [`NETWORK`](baton_abi::boot::NETWORK) as it calls another function; requests and answers go over rings of
-//! their own, beside the link, and their payloads by capability. The node has no bell there: it is rung as for the link.
+//! A function calls [`NETWORK`](baton_abi::boot::NETWORK), or a function that runs on other nodes, as it calls any other;
+//! requests and answers go over rings of their own, beside the link, and their payloads by capability. The node has no bell
+//! there: it is rung as for the link.
 //!
 //! ```text
-//!  function ──call──▶ ring ──▶ pump ──▶ serve ──▶ Fetch (the node's HTTP client)
-//!                     ring ◀── answer ◀─┘ one task a request; a Cancel, or the replica's death, aborts it
+//!  function ──call──▶ ring ──▶ pump ──▶ serve ─┬▶ Fetch (the node's HTTP client)
+//!                     ring ◀── answer ◀────────┴▶ another node
+//!           one task a request; a Cancel, or the replica's death, aborts it
 //! ```
 
 use std::collections::BTreeMap;
@@ -25,14 +27,24 @@ use crate::landing::Landing;
 use crate::outgoing::{Answered, FetchError, Outgoing};
 use crate::replica::{Pumped, Replica};
 
-/// Requests that one app may have out; others wait as long as they may.
+/// Requests to the network that one app may have out; others wait as long as they may.
 pub(crate) const OUT_PER_APP_MAX: usize = 256;
 /// The status of a request that its caller gave up; nobody reads it.
 const STATUS_CANCELLED: u16 = 504;
 
-/// The node's end of a replica's road to the network.
+/// What lies behind a road out of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// Hosts that the manifest names.
+    Network,
+    /// A function that does not run on this node, by its index in the app.
+    Function(usize),
+}
+
+/// The node's end of a road.
 pub(crate) struct Outlet {
-    pub(crate) edge: u16,
+    edge: u16,
+    beyond: Beyond,
     duplex: Duplex,
     /// Requests that may be out: as many as an honest replica's credits.
     most: usize,
@@ -47,20 +59,41 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
 }
 
-/// A request as it came over the road.
-struct Asked {
+/// A request as it came over a road.
+pub(crate) struct Asked {
+    edge: u16,
     tag: u32,
-    invocation: u64,
-    is_recorded: bool,
-    deadline: Instant,
-    outgoing: Outgoing,
-    origin: String,
-    body_bytes: u64,
+    pub(crate) operation: u16,
+    pub(crate) invocation: u64,
+    pub(crate) is_recorded: bool,
+    pub(crate) deadline: Instant,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Body,
+}
+
+/// What goes back over it.
+pub(crate) struct Returned {
+    pub(crate) status: u16,
+    /// Whether it is a failure, and whose.
+    pub(crate) flags: Flags,
+    pub(crate) landing: Option<Landing>,
+}
+
+impl Returned {
+    /// A failure in words; the status alone has to do where the pool has no room for them.
+    pub(crate) fn failure(app: &Rc<App>, status: u16, flags: Flags, words: &str) -> Returned {
+        let landed = || {
+            let mut landing = Landing::begin(app, &Head::new(), Some(words.len() as u64)).ok()?;
+            landing.write(words.as_bytes()).ok()?;
+            Some(landing)
+        };
+        Returned { status, flags: flags.with(Flags::ERROR), landing: landed() }
+    }
 }
 
 impl Outlet {
-    pub(crate) fn new(edge: u16, duplex: Duplex, most: u32) -> Outlet {
-        Outlet { edge, duplex, most: most as usize, running: BTreeMap::new() }
+    pub(crate) fn new(edge: u16, beyond: Beyond, duplex: Duplex, most: u32) -> Outlet {
+        Outlet { edge, beyond, duplex, most: most as usize, running: BTreeMap::new() }
     }
 
     /// Whether nothing waits to be taken.
@@ -76,16 +109,29 @@ impl Drop for Outlet {
 }
 
 impl Replica {
-    /// Takes what is on the road to the network, at most `most` descriptors.
-    pub(crate) fn pump_outlet(self: &Rc<Self>, app: &Rc<App>, most: u32) -> Pumped {
+    /// Takes what is on the roads out of the node, at most `most` descriptors of each.
+    pub(crate) fn pump_outlets(self: &Rc<Self>, app: &Rc<App>, most: u32) -> Pumped {
+        let roads = self.outlets.borrow().len();
+        let mut pumped = Pumped::Empty;
+        for road in 0..roads {
+            match self.pump_outlet(app, road, most) {
+                Pumped::Empty => {}
+                Pumped::More => pumped = Pumped::More,
+                Pumped::Broken => return Pumped::Broken,
+            }
+        }
+        pumped
+    }
+
+    fn pump_outlet(self: &Rc<Self>, app: &Rc<App>, road: usize, most: u32) -> Pumped {
         for _ in 0..most {
-            let popped = match self.outlet.borrow_mut().as_mut() {
+            let popped = match self.outlets.borrow_mut().get_mut(road) {
                 Some(outlet) => outlet.duplex.from_peer.pop(),
                 None => return Pumped::Empty,
             };
             match popped {
                 Ok(Some(descriptor)) => {
-                    let is_good = self.take_outgoing(app, &descriptor);
+                    let is_good = self.take_outgoing(app, road, &descriptor);
                     self.judge(app, is_good);
                     if self.is_silenced() {
                         return Pumped::Broken;
@@ -93,7 +139,7 @@ impl Replica {
                 }
                 Ok(None) => return Pumped::Empty,
                 Err(_) => {
-                    self.silence("it overran its ring to the network");
+                    self.silence("it overran a ring out of the node");
                     return Pumped::Broken;
                 }
             }
@@ -102,17 +148,19 @@ impl Replica {
     }
 
     /// Acts on one allegation. `false` if it does not bear checking.
-    fn take_outgoing(self: &Rc<Self>, app: &Rc<App>, descriptor: &Descriptor) -> bool {
-        let tag = descriptor.tag;
+    fn take_outgoing(self: &Rc<Self>, app: &Rc<App>, road: usize, descriptor: &Descriptor) -> bool {
         match Kind::from_u8(descriptor.kind) {
-            Some(Kind::Request) => self.begin_outgoing(app, descriptor),
+            Some(Kind::Request) => self.begin_outgoing(app, road, descriptor),
             Some(Kind::Cancel) => {
-                let running =
-                    self.outlet.borrow_mut().as_mut().and_then(|outlet| outlet.running.remove(&tag));
+                let tag = descriptor.tag;
+                let cancelled = self.outlets.borrow_mut().get_mut(road).and_then(|outlet| {
+                    let task = outlet.running.remove(&tag)?;
+                    Some((outlet.edge, task))
+                });
                 // One that is not there was answered meanwhile.
-                if let Some(task) = running {
+                if let Some((edge, task)) = cancelled {
                     task.abort();
-                    self.push_outgoing(&failure(tag, 0, STATUS_CANCELLED));
+                    self.push_outgoing(edge, &failure(tag, 0, STATUS_CANCELLED));
                 }
                 true
             }
@@ -120,85 +168,82 @@ impl Replica {
         }
     }
 
-    fn begin_outgoing(self: &Rc<Self>, app: &Rc<App>, d: &Descriptor) -> bool {
-        let known = self.outlet.borrow().as_ref().map(|outlet| {
-            (outlet.edge, outlet.running.contains_key(&d.tag), outlet.running.len() >= outlet.most)
+    fn begin_outgoing(self: &Rc<Self>, app: &Rc<App>, road: usize, d: &Descriptor) -> bool {
+        let known = self.outlets.borrow().get(road).map(|outlet| {
+            let is_crowded = outlet.running.len() >= outlet.most;
+            (outlet.edge, outlet.beyond, outlet.running.contains_key(&d.tag), is_crowded)
         });
-        let Some((edge, false, is_crowded)) = known else { return false };
+        let Some((edge, beyond, false, is_crowded)) = known else { return false };
         let Ok(raw) = self.receive(app, d, Some(edge)) else {
-            self.push_outgoing(&failure(d.tag, d.invocation, FetchError::NotHeld.status()));
+            self.push_outgoing(edge, &failure(d.tag, d.invocation, FetchError::NotHeld.status()));
             return false;
         };
         if is_crowded {
             app.give_up(&raw);
-            self.push_outgoing(&failure(d.tag, d.invocation, FetchError::Crowded.status()));
+            self.push_outgoing(edge, &failure(d.tag, d.invocation, FetchError::Crowded.status()));
             return false;
         }
         let (head, body) = Body::with_head(app, &raw);
-        let body_bytes = body.remaining() as u64;
-        let outgoing = Outgoing::new(Rc::clone(app), self.function, head, body);
         let asked = Asked {
+            edge,
             tag: d.tag,
+            operation: d.code,
             invocation: d.invocation,
             is_recorded: d.flags.has(Flags::RECORD),
-            deadline: self.outgoing_deadline(app, d.deadline_ns),
-            origin: outgoing.origin(),
-            outgoing,
-            body_bytes,
+            deadline: self.outgoing_deadline(app, beyond, d.deadline_ns),
+            head,
+            body,
         };
-        let task = tokio::task::spawn_local(serve(Rc::clone(self), Rc::clone(app), asked));
-        if let Some(outlet) = self.outlet.borrow_mut().as_mut() {
+        let task = tokio::task::spawn_local(serve(Rc::clone(self), Rc::clone(app), beyond, asked));
+        if let Some(outlet) = self.outlets.borrow_mut().get_mut(road) {
             outlet.running.insert(d.tag, task.abort_handle());
         }
         true
     }
 
-    /// What the caller says, and no later than its own function's time.
-    fn outgoing_deadline(&self, app: &App, deadline_ns: u64) -> Instant {
-        let own = app.functions.get(self.function).map_or(Duration::ZERO, |f| f.spec.timeout.duration());
+    /// What the caller says, and no later than the callee's time; the network's is that of the function that asks it.
+    fn outgoing_deadline(&self, app: &App, beyond: Beyond, deadline_ns: u64) -> Instant {
+        let bounded_by = match beyond {
+            Beyond::Network => self.function,
+            Beyond::Function(callee) => callee,
+        };
+        let most = app.functions.get(bounded_by).map_or(Duration::ZERO, |f| f.spec.timeout.duration());
         let said = match deadline_ns {
-            0 => own,
+            0 => most,
             ns => {
                 let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
                 Duration::from_nanos(ns).saturating_sub(Duration::try_from(now).unwrap_or_default())
             }
         };
-        Instant::now() + own.min(said)
+        Instant::now() + most.min(said)
     }
 
-    /// Sends the answer to `tag`, if one is still owed.
-    fn answer_outgoing(
-        self: &Rc<Self>,
-        app: &Rc<App>,
-        (tag, invocation): (u32, u64),
-        outcome: Result<Answered, FetchError>,
-    ) {
-        let owed = self.outlet.borrow_mut().as_mut().and_then(|outlet| outlet.running.remove(&tag));
+    /// Sends the answer to a request, if one is still owed.
+    fn answer_outgoing(self: &Rc<Self>, app: &Rc<App>, (edge, tag): (u16, u32), invocation: u64, back: Returned) {
+        let mut outlets = self.outlets.borrow_mut();
+        let outlet = outlets.iter_mut().find(|outlet| outlet.edge == edge);
+        let owed = outlet.and_then(|outlet| outlet.running.remove(&tag));
+        drop(outlets);
         if owed.is_none() {
             return;
         }
-        let (plain, landing) = match outcome {
-            Ok(Answered { status, landing }) => {
-                (Descriptor { tag, invocation, code: status, ..Descriptor::new(Kind::Reply) }, Some(landing))
-            }
-            Err(error) => (failure(tag, invocation, error.status()), text(app, &error.to_string())),
-        };
-        let filled = landing.map(|landing| self.send_landing(app, landing, invocation));
-        match filled {
-            Some(Ok((body, head))) => self.push_outgoing(&Descriptor { body, head, ..plain }),
-            None => self.push_outgoing(&plain),
+        let Returned { status: code, flags, landing } = back;
+        let plain = Descriptor { tag, invocation, code, flags, ..Descriptor::new(Kind::Reply) };
+        match landing.map(|landing| self.send_landing(app, landing, edge, invocation)) {
+            Some(Ok((body, head))) => self.push_outgoing(edge, &Descriptor { body, head, ..plain }),
+            None => self.push_outgoing(edge, &plain),
             Some(Err(())) => self.condemn("the app's capability table was overwritten"),
         }
     }
 
-    /// Puts an answer's payload on its way over the road.
+    /// Puts an answer's payload on its way over a road.
     fn send_landing(
         &self,
         app: &Rc<App>,
         mut landing: Landing,
+        edge: u16,
         invocation: u64,
     ) -> Result<(Extent, HeadExtent), ()> {
-        let edge = self.outlet.borrow().as_ref().map(|outlet| outlet.edge).ok_or(())?;
         let (buffer, whole) = (landing.take().ok_or(())?, landing.whole());
         let (body, mut head) = landing.extents(&buffer);
         if head.len == 0 {
@@ -212,14 +257,14 @@ impl Replica {
         sent.map(|()| (body, head)).map_err(|_| app.release(buffer.handle))
     }
 
-    fn push_outgoing(self: &Rc<Self>, descriptor: &Descriptor) {
-        let pushed = match self.outlet.borrow_mut().as_mut() {
+    fn push_outgoing(self: &Rc<Self>, edge: u16, descriptor: &Descriptor) {
+        let pushed = match self.outlets.borrow_mut().iter_mut().find(|outlet| outlet.edge == edge) {
             Some(outlet) => outlet.duplex.to_peer.push(descriptor),
             None => return,
         };
         match pushed {
             Ok(()) => self.ring_soon(),
-            Err(_) => self.silence("it does not read its road to the network"),
+            Err(_) => self.silence("it does not read a road out of the node"),
         }
     }
 }
@@ -228,20 +273,25 @@ fn failure(tag: u32, invocation: u64, status: u16) -> Descriptor {
     Descriptor { tag, invocation, flags: Flags::ERROR, code: status, ..Descriptor::new(Kind::Reply) }
 }
 
-/// A message in the pool; a status alone has to do where there is no room.
-fn text(app: &Rc<App>, text: &str) -> Option<Landing> {
-    let mut landing = Landing::begin(app, &Head::new(), Some(text.len() as u64)).ok()?;
-    landing.write(text.as_bytes()).ok()?;
-    Some(landing)
+/// From a request to its answer.
+async fn serve(replica: Rc<Replica>, app: Rc<App>, beyond: Beyond, asked: Asked) {
+    let (key, invocation) = ((asked.edge, asked.tag), asked.invocation);
+    let back = match beyond {
+        Beyond::Network => ask_network(&replica, &app, asked).await,
+        Beyond::Function(callee) => crate::elsewhere::call_for(&replica, &app, callee, asked).await,
+    };
+    replica.answer_outgoing(&app, key, invocation, back);
 }
 
-/// From a request to its answer.
-async fn serve(replica: Rc<Replica>, app: Rc<App>, asked: Asked) {
-    let Asked { tag, invocation, is_recorded, deadline, outgoing, origin, body_bytes } = asked;
+async fn ask_network(replica: &Replica, app: &Rc<App>, asked: Asked) -> Returned {
+    let Asked { invocation, is_recorded, deadline, head, body, .. } = asked;
+    let body_bytes = body.remaining() as u64;
+    let outgoing = Outgoing::new(Rc::clone(app), replica.function, head, body);
+    let origin = outgoing.origin();
     let began = Instant::now();
-    let outcome = timeout_at(deadline.into(), send_out(&app, outgoing)).await;
+    let outcome = timeout_at(deadline.into(), send_out(app, outgoing)).await;
     let outcome = outcome.unwrap_or_else(|_| Err(FetchError::Late { host: origin.clone() }));
-    count(&app, &replica, &outcome);
+    count(app, replica, &outcome);
     if is_recorded {
         let answer_bytes = outcome.as_ref().map_or(0, |answered| answered.landing.body_len());
         let cost = HopCost {
@@ -256,7 +306,10 @@ async fn serve(replica: Rc<Replica>, app: Rc<App>, asked: Asked) {
         let caller = app.function_name(replica.function).to_owned();
         app.node.receipts.borrow_mut().add(&app.name, &cost, caller, origin);
     }
-    replica.answer_outgoing(&app, (tag, invocation), outcome);
+    match outcome {
+        Ok(Answered { status, landing }) => Returned { status, flags: Flags::MOVE, landing: Some(landing) },
+        Err(error) => Returned::failure(app, error.status(), Flags::MOVE, &error.to_string()),
+    }
 }
 
 async fn send_out(app: &App, outgoing: Outgoing) -> Result<Answered, FetchError> {

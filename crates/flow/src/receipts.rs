@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use baton_abi::descriptor::HopCost;
 
-use crate::status::{HopReceipt, Receipt};
+use crate::status::{Carried, HopReceipt, Receipt};
 
 /// Receipts that are kept.
 pub(crate) const RECEIPTS_MAX: usize = 256;
@@ -62,6 +62,18 @@ impl Receipts {
 
     /// A replica of `app` says what a hop cost. It can only say so of its own app's invocations.
     pub(crate) fn add(&mut self, app: &str, cost: &HopCost, caller: String, function: String) {
+        self.add_crossing(app, cost, (caller, function), None, Carried::default());
+    }
+
+    /// As [`Receipts::add`] for a call that went to another node.
+    pub(crate) fn add_crossing(
+        &mut self,
+        app: &str,
+        cost: &HopCost,
+        (caller, function): (String, String),
+        node: Option<String>,
+        carried: Carried,
+    ) {
         let fits = |receipt: &&mut Receipt| receipt.app == app && receipt.hops.len() < HOPS_MAX;
         let Some(receipt) = self.find(cost.invocation).filter(fits) else { return };
         receipt.copies += u64::from(cost.copies);
@@ -82,6 +94,8 @@ impl Receipts {
             switches: cost.switches,
             cpu_ns: cost.cpu_ns,
             wall_ns: cost.wall_ns,
+            node,
+            carried,
         });
     }
 

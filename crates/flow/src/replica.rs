@@ -58,8 +58,8 @@ pub(crate) struct Replica {
     pub(crate) started: Instant,
     /// Why the node killed it, if it did.
     pub(crate) verdict: RefCell<Option<String>>,
-    /// Its road to the network, if it has one.
-    pub(crate) outlet: RefCell<Option<Outlet>>,
+    /// Its roads out of the node.
+    pub(crate) outlets: RefCell<Vec<Outlet>>,
     bad: Cell<u32>,
     dirty: Cell<bool>,
     /// Nothing that it puts on its link is looked at any more.
@@ -89,7 +89,7 @@ impl Replica {
             slots: RefCell::default(),
             started: Instant::now(),
             verdict: RefCell::default(),
-            outlet: RefCell::new(None),
+            outlets: RefCell::default(),
             bad: Cell::new(0),
             dirty: Cell::new(false),
             silenced: Cell::new(false),
@@ -150,7 +150,7 @@ impl Replica {
     /// Says that the node waits to be rung now. `false`: something came meanwhile, look again first.
     pub(crate) fn announce_sleep(&self) -> bool {
         let link_is_quiet = self.peer.borrow_mut().announce_sleep();
-        let is_quiet = link_is_quiet && self.outlet.borrow_mut().as_mut().is_none_or(Outlet::is_quiet);
+        let is_quiet = link_is_quiet && self.outlets.borrow_mut().iter_mut().all(Outlet::is_quiet);
         if link_is_quiet && !is_quiet {
             self.peer.borrow().announce_awake();
         }
@@ -188,7 +188,7 @@ impl Replica {
                     let is_good = self.take(app, &descriptor);
                     self.judge(app, is_good);
                 }
-                Ok(None) => return self.pump_outlet(app, PUMP_MAX),
+                Ok(None) => return self.pump_outlets(app, PUMP_MAX),
                 Err(_) => self.silence("it overran its ring"),
             }
         }

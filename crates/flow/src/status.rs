@@ -177,6 +177,27 @@ pub struct HopReceipt {
     pub cpu_ns: u64,
     /// From arrival to reply, nanoseconds.
     pub wall_ns: u64,
+    /// The node of the cluster that served it, if that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// How its payloads got there and back.
+    #[serde(skip_serializing_if = "Carried::is_nothing")]
+    pub carried: Carried,
+}
+
+/// Bytes of payloads that crossed from node to node, both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Carried {
+    /// Within the call or its answer.
+    pub inline_bytes: u64,
+    /// Pulled out of the other node's memory.
+    pub referenced_bytes: u64,
+}
+
+impl Carried {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One line that a function wrote.

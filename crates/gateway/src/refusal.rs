@@ -112,6 +112,13 @@ impl From<InvokeError> for Refusal {
             InvokeError::ReplicaDied { function, .. } => {
                 format!("function {function} died at this request; `baton logs` says why").into()
             }
+            InvokeError::NoNode { function } => {
+                format!("no node that runs function {function} can be reached; send the request again").into()
+            }
+            InvokeError::NodeLost { function, .. } => format!(
+                "the node that had this request for function {function} is lost; send it again if doing it twice does no harm"
+            )
+            .into(),
             InvokeError::BadReply { .. } => "the function answered nonsense; `baton logs` says more".into(),
             InvokeError::Function { message, .. } => message.into(),
             InvokeError::HeadTooLarge => {
@@ -131,7 +138,11 @@ fn status_of(error: &InvokeError) -> (u16, bool) {
         InvokeError::HeadTooLarge => (431, false),
         InvokeError::QueueFull => (429, true),
         InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => (502, false),
-        InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::Draining => (503, true),
+        InvokeError::NodeLost { .. } => (502, true),
+        InvokeError::PoolFull
+        | InvokeError::NoReplica { .. }
+        | InvokeError::NoNode { .. }
+        | InvokeError::Draining => (503, true),
         InvokeError::DeadlineExceeded { .. } => (504, false),
         // A failure that calls itself a success, or no status at all, is the function's mistake.
         InvokeError::Function { status, .. } => {

@@ -38,7 +38,7 @@ pub enum Refusal {
 /// One app's payload memory.
 #[derive(Debug)]
 pub struct Pool {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     mapping: Arc<Mapping>,
     bytes: u64,
     ledger_fd: OwnedFd,
@@ -148,6 +148,12 @@ impl Pool {
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// The region's descriptor, for a thread that sends from it.
+    #[must_use]
+    pub fn shared_fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
     }
 
     /// The ledger's region. Replicas get it read-only.

@@ -211,6 +211,12 @@ impl View {
         self.len
     }
 
+    /// Where in the region it begins, bytes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use baton_abi::Descriptor;
-use baton_abi::boot::{Edge, NETWORK_PEER};
+use baton_abi::boot::{Edge, NODE_PEER};
 
 use crate::bell::Bell;
 use crate::link::{Duplex, Side, map_bell};
@@ -81,7 +81,7 @@ impl<W> Road<W> {
     #[must_use]
     pub fn flush(&mut self) -> bool {
         if core::mem::take(&mut self.dirty) {
-            if self.peer == NETWORK_PEER {
+            if self.peer == NODE_PEER {
                 return true;
             }
             self.bell.ring();

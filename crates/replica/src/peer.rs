@@ -123,7 +123,7 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Peer::add_edge`].
-    pub fn add_network(&self, edge: Edge, rings: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub fn add_node_edge(&self, edge: Edge, rings: BorrowedFd<'_>) -> Result<(), Errno> {
         self.add_edge(edge, rings, self)
     }
 

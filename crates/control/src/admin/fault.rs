@@ -148,7 +148,10 @@ impl From<InvokeError> for Fault {
             InvokeError::Unknown => StatusCode::NOT_FOUND,
             InvokeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             InvokeError::QueueFull => StatusCode::TOO_MANY_REQUESTS,
-            InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::Draining => {
+            InvokeError::PoolFull
+            | InvokeError::NoReplica { .. }
+            | InvokeError::NoNode { .. }
+            | InvokeError::Draining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             InvokeError::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,

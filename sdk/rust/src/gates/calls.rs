@@ -157,6 +157,7 @@ impl Gates {
         let status = u16::try_from(code_of(word(parcel, 0))).unwrap_or(u16::MAX);
         match (parcel.from, status) {
             // Not the callee's words: it is late, or it is gone.
+            (BY_RUNTIME, 429) => Error::Overloaded { function },
             (BY_RUNTIME, 504) => Error::DeadlineExceeded { function },
             (BY_RUNTIME, 502 | 503) => Error::Unavailable { function },
             _ => {

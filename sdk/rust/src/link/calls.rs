@@ -3,6 +3,7 @@
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use baton_abi::boot::NODE_PEER;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 use baton_pool::capability::{Handle, Hold, State};
 
@@ -347,8 +348,21 @@ impl Link {
         if !descriptor.flags.has(Flags::ERROR) {
             return Ok(Reply { status: u32::from(descriptor.code), message: accepted });
         }
-        let message = String::from_utf8_lossy(accepted.body()).into_owned();
-        Err(Error::Function { function: self.road_name(road), status: descriptor.code, message })
+        let function = self.road_name(road);
+        let by_node = descriptor.flags.has(Flags::REFUSED) && self.leads_to_node(road);
+        Err(match (by_node, descriptor.code) {
+            (true, 429) => Error::Overloaded { function },
+            (true, 502 | 503) => Error::Unavailable { function },
+            (true, 504) => Error::DeadlineExceeded { function },
+            (_, status) => {
+                let message = String::from_utf8_lossy(accepted.body()).into_owned();
+                Error::Function { function, status, message }
+            }
+        })
+    }
+
+    fn leads_to_node(&self, road: usize) -> bool {
+        self.outgoing.borrow().get(road).is_some_and(|road| road.peer == NODE_PEER)
     }
 
     fn road_name(&self, road: usize) -> String {

@@ -1,0 +1,373 @@
+//! Calls of functions that run on other nodes.
+//!
+//! ```text
+//!   gateway or function ─▶ choose (pure) ─▶ Endpoint::call ─▶ answer ─▶ landing in the app's pool
+//!                             ▲                   │ not begun there: the next node
+//!                             └───────────────────┘ lost while it had it: the next one, if the function is `idempotent`
+//! ```
+//!
+//! Small payloads travel in the call. Larger ones stay where they are: the other node pulls them out of this one's pool (XDT),
+//! and the buffer goes back once it has them all, or the call is over.
+
+pub(crate) mod serve;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use baton_abi::Flags;
+use baton_abi::descriptor::HopCost;
+use baton_pool::capability::Handle;
+use baton_pool::region::View;
+use baton_transfer::{Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Held, INLINE_MAX, Payload, Reference, Room};
+use bytes::{Buf, Bytes};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::app::App;
+use crate::error::InvokeError;
+use crate::invoke::{Body, Head};
+use crate::landing::Landing;
+use crate::outlet::{Asked, Returned};
+use crate::replica::Replica;
+use crate::status::Carried;
+
+/// Nodes that one call is offered to.
+const ATTEMPTS_MAX: usize = 3;
+
+/// A call that is to be made on another node.
+pub(crate) struct Errand {
+    pub(crate) function: usize,
+    pub(crate) operation: u16,
+    pub(crate) invocation: u64,
+    pub(crate) is_recorded: bool,
+    pub(crate) deadline: Instant,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Rc<Body>,
+}
+
+/// What came back, in this node's pool.
+pub(crate) struct Landed {
+    pub(crate) status: u16,
+    pub(crate) head: Vec<u8>,
+    pub(crate) landing: Landing,
+    pub(crate) node: Rc<str>,
+    pub(crate) carried: Carried,
+}
+
+/// Why an attempt came to nothing.
+struct Failed {
+    error: InvokeError,
+    /// Another node may have it.
+    again: bool,
+}
+
+impl Failed {
+    fn for_good(error: InvokeError) -> Failed {
+        Failed { error, again: false }
+    }
+}
+
+/// Calls a function on a node that hosts it.
+pub(crate) async fn call(app: &Rc<App>, errand: &Errand) -> Result<Landed, InvokeError> {
+    let state = app.functions.get(errand.function).ok_or(InvokeError::Unknown)?;
+    let nobody = || InvokeError::NoNode { function: state.name.to_string() };
+    let endpoint = app.node.endpoint.borrow().clone().ok_or_else(nobody)?;
+    let mut tried: Vec<Rc<str>> = Vec::new();
+    let mut last = None;
+    while tried.len() < ATTEMPTS_MAX {
+        let Some(node) = choose(app, &endpoint, errand.function, &tried) else { break };
+        match attempt(app, &endpoint, &node, errand).await {
+            Ok(landed) => return Ok(landed),
+            Err(Failed { error, again: true }) => last = Some(error),
+            Err(Failed { error, .. }) => return Err(error),
+        }
+        tried.push(node);
+    }
+    Err(last.unwrap_or_else(nobody))
+}
+
+async fn attempt(app: &Rc<App>, endpoint: &Endpoint, node: &Rc<str>, errand: &Errand) -> Result<Landed, Failed> {
+    let state = app.functions.get(errand.function).ok_or(Failed::for_good(InvokeError::Unknown))?;
+    let late = || Failed::for_good(InvokeError::DeadlineExceeded { after: state.spec.timeout.duration() });
+    let call = Call {
+        app: app.name.clone(),
+        function: state.name.to_string(),
+        version: app.version,
+        invocation: errand.invocation,
+        operation: errand.operation,
+        record: errand.is_recorded,
+        timeout: errand.deadline.saturating_duration_since(Instant::now()),
+        head: errand.head.clone(),
+        body: payload(app, &errand.body),
+    };
+    let answered = timeout_at(errand.deadline.into(), endpoint.call(node, call)).await.map_err(|_| late())?;
+    let lost = || InvokeError::NodeLost { function: state.name.to_string(), node: node.to_string() };
+    let answer = answered.map_err(|error| match error {
+        CallError::Late => late(),
+        CallError::TooLarge => Failed::for_good(InvokeError::HeadTooLarge),
+        error if error.was_not_begun() => Failed {
+            error: InvokeError::NoNode { function: state.name.to_string() },
+            again: true,
+        },
+        _ => Failed { error: lost(), again: state.spec.idempotent },
+    })?;
+    let Answer { status, kind, head, body, .. } = answer;
+    match kind {
+        AnswerKind::Reply => {
+            let carried = carried(&errand.body, &body);
+            let landing = land(app, endpoint, (node, &head), body, errand.deadline).await;
+            let landing = landing.map_err(|error| match error {
+                LandError::Invoke(error) => Failed::for_good(error),
+                LandError::Late => late(),
+                LandError::Lost => Failed { error: lost(), again: state.spec.idempotent },
+            })?;
+            Ok(Landed { status, head, landing, node: Rc::clone(node), carried })
+        }
+        _ => {
+            let words = match body {
+                Arrived::Inline(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                _ => String::new(),
+            };
+            Err(failure(kind, status, words, state.name.as_str(), state.spec.timeout.duration()))
+        }
+    }
+}
+
+/// What a failure on another node is here.
+fn failure(kind: AnswerKind, status: u16, words: String, function: &str, timeout: Duration) -> Failed {
+    let function = function.to_owned();
+    match (kind, status) {
+        (AnswerKind::FunctionError, _) => Failed::for_good(InvokeError::Function { status, message: words }),
+        (AnswerKind::Refused, 429) => Failed { error: InvokeError::QueueFull, again: true },
+        (AnswerKind::Refused, 413) => {
+            Failed { error: InvokeError::Function { status, message: words }, again: true }
+        }
+        (AnswerKind::Refused, _) => Failed { error: InvokeError::NoNode { function }, again: true },
+        (_, 504) => Failed::for_good(InvokeError::DeadlineExceeded { after: timeout }),
+        _ => Failed::for_good(InvokeError::ReplicaDied { function, how: words }),
+    }
+}
+
+/// The node for the next attempt.
+fn choose(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> Option<Rc<str>> {
+    let name = app.functions.get(function)?.name.as_str();
+    let hosts = Rc::clone(&app.node.hosts.borrow());
+    let up = hosts.of(&app.name, name).iter().filter(|host| {
+        endpoint.is_up(&host.node) && !tried.iter().any(|node| **node == *host.node)
+    });
+    let up: Vec<_> = up.collect();
+    let there: Vec<baton_placement::There> = up
+        .iter()
+        .map(|host| baton_placement::There {
+            ready: host.ready,
+            load: host.in_flight.saturating_add(host.queued).saturating_add(endpoint.in_flight(&host.node)),
+            is_draining: hosts.peers.get(&host.node).is_none_or(|peer| peer.draining),
+        })
+        .collect();
+    match baton_placement::route(None, &there, app.node.draw()) {
+        baton_placement::Route::There(index) => up.get(index).map(|host| Rc::from(host.node.as_str())),
+        _ => None,
+    }
+}
+
+/// A body as it travels.
+fn payload(app: &App, body: &Rc<Body>) -> Payload {
+    let len = body.remaining();
+    if len == 0 {
+        return Payload::Empty;
+    }
+    match body.in_pool() {
+        Some((handle, view)) if len > INLINE_MAX => Payload::Held(held(app, handle, view, Rc::clone(body))),
+        _ => Payload::Inline(Bytes::copy_from_slice(body.chunk())),
+    }
+}
+
+/// Bytes of the pool that stay where they are until `owner` is no longer needed.
+fn held<T: 'static>(app: &App, handle: Handle, view: View, owner: T) -> Held {
+    let pool = app.pool.borrow();
+    Held::new(&app.name, view, (handle.index, handle.generation), pool.shared_fd(), until_dropped(owner))
+}
+
+/// Something to give to other threads: `owner` is dropped here once that is dropped there.
+fn until_dropped<T: 'static>(owner: T) -> Box<dyn Send> {
+    let (gone, dropped) = oneshot::channel::<()>();
+    tokio::task::spawn_local(async move {
+        let _ = dropped.await;
+        drop(owner);
+    });
+    Box::new(gone)
+}
+
+fn carried(sent: &Body, came: &Arrived) -> Carried {
+    let sent = sent.remaining() as u64;
+    let mut carried = Carried::default();
+    let came = match came {
+        Arrived::Empty => 0,
+        Arrived::Inline(bytes) => {
+            carried.inline_bytes += bytes.len() as u64;
+            0
+        }
+        Arrived::Referenced(reference) => reference.len,
+    };
+    carried.referenced_bytes += came;
+    if sent > INLINE_MAX as u64 {
+        carried.referenced_bytes += sent;
+    } else {
+        carried.inline_bytes += sent;
+    }
+    carried
+}
+
+/// Why a payload of another node did not land.
+pub(crate) enum LandError {
+    /// The pool has no room, or never will.
+    Invoke(InvokeError),
+    /// It took too long.
+    Late,
+    /// The other node is gone, or does not have the bytes any more.
+    Lost,
+}
+
+/// A payload that came from another node, in the pool behind `head`.
+pub(crate) async fn land(
+    app: &Rc<App>,
+    endpoint: &Endpoint,
+    (node, head): (&str, &[u8]),
+    body: Arrived,
+    deadline: Instant,
+) -> Result<Landing, LandError> {
+    let head = Head { bytes: head.to_vec() };
+    let len = match &body {
+        Arrived::Empty => 0,
+        Arrived::Inline(bytes) => bytes.len() as u64,
+        Arrived::Referenced(reference) => reference.len,
+    };
+    let mut landing = Landing::begin(app, &head, Some(len)).map_err(LandError::Invoke)?;
+    match body {
+        Arrived::Empty => Ok(landing),
+        Arrived::Inline(bytes) => {
+            landing.write(&bytes).map_err(LandError::Invoke)?;
+            Ok(landing)
+        }
+        Arrived::Referenced(reference) => pull(endpoint, node, &reference, landing, deadline).await,
+    }
+}
+
+/// Pulls the bytes behind a reference into the room that was made for them.
+async fn pull(
+    endpoint: &Endpoint,
+    node: &str,
+    reference: &Reference,
+    landing: Landing,
+    deadline: Instant,
+) -> Result<Landing, LandError> {
+    let full = || LandError::Invoke(InvokeError::PoolFull);
+    let (mapping, offset) = landing.range_for(reference.len).ok_or_else(full)?;
+    let landing = Rc::new(std::cell::RefCell::new(Some(landing)));
+    // Bytes may still be on their way into the buffer when this future is gone.
+    let keep = until_dropped(Rc::clone(&landing));
+    let room = Room::new(mapping, offset, reference.len, keep).ok_or_else(full)?;
+    let pulled = timeout_at(deadline.into(), endpoint.pull(node, reference, room, deadline)).await;
+    match pulled {
+        Ok(Ok(_room)) => {
+            let mut landed = landing.borrow_mut().take().ok_or(LandError::Lost)?;
+            landed.has_landed(reference.len);
+            Ok(landed)
+        }
+        Ok(Err(error)) if error.is_late() => Err(LandError::Late),
+        Ok(Err(_)) => Err(LandError::Lost),
+        Err(_) => Err(LandError::Late),
+    }
+}
+
+/// A call of a function on this node for one on another.
+pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, asked: Asked) -> Returned {
+    let began = Instant::now();
+    let Asked { operation, invocation, is_recorded, deadline, head, body, .. } = asked;
+    let sent_bytes = body.remaining() as u64;
+    let (body, copies) = match own(app, body) {
+        Ok(owned) => owned,
+        Err(error) => return returned(app, error),
+    };
+    let errand = Errand { function: callee, operation, invocation, is_recorded, deadline, head, body: Rc::new(body) };
+    let outcome = call(app, &errand).await;
+    if is_recorded {
+        let (node, carried) = match &outcome {
+            Ok(landed) => (Some(landed.node.to_string()), landed.carried),
+            Err(_) => (None, Carried::default()),
+        };
+        let cost = HopCost {
+            invocation,
+            caller: replica.holder,
+            operation,
+            crossings: 2,
+            copies,
+            bytes_copied: u64::from(copies) * sent_bytes + carried.inline_bytes,
+            bytes_handed: carried.referenced_bytes,
+            wall_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            status: outcome.as_ref().map_or_else(status_of, |landed| landed.status),
+            ..HopCost::default()
+        };
+        let names = (app.function_name(replica.function).to_owned(), app.function_name(callee).to_owned());
+        app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
+    }
+    match outcome {
+        Ok(landed) => Returned { status: landed.status, flags: Flags::MOVE, landing: Some(landed.landing) },
+        Err(error) => returned(app, error),
+    }
+}
+
+/// A payload that nobody else can change or take back while it travels. Gives how many copies that took.
+fn own(app: &Rc<App>, body: Body) -> Result<(Body, u16), InvokeError> {
+    let Some((handle, view)) = body.in_pool() else { return Ok((body, 0)) };
+    if app.pool.borrow().owns(handle) {
+        return Ok((body, 0));
+    }
+    let mut landing = Landing::begin(app, &Head::new(), Some(view.len()))?;
+    landing.copy(&view)?;
+    // Looked at after the bytes: what was taken back before may be someone else's by now.
+    if !app.pool.borrow().still_has(handle) {
+        return Err(InvokeError::BadReply { what: "it took its payload back before it was sent" });
+    }
+    Ok((landing.into_body(), 1))
+}
+
+/// The status of a failure for the function that called.
+fn status_of(error: &InvokeError) -> u16 {
+    match error {
+        InvokeError::Function { status, .. } => *status,
+        InvokeError::QueueFull => 429,
+        InvokeError::DeadlineExceeded { .. } => 504,
+        InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => 413,
+        InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::NoNode { .. } => 503,
+        _ => 502,
+    }
+}
+
+/// A failure as the calling function gets it: its callee's own words, or the node's about it.
+fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
+    let flags = match error {
+        InvokeError::Function { .. } => Flags::MOVE,
+        _ => Flags::REFUSED,
+    };
+    Returned::failure(app, status_of(&error), flags, &error.to_string())
+}
+
+/// The receipt's row of a call that the gateway made on another node.
+pub(crate) fn record_gateway(app: &App, errand: &Errand, outcome: &Result<Landed, InvokeError>, began: Instant) {
+    let (node, carried) = match outcome {
+        Ok(landed) => (Some(landed.node.to_string()), landed.carried),
+        Err(_) => (None, Carried::default()),
+    };
+    let cost = HopCost {
+        invocation: errand.invocation,
+        bytes_copied: carried.inline_bytes,
+        bytes_handed: carried.referenced_bytes,
+        wall_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        status: outcome.as_ref().map_or_else(status_of, |landed| landed.status),
+        ..HopCost::default()
+    };
+    let names = ("gateway".to_owned(), app.function_name(errand.function).to_owned());
+    app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
+}
+
