@@ -1,6 +1,6 @@
 //! A version of an app on its way up: what it is, and when it is ready.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub struct AppSpec {
     pub patches: BTreeMap<FunctionName, Vec<Patch>>,
     /// The files of those functions that have any.
     pub files: BTreeMap<FunctionName, BundledFiles>,
+    /// The functions that this node hosts; `None` for all. Routes lead to all of them wherever they are.
+    pub here: Option<BTreeSet<FunctionName>>,
 }
 
 /// Where the node has the files of a function.

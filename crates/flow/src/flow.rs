@@ -16,6 +16,7 @@ use crate::cells::{self, Group};
 use crate::deploy::{AppSpec, Deployed, wait_until_ready};
 use crate::error::{DeployError, InvokeError};
 use crate::hosting::{self, Hosting};
+use crate::hosts::Hosts;
 use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
@@ -116,6 +117,17 @@ impl Flow {
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.
     pub fn fetch_by(&self, fetch: Fetch) {
         *self.inner.node.fetch.borrow_mut() = Some(fetch);
+    }
+
+    /// From now on this is what other nodes host.
+    pub fn set_hosts(&self, hosts: Hosts) {
+        *self.inner.node.hosts.borrow_mut() = Rc::new(hosts);
+    }
+
+    /// What other nodes host, as far as is known here.
+    #[must_use]
+    pub fn hosts(&self) -> Rc<Hosts> {
+        Rc::clone(&self.inner.node.hosts.borrow())
     }
 
     // ---- apps -----------------------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ mod tests {
                 hosts: BTreeMap::new(),
                 patches: BTreeMap::new(),
                 files: BTreeMap::new(),
+                here: None,
             },
             cells,
         )

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::cells::Group;
+use crate::hosts::Hosts;
 use crate::logs::{Logs, Writer};
 use crate::outgoing::Fetch;
 use crate::receipts::Receipts;
@@ -44,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) draining: Cell<bool>,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
+    /// What other nodes host.
+    pub(crate) hosts: RefCell<Rc<Hosts>>,
     /// Groups that have ahead what their next cells need, the newest last.
     pub(crate) prepared: RefCell<VecDeque<Weak<Group>>>,
     /// Stored snapshots of compartments.
@@ -72,6 +75,7 @@ impl Node {
         Rc::new(Node {
             options,
             snapshots,
+            hosts: RefCell::default(),
             prepared: RefCell::default(),
             totals: RefCell::default(),
             logs: RefCell::default(),
