@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::builds::{self, BuildError};
+use crate::builds::{self, BuildError, Purpose};
 use crate::guests;
 use crate::project::Project;
 use crate::steps::Outcome;
@@ -36,7 +36,7 @@ pub(crate) struct SoakOptions {
 
 /// Builds the binaries, the yardsticks included, and modules if they are asked for, and runs `baton bench`.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Error>> {
-    builds::binaries(project, builds::ALL_BINARIES)?;
+    builds::binaries(project, builds::ALL_BINARIES, Purpose::Use)?;
     let wants_modules = options.args.iter().any(|arg| arg.contains("wasm"));
     if wants_modules && let Outcome::Skipped(why) = guests::run(project)? {
         println!("no modules: {why}");
@@ -49,7 +49,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Er
 
 /// Builds the binaries and runs the soak.
 pub(crate) fn soak(project: &Project, options: &SoakOptions) -> Result<(), BuildError> {
-    builds::binaries(project, builds::ALL_BINARIES)?;
+    builds::binaries(project, builds::ALL_BINARIES, Purpose::Use)?;
     let bench = project.release_binary("baton-bench").map_err(BuildError::Metadata)?;
     let mut command = Command::new(bench);
     command.args(["soak", "--minutes", &options.minutes.to_string()]).current_dir(project.root());

@@ -43,25 +43,55 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+/// What a build is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be used and measured.
+    Use,
+    /// To be tested: the same program without the optimisation across packages, which takes longest.
+    Test,
+}
+
+/// What a build for tests does without.
+const FOR_TESTS: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+];
+
+impl Purpose {
+    fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Purpose::Use => &[],
+            Purpose::Test => &FOR_TESTS,
+        }
+    }
+}
+
 /// Builds some of the workspace's binaries.
-pub(crate) fn binaries(project: &Project, names: &[&str]) -> Result<(), BuildError> {
+pub(crate) fn binaries(project: &Project, names: &[&str], purpose: Purpose) -> Result<(), BuildError> {
     let mut command = project.cargo(&["build", "--release"]);
+    command.envs(purpose.settings().iter().copied());
     let is_plain = |name: &&&str| !STATIC.contains(name) && **name != COMPILER.0;
     for package in names.iter().filter(is_plain) {
         command.args(["--package", package]);
     }
     project.runner().run(command.arg("--bins"), BUILD_LIMIT).map_err(BuildError::Run)?;
     for name in STATIC.iter().filter(|name| names.contains(name)) {
-        linked_static(project, name)?;
+        linked_static(project, name, purpose)?;
     }
     if names.contains(&COMPILER.0) { compiler(project) } else { Ok(()) }
 }
 
 /// Builds a program that runs in a cell, or is one: static, since a cell sees no file system to load libraries from, and
 /// position-independent. Only the program itself is linked so; what it consists of is built once, as for everything else.
-fn linked_static(project: &Project, name: &str) -> Result<(), BuildError> {
+fn linked_static(project: &Project, name: &str, purpose: Purpose) -> Result<(), BuildError> {
     let mut command = project.cargo(&["rustc", "--release", "--package", name, "--bin", name, "--"]);
     command.args(["-C", "target-feature=+crt-static", "-C", "relocation-model=pie"]);
+    // The program of cells is small, and every byte of it is looked at: it is tested as it is used.
+    if name != STATIC[0] {
+        command.envs(purpose.settings().iter().copied());
+    }
     if name == COMPONENTS {
         command.args(["-C", "strip=debuginfo"]);
     }

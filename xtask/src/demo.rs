@@ -11,7 +11,7 @@ use std::{io, thread};
 
 use clap::Args;
 
-use crate::builds::{self, BuildError};
+use crate::builds::{self, BuildError, Purpose};
 use crate::child::shown;
 use crate::project::Project;
 
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 /// Builds, starts, and stays until the node ends.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<(), BuildError> {
-    builds::binaries(project, builds::PRODUCT)?;
+    builds::binaries(project, builds::PRODUCT, Purpose::Use)?;
     builds::guest(project, &project.root().join(BOUTIQUE))?;
 
     let baton = project.release_binary("baton").map_err(BuildError::Metadata)?;

@@ -5,7 +5,7 @@ use std::{env, fmt, fs, io};
 
 use clap::Args;
 
-use crate::builds::{self, BuildError};
+use crate::builds::{self, BuildError, Purpose};
 use crate::project::{MetadataError, Project};
 
 /// What to install where.
@@ -46,7 +46,7 @@ impl std::error::Error for InstallError {}
 pub(crate) fn run(project: &Project, options: &Options) -> Result<(), InstallError> {
     // Each package's binary has the package's name.
     let names = if options.bench { builds::ALL_BINARIES } else { builds::PRODUCT };
-    builds::binaries(project, names).map_err(InstallError::Build)?;
+    builds::binaries(project, names, Purpose::Use).map_err(InstallError::Build)?;
     for name in names {
         let built = project.release_binary(name).map_err(InstallError::Metadata)?;
         let to = put(&built, &options.to, name)?;

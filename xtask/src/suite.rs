@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::builds::{self, BUILD_LIMIT};
+use crate::builds::{self, BUILD_LIMIT, Purpose};
 use crate::child::RunError;
 use crate::guests;
 use crate::licences;
@@ -195,7 +195,7 @@ impl Suite<'_> {
     }
 
     fn binaries(&self) -> StepResult {
-        builds::binaries(self.project, builds::ALL_BINARIES)?;
+        builds::binaries(self.project, builds::ALL_BINARIES, Purpose::Test)?;
         Ok(Outcome::Done)
     }
 

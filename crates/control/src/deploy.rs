@@ -231,7 +231,7 @@ impl Files {
         let Deployment { manifest, version, .. } = deployment;
         self.keep_hosts(&hosts)?;
         let hosts = hosts.into_iter().map(|(function, host)| (function, host.path.clone())).collect();
-        Ok(AppSpec { manifest, version, artifacts, hosts, patches, files })
+        Ok(AppSpec { manifest, version, artifacts, hosts, patches, files, here: None })
     }
 
     /// Sees to it that the programs of Wasm functions are where cells will look for them.
