@@ -13,6 +13,7 @@ pub mod gate;
 pub mod head;
 pub mod limits;
 pub mod plan;
+pub mod reference;
 pub mod rights;
 pub mod wasm;
 

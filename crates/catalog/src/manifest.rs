@@ -125,6 +125,9 @@ pub struct Function {
     /// The directory or file that it finds below `/app`, relative to the manifest's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
+    /// Whether it may put payloads up for other functions of the app, and get theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub references: bool,
     /// The only nodes of a cluster that may run it; any if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeName>,

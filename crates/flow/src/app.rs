@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
+use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
-use baton_placement::{Admission, Load, Waiting, admit, choose};
+use baton_placement::{Admission, Here, Load, Waiting, admit, choose};
 use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
@@ -22,6 +23,7 @@ use crate::error::InvokeError;
 use crate::hosting::Hosting;
 use crate::node::Node;
 use crate::outlet::{Counts, OUT_PER_APP_MAX};
+use crate::puts::Puts;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
@@ -102,6 +104,10 @@ pub(crate) struct App {
     pub(crate) changed: Notify,
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
+    /// What its functions have put up on this node.
+    pub(crate) puts: RefCell<Puts>,
+    /// The range of the capability table in which the node derives, once it does.
+    pub(crate) node_arena: Cell<Option<u32>>,
     suspects: RefCell<Vec<Suspect>>,
     ticks: Cell<u32>,
 }
@@ -167,6 +173,8 @@ impl App {
             changed: Notify::new(),
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
+            puts: RefCell::new(Puts::new()),
+            node_arena: Cell::new(None),
             suspects: RefCell::default(),
             ticks: Cell::new(0),
         });
@@ -197,6 +205,16 @@ impl App {
 
     pub(crate) fn function_name(&self, index: usize) -> &str {
         self.functions.get(index).map_or("?", |function| function.name.as_str())
+    }
+
+    /// A range of the capability table for the node itself, which no replica gets from now on. `None` if all are taken.
+    pub(crate) fn own_arena(&self) -> Option<u32> {
+        if self.node_arena.get().is_none() {
+            let up = self.replicas();
+            let mut free = (0..REPLICAS_MAX).rev();
+            self.node_arena.set(free.find(|arena| up.iter().all(|replica| replica.arena != *arena)));
+        }
+        self.node_arena.get()
     }
 
     /// Calls that the node has out at replicas.
@@ -409,6 +427,15 @@ impl FunctionState {
         let replica = self.replicas.borrow().get(place)?.clone()?;
         let tag = replica.slots.borrow_mut().add(deadline)?;
         Some(Reserved { replica, tag })
+    }
+
+    /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
+    pub(crate) fn here(&self, sleeps: bool) -> Here {
+        let ready = self.loads().into_iter().filter(|load| load.ready);
+        let (running, room) =
+            ready.fold((0, 0), |(running, room), load| (running + load.in_flight, room + load.concurrency));
+        let room = if sleeps { room.max(self.spec.scale.concurrency) } else { room };
+        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue }
     }
 
     fn any_ready(&self) -> bool {

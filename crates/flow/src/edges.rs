@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::boot::{Edge, NETWORK, NODE_PEER, Name};
+use baton_abi::reference::REFERENCES;
 use baton_pool::capability::NODE;
 use baton_pool::link::{self, Duplex, DuplexFlags, Side, ring_entries_for};
 use baton_pool::region::RegionError;
@@ -185,6 +186,9 @@ fn connect_outside(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
     if !state.spec.network.is_empty() {
         pave_outside(app, new, Beyond::Network)?;
     }
+    if state.spec.references {
+        pave_outside(app, new, Beyond::References)?;
+    }
     for (index, callee) in app.functions.iter().enumerate() {
         if callee.hosting == Hosting::Elsewhere && state.spec.calls.contains(&callee.name) {
             pave_outside(app, new, Beyond::Function(index))?;
@@ -196,6 +200,7 @@ fn connect_outside(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
 fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), String> {
     let (name, bounded_by) = match beyond {
         Beyond::Network => (NETWORK, new.function),
+        Beyond::References => (REFERENCES, new.function),
         Beyond::Function(callee) => (app.function_name(callee), callee),
     };
     let spec = &app.functions.get(bounded_by).ok_or("no such function")?.spec;

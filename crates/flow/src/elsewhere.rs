@@ -16,18 +16,24 @@ use std::time::{Duration, Instant};
 
 use baton_abi::Flags;
 use baton_abi::descriptor::HopCost;
+use baton_abi::reference::{REFERENCES, STATUS_NOTHING};
+use baton_placement::{Route, There, busy, route};
 use baton_pool::capability::Handle;
 use baton_pool::region::View;
-use baton_transfer::{Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Held, INLINE_MAX, Payload, Reference, Room};
+use baton_transfer::{
+    Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Held, INLINE_MAX, Payload, Reference, Room,
+};
 use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::app::App;
 use crate::error::InvokeError;
+use crate::hosting::Hosting;
+use crate::hosts::Host;
 use crate::invoke::{Body, Head};
 use crate::landing::Landing;
-use crate::outlet::{Asked, Returned};
+use crate::outlet::{Asked, Returned, Sent};
 use crate::replica::Replica;
 use crate::status::Carried;
 
@@ -86,7 +92,12 @@ pub(crate) async fn call(app: &Rc<App>, errand: &Errand) -> Result<Landed, Invok
     Err(last.unwrap_or_else(nobody))
 }
 
-async fn attempt(app: &Rc<App>, endpoint: &Endpoint, node: &Rc<str>, errand: &Errand) -> Result<Landed, Failed> {
+async fn attempt(
+    app: &Rc<App>,
+    endpoint: &Endpoint,
+    node: &Rc<str>,
+    errand: &Errand,
+) -> Result<Landed, Failed> {
     let state = app.functions.get(errand.function).ok_or(Failed::for_good(InvokeError::Unknown))?;
     let late = || Failed::for_good(InvokeError::DeadlineExceeded { after: state.spec.timeout.duration() });
     let call = Call {
@@ -105,16 +116,15 @@ async fn attempt(app: &Rc<App>, endpoint: &Endpoint, node: &Rc<str>, errand: &Er
     let answer = answered.map_err(|error| match error {
         CallError::Late => late(),
         CallError::TooLarge => Failed::for_good(InvokeError::HeadTooLarge),
-        error if error.was_not_begun() => Failed {
-            error: InvokeError::NoNode { function: state.name.to_string() },
-            again: true,
-        },
+        error if error.was_not_begun() => {
+            Failed { error: InvokeError::NoNode { function: state.name.to_string() }, again: true }
+        }
         _ => Failed { error: lost(), again: state.spec.idempotent },
     })?;
     let Answer { status, kind, head, body, .. } = answer;
     match kind {
         AnswerKind::Reply => {
-            let carried = carried(&errand.body, &body);
+            let carried = carried(errand.body.remaining() as u64, &body);
             let landing = land(app, endpoint, (node, &head), body, errand.deadline).await;
             let landing = landing.map_err(|error| match error {
                 LandError::Invoke(error) => Failed::for_good(error),
@@ -148,26 +158,47 @@ fn failure(kind: AnswerKind, status: u16, words: String, function: &str, timeout
     }
 }
 
+/// Whether a call that this node took is better made on another one now: the function is not here, or has no room.
+pub(crate) fn is_better(app: &App, function: usize) -> bool {
+    let Some(state) = app.functions.get(function) else { return false };
+    if state.hosting == Hosting::Elsewhere {
+        return true;
+    }
+    let Some(endpoint) = app.node.endpoint.borrow().clone() else { return false };
+    let here = state.here(app.comes_and_goes(function));
+    let peers: Vec<There> =
+        peers(app, &endpoint, function, &[]).into_iter().map(|(_, there)| there).collect();
+    matches!(route(Some(&here), &peers, app.node.draw()), Route::There(_))
+}
+
 /// The node for the next attempt.
 fn choose(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> Option<Rc<str>> {
-    let name = app.functions.get(function)?.name.as_str();
-    let hosts = Rc::clone(&app.node.hosts.borrow());
-    let up = hosts.of(&app.name, name).iter().filter(|host| {
-        endpoint.is_up(&host.node) && !tried.iter().any(|node| **node == *host.node)
-    });
-    let up: Vec<_> = up.collect();
-    let there: Vec<baton_placement::There> = up
-        .iter()
-        .map(|host| baton_placement::There {
-            ready: host.ready,
-            load: host.in_flight.saturating_add(host.queued).saturating_add(endpoint.in_flight(&host.node)),
-            is_draining: hosts.peers.get(&host.node).is_none_or(|peer| peer.draining),
-        })
-        .collect();
-    match baton_placement::route(None, &there, app.node.draw()) {
-        baton_placement::Route::There(index) => up.get(index).map(|host| Rc::from(host.node.as_str())),
-        _ => None,
+    let peers = peers(app, endpoint, function, tried);
+    let there: Vec<There> = peers.iter().map(|(_, there)| *there).collect();
+    match route(None, &there, app.node.draw()) {
+        Route::There(index) => peers.get(index).map(|(node, _)| Rc::clone(node)),
+        Route::Here | Route::Nowhere => None,
     }
+}
+
+/// The nodes that are up and host a function, and how busy it is there. One that drains is among them only if all do.
+fn peers(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> Vec<(Rc<str>, There)> {
+    let Some(state) = app.functions.get(function) else { return Vec::new() };
+    let hosts = Rc::clone(&app.node.hosts.borrow());
+    let is_candidate =
+        |host: &&Host| endpoint.is_up(&host.node) && !tried.iter().any(|node| **node == *host.node);
+    let up: Vec<&Host> = hosts.of(&app.name, state.name.as_str()).iter().filter(is_candidate).collect();
+    let drains = |host: &Host| hosts.peers.get(&host.node).is_none_or(|peer| peer.draining);
+    let all_drain = up.iter().all(|host| drains(host));
+    let chosen = up.into_iter().filter(|host| all_drain || !drains(host));
+    chosen
+        .map(|host| {
+            let room = host.ready.saturating_mul(state.spec.scale.concurrency);
+            // What this node has there is newer than the report.
+            let running = host.in_flight.max(endpoint.in_flight(&host.node));
+            (Rc::from(host.node.as_str()), There { busy: busy(running, host.queued, room) })
+        })
+        .collect()
 }
 
 /// A body as it travels.
@@ -198,8 +229,7 @@ fn until_dropped<T: 'static>(owner: T) -> Box<dyn Send> {
     Box::new(gone)
 }
 
-fn carried(sent: &Body, came: &Arrived) -> Carried {
-    let sent = sent.remaining() as u64;
+fn carried(sent: u64, came: &Arrived) -> Carried {
     let mut carried = Carried::default();
     let came = match came {
         Arrived::Empty => 0,
@@ -280,16 +310,65 @@ async fn pull(
     }
 }
 
+/// Asks the node that made a reference about it.
+pub(crate) async fn ask_holder(
+    app: &Rc<App>,
+    node: &str,
+    operation: u16,
+    reference: &[u8],
+    deadline: Instant,
+) -> Result<Landed, Lack> {
+    let nobody = || Lack::Invoke(InvokeError::NoNode { function: REFERENCES.to_owned() });
+    let late = || {
+        Lack::Invoke(InvokeError::DeadlineExceeded {
+            after: deadline.saturating_duration_since(Instant::now()),
+        })
+    };
+    let lost =
+        || Lack::Invoke(InvokeError::NodeLost { function: REFERENCES.to_owned(), node: node.to_owned() });
+    let endpoint = app.node.endpoint.borrow().clone().ok_or_else(nobody)?;
+    let call = Call {
+        app: app.name.clone(),
+        function: REFERENCES.to_owned(),
+        version: app.version,
+        operation,
+        timeout: deadline.saturating_duration_since(Instant::now()),
+        body: Payload::Inline(Bytes::copy_from_slice(reference)),
+        ..Call::default()
+    };
+    let answered = timeout_at(deadline.into(), endpoint.call(node, call)).await.map_err(|_| late())?;
+    let Answer { status, kind, head, body, .. } = answered.map_err(|_| lost())?;
+    if kind != AnswerKind::Reply {
+        return Err(if status == STATUS_NOTHING { Lack::Nothing } else { lost() });
+    }
+    let carried = carried(0, &body);
+    match land(app, &endpoint, (node, &head), body, deadline).await {
+        Ok(landing) => Ok(Landed { status, head, landing, node: Rc::from(node), carried }),
+        Err(LandError::Invoke(error)) => Err(Lack::Invoke(error)),
+        Err(LandError::Late) => Err(late()),
+        Err(LandError::Lost) => Err(lost()),
+    }
+}
+
+/// Why a reference of another node brought nothing.
+pub(crate) enum Lack {
+    /// There is nothing behind it.
+    Nothing,
+    /// It could not be asked for.
+    Invoke(InvokeError),
+}
+
 /// A call of a function on this node for one on another.
 pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, asked: Asked) -> Returned {
     let began = Instant::now();
-    let Asked { operation, invocation, is_recorded, deadline, head, body, .. } = asked;
+    let Asked { operation, invocation, is_recorded, deadline, is_shared, head, body, .. } = asked;
     let sent_bytes = body.remaining() as u64;
-    let (body, copies) = match own(app, body) {
+    let (body, copies) = match kept(app, body, is_shared) {
         Ok(owned) => owned,
         Err(error) => return returned(app, error),
     };
-    let errand = Errand { function: callee, operation, invocation, is_recorded, deadline, head, body: Rc::new(body) };
+    let errand =
+        Errand { function: callee, operation, invocation, is_recorded, deadline, head, body: Rc::new(body) };
     let outcome = call(app, &errand).await;
     if is_recorded {
         let (node, carried) = match &outcome {
@@ -312,15 +391,18 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
         app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
     }
     match outcome {
-        Ok(landed) => Returned { status: landed.status, flags: Flags::MOVE, landing: Some(landed.landing) },
+        Ok(landed) => {
+            Returned { status: landed.status, flags: Flags::MOVE, sent: Sent::Landing(landed.landing) }
+        }
         Err(error) => returned(app, error),
     }
 }
 
-/// A payload that nobody else can change or take back while it travels. Gives how many copies that took.
-fn own(app: &Rc<App>, body: Body) -> Result<(Body, u16), InvokeError> {
+/// A payload that stays as it is for as long as the node has it: what is only lent is copied, since its owner may take it
+/// back at any time and use its buffer again. Gives how many copies that took.
+pub(crate) fn kept(app: &Rc<App>, body: Body, is_shared: bool) -> Result<(Body, u16), InvokeError> {
     let Some((handle, view)) = body.in_pool() else { return Ok((body, 0)) };
-    if app.pool.borrow().owns(handle) {
+    if is_shared || app.pool.borrow().owns(handle) {
         return Ok((body, 0));
     }
     let mut landing = Landing::begin(app, &Head::new(), Some(view.len()))?;
@@ -333,7 +415,7 @@ fn own(app: &Rc<App>, body: Body) -> Result<(Body, u16), InvokeError> {
 }
 
 /// The status of a failure for the function that called.
-fn status_of(error: &InvokeError) -> u16 {
+pub(crate) fn status_of(error: &InvokeError) -> u16 {
     match error {
         InvokeError::Function { status, .. } => *status,
         InvokeError::QueueFull => 429,
@@ -354,7 +436,12 @@ fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
 }
 
 /// The receipt's row of a call that the gateway made on another node.
-pub(crate) fn record_gateway(app: &App, errand: &Errand, outcome: &Result<Landed, InvokeError>, began: Instant) {
+pub(crate) fn record_gateway(
+    app: &App,
+    errand: &Errand,
+    outcome: &Result<Landed, InvokeError>,
+    began: Instant,
+) {
     let (node, carried) = match outcome {
         Ok(landed) => (Some(landed.node.to_string()), landed.carried),
         Err(_) => (None, Carried::default()),
@@ -370,4 +457,3 @@ pub(crate) fn record_gateway(app: &App, errand: &Errand, outcome: &Result<Landed
     let names = ("gateway".to_owned(), app.function_name(errand.function).to_owned());
     app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
 }
-

@@ -137,9 +137,11 @@ impl Flow {
     /// # Errors
     /// The address cannot be listened on, or the certificates are of no use.
     pub async fn join(&self, settings: baton_transfer::Settings) -> Result<Endpoint, StartError> {
+        let name: Rc<str> = Rc::from(settings.node.as_str());
         let inbound = Rc::new(Inbound { flow: self.clone(), endpoint: RefCell::new(None) });
         let endpoint = Endpoint::start(settings, Rc::clone(&inbound) as Rc<dyn Service>).await?;
         *inbound.endpoint.borrow_mut() = Some(endpoint.clone());
+        *self.inner.node.name.borrow_mut() = name;
         *self.inner.node.endpoint.borrow_mut() = Some(endpoint.clone());
         Ok(endpoint)
     }

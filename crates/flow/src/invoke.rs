@@ -360,7 +360,8 @@ impl Body {
     /// What the node itself holds at `place`; empty without one.
     pub(crate) fn landed(app: &Rc<App>, place: Option<(Handle, Place)>) -> Body {
         let view = place.and_then(|(_, place)| {
-            View::new(app.pool.borrow().mapping(), place.offset, place.capacity).filter(|view| !view.is_empty())
+            View::new(app.pool.borrow().mapping(), place.offset, place.capacity)
+                .filter(|view| !view.is_empty())
         });
         let bytes = view.map_or(Bytes::Inline([0; 8], 0, 0), Bytes::Pool);
         Body { app: Rc::clone(app), bytes, handle: place.map(|(handle, _)| handle) }
@@ -371,6 +372,14 @@ impl Body {
         match (&self.bytes, self.handle) {
             (Bytes::Pool(view), Some(handle)) => Some((handle, view.clone())),
             _ => None,
+        }
+    }
+
+    /// A private copy of all of it.
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        match &self.bytes {
+            Bytes::Pool(view) => view.to_vec(),
+            Bytes::Inline(..) => self.chunk().to_vec(),
         }
     }
 

@@ -134,7 +134,8 @@ impl Landing {
 
     /// The range in which a body of `len` bytes lands that comes by itself. `None` if there was no room made for it.
     pub(crate) fn range_for(&self, len: u64) -> Option<(Arc<Mapping>, u64)> {
-        let buffer = self.buffer.filter(|buffer| self.body_at.saturating_add(len) <= buffer.place.capacity)?;
+        let buffer =
+            self.buffer.filter(|buffer| self.body_at.saturating_add(len) <= buffer.place.capacity)?;
         Some((Arc::clone(self.app.pool.borrow().mapping()), buffer.place.offset + self.body_at))
     }
 

@@ -22,6 +22,7 @@ mod node;
 mod outgoing;
 mod outlet;
 mod plane;
+mod puts;
 mod receipts;
 mod replica;
 mod slots;

@@ -56,6 +56,8 @@ pub(crate) struct Node {
     /// Every app that lives, versions that are being stopped included.
     pub(crate) apps: RefCell<Vec<Weak<App>>>,
     next_invocation: Cell<u64>,
+    /// Its name in its cluster; empty without one.
+    pub(crate) name: RefCell<Rc<str>>,
     /// This node's end of the roads to the others of its cluster.
     pub(crate) endpoint: RefCell<Option<Endpoint>>,
     /// Where chance comes from when a node is chosen.
@@ -91,6 +93,7 @@ impl Node {
             fetch: RefCell::new(None),
             apps: RefCell::default(),
             next_invocation: Cell::new(first | 1),
+            name: RefCell::new(Rc::from("")),
             endpoint: RefCell::new(None),
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),

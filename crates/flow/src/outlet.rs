@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind};
+use baton_pool::capability::{Handle, Range};
 use baton_pool::link::Duplex;
 use bytes::Buf;
 use tokio::task::AbortHandle;
@@ -29,6 +30,8 @@ use crate::replica::{Pumped, Replica};
 
 /// Requests to the network that one app may have out; others wait as long as they may.
 pub(crate) const OUT_PER_APP_MAX: usize = 256;
+/// The status where more share what the node has than may.
+const STATUS_CROWDED: u16 = 503;
 /// The status of a request that its caller gave up; nobody reads it.
 const STATUS_CANCELLED: u16 = 504;
 
@@ -39,6 +42,8 @@ pub(crate) enum Beyond {
     Network,
     /// A function that does not run on this node, by its index in the app.
     Function(usize),
+    /// Payloads that were put up for others.
+    References,
 }
 
 /// The node's end of a road.
@@ -67,6 +72,8 @@ pub(crate) struct Asked {
     pub(crate) invocation: u64,
     pub(crate) is_recorded: bool,
     pub(crate) deadline: Instant,
+    /// Its payload can be read by others, and is not written any more.
+    pub(crate) is_shared: bool,
     pub(crate) head: Vec<u8>,
     pub(crate) body: Body,
 }
@@ -76,7 +83,16 @@ pub(crate) struct Returned {
     pub(crate) status: u16,
     /// Whether it is a failure, and whose.
     pub(crate) flags: Flags,
-    pub(crate) landing: Option<Landing>,
+    pub(crate) sent: Sent,
+}
+
+/// The payload of what goes back.
+pub(crate) enum Sent {
+    Nothing,
+    /// Moved.
+    Landing(Landing),
+    /// Shared: the node has it still.
+    Shared(Rc<Body>),
 }
 
 impl Returned {
@@ -87,7 +103,8 @@ impl Returned {
             landing.write(words.as_bytes()).ok()?;
             Some(landing)
         };
-        Returned { status, flags: flags.with(Flags::ERROR), landing: landed() }
+        let sent = landed().map_or(Sent::Nothing, Sent::Landing);
+        Returned { status, flags: flags.with(Flags::ERROR), sent }
     }
 }
 
@@ -191,6 +208,7 @@ impl Replica {
             invocation: d.invocation,
             is_recorded: d.flags.has(Flags::RECORD),
             deadline: self.outgoing_deadline(app, beyond, d.deadline_ns),
+            is_shared: d.flags.has(Flags::SHARE),
             head,
             body,
         };
@@ -204,7 +222,7 @@ impl Replica {
     /// What the caller says, and no later than the callee's time; the network's is that of the function that asks it.
     fn outgoing_deadline(&self, app: &App, beyond: Beyond, deadline_ns: u64) -> Instant {
         let bounded_by = match beyond {
-            Beyond::Network => self.function,
+            Beyond::Network | Beyond::References => self.function,
             Beyond::Function(callee) => callee,
         };
         let most = app.functions.get(bounded_by).map_or(Duration::ZERO, |f| f.spec.timeout.duration());
@@ -219,7 +237,13 @@ impl Replica {
     }
 
     /// Sends the answer to a request, if one is still owed.
-    fn answer_outgoing(self: &Rc<Self>, app: &Rc<App>, (edge, tag): (u16, u32), invocation: u64, back: Returned) {
+    fn answer_outgoing(
+        self: &Rc<Self>,
+        app: &Rc<App>,
+        (edge, tag): (u16, u32),
+        invocation: u64,
+        back: Returned,
+    ) {
         let mut outlets = self.outlets.borrow_mut();
         let outlet = outlets.iter_mut().find(|outlet| outlet.edge == edge);
         let owed = outlet.and_then(|outlet| outlet.running.remove(&tag));
@@ -227,12 +251,22 @@ impl Replica {
         if owed.is_none() {
             return;
         }
-        let Returned { status: code, flags, landing } = back;
+        let Returned { status: code, flags, sent } = back;
         let plain = Descriptor { tag, invocation, code, flags, ..Descriptor::new(Kind::Reply) };
-        match landing.map(|landing| self.send_landing(app, landing, edge, invocation)) {
-            Some(Ok((body, head))) => self.push_outgoing(edge, &Descriptor { body, head, ..plain }),
-            None => self.push_outgoing(edge, &plain),
-            Some(Err(())) => self.condemn("the app's capability table was overwritten"),
+        match sent {
+            Sent::Nothing => self.push_outgoing(edge, &plain),
+            Sent::Landing(landing) => match self.send_landing(app, landing, edge, invocation) {
+                Ok((body, head)) => self.push_outgoing(edge, &Descriptor { body, head, ..plain }),
+                Err(()) => self.condemn("the app's capability table was overwritten"),
+            },
+            Sent::Shared(body) => match crate::puts::share(app, &body, edge) {
+                Some((Handle { index: handle, generation }, Range { offset, len })) => {
+                    let body = Extent { handle, generation, offset, len };
+                    let flags = flags.with(Flags::SHARE);
+                    self.push_outgoing(edge, &Descriptor { body, flags, ..plain });
+                }
+                None => self.push_outgoing(edge, &failure(tag, invocation, STATUS_CROWDED)),
+            },
         }
     }
 
@@ -279,6 +313,7 @@ async fn serve(replica: Rc<Replica>, app: Rc<App>, beyond: Beyond, asked: Asked)
     let back = match beyond {
         Beyond::Network => ask_network(&replica, &app, asked).await,
         Beyond::Function(callee) => crate::elsewhere::call_for(&replica, &app, callee, asked).await,
+        Beyond::References => crate::puts::serve::ask(&replica, &app, asked).await,
     };
     replica.answer_outgoing(&app, key, invocation, back);
 }
@@ -307,7 +342,9 @@ async fn ask_network(replica: &Replica, app: &Rc<App>, asked: Asked) -> Returned
         app.node.receipts.borrow_mut().add(&app.name, &cost, caller, origin);
     }
     match outcome {
-        Ok(Answered { status, landing }) => Returned { status, flags: Flags::MOVE, landing: Some(landing) },
+        Ok(Answered { status, landing }) => {
+            Returned { status, flags: Flags::MOVE, sent: Sent::Landing(landing) }
+        }
         Err(error) => Returned::failure(app, error.status(), Flags::MOVE, &error.to_string()),
     }
 }

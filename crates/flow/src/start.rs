@@ -10,6 +10,7 @@ use std::rc::Rc;
 use baton_abi::ABI_VERSION;
 use baton_abi::boot::{CALLS_ENV, FILES_AT, FILES_ENV, Hello, NETWORK, PoolAccess};
 use baton_abi::limits::REPLICAS_MAX;
+use baton_abi::reference::REFERENCES;
 use baton_catalog::{Function, FunctionName};
 use baton_placement::home_core;
 use baton_pool::ledger::NOBODY;
@@ -143,10 +144,11 @@ fn files_bytes(state: &FunctionState) -> Result<u64, String> {
 /// 60 ns each, for nobody. A manifest that names the variable has the last word.
 const TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
 
-/// Whom a function may call, in the order that its runtime numbers them by; the network comes last.
+/// Whom a function may call, in the order that its runtime numbers them by; the node's own services come last.
 pub(crate) fn callees(spec: &Function) -> impl Iterator<Item = &str> {
     let network = (!spec.network.is_empty()).then_some(NETWORK);
-    spec.calls.iter().map(FunctionName::as_str).chain(network)
+    let references = spec.references.then_some(REFERENCES);
+    spec.calls.iter().map(FunctionName::as_str).chain(network).chain(references)
 }
 
 /// The replica's arguments and environment.
@@ -185,7 +187,9 @@ pub(crate) fn all_cores() -> Vec<usize> {
 /// For each of `count` replicas, a holder number and a capability range that nobody has.
 pub(crate) fn free_numbers(app: &App, count: usize) -> Option<Vec<(u16, u32)>> {
     let up = app.replicas();
-    let arenas = (0..REPLICAS_MAX).filter(|arena| up.iter().all(|replica| replica.arena != *arena));
+    let own = app.node_arena.get();
+    let is_free = |arena: &u32| Some(*arena) != own && up.iter().all(|replica| replica.arena != *arena);
+    let arenas = (0..REPLICAS_MAX).filter(is_free);
     let last = app.last_holder.get();
     let holders = (1..NOBODY)
         .map(|step| 1 + (last - 1 + step) % (NOBODY - 1))

@@ -16,11 +16,13 @@ use crate::placed::Placed;
 use crate::region::{self, Access, Mapping, RegionError};
 use own::OwnHolds;
 
+pub use share::{OwnArena, ShareError};
 pub use usage::Usage;
 
 mod derived;
 mod over;
 mod own;
+mod share;
 mod usage;
 
 /// From this many dirty bytes on, whole pages go back to the kernel instead of being overwritten with zeros.
@@ -110,7 +112,7 @@ impl Pool {
         let ledger = Ledger::new(placed(ledger_fd.as_fd(), slots)?, bytes);
         let table = CapabilityTable::new(placed(table_fd.as_fd(), entries)?);
         Ok(Pool {
-            fd,
+            fd: Arc::new(fd),
             mapping,
             bytes,
             ledger_fd,

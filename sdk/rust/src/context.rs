@@ -7,11 +7,13 @@ use std::rc::Rc;
 
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
 use crate::call::{Call, Payload, Reply};
 use crate::error::Error;
 use crate::executor::Ticket;
 use crate::fetch::Fetch;
+use crate::put::{Put, Reference};
 use crate::runtime::Runtime;
 
 /// How much a log line matters.
@@ -90,6 +92,67 @@ impl Context {
     /// A request to a host that the manifest's `network` names, by its whole URL. Nothing happens until it is awaited.
     pub fn fetch<'a>(&self, url: &str) -> Fetch<'a> {
         Fetch::new(self.runtime, url)
+    }
+
+    /// Puts a payload up for functions that are given the reference, on whatever node of the cluster they run. It stays where
+    /// it is; what is only lent is copied once. Nothing happens until it is awaited.
+    ///
+    /// The manifest gives the right by `references = true`.
+    pub fn put<'a>(&self, payload: impl Into<Payload<'a>>) -> Put<'a> {
+        Put::new(self.runtime, payload.into())
+    }
+
+    /// What is behind a reference: read where it lies, if it was put up on this node, or pulled out of the other node's memory.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if nothing is there any more, [`Error::Unavailable`] if its node is not to be reached.
+    pub async fn get(&self, reference: &Reference) -> Result<Body, Error> {
+        crate::put::get(self.runtime, reference).await
+    }
+
+    /// Takes a payload down that was put up. `false` if nothing was there any more. Who is reading it reads it to the end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if its node is not to be reached.
+    pub async fn forget(&self, reference: &Reference) -> Result<bool, Error> {
+        crate::put::forget(self.runtime, reference).await
+    }
+
+    /// Calls `function` once for each of `parts` of a payload, all at once; answers in the order of the parts. Nothing is
+    /// copied on this node, whoever reads whatever part; a part goes to another node once.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when a part does not lie inside; then nothing is called.
+    pub async fn scatter(
+        &self,
+        function: &str,
+        payload: &Shared,
+        parts: impl IntoIterator<Item = core::ops::Range<usize>>,
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let parts: Vec<Shared> =
+            parts.into_iter().map(|part| payload.narrow(part)).collect::<Result<_, _>>()?;
+        Ok(self.join(parts.into_iter().map(|part| self.call(function, part))).await)
+    }
+
+    /// Calls every one of `functions` with the same payload, all at once; answers in their order. Nothing is copied on this
+    /// node.
+    pub async fn broadcast<'a>(
+        &self,
+        functions: impl IntoIterator<Item = &'a str>,
+        payload: &Shared,
+    ) -> Vec<Result<Reply, Error>> {
+        self.join(functions.into_iter().map(|function| self.call(function, payload))).await
+    }
+
+    /// The answers' payloads one behind the other, in one.
+    ///
+    /// # Errors
+    /// The first error among the answers; [`Error::PoolFull`].
+    pub fn gather(&self, answers: impl IntoIterator<Item = Result<Reply, Error>>) -> Result<Buffer, Error> {
+        let answers: Vec<Reply> = answers.into_iter().collect::<Result<_, _>>()?;
+        let mut all = self.alloc(answers.iter().map(|answer| answer.body().len()).sum())?;
+        answers.iter().try_for_each(|answer| all.extend_from_slice(answer.body()))?;
+        Ok(all)
     }
 
     /// Makes all `calls` at once and waits for all answers, in the order of the calls.

@@ -70,6 +70,8 @@ pub enum Error {
         /// Bytes of the type.
         expected: usize,
     },
+    /// Nothing is behind a reference any more: it was got as often as it may, its time is over, or its owner took it back.
+    Gone,
     /// The capability does not allow this, or was revoked.
     Denied {
         /// What was tried.
@@ -101,6 +103,7 @@ impl Error {
             Error::Function { .. } | Error::Unavailable { .. } | Error::Protocol { .. } => 502,
             Error::Overloaded { .. } => 429,
             Error::Layout { .. } => 400,
+            Error::Gone => 410,
             Error::NoEdge { .. } | Error::BufferFull { .. } | Error::Denied { .. } => 500,
         }
     }
@@ -124,6 +127,7 @@ impl fmt::Display for Error {
             Error::Layout { len, expected } => {
                 write!(f, "the payload has {len} bytes, its type needs {expected} (or an aligned multiple)")
             }
+            Error::Gone => f.write_str("nothing is behind the reference any more"),
             Error::Denied { what } => write!(f, "the capability does not allow it: {what}"),
             Error::Protocol { what } => write!(f, "protocol error: {what}"),
         }

@@ -36,6 +36,7 @@ mod join;
 #[cfg(not(target_arch = "wasm32"))]
 mod link;
 mod message;
+mod put;
 mod random;
 mod request;
 mod response;
@@ -49,6 +50,7 @@ pub use clock::now_ns as monotonic_ns;
 pub use context::{Context, Level};
 pub use error::Error;
 pub use fetch::Fetch;
+pub use put::{Put, Reference};
 pub use random::{on_restore, random};
 pub use request::Request;
 pub use response::Response;

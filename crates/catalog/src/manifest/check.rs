@@ -133,6 +133,9 @@ fn contradictions(function: &Function, site: &Site) -> Result<(), Misplaced> {
     if !function.network.is_empty() && function.pool != PoolRights::Write {
         return fail(site.then("network"), ManifestFault::NetworkWithoutPool);
     }
+    if function.references && function.pool == PoolRights::None {
+        return fail(site.then("references"), ManifestFault::ReferencesWithoutPool);
+    }
     let (place, artifact) = match &function.build {
         Build::Artifact { path } => (site.then("artifact"), path),
         Build::Command { output, .. } => (site.then("build").then("output"), output),

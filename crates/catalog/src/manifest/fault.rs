@@ -163,6 +163,8 @@ pub enum ManifestFault {
     },
     /// Outgoing hosts for a function that cannot write the pool, where its requests and their answers lie.
     NetworkWithoutPool,
+    /// References for a function that does not see the pool, where what is behind them lies.
+    ReferencesWithoutPool,
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

@@ -37,6 +37,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "reuse",
     "share_key",
     "files",
+    "references",
     "nodes",
     "idempotent",
 ];
@@ -131,6 +132,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         reuse: table.bool("reuse")?.unwrap_or_default(),
         share_key: table.text("share_key")?.map(|key| named(key, KeyName::new)).transpose()?,
         files: table.text("files")?.map(|(_, path)| path.into()),
+        references: table.bool("references")?.unwrap_or_default(),
         nodes: nodes.into_iter().map(|node| named(node, NodeName::new)).collect::<Result<_, _>>()?,
         idempotent: table.bool("idempotent")?.unwrap_or_default(),
     })

@@ -32,6 +32,7 @@ env       = { LOG = "info" }
 args      = ["--fast"]
 share_key = "carts"
 files = "data/cart"
+references = true
 nodes = ["a", "b"]
 idempotent = true
 
@@ -103,6 +104,7 @@ fn every_setting_is_read() {
         reuse: false,
         share_key: Some(KeyName::new("carts").unwrap()),
         files: Some("data/cart".into()),
+        references: true,
         nodes: vec![NodeName::new("a").unwrap(), NodeName::new("b").unwrap()],
         idempotent: true,
     };

@@ -151,9 +151,7 @@ impl From<InvokeError> for Fault {
             InvokeError::PoolFull
             | InvokeError::NoReplica { .. }
             | InvokeError::NoNode { .. }
-            | InvokeError::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            | InvokeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
             InvokeError::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
             InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => StatusCode::BAD_GATEWAY,
             InvokeError::Function { status, .. } => {

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
+use baton_abi::reference::{FORGET, GET, REFERENCES, STATUS_NOTHING};
 use baton_transfer::{AnswerKind, Arrived, Endpoint, INLINE_MAX, Incoming, Outcome, Payload, Service};
 use bytes::{Buf, Bytes};
 
@@ -16,7 +17,8 @@ use crate::app::App;
 use crate::error::InvokeError;
 use crate::flow::Flow;
 use crate::hosting::Hosting;
-use crate::invoke::{Origin, Reply, Upload};
+use crate::invoke::{Body, Origin, Reply, Upload};
+use crate::puts;
 
 /// Serves the calls of other nodes from the apps of a data plane.
 pub(crate) struct Inbound {
@@ -37,6 +39,9 @@ impl Service for Inbound {
 
 async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> Outcome {
     let Some(app) = flow.app(&call.app) else { return refused(404, "the app does not run here") };
+    if call.function == REFERENCES {
+        return referenced(&app, &call);
+    }
     let found = app.functions.iter().position(|state| state.name.as_str() == call.function);
     let Some(function) = found.filter(|&function| is_here(&app, function)) else {
         return refused(404, "the function does not run here");
@@ -44,7 +49,9 @@ async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> 
     if app.node.draining.get() {
         return refused(503, "the node is shutting down");
     }
-    let Some(state) = app.functions.get(function) else { return refused(404, "the function does not run here") };
+    let Some(state) = app.functions.get(function) else {
+        return refused(404, "the function does not run here");
+    };
     let timeout = call.timeout.min(state.spec.timeout.duration());
     let deadline = Instant::now() + timeout;
     // Its replica is readied while its payload comes.
@@ -54,12 +61,46 @@ async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> 
         Ok(landing) => landing,
         Err(error) => return not_landed(&error),
     };
-    let origin = Origin::Node { operation, invocation, is_recorded, timeout: deadline.saturating_duration_since(Instant::now()) };
+    let origin = Origin::Node {
+        operation,
+        invocation,
+        is_recorded,
+        timeout: deadline.saturating_duration_since(Instant::now()),
+    };
     let result = Upload::landed(&app, function, landing, origin).finish().await;
     let load = app.in_flight().saturating_add(u32::try_from(app.queued()).unwrap_or(u32::MAX));
     match result {
         Ok(reply) => answer(&app, reply, load),
         Err(error) => Outcome { load, ..failure(&error) },
+    }
+}
+
+/// Payloads that were put up here, for a function of the same app on another node.
+fn referenced(app: &Rc<App>, call: &Incoming) -> Outcome {
+    let Arrived::Inline(reference) = &call.body else { return refused(STATUS_NOTHING, "it is no reference") };
+    match call.operation {
+        GET => match puts::get(app, reference) {
+            Ok(body) => Outcome {
+                status: 200,
+                kind: AnswerKind::Reply,
+                body: shared(app, body),
+                ..Outcome::default()
+            },
+            Err(_) => refused(STATUS_NOTHING, "nothing is behind the reference"),
+        },
+        FORGET => match puts::forget(app, reference) {
+            Ok(true) => Outcome { status: 200, kind: AnswerKind::Reply, ..Outcome::default() },
+            _ => refused(STATUS_NOTHING, "nothing is behind the reference"),
+        },
+        _ => refused(400, "there is no such operation on references"),
+    }
+}
+
+fn shared(app: &App, body: Rc<Body>) -> Payload {
+    match body.in_pool() {
+        _ if !body.has_remaining() => Payload::Empty,
+        Some((handle, view)) if body.remaining() > INLINE_MAX => Payload::Held(held(app, handle, view, body)),
+        _ => Payload::Inline(Bytes::copy_from_slice(body.chunk())),
     }
 }
 

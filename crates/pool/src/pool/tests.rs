@@ -182,6 +182,59 @@ fn a_shared_buffer_outlives_its_owner_until_the_last_reader_is_done() {
 }
 
 #[test]
+fn what_the_node_shares_is_read_by_many_and_comes_back_with_the_last() {
+    let mut pool = pool();
+    let mut arena = pool.own_arena(3);
+    let buffer = pool.alloc(200).unwrap();
+    let whole = Range { offset: 0, len: 128 };
+    pool.freeze(buffer.handle, whole).unwrap();
+    let edges = [(5, A), (6, B)];
+    let readers: Vec<Handle> = edges
+        .iter()
+        .map(|&(edge, holder)| {
+            let part = Range { offset: 64, len: 64 };
+            let child = pool.share_over(&mut arena, buffer.handle, part, edge).unwrap();
+            let taken = pool.table.transfer(child, Hold::new(State::InFlight, edge), Hold::held(holder));
+            assert_eq!(taken.unwrap(), Rights::FROZEN);
+            child
+        })
+        .collect();
+    let wide = Range { offset: 64, len: 65 };
+    let refused = pool.share_over(&mut arena, buffer.handle, wide, 5);
+    assert!(matches!(refused, Err(ShareError::Capability(CapabilityError::OutOfBounds { .. }))));
+    pool.release(buffer.handle);
+    assert_eq!((pool.usage().buffers_out, pool.usage().orphans), (1, 1), "still read");
+    for (child, (_, holder)) in readers.iter().zip(edges) {
+        pool.table.transfer(*child, Hold::held(holder), Hold::new(State::Released, holder)).unwrap();
+        pool.free_by(*child, holder).unwrap();
+        pool.tidy();
+    }
+    assert_eq!(pool.usage().buffers_out, 0);
+    assert!(pool.share_over(&mut arena, buffer.handle, whole, 5).is_err(), "it is not the node's any more");
+}
+
+#[test]
+fn the_node_shares_with_as_many_as_may_and_again_when_some_are_done() {
+    let mut pool = pool();
+    let mut arena = pool.own_arena(0);
+    let buffer = pool.alloc(64).unwrap();
+    let whole = Range { offset: 0, len: 64 };
+    pool.freeze(buffer.handle, whole).unwrap();
+    let mut given = Vec::new();
+    let refused = loop {
+        match pool.share_over(&mut arena, buffer.handle, whole, 5) {
+            Ok(child) => given.push(child),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((refused, given.len()), (ShareError::Crowded, 1024));
+    pool.table.transfer(given[70], Hold::new(State::InFlight, 5), Hold::new(State::Released, A)).unwrap();
+    let again = pool.share_over(&mut arena, buffer.handle, whole, 5).unwrap();
+    assert_eq!((again.index, again.generation), (given[70].index, given[70].generation + 1));
+    assert!(pool.table.hold(given[70]).is_none(), "the old one is no way in");
+}
+
+#[test]
 fn a_full_pool_says_so_and_recovers() {
     let mut pool = pool();
     let whole = pool.alloc(4 << 20).unwrap();

@@ -38,6 +38,7 @@ impl fmt::Display for ManifestFault {
             Self::EnvName { name } => write!(f, "{name:?} cannot name an environment entry"),
             Self::Host { host } => write!(f, "{host:?} is no host or host:port"),
             Self::NetworkWithoutPool => f.write_str("requests to the network are written to the pool"),
+            Self::ReferencesWithoutPool => f.write_str("what is behind references lies in the pool"),
             Self::MinAboveMax { min, max } => {
                 write!(f, "scale.min is {min}, above scale.max, which is {max}")
             }
@@ -127,6 +128,9 @@ impl ManifestFault {
                 "write a host such as \"api.example.com\" or \"api.example.com:443\"".to_owned()
             }
             Self::NetworkWithoutPool => "set pool = \"write\", or remove network".to_owned(),
+            Self::ReferencesWithoutPool => {
+                "set pool = \"write\" or \"read\", or remove references".to_owned()
+            }
             Self::UnknownCallee { nearest, .. } => {
                 suggest(nearest.as_deref(), "add the function or remove it from calls")
             }
