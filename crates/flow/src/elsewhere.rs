@@ -19,9 +19,11 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::reference::{REFERENCES, STATUS_NOTHING};
 use baton_placement::{Route, There, busy, route};
 use baton_pool::capability::Handle;
-use baton_pool::region::View;
+use baton_pool::region::{self, View};
+use baton_transfer::limits::INLINE_MAX;
 use baton_transfer::{
-    Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Held, INLINE_MAX, Payload, Reference, Room,
+    Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Held, Owner, Payload, Place, PullError,
+    Reference, Room,
 };
 use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
@@ -116,7 +118,7 @@ async fn attempt(
     let answer = answered.map_err(|error| match error {
         CallError::Late => late(),
         CallError::TooLarge => Failed::for_good(InvokeError::HeadTooLarge),
-        error if error.was_not_begun() => {
+        error if error.retryable() => {
             Failed { error: InvokeError::NoNode { function: state.name.to_string() }, again: true }
         }
         _ => Failed { error: lost(), again: state.spec.idempotent },
@@ -215,8 +217,10 @@ fn payload(app: &App, body: &Rc<Body>) -> Payload {
 
 /// Bytes of the pool that stay where they are until `owner` is no longer needed.
 fn held<T: 'static>(app: &App, handle: Handle, view: View, owner: T) -> Held {
-    let pool = app.pool.borrow();
-    Held::new(&app.name, view, (handle.index, handle.generation), pool.shared_fd(), until_dropped(owner))
+    let place = Place { at: view.offset(), view, pool: app.pool.borrow().shared_fd() };
+    let Handle { index: buffer, generation } = handle;
+    let whose = Owner { app: app.name.clone(), buffer, generation };
+    Held::new(place, whose, until_dropped(owner))
 }
 
 /// Something to give to other threads: `owner` is dropped here once that is dropped there.
@@ -296,7 +300,8 @@ async fn pull(
     let landing = Rc::new(std::cell::RefCell::new(Some(landing)));
     // Bytes may still be on their way into the buffer when this future is gone.
     let keep = until_dropped(Rc::clone(&landing));
-    let room = Room::new(mapping, offset, reference.len, keep).ok_or_else(full)?;
+    let range = region::Room::new(&mapping, offset, reference.len).ok_or_else(full)?;
+    let room = Room::new(range, keep);
     let pulled = timeout_at(deadline.into(), endpoint.pull(node, reference, room, deadline)).await;
     match pulled {
         Ok(Ok(_room)) => {
@@ -304,7 +309,7 @@ async fn pull(
             landed.has_landed(reference.len);
             Ok(landed)
         }
-        Ok(Err(error)) if error.is_late() => Err(LandError::Late),
+        Ok(Err(PullError::Late)) => Err(LandError::Late),
         Ok(Err(_)) => Err(LandError::Lost),
         Err(_) => Err(LandError::Late),
     }

@@ -237,5 +237,5 @@ pub(crate) fn share(app: &App, body: &Body, edge: u16) -> Option<(Handle, Range)
 
 /// Random bytes of the kernel's. `false` if it has none.
 fn fill(bytes: &mut [u8]) -> bool {
-    rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty()) == Ok(bytes.len())
+    getrandom::fill(bytes).is_ok()
 }

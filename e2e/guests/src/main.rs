@@ -7,6 +7,7 @@ mod chain;
 mod files;
 mod outside;
 mod plain;
+mod references;
 #[cfg(not(target_family = "wasm"))]
 mod sandbox;
 mod unruly;
@@ -30,6 +31,11 @@ fn main() -> ExitCode {
         "crowd" => baton::serve(chain::crowd),
         "worker" => baton::serve(chain::worker),
         "sharer" => baton::serve(chain::sharer),
+        "keeper" => baton::serve(references::keeper),
+        "getter" => baton::serve(references::getter),
+        "forgetter" => baton::serve(references::forgetter),
+        "scatterer" => baton::serve(references::scatterer),
+        "adder" => baton::serve(references::adder),
         "fetcher" => baton::serve(outside::fetcher),
         "sleeper" => baton::serve(unruly::sleeper),
         "crasher" => baton::serve(unruly::crasher),

@@ -153,7 +153,9 @@ impl From<InvokeError> for Fault {
             | InvokeError::NoNode { .. }
             | InvokeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
             InvokeError::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
-            InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => StatusCode::BAD_GATEWAY,
+            InvokeError::NodeLost { .. } | InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
             InvokeError::Function { status, .. } => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }

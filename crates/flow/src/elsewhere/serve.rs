@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use baton_abi::reference::{FORGET, GET, REFERENCES, STATUS_NOTHING};
-use baton_transfer::{AnswerKind, Arrived, Endpoint, INLINE_MAX, Incoming, Outcome, Payload, Service};
+use baton_transfer::limits::INLINE_MAX;
+use baton_transfer::{AnswerKind, Arrived, Endpoint, Incoming, Outcome, Payload, Service};
 use bytes::{Buf, Bytes};
 
 use super::{LandError, held, land};

@@ -153,7 +153,7 @@ fn named(body: &Body) -> Result<Vec<u8>, Failure> {
 async fn find(app: &Rc<App>, asked: Asked) -> Result<Done, Failure> {
     let reference = named(&asked.body)?;
     let node = node_of(&reference).ok_or(Refused::Forged)?;
-    if node == *app.node.name.borrow() {
+    if *node == **app.node.name.borrow() {
         let body = get(app, &reference)?;
         let bytes = body.remaining() as u64;
         // A few bytes have no buffer of their own.
@@ -171,7 +171,7 @@ async fn drop_it(app: &Rc<App>, asked: Asked) -> Result<Done, Failure> {
     let reference = named(&asked.body)?;
     let node = node_of(&reference).ok_or(Refused::Forged)?;
     let nothing = |node| Done { sent: Sent::Nothing, bytes: 0, copies: 0, node };
-    if node == *app.node.name.borrow() {
+    if *node == **app.node.name.borrow() {
         return if forget(app, &reference)? { Ok(nothing(None)) } else { Err(Refused::Over.into()) };
     }
     elsewhere::ask_holder(app, node, FORGET, &reference, asked.deadline).await?;
