@@ -187,17 +187,22 @@ fn choose(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) ->
 fn peers(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> Vec<(Rc<str>, There)> {
     let Some(state) = app.functions.get(function) else { return Vec::new() };
     let hosts = Rc::clone(&app.node.hosts.borrow());
-    let is_candidate =
-        |host: &&Host| endpoint.is_up(&host.node) && !tried.iter().any(|node| **node == *host.node);
-    let up: Vec<&Host> = hosts.of(&app.name, state.name.as_str()).iter().filter(is_candidate).collect();
+    let is_new = |host: &&Host| !tried.iter().any(|node| **node == *host.node);
+    let up = |host: &'_ Host| endpoint.calls_out(&host.node);
+    let up: Vec<(&Host, u32)> = hosts
+        .of(&app.name, state.name.as_str())
+        .iter()
+        .filter(is_new)
+        .filter_map(|host| Some((host, up(host)?)))
+        .collect();
     let drains = |host: &Host| hosts.peers.get(&host.node).is_none_or(|peer| peer.draining);
-    let all_drain = up.iter().all(|host| drains(host));
-    let chosen = up.into_iter().filter(|host| all_drain || !drains(host));
+    let all_drain = up.iter().all(|(host, _)| drains(host));
+    let chosen = up.into_iter().filter(|(host, _)| all_drain || !drains(host));
     chosen
-        .map(|host| {
+        .map(|(host, calls_out)| {
             let room = host.ready.saturating_mul(state.spec.scale.concurrency);
             // What this node has there is newer than the report.
-            let running = host.in_flight.max(endpoint.in_flight(&host.node));
+            let running = host.in_flight.max(calls_out);
             (Rc::from(host.node.as_str()), There { busy: busy(running, host.queued, room) })
         })
         .collect()
@@ -276,7 +281,11 @@ pub(crate) async fn land(
         Arrived::Inline(bytes) => bytes.len() as u64,
         Arrived::Referenced(reference) => reference.len,
     };
-    let mut landing = Landing::begin(app, &head, Some(len)).map_err(LandError::Invoke)?;
+    let landing = Landing::begin(app, &head, Some(len));
+    if let (Err(_), Arrived::Referenced(reference)) = (&landing, &body) {
+        endpoint.release(node, reference);
+    }
+    let mut landing = landing.map_err(LandError::Invoke)?;
     match body {
         Arrived::Empty => Ok(landing),
         Arrived::Inline(bytes) => {

@@ -123,6 +123,9 @@ impl Flow {
 
     /// From now on this is what other nodes host.
     pub fn set_hosts(&self, hosts: Hosts) {
+        if let Some(endpoint) = self.inner.node.endpoint.borrow().as_ref() {
+            endpoint.set_peers(&hosts.as_peers());
+        }
         *self.inner.node.hosts.borrow_mut() = Rc::new(hosts);
     }
 
@@ -142,6 +145,7 @@ impl Flow {
         let endpoint = Endpoint::start(settings, Rc::clone(&inbound) as Rc<dyn Service>).await?;
         *inbound.endpoint.borrow_mut() = Some(endpoint.clone());
         *self.inner.node.name.borrow_mut() = name;
+        endpoint.set_peers(&self.inner.node.hosts.borrow().as_peers());
         *self.inner.node.endpoint.borrow_mut() = Some(endpoint.clone());
         Ok(endpoint)
     }

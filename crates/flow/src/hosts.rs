@@ -54,4 +54,14 @@ impl Hosts {
         let functions = self.functions.get(app);
         functions.and_then(|functions| functions.get(function)).map_or(&[], Vec::as_slice)
     }
+
+    /// The nodes as the wire between them wants to know them.
+    pub(crate) fn as_peers(&self) -> Vec<baton_transfer::Peer> {
+        let peer = |(name, peer): (&String, &Peer)| baton_transfer::Peer {
+            name: name.clone(),
+            address: peer.address,
+            incarnation: peer.incarnation,
+        };
+        self.peers.iter().map(peer).collect()
+    }
 }

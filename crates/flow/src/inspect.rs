@@ -8,8 +8,11 @@ use baton_replica::Cell;
 
 use crate::app::App;
 use crate::outlet::Counts;
+use crate::puts::PutCounts;
 use crate::replica::{Phase, Replica};
-use crate::status::{AppStatus, CapabilityRow, FunctionStatus, NetworkStatus, PoolStatus, ReplicaStatus};
+use crate::status::{
+    AppStatus, CapabilityRow, FunctionStatus, NetworkStatus, PoolStatus, ReferencesStatus, ReplicaStatus,
+};
 
 /// How long cells may take to say who holds what, and how long it is waited between two looks.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
@@ -57,7 +60,15 @@ pub(crate) fn app(app: &App) -> AppStatus {
             })
             .collect(),
     });
-    AppStatus { app: app.name.clone(), version: app.version, functions: functions.collect(), pool: pool(app) }
+    let functions = functions.collect();
+    let references = references(app);
+    AppStatus { app: app.name.clone(), version: app.version, functions, pool: pool(app), references }
+}
+
+fn references(app: &App) -> ReferencesStatus {
+    let puts = app.puts.borrow();
+    let ((held, held_bytes), PutCounts { put, got, forged, over }) = (puts.usage(), puts.counts);
+    ReferencesStatus { held: u32::try_from(held).unwrap_or(u32::MAX), held_bytes, put, got, forged, over }
 }
 
 fn network(counts: Counts) -> NetworkStatus {

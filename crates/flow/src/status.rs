@@ -13,6 +13,25 @@ pub struct AppStatus {
     pub functions: Vec<FunctionStatus>,
     /// Its pool.
     pub pool: PoolStatus,
+    /// What its functions have put up on this node.
+    pub references: ReferencesStatus,
+}
+
+/// Payloads that were put up for others, and what their references came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReferencesStatus {
+    /// Payloads that are up.
+    pub held: u32,
+    /// Their bytes.
+    pub held_bytes: u64,
+    /// Payloads that were put up so far.
+    pub put: u64,
+    /// Times that one was got.
+    pub got: u64,
+    /// References that this app never made.
+    pub forged: u64,
+    /// References behind which nothing was any more.
+    pub over: u64,
 }
 
 /// One function.

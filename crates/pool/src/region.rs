@@ -14,6 +14,10 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
+mod socket;
+
+pub use socket::{Room, unacknowledged};
+
 /// Why a region could not be made or mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionError {

@@ -1,0 +1,289 @@
+//! Both ends of call lanes, on the data thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+
+use super::endpoint::Inner;
+use super::lane::End;
+use super::{Peer, Shared};
+use crate::call::{CallError, Callee, CalleeEvent, Caller, CallerEvent, Violation};
+use crate::counts::Counted;
+use crate::limits::{HEAD_MAX, INLINE_MAX};
+use crate::payload::{Answer, AnswerKind, Arrived, Incoming, Outcome, Payload};
+use crate::vault::{Now, Terms};
+use crate::wire::call::{to_callee, to_caller};
+use crate::wire::{Header, Road};
+
+type Waiting = oneshot::Sender<Result<Answer, CallError>>;
+
+/// A lane to a peer.
+pub(crate) struct Calling {
+    peer: Peer,
+    shared: std::sync::Arc<Shared>,
+    inner: Weak<Inner>,
+    caller: RefCell<Caller>,
+    waiting: RefCell<HashMap<u64, Waiting>>,
+    pub(crate) wake: Notify,
+}
+
+impl Calling {
+    pub(crate) fn new(inner: &Rc<Inner>, peer: &Peer) -> Rc<Calling> {
+        let shared = std::sync::Arc::clone(&inner.shared);
+        Rc::new(Calling {
+            peer: peer.clone(),
+            caller: RefCell::new(Caller::new(shared.now(), shared.limits())),
+            shared,
+            inner: Rc::downgrade(inner),
+            waiting: RefCell::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Calls, and waits. Dropping this cancels at the peer.
+    pub(crate) async fn call(self: Rc<Self>, call: Incoming) -> Result<Answer, CallError> {
+        let id = self.caller.borrow_mut().begin(self.shared.now(), call)?;
+        let (sender, answer) = oneshot::channel();
+        self.waiting.borrow_mut().insert(id, sender);
+        self.wake.notify_one();
+        let _out = OnDrop(|| {
+            if self.waiting.borrow_mut().remove(&id).is_some() {
+                self.caller.borrow_mut().cancel(id);
+                self.wake.notify_one();
+            }
+        });
+        // Without an answer the lane's owner is gone.
+        answer.await.unwrap_or(Err(CallError::Lost { sent: true }))
+    }
+
+    /// The lane is no more.
+    pub(crate) fn lost(&self) {
+        for (id, error) in self.caller.borrow_mut().lost() {
+            self.end(id, Err(error));
+        }
+    }
+
+    fn end(&self, id: u64, result: Result<Answer, CallError>) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&id) {
+            let _ = waiting.send(result);
+        }
+    }
+
+    /// What is known of the peer: calls out, round trip, draining.
+    pub(crate) fn state(&self) -> (usize, Option<Now>, bool) {
+        let caller = self.caller.borrow();
+        (caller.in_flight(), caller.round_trip(), caller.away())
+    }
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+impl End for Calling {
+    const ROAD: Road = Road::Answers;
+
+    fn receive(&self, now: Now, header: &Header, body: &Bytes) -> Result<(), Violation> {
+        let frame = to_caller(header, body)?;
+        self.caller.borrow_mut().receive(now, header.id, frame)
+    }
+
+    fn heard(&self, now: Now) {
+        self.caller.borrow_mut().heard(now);
+    }
+
+    fn turn(&self, now: Now) -> bool {
+        let heard = self.caller.borrow_mut().tick(now);
+        loop {
+            let Some(event) = self.caller.borrow_mut().event() else { return heard };
+            match event {
+                CallerEvent::Answered(id, answer) => {
+                    count_inline(&self.shared, &answer.body);
+                    self.end(id, Ok(answer));
+                }
+                CallerEvent::Late(id) => self.end(id, Err(CallError::Late)),
+                CallerEvent::Unwanted(Answer { body: Arrived::Referenced(reference), .. }) => {
+                    if let Some(inner) = self.inner.upgrade() {
+                        inner.release(&self.peer.name, reference);
+                    }
+                }
+                CallerEvent::Unwanted(_) => {}
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Now {
+        self.caller.borrow().wake_at()
+    }
+
+    fn transmit(&self, now: Now, out: &mut Vec<u8>, enough: usize) {
+        self.caller.borrow_mut().transmit(now, out, enough);
+    }
+
+    fn may_read(&self) -> bool {
+        true
+    }
+
+    fn wanted(&self) -> bool {
+        self.shared.knows(&self.peer)
+    }
+}
+
+fn count_inline(shared: &Shared, body: &Arrived) {
+    if let Arrived::Inline(bytes) = body {
+        shared.counters.add(Counted::BytesInline, bytes.len() as u64);
+    }
+}
+
+/// A lane from a peer.
+pub(crate) struct Called {
+    peer: Peer,
+    name: Rc<str>,
+    inner: Rc<Inner>,
+    callee: RefCell<Callee>,
+    running: RefCell<HashMap<u64, AbortHandle>>,
+    wake: Notify,
+    over: Cell<bool>,
+}
+
+impl Called {
+    pub(crate) fn new(inner: &Rc<Inner>, peer: Peer) -> Rc<Called> {
+        let callee = RefCell::new(Callee::new(inner.shared.now(), inner.shared.limits()));
+        let name = Rc::from(peer.name.as_str());
+        let (running, wake) = (RefCell::default(), Notify::new());
+        Rc::new(Called { peer, name, inner: Rc::clone(inner), callee, running, wake, over: Cell::new(false) })
+    }
+
+    pub(crate) fn wake(&self) -> &Notify {
+        &self.wake
+    }
+
+    pub(crate) fn drain(&self) {
+        self.callee.borrow_mut().drain();
+        self.wake.notify_one();
+    }
+
+    /// Calls whose answer is not on its way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.callee.borrow().in_flight()
+    }
+
+    pub(crate) fn peer(&self) -> &str {
+        &self.peer.name
+    }
+
+    /// Another lane of the same peer has taken this one's place.
+    pub(crate) fn replace(&self) {
+        self.over.set(true);
+        self.wake.notify_one();
+    }
+
+    /// The lane is no more: what runs for it is dropped, what it held is released.
+    pub(crate) fn lost(&self) {
+        self.over.set(true);
+        self.running.borrow_mut().drain().for_each(|(_, task)| task.abort());
+        let unsent: Vec<Answer> = self.callee.borrow_mut().lost().collect();
+        for answer in unsent {
+            self.withdraw(&answer);
+        }
+    }
+
+    fn withdraw(&self, answer: &Answer) {
+        if let Arrived::Referenced(reference) = answer.body {
+            self.inner.revoke_token(reference.token);
+        }
+    }
+
+    fn begin(self: &Rc<Self>, id: u64, call: Incoming) {
+        self.inner.shared.counters.one(Counted::CallsIn);
+        count_inline(&self.inner.shared, &call.body);
+        let served = self.inner.service().serve(Rc::clone(&self.name), call);
+        let lane = Rc::clone(self);
+        let task = tokio::task::spawn_local(async move {
+            let outcome = served.await;
+            lane.running.borrow_mut().remove(&id);
+            let answer = lane.answer(outcome);
+            if lane.over.get() || !lane.callee.borrow_mut().answer(id, answer.clone()) {
+                lane.withdraw(&answer);
+            }
+            lane.wake.notify_one();
+        });
+        self.running.borrow_mut().insert(id, task.abort_handle());
+    }
+
+    /// What goes over the wire for an outcome. The function has run: what does not fit is told as its death.
+    fn answer(&self, outcome: Outcome) -> Answer {
+        let Outcome { status, kind, load, head, body } = outcome;
+        let died = |status| Answer { status, kind: AnswerKind::Died, load, ..Answer::default() };
+        let body = match body {
+            _ if head.len() > HEAD_MAX => return died(500),
+            Payload::Empty => Arrived::Empty,
+            Payload::Inline(bytes) if bytes.len() > INLINE_MAX => return died(500),
+            Payload::Inline(bytes) => Arrived::Inline(bytes),
+            Payload::Held(held) => {
+                let terms = Terms { expires: self.inner.shared.limits().answer_held, retrievals: 1 };
+                match self.inner.shared.vault().hold(self.inner.shared.now(), &self.name, held, terms) {
+                    Ok(reference) => Arrived::Referenced(reference),
+                    Err(error) => {
+                        tracing::warn!(peer = %self.name, %error, "an answer cannot be held for its caller");
+                        return died(503);
+                    }
+                }
+            }
+        };
+        count_inline(&self.inner.shared, &body);
+        Answer { status, kind, load, head, body }
+    }
+}
+
+impl End for Rc<Called> {
+    const ROAD: Road = Road::Calls;
+
+    fn receive(&self, now: Now, header: &Header, body: &Bytes) -> Result<(), Violation> {
+        let frame = to_callee(header, body)?;
+        self.callee.borrow_mut().receive(now, header.id, frame)
+    }
+
+    fn heard(&self, now: Now) {
+        self.callee.borrow_mut().heard(now);
+    }
+
+    fn turn(&self, now: Now) -> bool {
+        loop {
+            let Some(event) = self.callee.borrow_mut().event() else { break };
+            match event {
+                CalleeEvent::Begin(id, call) => self.begin(id, call),
+                CalleeEvent::Cancel(id) => {
+                    if let Some(task) = self.running.borrow_mut().remove(&id) {
+                        task.abort();
+                    }
+                }
+            }
+        }
+        !self.over.get() && self.callee.borrow_mut().tick(now)
+    }
+
+    fn wake_at(&self) -> Now {
+        self.callee.borrow().wake_at()
+    }
+
+    fn transmit(&self, _: Now, out: &mut Vec<u8>, enough: usize) {
+        self.callee.borrow_mut().transmit(out, enough);
+    }
+
+    fn may_read(&self) -> bool {
+        self.callee.borrow().may_read()
+    }
+
+    fn wanted(&self) -> bool {
+        self.inner.shared.knows(&self.peer)
+    }
+}

@@ -1,0 +1,254 @@
+//! A connection, with or without TLS.
+//!
+//! TLS is driven here rather than by an async wrapper: a call lane moves from one thread's reactor to another's after its hello, and a
+//! wrapper's stream cannot be taken apart and put together again.
+
+use std::io::{self, BufRead, Read, Write};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use baton_pool::region;
+use rustix::net::SendFlags;
+use rustls::Connection;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::payload::Held;
+
+/// Bytes that TLS may have encrypted and not yet written.
+const TLS_BUFFER: usize = 512 * 1024;
+
+pub(crate) struct Pipe {
+    tcp: TcpStream,
+    tls: Option<Box<Connection>>,
+}
+
+/// A connection that belongs to no thread's reactor.
+pub(crate) struct Parted {
+    tcp: std::net::TcpStream,
+    tls: Option<Box<Connection>>,
+}
+
+impl Parted {
+    /// On this thread's reactor.
+    pub(crate) fn join(self) -> io::Result<Pipe> {
+        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls })
+    }
+}
+
+/// The socket as TLS wants it: would block instead of pending.
+struct Raw<'a, 'b>(&'a mut TcpStream, &'a mut Context<'b>);
+
+fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+impl Read for Raw<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        or_would_block(Pin::new(&mut *self.0).poll_read(self.1, &mut buffer))?;
+        Ok(buffer.filled().len())
+    }
+}
+
+impl Write for Raw<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        or_would_block(Pin::new(&mut *self.0).poll_write(self.1, bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn pending<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        other => Poll::Ready(other),
+    }
+}
+
+impl Pipe {
+    pub(crate) fn new(tcp: TcpStream, mut tls: Option<Box<Connection>>) -> io::Result<Pipe> {
+        tcp.set_nodelay(true)?;
+        if let Some(tls) = &mut tls {
+            tls.set_buffer_limit(Some(TLS_BUFFER));
+        }
+        Ok(Pipe { tcp, tls })
+    }
+
+    pub(crate) fn part(self) -> io::Result<Parted> {
+        Ok(Parted { tcp: self.tcp.into_std()?, tls: self.tls })
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Connection> {
+        self.tls.as_deref()
+    }
+
+    /// Closing it tells the peer at once, and lets go of what was not sent.
+    pub(crate) fn reset_on_close(&self) {
+        // Fails only for what is no socket.
+        let _ = rustix::net::sockopt::set_socket_linger(&self.tcp, Some(std::time::Duration::ZERO));
+    }
+
+    /// Bytes of those written that the peer's kernel does not have. With TLS none are the pool's.
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        match self.tls {
+            Some(_) => 0,
+            None => region::unacknowledged(self.tcp.as_fd()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Does what the handshake wants until it is over.
+    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(())) };
+        while tls.is_handshaking() || tls.wants_write() {
+            let mut raw = Raw(&mut self.tcp, cx);
+            if tls.wants_write() {
+                ready!(pending(tls.write_tls(&mut raw)))?;
+                continue;
+            }
+            if ready!(pending(tls.read_tls(&mut raw)))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if let Err(error) = tls.process_new_packets() {
+                // The peer is to learn why, if it listens.
+                let _ = tls.write_tls(&mut raw);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::PermissionDenied, error)));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Decrypted bytes are there, or the connection has ended.
+    fn poll_decrypt(tcp: &mut TcpStream, tls: &mut Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match tls.reader().fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
+                other => return Poll::Ready(other.map(|_| ())),
+            }
+            // At the end of the stream `fill_buf` says so the next time.
+            ready!(pending(tls.read_tls(&mut Raw(tcp, cx))))?;
+            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
+    }
+
+    /// Bytes that came; 0 at the end.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(tls) = &mut self.tls else {
+            let mut buffer = ReadBuf::new(out);
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
+            return Poll::Ready(Ok(buffer.filled().len()));
+        };
+        ready!(Pipe::poll_decrypt(&mut self.tcp, tls, cx))?;
+        match tls.reader().read(out) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+            other => Poll::Ready(other),
+        }
+    }
+
+    /// Up to `max` bytes that came, to `at` of `room`; 0 at the end.
+    pub(crate) fn poll_read_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &region::Room,
+        (at, max): (u64, usize),
+    ) -> Poll<io::Result<usize>> {
+        let Some(tls) = &mut self.tls else {
+            loop {
+                ready!(self.tcp.poll_read_ready(cx))?;
+                let take = || room.read_from(self.tcp.as_fd(), at, max);
+                match self.tcp.try_io(Interest::READABLE, take) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => return Poll::Ready(other),
+                }
+            }
+        };
+        ready!(Pipe::poll_decrypt(&mut self.tcp, tls, cx))?;
+        let mut reader = tls.reader();
+        let bytes = match reader.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+            other => other?,
+        };
+        let bytes = bytes.get(..bytes.len().min(max)).unwrap_or_default();
+        if !room.write(at, bytes) {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        }
+        let len = bytes.len();
+        reader.consume(len);
+        Poll::Ready(Ok(len))
+    }
+
+    /// Takes bytes to be sent; how many it took. [`Pipe::poll_flush`] sees them off.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(tls) = &mut self.tls else { return Pin::new(&mut self.tcp).poll_write(cx, bytes) };
+        let mut taken = tls.writer().write(bytes)?;
+        if taken == 0 && !bytes.is_empty() {
+            ready!(self.poll_flush(cx))?;
+            taken = self.tls.as_mut().map_or(Ok(0), |tls| tls.writer().write(bytes))?;
+        }
+        if let Poll::Ready(result) = self.poll_flush(cx) {
+            result?;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Everything taken is with the kernel.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(())) };
+        while tls.wants_write() {
+            if ready!(pending(tls.write_tls(&mut Raw(&mut self.tcp, cx))))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// As [`Pipe::poll_write`], for a header that more follows.
+    pub(crate) fn poll_write_more(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.tls.is_some() {
+            return self.poll_write(cx, bytes);
+        }
+        let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        self.poll_send(cx, |tcp| Ok(rustix::net::send(tcp, bytes, flags)?))
+    }
+
+    /// Sends up to `len` bytes of what is held, from `offset` on, straight from its memory; how many it took.
+    pub(crate) fn poll_send_held(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: &Held,
+        (offset, len): (u64, u64),
+    ) -> Poll<io::Result<usize>> {
+        if self.tls.is_some() {
+            return self.poll_write(cx, held.part(offset, len).pass_on());
+        }
+        let (file, at) = held.file(offset);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        self.poll_send(cx, |tcp| {
+            let mut at = at;
+            Ok(rustix::fs::sendfile(tcp, file, Some(&mut at), len)?)
+        })
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        mut send: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.tcp.poll_write_ready(cx))?;
+            match self.tcp.try_io(Interest::WRITABLE, || send(&self.tcp)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+}
