@@ -126,4 +126,7 @@ pub struct ErrorBody {
     pub error: String,
     /// What to do about it; may be empty.
     pub hint: String,
+    /// Whether the cluster's store does not answer: nothing is wrong with what was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreachable: bool,
 }
