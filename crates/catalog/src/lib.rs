@@ -23,7 +23,7 @@ mod words;
 pub use manifest::{
     App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Pool, Scale, Site, Step,
 };
-pub use names::{AppName, FunctionName, KeyName, NameFault};
+pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;
 pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,

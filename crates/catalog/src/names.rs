@@ -135,6 +135,11 @@ macro_rules! name {
 }
 
 name! {
+    /// The name of a node, or of a cluster of nodes.
+    NodeName
+}
+
+name! {
     /// The name of an app.
     AppName
 }

@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,8 @@ pub struct Cluster {
     nudge: Notify,
     /// What went wrong last in a task.
     trouble: Mutex<Option<String>>,
+    /// Set once the node is on its way out.
+    leaving: AtomicBool,
     /// Whether the name is this node's.
     claimed: watch::Sender<bool>,
     since_ms: u64,
@@ -182,6 +185,7 @@ impl Cluster {
             members,
             nudge: Notify::new(),
             trouble: Mutex::default(),
+            leaving: AtomicBool::new(false),
             claimed: watch::Sender::default(),
             since_ms: u64::try_from(now.as_millis()).unwrap_or(0),
             started: Instant::now(),

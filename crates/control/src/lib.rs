@@ -32,8 +32,8 @@ pub use artifacts::{
 pub use baton_wasm::ENGINE_VERSION as WASM_ENGINE;
 pub use bundles::{PackError, Trees, pack};
 pub use cluster::{
-    AppReport, AppRow, BucketReport, Cluster, ClusterError, ClusterOptions, ClusterReport, CopyReport, EnterError,
-    Entered, Load, NodePart, Row, StoreReport, Tls,
+    AppReport, AppRow, BucketReport, Cluster, ClusterError, ClusterOptions, ClusterReport, CopyReport,
+    EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
 pub use deploy::{DeployFault, Deployer, Outcome, Placed, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};

@@ -3,8 +3,8 @@
 //! | bucket | what | kept |
 //! |---|---|---|
 //! | `baton-<cluster>` | `app.<name>`: a deployment; `drain.<node>`: that a node drains | on disk, the last [`VERSIONS_KEPT`] of each |
-//! | `baton-<cluster>-members` | `<node>`: its row | in memory, for [`ROW_KEPT`] |
-//! | `baton-<cluster>-artifacts` | executables and bundles by hash | on disk |
+//! | `baton-<cluster>_members` | `<node>`: its row | in memory, for [`ROW_KEPT`] |
+//! | `baton-<cluster>_artifacts` | executables and bundles by hash | on disk |
 //!
 //! What is read is read from the leader, so that a change is judged by what is there and not by what a follower still
 //! believes. Changes are *heard* by plain subscriptions to the buckets' subjects, not by consumers: a subscription is renewed by
@@ -31,9 +31,7 @@ use tokio::time::timeout;
 use super::error::{Cause, ClusterError};
 use super::{ClusterOptions, Tls};
 use crate::artifacts::{ArtifactHash, Incoming};
-use crate::limits::{
-    BUS_ARTIFACT_WITHIN, BUS_REPLY_WITHIN, ROW_KEPT, VERSIONS_KEPT, WANTED_ROWS_MAX,
-};
+use crate::limits::{BUS_ARTIFACT_WITHIN, BUS_REPLY_WITHIN, ROW_KEPT, VERSIONS_KEPT, WANTED_ROWS_MAX};
 
 /// The header that says what a row of a bucket is.
 const OPERATION: &str = "KV-Operation";
@@ -94,9 +92,9 @@ impl Bus {
             .request_timeout(Some(BUS_REPLY_WITHIN))
             .ping_interval(PING_EVERY)
             .reconnect_delay_callback(|attempts| {
-                Duration::from_millis(100).saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX)).min(
-                    Duration::from_secs(1),
-                )
+                Duration::from_millis(100)
+                    .saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX))
+                    .min(Duration::from_secs(1))
             })
             .event_callback(move |event| {
                 match event {
@@ -117,8 +115,7 @@ impl Bus {
                 .add_client_certificate(cert.clone(), key.clone());
         }
         let servers = options.servers.join(",");
-        let refused =
-            |error| ClusterError::Refused { servers: servers.clone(), why: Cause::from(error) };
+        let refused = |error| ClusterError::Refused { servers: servers.clone(), why: Cause::from(error) };
         let client = connect.connect(options.servers.as_slice()).await.map_err(refused)?;
         let jetstream = jetstream::ContextBuilder::new()
             .timeout(BUS_REPLY_WITHIN)
@@ -175,7 +172,7 @@ impl Bus {
             ..kv::Config::default()
         };
         let members = kv::Config {
-            bucket: format!("{}-members", self.cluster),
+            bucket: format!("{}_members", self.cluster),
             description: "the nodes of a Baton cluster that live".to_owned(),
             history: 1,
             max_age: ROW_KEPT,
@@ -211,7 +208,7 @@ impl Bus {
     }
 
     async fn objects(&self) -> Result<ObjectStore, ClusterError> {
-        let bucket = format!("{}-artifacts", self.cluster);
+        let bucket = format!("{}_artifacts", self.cluster);
         if let Ok(store) = self.jetstream.get_object_store(&bucket).await {
             return Ok(store);
         }
@@ -311,7 +308,7 @@ impl Bus {
         if row.len() > most {
             return Err(ClusterError::TooLarge { what: format!("node {node}"), bytes: row.len(), most });
         }
-        let subject = format!("$KV.{}-members.{node}", self.cluster);
+        let subject = format!("$KV.{}_members.{node}", self.cluster);
         let sent = async { self.jetstream.publish(subject, row).await?.await };
         match self.within(BUS_REPLY_WITHIN, sent).await? {
             Ok(_) => Ok(()),
@@ -383,7 +380,7 @@ impl Bus {
     pub(super) async fn hear(&self, bucket: Bucket) -> Result<Subscriber, ClusterError> {
         let subject = match bucket {
             Bucket::Wanted => format!("$KV.{}.>", self.cluster),
-            Bucket::Members => format!("$KV.{}-members.>", self.cluster),
+            Bucket::Members => format!("$KV.{}_members.>", self.cluster),
         };
         self.client.subscribe(subject).await.map_err(|error| self.unreachable(error))
     }

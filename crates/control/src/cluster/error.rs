@@ -74,7 +74,11 @@ impl fmt::Display for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable { servers, why } => {
-                write!(f, "the cluster's store ({servers}) is not reachable: {}; what runs goes on", chain(why))
+                write!(
+                    f,
+                    "the cluster's store ({servers}) is not reachable: {}; what runs goes on",
+                    chain(why)
+                )
             }
             Self::Conflict { what } => {
                 write!(f, "another node changed {what} at the same time, and was first")

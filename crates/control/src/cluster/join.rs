@@ -1,6 +1,7 @@
 //! How a node comes into its cluster, and how it leaves.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -109,7 +110,8 @@ impl Cluster {
             } else {
                 let was_renewed = seen.is_some_and(|seen| seen != entry.revision);
                 if was_renewed || Instant::now() > until {
-                    let gateway = other.map_or_else(|| "an unknown address".to_owned(), |row| row.gateway.to_string());
+                    let gateway =
+                        other.map_or_else(|| "an unknown address".to_owned(), |row| row.gateway.to_string());
                     return Err(ClusterError::NameTaken { node: node.clone(), gateway });
                 }
                 seen = Some(entry.revision);
@@ -120,14 +122,14 @@ impl Cluster {
 
     /// Says farewell, so that nobody has to wait for this node's silence.
     pub async fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
         if !self.claimed.send_replace(false) || !self.bus.is_connected() {
             return;
         }
         let goodbye = async {
             let store = self.bus.buckets().await?.members;
             let entry = self.bus.read(&store, &self.options.node).await?;
-            let own: Option<Row> =
-                entry.value.as_ref().and_then(|value| serde_json::from_slice(value).ok());
+            let own: Option<Row> = entry.value.as_ref().and_then(|value| serde_json::from_slice(value).ok());
             if own.is_some_and(|row| row.incarnation == self.options.incarnation) {
                 self.bus.write(&store, &self.options.node, None, entry.revision).await?;
             }

@@ -65,15 +65,6 @@ pub struct Load {
     pub queued: u32,
 }
 
-impl Row {
-    /// Requests that the node has, waiting ones included.
-    #[must_use]
-    pub fn busy(&self) -> u64 {
-        let loads = self.apps.values().flat_map(|app| app.functions.values());
-        loads.map(|load| u64::from(load.in_flight) + u64::from(load.queued)).sum()
-    }
-}
-
 /// The table of those that live. Times are since some moment of this process.
 #[derive(Clone, Debug)]
 pub(super) struct Members {

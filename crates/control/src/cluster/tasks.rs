@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,6 +65,9 @@ impl Cluster {
                 _ = beat.tick() => {}
                 () = self.nudge.notified() => {}
                 _ = wanted.changed() => {}
+            }
+            if self.leaving.load(Ordering::Relaxed) {
+                return;
             }
             if !*self.claimed.borrow() {
                 self.try_to_claim().await;
@@ -282,15 +286,15 @@ impl Cluster {
             };
             let is_new = tokio::select! {
                 changed = wanted.changed() => changed.is_ok(),
-                changed = table.changed() => {
-                    table.mark_unchanged();
-                    changed.is_ok() && self.seats() != seats
-                }
+                changed = table.changed() => changed.is_ok() && self.seats() != seats,
                 () = retry => false,
             };
             let is_due = again.is_some_and(|at| Instant::now() >= at);
             if !is_new && !is_due {
                 continue;
+            }
+            if self.leaving.load(Ordering::Relaxed) {
+                return;
             }
             if is_new && self.seats() != seats {
                 // Nodes come and go in company, as when a rack loses power.
@@ -339,7 +343,8 @@ fn parts(deployer: &Deployer, figures: &Figures) -> BTreeMap<String, AppRow> {
         let loads = figures.get(app.as_str());
         let load = |function: &str| loads.and_then(|(_, loads)| loads.get(function)).copied();
         let hosted = |placed: &Placed| {
-            let named = placed.hosted().map(|name| (name.to_string(), load(name.as_str()).unwrap_or_default()));
+            let named =
+                placed.hosted().map(|name| (name.to_string(), load(name.as_str()).unwrap_or_default()));
             named.collect()
         };
         let version = Some(placed.deployment.version);

@@ -84,7 +84,8 @@ impl Deployer {
             Authority::Cluster(cluster) => cluster.forget(app).await?,
         };
         let name = app.to_owned();
-        let stored = self.blocking(move |files| files.store.remove(&name).map_err(DeployFault::Store)).await?;
+        let stored =
+            self.blocking(move |files| files.store.remove(&name).map_err(DeployFault::Store)).await?;
         Ok(deployed || stored)
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
 use baton_catalog::Isolation;
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
 use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError};
 use tempfile::TempDir;
 
