@@ -1,5 +1,7 @@
 //! The command line.
 
+mod cluster;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use self::cluster::ClusterArgs;
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -50,6 +53,13 @@ pub(crate) enum Verb {
     Bench(BenchArgs),
     /// Remove an app from the node
     Rm(RemoveArgs),
+    /// List the nodes of the cluster
+    Nodes(JsonArgs),
+    /// The cluster that the node is in
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// Have a node give its work to the others
+    Drain(DrainArgs),
     /// Print a shell's completion script
     Completions(CompletionsArgs),
 }
@@ -150,6 +160,8 @@ pub(crate) struct NodeArgs {
     /// Run functions without a sandbox where this machine forbids one
     #[arg(long)]
     pub(crate) insecure_no_sandbox: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// Print one line of JSON with addresses and token when ready
     #[arg(long)]
     pub(crate) json: bool,
@@ -305,6 +317,26 @@ pub(crate) struct BenchArgs {
 pub(crate) struct RemoveArgs {
     /// The app
     pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterVerb {
+    /// Its store, its members, and what each runs of each app
+    Status(JsonArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The node
+    pub(crate) node: String,
+    /// Have it take work again
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// How long to wait until nothing is in flight there, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, conflicts_with = "undo")]
+    pub(crate) within: u64,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

@@ -143,7 +143,8 @@ pub(crate) fn full(bytes: Bytes) -> RequestBody {
 /// The node's error as a failure of the verb.
 pub(crate) fn refusal(answer: &Answer) -> Failure {
     match serde_json::from_slice::<ErrorBody>(&answer.body) {
-        Ok(ErrorBody { error, hint }) => Failure::failed(error, hint),
+        Ok(ErrorBody { error, hint, unreachable: true }) => Failure::new(Kind::Unreachable, error, hint),
+        Ok(ErrorBody { error, hint, .. }) => Failure::failed(error, hint),
         Err(_) => Failure::failed(format_args!("the node answered {}", answer.status), ""),
     }
 }

@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | failed |
 //! | 2 | bad usage or a faulty manifest |
-//! | 3 | the node cannot be reached |
+//! | 3 | the node, or the store of its cluster, cannot be reached |
 
 use std::fmt;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     Failed,
     /// It was asked for wrongly.
     BadInput,
-    /// There is no node to ask.
+    /// There is no node to ask, or it has nobody to ask.
     Unreachable,
 }
 

@@ -74,6 +74,7 @@ fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, 
         receipts: args.receipts,
         authorities,
         insecure_no_sandbox: args.insecure_no_sandbox,
+        cluster: args.cluster.settings()?,
         except,
     };
     let running = wiring::start(home, settings)?;
@@ -130,6 +131,10 @@ struct Ready<'a> {
     token: &'a str,
     apps: Vec<String>,
     pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,7 +152,10 @@ async fn ready(running: &Running, client: &Client, json: bool) -> Result<(), Fai
     let apps: Vec<String> = apps.into_iter().map(|named| named.app).collect();
     let (gateway, admin) = (running.gateway.to_string(), running.admin.to_string());
     if json {
-        return json_out(&Ready { gateway, admin, token: &running.token, apps, pid: std::process::id() });
+        let (token, pid) = (running.token.as_str(), std::process::id());
+        let name = running.seat.as_ref().map(|(name, _)| name.as_str());
+        let cluster = running.seat.as_ref().map(|(_, address)| address.to_string());
+        return json_out(&Ready { gateway, admin, token, apps, pid, name, cluster });
     }
     let style = Style::stdout();
     line_out(&format!("{} http://{gateway}/", style.green("ready")))?;
@@ -155,6 +163,9 @@ async fn ready(running: &Running, client: &Client, json: bool) -> Result<(), Fai
         "admin API and metrics on {admin}, token in {}",
         running.root.join("token").display()
     )))?;
+    if let Some((name, address)) = &running.seat {
+        line_out(&style.faint(&format!("node {name} of a cluster, for other nodes on {address}")))?;
+    }
     if apps.is_empty() {
         return line_out("nothing is deployed yet; `baton deploy DIR` deploys an app");
     }

@@ -1,6 +1,7 @@
 //! What each verb does.
 
 mod bench;
+mod cluster;
 mod deploy;
 mod doctor;
 mod invoke;
@@ -23,7 +24,9 @@ use serde_json::json;
 pub(crate) use self::deploy::{deploy_built, described};
 use crate::app::App;
 use crate::build;
-use crate::cli::{BuildArgs, CapsVerb, Cli, CompletionsArgs, NewArgs, RemoveArgs, Template, Verb};
+use crate::cli::{
+    BuildArgs, CapsVerb, Cli, ClusterVerb, CompletionsArgs, NewArgs, RemoveArgs, Template, Verb,
+};
 use crate::client::{Client, escaped, parse};
 use crate::failure::Failure;
 use crate::node;
@@ -50,6 +53,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         },
         Verb::Bench(args) => return bench::run(&args),
         Verb::Rm(args) => remove(&home, &args),
+        Verb::Nodes(args) => cluster::nodes(&home, &args),
+        Verb::Cluster(ClusterVerb::Status(args)) => cluster::status(&home, &args),
+        Verb::Drain(args) => cluster::drain(&home, &args),
         Verb::Completions(args) => completions(&args),
     }?;
     Ok(ExitCode::SUCCESS)

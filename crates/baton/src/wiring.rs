@@ -5,11 +5,13 @@
 //!   baton-data           Gateway ─▶ Flow ─▶ replicas            one thread, a LocalSet
 //!   baton-network        connections of outgoing requests       from the first one on
 //!   baton-control        admin API ─▶ Deployer ─▶ PlaneHandle ─▶ the data thread's inbox
+//!                        Cluster ◀─▶ NATS, where the node is one of several
 //! ```
 //!
 //! A panic in one of the threads, a task's included, brings the node down: what is left would only look alive.
 
 mod backend;
+mod cluster;
 mod control;
 mod dataplane;
 mod figures;
@@ -19,14 +21,14 @@ mod sockets;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
 use baton_control::{
-    ArtifactError, Artifacts, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
+    ArtifactError, Artifacts, Cluster, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
 };
 use baton_flow::{Options, PlaneHandle, plane_channel};
 use baton_gateway::Authorities;
@@ -34,8 +36,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+pub(crate) use self::cluster::ClusterSettings;
+use self::cluster::Presence;
 use self::control::{ControlPlane, control_plane};
-use self::dataplane::{DataPlane, data_plane};
+use self::dataplane::{Bound, DataPlane, data_plane};
 use self::panics::{ended, panicked};
 use crate::failure::Failure;
 
@@ -56,6 +60,8 @@ pub(crate) struct Settings {
     /// Whom outgoing requests trust beside the machine's certificate authorities.
     pub(crate) authorities: Authorities,
     pub(crate) insecure_no_sandbox: bool,
+    /// How the node is one of several, if it is.
+    pub(crate) cluster: Option<ClusterSettings>,
     /// Stored apps that are not restored, since another version is about to be deployed.
     pub(crate) except: Vec<AppName>,
 }
@@ -67,12 +73,15 @@ pub(crate) struct Running {
     pub(crate) token: String,
     pub(crate) root: PathBuf,
     pub(crate) restored: Vec<Restored>,
+    /// The node's name in its cluster, and where other nodes reach it.
+    pub(crate) seat: Option<(String, SocketAddr)>,
     /// Told when a client of the admin API asks the node to drain and end.
     pub(crate) drain: Arc<Notify>,
     orders: mpsc::Sender<Order>,
     data: JoinHandle<()>,
     data_end: oneshot::Receiver<()>,
     control: JoinHandle<()>,
+    control_leave: oneshot::Sender<()>,
     control_stop: oneshot::Sender<()>,
     /// Locked until the node has ended.
     home: Home,
@@ -87,78 +96,112 @@ enum Order {
     Stop,
 }
 
+/// The parts that only need the state directory and addresses.
+struct Foundations {
+    artifacts: Artifacts,
+    trees: Trees,
+    modules: Modules,
+    tcp: std::net::TcpListener,
+    unix: std::os::unix::net::UnixListener,
+}
+
+impl Foundations {
+    fn lay(home: &Home, admin: SocketAddr) -> Result<Self, Failure> {
+        let refused = |error: ArtifactError| Failure::failed(&error, error.hint());
+        Ok(Self {
+            artifacts: Artifacts::open(&home.artifacts()).map_err(refused)?,
+            trees: Trees::open(&home.files()).map_err(refused)?,
+            modules: Modules::open(&home.wasm(), Programs::of_this_node()).map_err(refused)?,
+            tcp: sockets::tcp(admin)?,
+            unix: sockets::unix(&home.socket())?,
+        })
+    }
+}
+
 /// Starts every part and restores what is stored.
 pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> {
     panics::watch();
     let store = open_store(&home)?;
-    let refused = |error: ArtifactError| Failure::failed(&error, error.hint());
-    let artifacts = Artifacts::open(&home.artifacts()).map_err(refused)?;
-    let trees = Trees::open(&home.files()).map_err(refused)?;
-    let modules = Modules::open(&home.wasm(), Programs::of_this_node()).map_err(refused)?;
-    let tcp = sockets::tcp(settings.admin)?;
-    let unix = sockets::unix(&home.socket())?;
+    let Foundations { artifacts, trees, modules, tcp, unix } = Foundations::lay(&home, settings.admin)?;
     let admin_address = sockets::address(&tcp)?;
+    let endpoint = settings.cluster.as_ref().map(ClusterSettings::endpoint).transpose()?;
+    let incarnation = endpoint.as_ref().map(|endpoint| endpoint.incarnation);
 
     let (plane, inbox) = plane_channel();
     let (orders, order_inbox) = mpsc::channel(2);
     let (bound, binding) = sync_channel(1);
     let (alive, data_end) = oneshot::channel();
-    let (root, token) = (home.root().to_owned(), home.token().to_owned());
-    let Settings { listen, cores, receipts, authorities, insecure_no_sandbox, except, .. } = settings;
+    let Settings { listen, cores, receipts, authorities, insecure_no_sandbox, except, cluster, .. } =
+        settings;
     let options =
         Options { cores, insecure_no_sandbox, cell_program: None, snapshots: Some(home.snapshots()) };
     let data = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
-        data_plane(DataPlane { listen, options, receipts, authorities, inbox, orders: order_inbox, bound });
+        let orders = order_inbox;
+        data_plane(DataPlane { listen, options, receipts, authorities, inbox, orders, endpoint, bound });
     })?;
-    let gateway = match binding.recv() {
-        Ok(Ok(address)) => address,
-        Ok(Err(failure)) => return Err(failure),
-        Err(_) => return Err(ended(DATA_THREAD)),
-    };
+    let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
+    let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
 
+    let runtime = runtime()?;
+    let cluster = match cluster.zip(presence.as_ref()) {
+        Some((cluster, presence)) => {
+            Some(runtime.block_on(Cluster::open(cluster.options(presence, gateway)))?)
+        }
+        None => None,
+    };
     let drain = Arc::new(Notify::new());
     let node = Node {
         version: env!("CARGO_PKG_VERSION"),
         gateway,
         admin: admin_address,
-        home: root.clone(),
+        home: home.root().to_owned(),
         started: Instant::now(),
     };
-    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
+    let mut deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
+    if let Some(cluster) = &cluster {
+        deployer = deployer.in_cluster(Arc::clone(cluster));
+    }
+    let seat = cluster.as_ref().zip(presence.as_ref());
+    let seat = seat.map(|(cluster, presence)| (cluster.node().to_owned(), presence.address));
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
         deployer: Arc::new(deployer),
+        cluster,
         token: home.token().to_owned(),
         node,
         drain: Arc::clone(&drain),
         gateway: Some(figures::of(plane)),
         bounds: Bounds::default(),
     });
-    let (control_stop, stop) = oneshot::channel();
+    let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        control_plane(ControlPlane { api, tcp, unix, except, restored, stop });
+        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop });
     })?;
-    let restored = match restoring.recv() {
-        Ok(Ok(restored)) => restored,
-        Ok(Err(failure)) => return Err(failure),
-        Err(_) => return Err(ended(CONTROL_THREAD)),
-    };
+    let restored = told(&restoring, CONTROL_THREAD)?;
+    let (root, token) = (home.root().to_owned(), home.token().to_owned());
     Ok(Running {
         gateway,
         admin: admin_address,
         token,
         root,
         restored,
+        seat,
         drain,
         orders,
         data,
         data_end,
         control,
+        control_leave,
         control_stop,
         home,
     })
+}
+
+/// Waits for what a thread says of its start.
+fn told<T>(receiver: &Receiver<Result<T, Failure>>, thread: &str) -> Result<T, Failure> {
+    receiver.recv().unwrap_or_else(|_| Err(ended(thread)))
 }
 
 impl Running {
@@ -172,7 +215,8 @@ impl Running {
 
     /// Finishes what is in flight, unless `at_once` completes before, and ends the node.
     pub(crate) async fn end(mut self, at_once: impl Future<Output = ()>) {
-        // An error here means that the thread has ended already.
+        // Others turn to other nodes while this one finishes what it has. Errors here mean that a thread has ended already.
+        let _ = self.control_leave.send(());
         let _ = self.orders.send(Order::Drain).await;
         tokio::select! {
             _ = &mut self.data_end => {}

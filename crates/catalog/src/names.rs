@@ -135,6 +135,11 @@ macro_rules! name {
 }
 
 name! {
+    /// The name of a node, or of a cluster of nodes.
+    NodeName
+}
+
+name! {
     /// The name of an app.
     AppName
 }
@@ -147,11 +152,6 @@ name! {
 name! {
     /// The name of a memory key that functions of one app share.
     KeyName
-}
-
-name! {
-    /// The name of a node within its cluster.
-    NodeName
 }
 
 #[cfg(test)]

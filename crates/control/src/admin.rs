@@ -5,6 +5,7 @@
 //! | `$BATON_HOME/admin.sock` | whoever may open the file: mode 0600 |
 //! | TCP, loopback by default | whoever shows the token; only by a numeric host or `localhost`, and not from a page of another origin |
 
+mod cluster;
 mod fault;
 mod guard;
 mod invoke;
@@ -29,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::cluster::Cluster;
 use crate::deploy::Deployer;
 use crate::limits;
 use crate::plane::{Answer, Plane};
@@ -71,6 +73,8 @@ pub struct Api {
     pub plane: Arc<dyn Plane>,
     /// Deploys and removes.
     pub deployer: Arc<Deployer>,
+    /// The cluster that the node is in, if it is in one.
+    pub cluster: Option<Arc<Cluster>>,
     /// What TCP clients must show.
     pub token: String,
     /// What the node tells about itself.
@@ -134,6 +138,10 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
         .route("/v1/apps/{app}/evict", post(writes::evict))
         .route("/v1/apps/{app}/pool", get(reads::pool))
+        .route("/v1/apps/{app}/versions", get(cluster::versions))
+        .route("/v1/nodes", get(cluster::nodes))
+        .route("/v1/nodes/{node}/drain", post(cluster::drain).delete(cluster::undrain))
+        .route("/v1/cluster", get(cluster::report))
         .route("/v1/artifacts/{hash}", put(writes::upload).head(reads::artifact))
         .route("/v1/modules/{hash}", post(writes::compile))
         .route("/v1/invoke/{app}/{function}", any(invoke::call))

@@ -7,145 +7,36 @@
 //! ```
 //!
 //! A version is stored once it runs. If storing fails, the version before is brought back, so that what runs and
-//! what a restart would bring are the same.
+//! what a restart would bring are the same. In a cluster the same holds of the node that took the deployment: what it stored
+//! for all has run there, and the other nodes are led to it by [`Deployer::reconcile`].
 
+mod authority;
 mod complete;
+mod fault;
+mod files;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use baton_catalog::{AppName, ByteSize, Fallback, Function, FunctionName, Isolation, Manifest};
-use baton_cell::bundle::{Bundle, BundleError};
-use baton_flow::{AppSpec, BundledFiles, DeployError, Deployed, PlaneGone};
+use baton_catalog::{AppName, FunctionName, Manifest};
+use baton_flow::Deployed;
 
-use self::complete::{complete, complete_files, misfit};
-pub use self::plan::{Step, plan};
-use crate::artifacts::{ArtifactError, ArtifactHash, Artifacts, VetError, vet};
+use self::authority::Authority;
+pub(crate) use self::authority::Found;
+use self::complete::{complete, complete_files};
+pub use self::fault::DeployFault;
+use self::files::Files;
+pub use self::plan::{Placed, Step, plan};
+use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
+use crate::cluster::Cluster;
 use crate::limits::UPLOAD_KEPT;
-use crate::modules::{Executable, Host, ModuleError, Modules};
+use crate::modules::{Host, Modules};
 use crate::plane::Plane;
 use crate::protocol::FailedApp;
-use crate::store::{Deployment, Store, StoreError};
-
-/// Why an app was not deployed or removed.
-#[derive(Debug)]
-pub enum DeployFault {
-    /// No artifact is given for a function.
-    NoArtifact {
-        /// The function.
-        function: FunctionName,
-    },
-    /// An artifact is given for a function that the manifest does not know.
-    StrayArtifact {
-        /// The function.
-        function: FunctionName,
-    },
-    /// No bundle is given for a function that has files.
-    NoFiles {
-        /// The function.
-        function: FunctionName,
-    },
-    /// A bundle is given for a function that has no files, or that the manifest does not know.
-    StrayFiles {
-        /// The function.
-        function: FunctionName,
-    },
-    /// What was given as a bundle is none.
-    Files {
-        /// The function.
-        function: FunctionName,
-        /// What is wrong with it.
-        source: BundleError,
-    },
-    /// An artifact is not there or not as it should be.
-    Artifact {
-        /// The function.
-        function: FunctionName,
-        /// What is wrong with it.
-        source: ArtifactError,
-    },
-    /// An artifact is for a compartment and holds what no compartment may run.
-    Unfit {
-        /// The function.
-        function: FunctionName,
-        /// What it holds.
-        source: VetError,
-    },
-    /// An artifact is for Wasm and cannot be run as a module.
-    Module {
-        /// The function.
-        function: FunctionName,
-        /// Why.
-        source: ModuleError,
-    },
-    /// A module that no deployment names yet cannot be compiled.
-    Compile(ModuleError),
-    /// A module begins with more memory than its function may have.
-    ModuleMemory {
-        /// The function.
-        function: FunctionName,
-        /// What it begins with.
-        needed: ByteSize,
-        /// What it may have.
-        memory: ByteSize,
-    },
-    /// A setting is for another kind of Wasm function.
-    ModuleSetting {
-        /// The function.
-        function: FunctionName,
-        /// What cannot be, and what to do.
-        why: &'static str,
-    },
-    /// The data plane did not start it.
-    Refused(DeployError),
-    /// The data plane has ended.
-    Gone(PlaneGone),
-    /// It could not be stored; the version before runs again.
-    Store(StoreError),
-    /// The directory of artifacts cannot be used.
-    Artifacts(ArtifactError),
-    /// The row in the store cannot be read.
-    Unreadable(serde_json::Error),
-    /// The node is going down.
-    Ending,
-}
-
-impl fmt::Display for DeployFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoArtifact { function } => write!(f, "function {function} has no artifact"),
-            Self::StrayArtifact { function } => {
-                write!(f, "there is an artifact for {function}, which the manifest does not declare")
-            }
-            Self::NoFiles { function } => write!(f, "function {function} has files, and no bundle of them"),
-            Self::StrayFiles { function } => {
-                write!(f, "there is a bundle of files for {function}, for which the manifest declares none")
-            }
-            Self::Files { function, source } => write!(f, "the files of function {function}: {source}"),
-            Self::Artifact { function, source } => write!(f, "function {function}: {source}"),
-            Self::Unfit { function, source } => write!(f, "function {function}: {source}"),
-            Self::Module { function, source } => write!(f, "function {function}: {source}"),
-            Self::Compile(source) => write!(f, "{source}"),
-            Self::ModuleMemory { function, needed, memory } => write!(
-                f,
-                "function {function}: its module begins with {needed} of memory, and `memory` is {memory}: raise it"
-            ),
-            Self::ModuleSetting { function, why } => write!(f, "function {function}: {why}"),
-            Self::Refused(source) => write!(f, "{source}"),
-            Self::Gone(source) => write!(f, "{source}"),
-            Self::Store(source) => write!(f, "{source}"),
-            Self::Artifacts(source) => write!(f, "{source}"),
-            Self::Unreadable(source) => write!(f, "the stored deployment cannot be read: {source}"),
-            Self::Ending => f.write_str("the node is shutting down"),
-        }
-    }
-}
-
-impl std::error::Error for DeployFault {}
+use crate::store::{Deployment, Store};
 
 /// What a deployment came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,8 +68,11 @@ pub struct Restored {
 pub struct Deployer {
     plane: Arc<dyn Plane>,
     files: Arc<Files>,
-    /// What runs. Locked for the whole of a change, so that changes come one after the other.
-    running: tokio::sync::Mutex<BTreeMap<AppName, Deployment>>,
+    authority: Authority,
+    /// Held for the whole of a change, so that changes come one after the other.
+    change: tokio::sync::Mutex<()>,
+    /// What runs. Written by who holds `change`.
+    running: Mutex<BTreeMap<AppName, Placed>>,
     /// Stored apps that do not run.
     failed: Mutex<BTreeMap<String, String>>,
 }
@@ -186,121 +80,6 @@ pub struct Deployer {
 impl fmt::Debug for Deployer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deployer").field("files", &self.files).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug)]
-struct Files {
-    store: Store,
-    artifacts: Arc<Artifacts>,
-    trees: Trees,
-    modules: Arc<Modules>,
-}
-
-impl Files {
-    /// A deployment with its artifacts checked, and those for compartments vetted. Whether this machine has what
-    /// compartments need does not matter: the same app is fit everywhere or nowhere.
-    fn spec(&self, deployment: Deployment) -> Result<AppSpec, DeployFault> {
-        let files = self.files(&deployment)?;
-        self.compile_missing(&deployment);
-        let (mut artifacts, mut hosts, mut patches) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for (function, hash) in deployment.artifacts {
-            let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
-            let path = self.artifacts.verified(&hash).map_err(unusable)?;
-            let spec = deployment.manifest.functions.get(&function);
-            let (path, vetted) = match (spec, spec.map(|spec| spec.isolation)) {
-                (_, Some(Isolation::Compartment)) => {
-                    let vetted = vet(&self.artifacts.read(&hash).map_err(unusable)?);
-                    (path, Some(vetted.map(|vetted| vetted.patches)))
-                }
-                (Some(spec), Some(Isolation::Wasm)) => {
-                    let (host, executable) = self.module((&function, spec), &hash, &path)?;
-                    let patches = host.patches_with(&executable.bytes);
-                    hosts.insert(function.clone(), host);
-                    (executable.path, Some(patches))
-                }
-                _ => (path, None),
-            };
-            if let Some(vetted) = vetted {
-                let vetted =
-                    vetted.map_err(|source| DeployFault::Unfit { function: function.clone(), source })?;
-                patches.insert(function.clone(), vetted);
-            }
-            artifacts.insert(function, path);
-        }
-        let Deployment { manifest, version, .. } = deployment;
-        self.keep_hosts(&hosts)?;
-        let hosts = hosts.into_iter().map(|(function, host)| (function, host.path.clone())).collect();
-        Ok(AppSpec { manifest, version, artifacts, hosts, patches, files, here: None })
-    }
-
-    /// Sees to it that the programs of Wasm functions are where cells will look for them.
-    fn keep_hosts(&self, hosts: &BTreeMap<FunctionName, Arc<Host>>) -> Result<(), DeployFault> {
-        let mut seen = BTreeSet::new();
-        for (function, host) in hosts {
-            if seen.insert(&host.path) {
-                let failed = |source| DeployFault::Module { function: function.clone(), source };
-                self.modules.keep_host(host).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Compiles the modules of a deployment that are missing, several at once.
-    fn compile_missing(&self, deployment: &Deployment) {
-        let is_module = |name: &FunctionName| {
-            deployment.manifest.functions.get(name).is_some_and(|spec| spec.isolation == Isolation::Wasm)
-        };
-        let hashes = deployment.artifacts.iter().filter(|(name, _)| is_module(name)).map(|(_, hash)| *hash);
-        let hashes: BTreeSet<ArtifactHash> = hashes.collect();
-        let found = |hash: ArtifactHash| {
-            let path = self.artifacts.verified(&hash).ok()?;
-            Some((self.modules.host_of(&path).ok()?, hash, path))
-        };
-        self.modules.compile_missing(&hashes.into_iter().filter_map(found).collect::<Vec<_>>());
-    }
-
-    /// The executable of a Wasm function, and the program in which it goes on.
-    fn module(
-        &self,
-        (function, spec): (&FunctionName, &Function),
-        hash: &ArtifactHash,
-        module: &Path,
-    ) -> Result<(Arc<Host>, Executable), DeployFault> {
-        let failed = |source| DeployFault::Module { function: function.clone(), source };
-        let host = self.modules.host_of(module).map_err(failed)?;
-        let executable = self.modules.executable(&host, hash, module).map_err(failed)?;
-        let header = &executable.header;
-        if let Some(why) = misfit(header.kind, spec) {
-            return Err(DeployFault::ModuleSetting { function: function.clone(), why });
-        }
-        if header.memory_bytes > spec.memory.bytes() {
-            return Err(DeployFault::ModuleMemory {
-                function: function.clone(),
-                needed: ByteSize::from_bytes(header.memory_bytes),
-                memory: spec.memory,
-            });
-        }
-        Ok((host, executable))
-    }
-
-    /// The checked bundles of a deployment, unpacked for functions that may run as processes.
-    fn files(&self, deployment: &Deployment) -> Result<BTreeMap<FunctionName, BundledFiles>, DeployFault> {
-        let mut files = BTreeMap::new();
-        for (function, hash) in &deployment.files {
-            let unusable = |source| DeployFault::Artifact { function: function.clone(), source };
-            let path = self.artifacts.verified(hash).map_err(unusable)?;
-            let bytes = self.artifacts.read(hash).map_err(unusable)?;
-            let no_bundle = |source| DeployFault::Files { function: function.clone(), source };
-            let bundle = Bundle::parse(&bytes).map_err(no_bundle)?;
-            let spec = deployment.manifest.functions.get(function);
-            let in_cells_only =
-                spec.is_some_and(|spec| spec.wants_cell() && spec.fallback == Fallback::Refuse);
-            let unpack = || self.trees.tree(hash, bundle).map_err(unusable);
-            let tree = if in_cells_only { None } else { Some(unpack()?) };
-            files.insert(function.clone(), BundledFiles { bundle: path, tree });
-        }
-        Ok(files)
     }
 }
 
@@ -315,7 +94,24 @@ impl Deployer {
         modules: Modules,
     ) -> Self {
         let files = Arc::new(Files { store, artifacts, trees, modules: Arc::new(modules) });
-        Self { plane, files, running: tokio::sync::Mutex::default(), failed: Mutex::default() }
+        let (change, running, failed) = Default::default();
+        Self { plane, files, authority: Authority::Own, change, running, failed }
+    }
+
+    /// Leaves it to a cluster what is deployed.
+    #[must_use]
+    pub fn in_cluster(self, cluster: Arc<Cluster>) -> Self {
+        Self { authority: Authority::Cluster(cluster), ..self }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<AppName, Placed>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What runs, and what of it is hosted here.
+    #[must_use]
+    pub fn placed(&self) -> BTreeMap<AppName, Placed> {
+        self.running().clone()
     }
 
     /// The uploaded executables.
@@ -351,33 +147,36 @@ impl Deployer {
     ) -> Result<Outcome, DeployFault> {
         complete(&manifest, &artifacts)?;
         complete_files(&manifest, &files)?;
-        let mut running = self.running.lock().await;
+        let _change = self.change.lock().await;
         let app = manifest.app.name.clone();
-        let stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
-        let before = running.get(&app).or_else(|| stored.deployments.get(&app));
+        let found = self.find(&app).await?;
         let mut next = Deployment { manifest, version: 1, artifacts, files };
-        if let Some(before) = before {
-            next.version = before.version + u64::from(!before.same_as(&next));
-        }
+        let is_stored = found.deployment.as_ref().is_some_and(|stored| stored.same_as(&next));
+        next.version = found.version + u64::from(!is_stored);
         let version = next.version;
-        let wanted = BTreeMap::from([(app.clone(), next)]);
-        let actual = running.get(&app).map(|now| (app.clone(), now.clone())).into_iter().collect();
-        let Some(Step::Start(next)) = plan(&wanted, &actual).into_iter().next() else {
-            self.sweep(&running).await;
+        let next = self.place(next);
+        let wanted = BTreeMap::from([(app.clone(), next.clone())]);
+        let actual = self.running().get(&app).map(|now| (app.clone(), now.clone())).into_iter().collect();
+        self.publish(&next.deployment).await?;
+        if is_stored && plan(&wanted, &actual).is_empty() {
+            self.sweep().await;
             return Ok(Outcome::Unchanged { version });
-        };
+        }
         let deployed = self.start(&next).await?;
-        let row = next.clone();
-        if let Err(fault) =
-            self.blocking(move |files| files.store.put(&row).map_err(DeployFault::Store)).await
-        {
-            self.bring_back(running.get(&app), &app).await;
+        if let Err(fault) = self.commit(&next.deployment, &found).await {
+            self.bring_back(actual.get(&app), &app).await;
             return Err(fault);
         }
-        running.insert(app.clone(), next);
-        self.note(app.as_str(), None);
-        self.sweep(&running).await;
+        self.runs(next);
+        self.sweep().await;
         Ok(Outcome::Running { version, replicas: deployed.replicas })
+    }
+
+    /// Notes that a version runs.
+    fn runs(&self, placed: Placed) {
+        let app = placed.deployment.app().clone();
+        self.note(app.as_str(), None);
+        self.running().insert(app, placed);
     }
 
     /// Stops an app and forgets it; says whether it was there.
@@ -385,15 +184,18 @@ impl Deployer {
     /// # Errors
     /// It cannot be forgotten, or the data plane has ended.
     pub async fn remove(&self, app: &str) -> Result<bool, DeployFault> {
-        let mut running = self.running.lock().await;
-        let name = app.to_owned();
-        let stored =
-            self.blocking(move |files| files.store.remove(&name).map_err(DeployFault::Store)).await?;
-        let ran = self.plane.remove(app.to_owned()).await.map_err(DeployFault::Gone)?;
-        running.remove(app);
-        self.note(app, None);
-        self.sweep(&running).await;
+        let _change = self.change.lock().await;
+        let stored = self.forget(app).await?;
+        let ran = self.stop(app).await?;
+        self.sweep().await;
         Ok(stored || ran)
+    }
+
+    async fn stop(&self, app: &str) -> Result<bool, DeployFault> {
+        let ran = self.plane.remove(app.to_owned()).await.map_err(DeployFault::Gone)?;
+        self.running().remove(app);
+        self.note(app, None);
+        Ok(ran)
     }
 
     /// Starts everything that is stored, but for some apps; one that fails does not stop the others.
@@ -401,7 +203,7 @@ impl Deployer {
     /// # Errors
     /// The store cannot be read at all.
     pub async fn restore(&self, except: &[AppName]) -> Result<Vec<Restored>, DeployFault> {
-        let mut running = self.running.lock().await;
+        let _change = self.change.lock().await;
         let mut stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
         stored.deployments.retain(|app, _| !except.contains(app));
         let mut done = Vec::new();
@@ -409,17 +211,91 @@ impl Deployer {
             self.note(&app, Some(format!("the stored deployment cannot be read: {error}")));
             done.push(Restored { app, result: Err(DeployFault::Unreadable(error)) });
         }
-        for step in plan(&stored.deployments, &running) {
+        let place = |(app, deployment)| (app, Placed { deployment, here: None });
+        let wanted = stored.deployments.into_iter().map(place).collect();
+        let actual = self.placed();
+        for step in plan(&wanted, &actual) {
             // What runs without being stored is another call's business.
             let Step::Start(next) = step else { continue };
+            let app = next.deployment.app().to_string();
             let result = self.start(&next).await.map(|deployed| deployed.version);
-            self.note(next.app().as_str(), result.as_ref().err().map(ToString::to_string));
-            done.push(Restored { app: next.app().to_string(), result });
-            if done.last().is_some_and(|restored| restored.result.is_ok()) {
-                running.insert(next.app().clone(), next);
+            match &result {
+                Ok(_) => self.runs(next),
+                Err(fault) => self.note(&app, Some(fault.to_string())),
             }
+            done.push(Restored { app, result });
         }
         Ok(done)
+    }
+
+    /// Brings what runs here to what the cluster wants here, as it is when its turn comes. What cannot be started is told in
+    /// [`failed`](Self::failed), and what ran before in its place runs on; the others are not kept from their change.
+    pub async fn reconcile(&self, cluster: &Cluster) -> Vec<Restored> {
+        let _change = self.change.lock().await;
+        let Some((wanted, unreadable)) = cluster.wanted_here() else { return Vec::new() };
+        let mut done = Vec::new();
+        let actual = self.placed();
+        let mut changed = false;
+        for step in plan(&wanted, &actual) {
+            match step {
+                // What cannot be read may still be wanted.
+                Step::Stop(app) if unreadable.contains_key(app.as_str()) => {}
+                Step::Stop(app) => {
+                    changed = true;
+                    let stopped = self.drop_here(&app).await;
+                    if let Err(error) = stopped {
+                        tracing::warn!(%app, %error, "an app that was removed is not forgotten here");
+                    }
+                }
+                Step::Start(next) => {
+                    changed = true;
+                    done.push(self.follow(next, cluster).await);
+                }
+            }
+        }
+        self.failed_now(&wanted, unreadable);
+        if changed {
+            self.sweep().await;
+        }
+        done
+    }
+
+    /// Stops and forgets an app that the cluster has removed.
+    async fn drop_here(&self, app: &AppName) -> Result<(), DeployFault> {
+        self.stop(app.as_str()).await?;
+        let name = app.to_string();
+        self.blocking(move |files| files.store.remove(&name).map_err(DeployFault::Store)).await.map(|_| ())
+    }
+
+    /// Starts what the cluster wants here, and keeps it for a start without the cluster.
+    async fn follow(&self, next: Placed, cluster: &Cluster) -> Restored {
+        let app = next.deployment.app().to_string();
+        let run = async {
+            cluster.fetch(&self.files.artifacts, next.deployment.named()).await?;
+            let deployed = self.start(&next).await?;
+            let row = next.deployment.clone();
+            let kept = self.blocking(move |files| files.store.put(&row).map_err(DeployFault::Store)).await;
+            if let Err(error) = kept {
+                tracing::warn!(%app, %error, "a version runs and is not kept for the next start");
+            }
+            Ok(deployed.version)
+        };
+        let result: Result<u64, DeployFault> = run.await;
+        match &result {
+            Ok(version) => {
+                tracing::info!(%app, version, functions = next.hosted().count(), "runs here");
+                self.runs(next);
+            }
+            Err(fault) => self.note(&app, Some(fault.to_string())),
+        }
+        Restored { app, result }
+    }
+
+    /// Forgets failures of apps that nobody wants any more, and tells of those that cannot be read.
+    fn failed_now(&self, wanted: &BTreeMap<AppName, Placed>, unreadable: BTreeMap<String, String>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.retain(|app, _| wanted.contains_key(app.as_str()));
+        failed.extend(unreadable);
     }
 
     /// Compiles an uploaded module ahead of its deployment, which then finds it done.
@@ -435,14 +311,14 @@ impl Deployer {
         self.blocking(work).await
     }
 
-    async fn start(&self, next: &Deployment) -> Result<Deployed, DeployFault> {
-        let deployment = next.clone();
-        let spec = self.blocking(move |files| files.spec(deployment)).await?;
+    async fn start(&self, next: &Placed) -> Result<Deployed, DeployFault> {
+        let next = next.clone();
+        let spec = self.blocking(move |files| files.spec(next)).await?;
         self.plane.deploy(spec).await.map_err(DeployFault::Gone)?.map_err(DeployFault::Refused)
     }
 
     /// After a version that runs could not be stored.
-    async fn bring_back(&self, before: Option<&Deployment>, app: &AppName) {
+    async fn bring_back(&self, before: Option<&Placed>, app: &AppName) {
         let result = match before {
             Some(before) => self.start(before).await.map(|_| ()),
             None => self.plane.remove(app.to_string()).await.map(|_| ()).map_err(DeployFault::Gone),
@@ -453,8 +329,10 @@ impl Deployer {
     }
 
     /// Removes artifacts that nothing names. A failure costs disk space only, so it is logged and no more.
-    async fn sweep(&self, running: &BTreeMap<AppName, Deployment>) {
-        let mut named: BTreeSet<ArtifactHash> = running.values().flat_map(Deployment::named).collect();
+    async fn sweep(&self) {
+        let running = self.placed();
+        let named = running.values().flat_map(|placed| placed.deployment.named());
+        let mut named: BTreeSet<ArtifactHash> = named.collect();
         let sweep = move |files: &Files| {
             let stored = files.store.all().map_err(DeployFault::Store)?;
             if !stored.unreadable.is_empty() {

@@ -16,6 +16,7 @@
 pub mod admin;
 mod artifacts;
 mod bundles;
+mod cluster;
 mod deploy;
 mod home;
 pub mod limits;
@@ -30,7 +31,11 @@ pub use artifacts::{
 };
 pub use baton_wasm::ENGINE_VERSION as WASM_ENGINE;
 pub use bundles::{PackError, Trees, pack};
-pub use deploy::{DeployFault, Deployer, Outcome, Restored, Step, plan};
+pub use cluster::{
+    AppReport, AppRow, BucketReport, Cluster, ClusterError, ClusterOptions, ClusterReport, CopyReport,
+    EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
+};
+pub use deploy::{DeployFault, Deployer, Outcome, Placed, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};

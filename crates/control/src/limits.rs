@@ -42,3 +42,37 @@ pub const TREE_KEPT: Duration = Duration::from_secs(60);
 pub const STORE_CACHE_BYTES: usize = 1 << 20;
 /// Longest path of a Unix socket, in bytes: what `sockaddr_un` holds, less the final zero.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Between two rows of a node in the table of members.
+pub const ROW_EVERY: Duration = Duration::from_secs(1);
+/// How long a node counts as alive after its last row: two may be lost, and who vanishes is out within three seconds.
+pub const ROW_LIVES: Duration = Duration::from_millis(2800);
+/// How long the store keeps a row.
+pub const ROW_KEPT: Duration = Duration::from_secs(3);
+/// Between two looks at who was silent for too long.
+pub const ROW_LOOK: Duration = Duration::from_millis(100);
+/// How old a node's own row may be, as it came back, for it to say anything about the silence of others.
+pub const OWN_ROW_WITHIN: Duration = Duration::from_millis(1500);
+/// How long a node waits to see whether another one has its name.
+pub const NAME_WITHIN: Duration = Duration::from_secs(6);
+/// How long a starting node waits for the cluster's store before it starts with what it knows.
+pub const JOIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long the data plane may take to tell its figures for a row.
+pub const FIGURES_WITHIN: Duration = Duration::from_millis(500);
+/// How long one question to the cluster's store may take.
+pub const BUS_REPLY_WITHIN: Duration = Duration::from_secs(3);
+/// How long the way to or from the store of one artifact may take.
+pub const BUS_ARTIFACT_WITHIN: Duration = Duration::from_secs(300);
+/// Between two looks at what is wanted, where nothing was heard of a change.
+pub const WANTED_EVERY: Duration = Duration::from_secs(5);
+/// Between two tries to read what is wanted while that fails.
+pub const WANTED_AGAIN: Duration = Duration::from_millis(500);
+/// How long changes among members are gathered before functions move.
+pub const MOVES_AFTER: Duration = Duration::from_millis(300);
+/// How long an app that could not be started waits for the next try, at first and at most.
+pub const START_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+/// Versions of an app that the cluster's store keeps, removals included.
+pub const VERSIONS_KEPT: i64 = 16;
+/// Apps and drained nodes that a cluster may have.
+pub const WANTED_ROWS_MAX: usize = 4096;
+/// How long an artifact stays in the cluster's store that no kept version names.
+pub const BUS_ARTIFACT_KEPT: Duration = Duration::from_secs(3600);

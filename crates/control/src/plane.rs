@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
 use baton_flow::{
-    AppSpec, DeployError, Deployed, DirectCall, DirectReply, InvokeError, PlaneGone, PlaneHandle,
+    AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
 };
 
 /// An answer that comes from the data-plane thread.
@@ -21,6 +21,10 @@ pub trait Plane: Send + Sync + 'static {
     fn evict(&self, app: String) -> Answer<'_, Option<u32>>;
     /// What runs.
     fn status(&self) -> Answer<'_, Vec<AppStatus>>;
+    /// What runs, without a look into cells: what it costs does not matter each second.
+    fn load(&self) -> Answer<'_, Vec<AppStatus>>;
+    /// Says what other nodes host, from now on.
+    fn set_hosts(&self, hosts: Hosts) -> Answer<'_, ()>;
     /// Counters since the start.
     fn totals(&self) -> Answer<'_, Totals>;
     /// An app's pool.
@@ -67,6 +71,14 @@ impl Plane for PlaneHandle {
             flow.have_cells_show(None).await;
             flow.status()
         }))
+    }
+
+    fn load(&self) -> Answer<'_, Vec<AppStatus>> {
+        Box::pin(self.run(|flow| async move { flow.status() }))
+    }
+
+    fn set_hosts(&self, hosts: Hosts) -> Answer<'_, ()> {
+        Box::pin(self.run(move |flow| async move { flow.set_hosts(hosts) }))
     }
 
     fn totals(&self) -> Answer<'_, Totals> {

@@ -7,6 +7,7 @@ use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ArtifactHash;
+use crate::cluster::Row;
 
 /// The header that names the invocation a reply belongs to.
 pub const INVOCATION_HEADER: &str = "x-baton-invocation";
@@ -126,4 +127,64 @@ pub struct ErrorBody {
     pub error: String,
     /// What to do about it; may be empty.
     pub hint: String,
+    /// Whether the cluster's store does not answer: nothing is wrong with what was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreachable: bool,
+}
+
+/// `GET /v1/nodes`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Nodes {
+    /// The node that tells.
+    pub node: String,
+    /// Those that live, as far as is known there, by name.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// A node of a cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub row: Row,
+    /// Requests that replicas have, all functions together.
+    pub in_flight: u64,
+    /// Requests that wait for one.
+    pub queued: u64,
+}
+
+impl NodeRow {
+    pub(crate) fn of(row: &Row) -> Self {
+        let loads = || row.apps.values().flat_map(|app| app.functions.values());
+        let in_flight = loads().map(|load| u64::from(load.in_flight)).sum();
+        let queued = loads().map(|load| u64::from(load.queued)).sum();
+        Self { row: row.clone(), in_flight, queued }
+    }
+}
+
+/// `POST` and `DELETE` of `/v1/nodes/{node}/drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReply {
+    /// The node.
+    pub node: String,
+    /// Whether it is to give its work to others from now on.
+    pub draining: bool,
+}
+
+/// `GET /v1/apps/{app}/versions`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Versions {
+    /// The app.
+    pub app: String,
+    /// The versions that the cluster's store still has, oldest first.
+    pub versions: Vec<VersionRow>,
+}
+
+/// A version that was deployed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// Its number.
+    pub version: u64,
+    /// The artifact of each function.
+    pub functions: BTreeMap<FunctionName, String>,
 }

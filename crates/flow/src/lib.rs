@@ -42,3 +42,8 @@ pub use node::Options;
 pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, Pieces, Revoked};
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
 pub use snapshots::secret;
+
+/// The wire between nodes, as far as those need it who have a data plane join a cluster.
+pub mod transfer {
+    pub use baton_transfer::{Endpoint, Limits, Security, SecurityError, Settings, StartError};
+}

@@ -1,36 +1,33 @@
-//! The control thread: the admin API, and what is restored at the start.
+//! The control thread: the admin API, the node's part in a cluster, and what is restored at the start.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use baton_catalog::AppName;
 use baton_control::admin::{self, Api};
-use baton_control::{DeployFault, Restored};
+use baton_control::{DeployFault, Entered, Restored};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::runtime;
 use crate::failure::Failure;
+use crate::output::Style;
 
 /// What the thread is given.
 pub(super) struct ControlPlane {
+    pub(super) runtime: Runtime,
     pub(super) api: Arc<Api>,
     pub(super) tcp: std::net::TcpListener,
     pub(super) unix: std::os::unix::net::UnixListener,
     pub(super) except: Vec<AppName>,
     pub(super) restored: SyncSender<Result<Vec<Restored>, Failure>>,
+    /// Says that the node is about to end: others shall not count on it any more.
+    pub(super) leave: oneshot::Receiver<()>,
     pub(super) stop: oneshot::Receiver<()>,
 }
 
 /// The control thread, from start to end.
 pub(super) fn control_plane(control: ControlPlane) {
-    let ControlPlane { api, tcp, unix, except, restored, stop } = control;
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(failure) => {
-            let _ = restored.send(Err(failure));
-            return;
-        }
-    };
+    let ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop } = control;
     runtime.block_on(async move {
         let listeners = tokio::net::TcpListener::from_std(tcp)
             .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
@@ -44,10 +41,28 @@ pub(super) fn control_plane(control: ControlPlane) {
         };
         tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
         tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
-        let result = api.deployer.restore(&except).await;
-        let _ = restored.send(result.map_err(|fault: DeployFault| Failure::failed(fault, "")));
+        let _ = restored.send(restore(&api, &except).await);
+        let goes_down = leave.await.is_ok();
+        if let Some(cluster) = api.cluster.as_ref().filter(|_| goes_down) {
+            cluster.leave().await;
+        }
         let _ = stop.await;
     });
     // A file that is being written or hashed is not worth waiting for.
     runtime.shutdown_background();
+}
+
+/// Brings up what is stored here, or what the cluster wants here.
+async fn restore(api: &Arc<Api>, except: &[AppName]) -> Result<Vec<Restored>, Failure> {
+    let Some(cluster) = &api.cluster else {
+        let restored = api.deployer.restore(except).await;
+        return restored.map_err(|fault: DeployFault| Failure::failed(fault, ""));
+    };
+    // An app that is about to be deployed is the cluster's until then, and so is not left out.
+    let Entered { restored, apart } = cluster.enter(&api.deployer, &api.plane).await?;
+    if let Some(error) = apart {
+        let warning = Style::stderr().yellow("warning:");
+        eprintln!("{warning} {error}; this node starts with what it knew, and joins when it can");
+    }
+    Ok(restored)
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 
+use baton_flow::transfer::{Endpoint, Settings, StartError};
 use baton_flow::{Flow, Options, PlaneInbox};
 use baton_gateway::{Authorities, BindError, Egress, Gateway, Limits};
 use tokio::sync::mpsc;
@@ -21,12 +22,22 @@ pub(super) struct DataPlane {
     pub(super) authorities: Authorities,
     pub(super) inbox: PlaneInbox,
     pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) bound: SyncSender<Result<SocketAddr, Failure>>,
+    /// How other nodes reach this one, if there are others.
+    pub(super) endpoint: Option<Settings>,
+    pub(super) bound: SyncSender<Result<Bound, Failure>>,
+}
+
+/// Where the data plane listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub(super) gateway: SocketAddr,
+    /// For other nodes.
+    pub(super) transfer: Option<SocketAddr>,
 }
 
 /// The data-plane thread, from start to end.
 pub(super) fn data_plane(plane: DataPlane) {
-    let DataPlane { listen, options, receipts, authorities, inbox, mut orders, bound } = plane;
+    let DataPlane { listen, options, receipts, authorities, inbox, mut orders, endpoint, bound } = plane;
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => {
@@ -48,16 +59,33 @@ pub(super) fn data_plane(plane: DataPlane) {
         let egress = Egress::new(authorities);
         flow.fetch_by(egress.fetch());
         figures::publish(handle.clone(), egress);
+        let endpoint = match endpoint {
+            None => None,
+            Some(settings) => match flow.join(settings).await {
+                Ok(endpoint) => Some(endpoint),
+                Err(error) => {
+                    let _ = bound.send(Err(not_joined(&error)));
+                    return;
+                }
+            },
+        };
         tokio::task::spawn_local(inbox.run(flow.clone()));
-        let address = gateway.local_addr();
+        let addresses =
+            Bound { gateway: gateway.local_addr(), transfer: endpoint.as_ref().map(Endpoint::address) };
         tokio::task::spawn_local(gateway.serve(FlowBackend::new(flow.clone())));
-        let _ = bound.send(Ok(address));
+        let _ = bound.send(Ok(addresses));
         // All senders gone means that the main thread is.
         if matches!(orders.recv().await, Some(Order::Drain)) {
             let drain = async {
+                if let Some(endpoint) = &endpoint {
+                    endpoint.refuse();
+                }
                 handle.drain(DRAIN_TIME).await;
                 flow.begin_drain();
                 let _ = timeout(DRAIN_TIME, flow.drained()).await;
+                if let Some(endpoint) = &endpoint {
+                    endpoint.drain(DRAIN_TIME).await;
+                }
             };
             tokio::select! {
                 () = drain => {}
@@ -67,6 +95,10 @@ pub(super) fn data_plane(plane: DataPlane) {
         flow.stop().await;
         figures::withdraw();
     });
+}
+
+fn not_joined(error: &StartError) -> Failure {
+    Failure::failed(error, "see --cluster-listen, --cluster-cert, --cluster-key, --cluster-ca, --insecure-plaintext")
 }
 
 fn not_bound(error: &BindError) -> Failure {

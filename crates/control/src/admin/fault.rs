@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use baton_flow::{DeployError, InvokeError, PlaneGone};
 
 use crate::artifacts::ArtifactError;
+use crate::cluster::ClusterError;
 use crate::deploy::DeployFault;
 use crate::modules::ModuleError;
 use crate::protocol::ErrorBody;
@@ -20,7 +21,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody { error: error.into(), hint: hint.into() } }
+        Self { status, body: ErrorBody { error: error.into(), hint: hint.into(), unreachable: false } }
     }
 }
 
@@ -68,6 +69,25 @@ impl From<StoreError> for Fault {
             | StoreError::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string(), error.hint())
+    }
+}
+
+impl From<ClusterError> for Fault {
+    fn from(error: ClusterError) -> Self {
+        let status = match error {
+            ClusterError::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ClusterError::Conflict { .. } | ClusterError::NameTaken { .. } => StatusCode::CONFLICT,
+            ClusterError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            ClusterError::NoNode { .. } => StatusCode::NOT_FOUND,
+            ClusterError::Refused { .. } => StatusCode::BAD_GATEWAY,
+            ClusterError::Absent { .. }
+            | ClusterError::Artifact(_)
+            | ClusterError::File { .. }
+            | ClusterError::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut fault = Self::new(status, error.to_string(), error.hint());
+        fault.body.unreachable = matches!(error, ClusterError::Unreachable { .. });
+        fault
     }
 }
 
@@ -125,6 +145,7 @@ impl From<DeployFault> for Fault {
                 "`baton logs` may say more; what ran before runs on",
             ),
             DeployFault::Gone(gone) => gone.into(),
+            DeployFault::Cluster(source) => source.into(),
             DeployFault::Store(source) => source.into(),
             DeployFault::Artifacts(source) => source.into(),
             DeployFault::Unreadable(_) => {
@@ -138,7 +159,7 @@ impl From<DeployFault> for Fault {
 
 impl Fault {
     fn body(error: String, hint: &str) -> ErrorBody {
-        ErrorBody { error, hint: hint.to_owned() }
+        ErrorBody { error, hint: hint.to_owned(), unreachable: false }
     }
 }
 

@@ -35,6 +35,7 @@ impl Server {
         let api = Arc::new(Api {
             plane: fixture.plane.clone(),
             deployer: Arc::clone(&fixture.deployer),
+            cluster: None,
             token: TOKEN.to_owned(),
             node: Node {
                 version: "1.2.3",

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use baton_catalog::Isolation;
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
-use baton_flow::{DirectCall, DirectReply, InvokeError};
+use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError};
 use tempfile::TempDir;
 
 use super::*;
+use crate::artifacts::ArtifactError;
 use crate::modules::Programs;
 use crate::modules::tests::Stand;
 use crate::plane::Answer;
@@ -33,6 +35,7 @@ pub(crate) struct Stub {
     pub(crate) apps: Mutex<BTreeMap<String, u64>>,
     pub(crate) refuse: AtomicBool,
     pub(crate) recording: AtomicBool,
+    pub(crate) hosts: Mutex<Hosts>,
     /// The files of the function that was deployed last.
     trees: Mutex<Option<std::path::PathBuf>>,
 }
@@ -82,6 +85,13 @@ impl Plane for Stub {
             pool: pool_status(),
         };
         ready(apps.iter().map(status).collect())
+    }
+    fn load(&self) -> Answer<'_, Vec<AppStatus>> {
+        self.status()
+    }
+    fn set_hosts(&self, hosts: Hosts) -> Answer<'_, ()> {
+        *self.hosts.lock().unwrap() = hosts;
+        ready(())
     }
     fn totals(&self) -> Answer<'_, Totals> {
         ready(Totals { invocations: 7, failures: 1, ..Totals::default() })

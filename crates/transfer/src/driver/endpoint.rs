@@ -278,10 +278,15 @@ impl Endpoint {
         self.inner.shared.counters.snapshot()
     }
 
-    /// Tells the peers to call elsewhere, and waits until the calls that run are answered and everything held is pulled, `within` at most.
-    pub async fn drain(&self, within: Duration) {
+    /// Tells the peers to call elsewhere. Calls that run go on.
+    pub fn refuse(&self) {
         self.inner.draining.set(true);
         self.inner.called.borrow().iter().for_each(|called| called.drain());
+    }
+
+    /// Tells the peers to call elsewhere, and waits until the calls that run are answered and everything held is pulled, `within` at most.
+    pub async fn drain(&self, within: Duration) {
+        self.refuse();
         let until = Instant::now() + within;
         let busy = || {
             let calls: usize = self.inner.called.borrow().iter().map(|called| called.in_flight()).sum();
