@@ -80,7 +80,7 @@ fn forged_and_foreign_references_lead_nowhere() {
         let mut forged = reference.clone().into_bytes();
         forged[place] = if forged[place] == b'0' { b'1' } else { b'0' };
         let answer = node.post("/getter", &forged);
-        assert!([410, 502, 503].contains(&answer.status), "{place}: {} {}", answer.status, answer.text());
+        assert!([410, 502, 503].contains(&answer.status), "forged {place}: {} {}", answer.status, answer.text());
     }
     for nonsense in ["", "zz", &reference[2..], &"0".repeat(192)] {
         assert_eq!(node.post("/getter", nonsense.as_bytes()).status, 400, "{nonsense}");
@@ -149,6 +149,6 @@ fn parts_of_one_payload_go_to_many_calls_without_a_copy() {
     wait_until(REST, "all hops have told what they cost", || {
         receipt()["hops"].as_array().is_some_and(|hops| hops.len() == 101)
     });
-    assert_eq!(receipt()["copies"].as_u64(), Some(0), "{}", receipt());
+    assert_eq!(receipt()["copies"].as_u64(), Some(0));
     node.wait_at_rest(REST);
 }

@@ -69,8 +69,8 @@ pub(crate) async fn scatterer(ctx: Context, request: Request) -> Result<Response
 }
 
 /// The sum of the bytes that it is sent.
-pub(crate) async fn adder(_ctx: Context, request: Request) -> Result<Response, Error> {
-    Ok(Response::ok(total(request.body()).to_le_bytes().as_slice().to_vec()))
+pub(crate) async fn adder(ctx: Context, request: Request) -> Result<Response, Error> {
+    Ok(Response::ok(ctx.value(&total(request.body()))?))
 }
 
 fn total(bytes: &[u8]) -> u64 {

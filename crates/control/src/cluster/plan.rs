@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use baton_catalog::{AppName, FunctionName};
+use baton_catalog::{AppName, FunctionName, NodeName, Policy};
+use baton_placement::{self as placement, Demand, Need, Place, assign};
 
 use super::members::Row;
 use crate::deploy::Placed;
@@ -25,6 +26,11 @@ impl Seat {
         let Row { name, cores, memory, draining, .. } = row;
         Self { name: name.clone(), cores: *cores, memory: *memory, draining: *draining }
     }
+
+    fn as_place(&self) -> placement::Seat<'_> {
+        let Self { name, cores, memory, draining } = self;
+        placement::Seat { name, cores: *cores, memory: *memory, draining: *draining }
+    }
 }
 
 /// What `node` is to run. Where nobody is known to live, it does everything itself: calls have nowhere else to go.
@@ -33,21 +39,39 @@ pub(super) fn placed(
     seats: &[Seat],
     node: &str,
 ) -> BTreeMap<AppName, Placed> {
-    let here = |deployment: &Deployment| {
-        let functions = deployment.manifest.functions.keys();
-        (!seats.is_empty())
-            .then(|| functions.filter(|name| assigned(name, seats, node)).cloned().collect::<BTreeSet<_>>())
+    if seats.is_empty() {
+        let all = |(app, deployment): (&AppName, &Deployment)| {
+            (app.clone(), Placed { deployment: deployment.clone(), here: None })
+        };
+        return wanted.iter().map(all).collect();
+    }
+    let demands: Vec<Demand<'_>> = wanted.values().map(demand).collect();
+    let nodes: Vec<placement::Seat<'_>> = seats.iter().map(Seat::as_place).collect();
+    let assignment = assign(&demands, &nodes);
+    let own = seats.iter().position(|seat| seat.name == node);
+    let is_here =
+        |app: usize, function: usize| own.is_some_and(|own| assignment.is_host(Place { app, function }, own));
+    let place = |(number, (app, deployment)): (usize, (&AppName, &Deployment))| {
+        let functions = deployment.manifest.functions.keys().enumerate();
+        let here = functions.filter(|(function, _)| is_here(number, *function));
+        let here = here.map(|(_, name)| name.clone()).collect::<BTreeSet<FunctionName>>();
+        (app.clone(), Placed { deployment: deployment.clone(), here: Some(here) })
     };
-    let place = |(app, deployment): (&AppName, &Deployment)| {
-        (app.clone(), Placed { deployment: deployment.clone(), here: here(deployment) })
-    };
-    wanted.iter().map(place).collect()
+    wanted.iter().enumerate().map(place).collect()
 }
 
-/// Whether `node` hosts a function: each is on every node that does not drain, and on all if all do.
-fn assigned(_function: &FunctionName, seats: &[Seat], node: &str) -> bool {
-    let all_drain = seats.iter().all(|seat| seat.draining);
-    seats.iter().any(|seat| seat.name == node && (all_drain || !seat.draining))
+fn demand(deployment: &Deployment) -> Demand<'_> {
+    let manifest = &deployment.manifest;
+    let policy = match manifest.placement.policy {
+        Policy::Spread => placement::Policy::Spread,
+        Policy::Pack => placement::Policy::Pack,
+    };
+    let functions = manifest.functions.iter().map(|(name, function)| Need {
+        name: name.as_str(),
+        nodes: function.nodes.iter().map(NodeName::as_str).collect(),
+        memory: function.memory.bytes().saturating_mul(u64::from(function.scale.min.max(1))),
+    });
+    Demand { app: manifest.app.name.as_str(), policy, functions: functions.collect() }
 }
 
 #[cfg(test)]
@@ -78,5 +102,24 @@ mod tests {
         assert_eq!((hosted(&seats, "a"), hosted(&seats, "b")), (Some(1), Some(0)));
         let seats = [seat("a", true), seat("b", true)];
         assert_eq!((hosted(&seats, "a"), hosted(&seats, "b")), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn functions_go_where_they_are_pinned_and_packed_apps_stay_together() {
+        let mut shop = deployment("shop", 1, b"x");
+        for function in shop.manifest.functions.values_mut() {
+            function.nodes = vec![NodeName::new("b").unwrap()];
+        }
+        let seats = ["a", "b", "c"].map(|name| seat(name, false));
+        let count = |deployment: &Deployment, node| {
+            let wanted = BTreeMap::from([(deployment.app().clone(), deployment.clone())]);
+            placed(&wanted, &seats, node).into_values().next().unwrap().here.unwrap().len()
+        };
+        assert_eq!(["a", "b", "c"].map(|node| count(&shop, node)), [0, 1, 0]);
+        let mut packed = deployment("packed", 1, b"x");
+        packed.manifest.placement.policy = Policy::Pack;
+        let mut hosts = ["a", "b", "c"].map(|node| count(&packed, node));
+        hosts.sort_unstable();
+        assert_eq!(hosts, [0, 0, 1]);
     }
 }
