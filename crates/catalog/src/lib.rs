@@ -21,7 +21,8 @@ mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Pool, Scale, Site, Step,
+    App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool, Scale, Site,
+    Step,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;
@@ -29,4 +30,4 @@ pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
 };
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
-pub use words::{Fallback, Isolation, PoolRights, Trust};
+pub use words::{Fallback, Isolation, Policy, PoolRights, Trust};

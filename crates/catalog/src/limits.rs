@@ -29,6 +29,8 @@ pub const PARAM_NAME_CHARS_MAX: usize = 48;
 pub const METHODS_PER_ROUTE_MAX: usize = 16;
 /// Longest method, in characters.
 pub const METHOD_CHARS_MAX: usize = 32;
+/// Most nodes that one function may name.
+pub const NODES_PER_FUNCTION_MAX: usize = 64;
 /// Most environment entries of one function.
 pub const ENV_ENTRIES_MAX: usize = 128;
 /// Longest environment entry, name and value together, in bytes.

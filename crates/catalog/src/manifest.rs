@@ -22,10 +22,10 @@ pub use self::error::{Location, ManifestError};
 pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
-use crate::names::{AppName, FunctionName, KeyName};
+use crate::names::{AppName, FunctionName, KeyName, NodeName};
 use crate::routes::{Route, RouteTable};
 use crate::units::{ByteSize, Cores, TimeSpan};
-use crate::words::{Fallback, Isolation, PoolRights, Trust};
+use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
 
 /// An app as its `baton.toml` declares it, every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Manifest {
     pub app: App,
     /// Its pool.
     pub pool: Pool,
+    /// Where its functions run in a cluster.
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
+    pub placement: Placement,
     /// Its functions.
     pub functions: BTreeMap<FunctionName, Function>,
     /// Its routes, in the order of the file.
@@ -65,6 +68,20 @@ pub struct Pool {
 impl Default for Pool {
     fn default() -> Self {
         Self { size: limits::POOL_SIZE_DEFAULT, huge_pages: false }
+    }
+}
+
+/// Where an app's functions run in a cluster. On a node by itself it means nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Placement {
+    /// How they are laid over the nodes.
+    pub policy: Policy,
+}
+
+impl Placement {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -108,6 +125,12 @@ pub struct Function {
     /// The directory or file that it finds below `/app`, relative to the manifest's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
+    /// The only nodes of a cluster that may run it; any if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeName>,
+    /// Whether a call that was lost with its node may be made again elsewhere: doing its work twice does no harm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
 }
 
 impl Function {

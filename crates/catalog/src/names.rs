@@ -1,4 +1,4 @@
-//! Names of apps, functions and memory keys: short, lower-case, fit for a file name, a metric label and a URL alike.
+//! Names of apps, functions, memory keys and nodes: short, lower-case, fit for a file name, a metric label and a URL alike.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -152,6 +152,11 @@ name! {
 name! {
     /// The name of a memory key that functions of one app share.
     KeyName
+}
+
+name! {
+    /// The name of a node within its cluster.
+    NodeName
 }
 
 #[cfg(test)]

@@ -54,6 +54,17 @@ words! {
 }
 
 words! {
+    /// How an app's functions are laid over the nodes of a cluster.
+    Policy {
+        /// Every function on every node.
+        #[default]
+        Spread = "spread",
+        /// Together on as few nodes as have room for them.
+        Pack = "pack",
+    }
+}
+
+words! {
     /// What holds a replica.
     Isolation {
         /// A sandboxed Linux process.

@@ -79,6 +79,12 @@ fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(),
     }
     scale(&function.scale, &site.then("scale"))?;
     environment(function, site)?;
+    at_most(
+        &site.then("nodes"),
+        "nodes of one function",
+        function.nodes.len(),
+        limits::NODES_PER_FUNCTION_MAX,
+    )?;
     let calls = site.then("calls");
     at_most(&calls, "calls of one function", function.calls.len(), limits::CALLS_PER_FUNCTION_MAX)?;
     for (place, callee) in function.calls.iter().enumerate() {

@@ -9,15 +9,16 @@ use super::check;
 use super::error::Location;
 use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, text, wrong_type};
-use super::{App, Build, Function, Manifest, Pool, Scale, Site};
+use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site};
 use crate::limits;
-use crate::names::{AppName, FunctionName, KeyName, NameFault};
+use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 use crate::routes::{Method, Route};
 use crate::units::Cores;
 
-const DOCUMENT_KEYS: &[&str] = &["app", "pool", "functions", "routes"];
+const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "functions", "routes"];
 const APP_KEYS: &[&str] = &["name", "trust"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
+const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
     "build",
     "artifact",
@@ -36,6 +37,8 @@ const FUNCTION_KEYS: &[&str] = &[
     "reuse",
     "share_key",
     "files",
+    "nodes",
+    "idempotent",
 ];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
@@ -54,6 +57,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
     let manifest = Manifest {
         app: app(&reader)?,
         pool: pool(&reader)?,
+        placement: placement(&reader)?,
         functions: functions(&reader)?,
         routes: routes(&reader)?,
     };
@@ -84,6 +88,11 @@ fn pool(document: &Reader<'_, '_>) -> Result<Pool, Located> {
     })
 }
 
+fn placement(document: &Reader<'_, '_>) -> Result<Placement, Located> {
+    let Some(table) = document.table("placement", PLACEMENT_KEYS)? else { return Ok(Placement::default()) };
+    Ok(Placement { policy: table.word("policy")? })
+}
+
 fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Function>, Located> {
     let Some(value) = document.get("functions") else { return Ok(BTreeMap::new()) };
     let table = value.get_ref().as_table().ok_or_else(|| wrong_type("functions", "a table", value))?;
@@ -103,6 +112,7 @@ fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Functio
 
 fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Located> {
     let calls = table.texts("calls")?.unwrap_or_default();
+    let nodes = table.texts("nodes")?.unwrap_or_default();
     let owned = |(_, text): Placed<'_>| text.to_owned();
     Ok(Function {
         build: build(name, table)?,
@@ -121,6 +131,8 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         reuse: table.bool("reuse")?.unwrap_or_default(),
         share_key: table.text("share_key")?.map(|key| named(key, KeyName::new)).transpose()?,
         files: table.text("files")?.map(|(_, path)| path.into()),
+        nodes: nodes.into_iter().map(|node| named(node, NodeName::new)).collect::<Result<_, _>>()?,
+        idempotent: table.bool("idempotent")?.unwrap_or_default(),
     })
 }
 

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Misplaced};
-use super::{App, Function, Manifest, Pool};
+use super::{App, Function, Manifest, Placement, Pool};
 use crate::names::FunctionName;
 use crate::routes::Route;
 
@@ -102,6 +102,8 @@ pub(super) struct Unchecked {
     app: App,
     #[serde(default)]
     pool: Pool,
+    #[serde(default)]
+    placement: Placement,
     functions: BTreeMap<FunctionName, Function>,
     #[serde(default)]
     routes: Vec<Route>,
@@ -111,8 +113,8 @@ impl TryFrom<Unchecked> for Manifest {
     type Error = Misplaced;
 
     fn try_from(unchecked: Unchecked) -> Result<Self, Misplaced> {
-        let Unchecked { app, pool, functions, routes } = unchecked;
-        let manifest = Self { app, pool, functions, routes };
+        let Unchecked { app, pool, placement, functions, routes } = unchecked;
+        let manifest = Self { app, pool, placement, functions, routes };
         check::manifest(&manifest)?;
         Ok(manifest)
     }

@@ -15,6 +15,9 @@ trust = "app"
 size = "64MiB"
 huge_pages = true
 
+[placement]
+policy = "pack"
+
 [functions.cart]
 build     = { cargo = "functions/cart" }
 isolation = "compartment"
@@ -29,6 +32,8 @@ env       = { LOG = "info" }
 args      = ["--fast"]
 share_key = "carts"
 files = "data/cart"
+nodes = ["a", "b"]
+idempotent = true
 
 [functions.catalog]
 artifact = "catalog.bin"
@@ -98,8 +103,11 @@ fn every_setting_is_read() {
         reuse: false,
         share_key: Some(KeyName::new("carts").unwrap()),
         files: Some("data/cart".into()),
+        nodes: vec![NodeName::new("a").unwrap(), NodeName::new("b").unwrap()],
+        idempotent: true,
     };
     assert_eq!(cart, &expect);
+    assert_eq!(manifest.placement, Placement { policy: Policy::Pack });
     let filter = manifest.function("filter").unwrap();
     let expect = Build::Command { command: "make filter".to_owned(), output: "out/filter.wasm".into() };
     assert_eq!(filter.build, expect);
@@ -121,6 +129,8 @@ fn what_is_left_out_has_a_default() {
     let scale = Scale { min: 1, max: 1, concurrency: 1, idle: TimeSpan::from_millis(60_000), queue: 128 };
     assert_eq!((cart.scale, cart.cpu), (scale, None));
     assert_eq!((cart.reset, &cart.share_key, &cart.files), (false, &None, &None));
+    assert_eq!((manifest.placement.policy, cart.idempotent), (Policy::Spread, false));
+    assert!(cart.nodes.is_empty());
     assert!(cart.calls.is_empty() && cart.network.is_empty() && cart.env.is_empty() && cart.args.is_empty());
 }
 
@@ -165,7 +175,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     );
     check_error(
         "[application]\n",
-        "1:2: unknown key \"application\" in the manifest; known: app, pool, functions, routes",
+        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, functions, routes",
     );
     check_cart(
         "timout = \"2s\"",
