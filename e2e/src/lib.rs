@@ -9,6 +9,7 @@
 mod app;
 pub mod http;
 mod machine;
+mod nats;
 mod node;
 pub mod process;
 
@@ -17,6 +18,7 @@ pub use http::{Client, Response};
 pub use machine::{
     baton, component, in_cells, in_modules, isolation, machine_runs, module_in_c, sandboxed, source_root,
 };
+pub use nats::Nats;
 pub use node::{Finished, Node, cli, wait_until};
 
 /// Ends a test about replicas that are processes of their own, where functions run otherwise.

@@ -138,6 +138,19 @@ impl Node {
         Self::launch(home, app, &["node".into()])
     }
 
+    /// `baton node` as one of several, known to the others by `name` and at an address of loopback.
+    pub fn member(servers: &str, name: &str, address: &str, app: &str) -> Self {
+        let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
+        Self::member_again(home, servers, name, address, app)
+    }
+
+    /// The same with the state directory of one that has ended.
+    pub fn member_again(home: TempDir, servers: &str, name: &str, address: &str, app: &str) -> Self {
+        let listen = format!("{address}:0");
+        let args = ["node", "--cluster", servers, "--name", name, "--cluster-listen", &listen];
+        Self::launch(home, app, &args.map(Into::into))
+    }
+
     fn launch(home: TempDir, app: &str, args: &[std::ffi::OsString]) -> Self {
         let log = File::options().append(true).create(true).open(home.path().join("node.log"));
         let mut command = Command::new(baton());

@@ -154,6 +154,11 @@ name! {
     KeyName
 }
 
+name! {
+    /// The name of a node within its cluster.
+    NodeName
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

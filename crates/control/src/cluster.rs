@@ -20,6 +20,7 @@
 
 mod bus;
 mod error;
+mod goods;
 mod join;
 mod members;
 mod plan;
@@ -29,7 +30,7 @@ mod tasks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,7 +46,6 @@ use self::members::Members;
 pub use self::members::{AppRow, Load, Row};
 use self::plan::{Seat, placed};
 pub use self::report::{AppReport, BucketReport, ClusterReport, CopyReport, NodePart, StoreReport};
-use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::deploy::{Found, Placed};
 use crate::store::Deployment;
 
@@ -321,26 +321,6 @@ impl Cluster {
         Ok(rows.into_iter().flatten().filter_map(|row| serde_json::from_slice(&row).ok()).collect())
     }
 
-    /// Brings an artifact to the store unless it is there.
-    pub(crate) async fn upload(&self, hash: &ArtifactHash, path: &Path) -> Result<(), ClusterError> {
-        self.bus.upload(hash, path).await
-    }
-
-    /// Gets those artifacts that are not on this node.
-    pub(crate) async fn fetch(
-        &self,
-        artifacts: &Arc<Artifacts>,
-        named: impl Iterator<Item = ArtifactHash>,
-    ) -> Result<(), ClusterError> {
-        for hash in named {
-            if !artifacts.contains(&hash) {
-                let incoming = artifacts.receive(hash).map_err(ClusterError::Artifact)?;
-                self.bus.download(&hash, incoming).await?;
-            }
-        }
-        Ok(())
-    }
-
     // ---- nodes ----------------------------------------------------------------------------------------------
 
     /// Has a node give its work to others, or take work again.
@@ -387,3 +367,6 @@ fn about(error: ClusterError, what: String) -> ClusterError {
         error => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,8 @@ pub const OWN_ROW_WITHIN: Duration = Duration::from_millis(1500);
 pub const NAME_WITHIN: Duration = Duration::from_secs(6);
 /// How long a starting node waits for the cluster's store before it starts with what it knows.
 pub const JOIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a node that ends takes to say farewell.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the data plane may take to tell its figures for a row.
 pub const FIGURES_WITHIN: Duration = Duration::from_millis(500);
 /// How long one question to the cluster's store may take.
@@ -76,3 +78,5 @@ pub const VERSIONS_KEPT: i64 = 16;
 pub const WANTED_ROWS_MAX: usize = 4096;
 /// How long an artifact stays in the cluster's store that no kept version names.
 pub const BUS_ARTIFACT_KEPT: Duration = Duration::from_secs(3600);
+/// Between two sweeps of the cluster's store.
+pub const BUS_SWEEP_EVERY: Duration = Duration::from_secs(3600);

@@ -42,11 +42,14 @@ pub(super) fn control_plane(control: ControlPlane) {
         tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
         tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
         let _ = restored.send(restore(&api, &except).await);
-        let goes_down = leave.await.is_ok();
-        if let Some(cluster) = api.cluster.as_ref().filter(|_| goes_down) {
-            cluster.leave().await;
+        // An error means that the main thread ends without a word, and the process with it.
+        if leave.await.is_ok() {
+            api.cluster.as_ref().inspect(|cluster| cluster.retire());
         }
         let _ = stop.await;
+        if let Some(cluster) = &api.cluster {
+            cluster.leave().await;
+        }
     });
     // A file that is being written or hashed is not worth waiting for.
     runtime.shutdown_background();

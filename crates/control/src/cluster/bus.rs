@@ -11,7 +11,6 @@
 //! the client at each new connection, lives on any server, and works while nobody leads. What it misses is found by looking.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use async_nats::header::{HeaderMap, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
 use async_nats::jetstream::context::{CreateKeyValueErrorKind, PublishErrorKind};
 use async_nats::jetstream::kv::{self, Store};
 use async_nats::jetstream::object_store::{self, ObjectStore};
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType, Stream};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use bytes::Bytes;
@@ -30,8 +29,7 @@ use tokio::time::timeout;
 
 use super::error::{Cause, ClusterError};
 use super::{ClusterOptions, Tls};
-use crate::artifacts::{ArtifactHash, Incoming};
-use crate::limits::{BUS_ARTIFACT_WITHIN, BUS_REPLY_WITHIN, ROW_KEPT, VERSIONS_KEPT, WANTED_ROWS_MAX};
+use crate::limits::{BUS_REPLY_WITHIN, ROW_KEPT, VERSIONS_KEPT, WANTED_ROWS_MAX};
 
 /// The header that says what a row of a bucket is.
 const OPERATION: &str = "KV-Operation";
@@ -40,8 +38,6 @@ const REMOVED: &str = "DEL";
 const COPIES: usize = 3;
 /// How often the connection is tried.
 const PING_EVERY: Duration = Duration::from_secs(2);
-/// Bytes of an artifact that are read at once.
-const PIECE_BYTES: usize = 128 << 10;
 
 /// A connection to the store, now or again soon.
 pub(super) struct Bus {
@@ -98,7 +94,10 @@ impl Bus {
             })
             .event_callback(move |event| {
                 match event {
-                    Event::Connected => count.send_modify(|count| *count += 1),
+                    Event::Connected => {
+                        tracing::info!("the cluster's store is reachable");
+                        count.send_modify(|count| *count += 1);
+                    }
                     Event::Disconnected => tracing::warn!("the cluster's store is not reachable"),
                     _ => {}
                 }
@@ -114,7 +113,7 @@ impl Bus {
                 .add_root_certificates(ca.clone())
                 .add_client_certificate(cert.clone(), key.clone());
         }
-        let servers = options.servers.join(",");
+        let servers = options.servers.iter().map(|server| shown(server)).collect::<Vec<_>>().join(",");
         let refused = |error| ClusterError::Refused { servers: servers.clone(), why: Cause::from(error) };
         let client = connect.connect(options.servers.as_slice()).await.map_err(refused)?;
         let jetstream = jetstream::ContextBuilder::new()
@@ -151,7 +150,11 @@ impl Bus {
         if self.is_connected() { Ok(()) } else { Err(self.unreachable("no server answers")) }
     }
 
-    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<T, ClusterError> {
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, ClusterError> {
         timeout(limit, work).await.map_err(|_| self.unreachable("no answer in time"))
     }
 
@@ -186,6 +189,12 @@ impl Bus {
         };
         *self.buckets.lock().unwrap_or_else(PoisonError::into_inner) = Some(buckets.clone());
         Ok(buckets)
+    }
+
+    /// The stream behind the artifacts.
+    pub(super) async fn artifacts_stream(&self) -> Result<Stream, ClusterError> {
+        let name = format!("OBJ_{}_artifacts", self.cluster);
+        self.jetstream.get_stream(name).await.map_err(|error| self.unreachable(error))
     }
 
     /// After an answer that may mean that a bucket is gone: they are looked for anew.
@@ -387,7 +396,7 @@ impl Bus {
 
     /// Sends what is to be sent, for who is about to end.
     pub(super) async fn flush(&self) {
-        let _ = timeout(BUS_REPLY_WITHIN, self.client.flush()).await;
+        let _ = self.client.flush().await;
     }
 }
 
@@ -406,58 +415,11 @@ pub(super) fn key_of(message: &async_nats::Message) -> Option<(&str, bool)> {
     Some((key, removed))
 }
 
-// ---- artifacts ----------------------------------------------------------------------------------------------
-
-impl Bus {
-    /// Brings an artifact to the store unless it is there.
-    pub(super) async fn upload(&self, hash: &ArtifactHash, path: &Path) -> Result<(), ClusterError> {
-        let store = self.buckets().await?.artifacts;
-        let name = hash.to_string();
-        if self.within(BUS_REPLY_WITHIN, store.info(&name)).await?.is_ok_and(|info| !info.deleted) {
-            return Ok(());
-        }
-        let failed = |source| ClusterError::File { path: path.to_owned(), source };
-        let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
-        let sent = self.within(BUS_ARTIFACT_WITHIN, store.put(name.as_str(), &mut file)).await?;
-        sent.map(|_| ()).map_err(|error| {
-            self.forget_buckets();
-            self.unreachable(error)
-        })
-    }
-
-    /// Gets an artifact. One whose bytes are not what its name says is refused, and removed from the store so that the next
-    /// deployment brings it anew.
-    pub(super) async fn download(
-        &self,
-        hash: &ArtifactHash,
-        mut incoming: Incoming,
-    ) -> Result<(), ClusterError> {
-        use tokio::io::AsyncReadExt as _;
-        let store = self.buckets().await?.artifacts;
-        let name = hash.to_string();
-        let mut object = match self.within(BUS_REPLY_WITHIN, store.get(&name)).await? {
-            Ok(object) => object,
-            Err(error) if error.kind() == object_store::GetErrorKind::NotFound => {
-                return Err(ClusterError::Absent { hash: *hash });
-            }
-            Err(error) => return Err(self.unreachable(error)),
-        };
-        let read = async {
-            let mut piece = vec![0; PIECE_BYTES];
-            loop {
-                let count = object.read(&mut piece).await.map_err(|error| self.unreachable(error))?;
-                let Some(piece) = piece.get(..count).filter(|piece| !piece.is_empty()) else { break };
-                incoming.write(piece).map_err(ClusterError::Artifact)?;
-            }
-            let finished = tokio::task::spawn_blocking(move || incoming.finish().map(|_| ())).await;
-            finished.map_err(|error| self.unreachable(error))?.map_err(ClusterError::Artifact)
-        };
-        let result = self.within(BUS_ARTIFACT_WITHIN, read).await?;
-        if let Err(ClusterError::Artifact(crate::artifacts::ArtifactError::Mismatch { .. })) = &result {
-            tracing::error!(%hash, "an artifact in the cluster's store is damaged: it is removed from there");
-            let _ = timeout(BUS_REPLY_WITHIN, store.delete(&name)).await;
-        }
-        result
+/// A server without the user and the password that may stand in its URL.
+fn shown(server: &str) -> String {
+    match (server.split_once("://"), server.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+        _ => server.to_owned(),
     }
 }
 
@@ -495,4 +457,15 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
         at = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(shown("nats://user:p@ss@127.0.0.1:4222"), "nats://127.0.0.1:4222");
+        assert_eq!(shown("tls://127.0.0.1:4222"), "tls://127.0.0.1:4222");
+    }
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::ClusterError;
 use super::members::Row;
 use super::{Cluster, Wanted};
 use crate::deploy::{DeployFault, Deployer, Restored};
-use crate::limits::{JOIN_WITHIN, NAME_WITHIN};
+use crate::limits::{JOIN_WITHIN, LEAVE_WITHIN, NAME_WITHIN};
 use crate::plane::Plane;
 
 /// Between two looks at a row that may be a dead node's.
@@ -120,6 +120,12 @@ impl Cluster {
         }
     }
 
+    /// Tells the others to turn to other nodes. Until [`leave`](Self::leave) they let this one finish what it has of theirs.
+    pub fn retire(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.nudge.notify_one();
+    }
+
     /// Says farewell, so that nobody has to wait for this node's silence.
     pub async fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
@@ -136,8 +142,8 @@ impl Cluster {
             Ok::<_, ClusterError>(())
         };
         // Whoever does not hear it finds out in three seconds.
-        let _ = goodbye.await;
-        self.bus.flush().await;
+        let _ = timeout(LEAVE_WITHIN, goodbye).await;
+        let _ = timeout(LEAVE_WITHIN, self.bus.flush()).await;
     }
 }
 

@@ -139,18 +139,21 @@ impl Cluster {
 
     /// The buckets as their leaders tell; `None` if one does not.
     async fn bucket_reports(&self) -> Option<Vec<BucketReport>> {
-        let buckets = timeout(BUS_REPLY_WITHIN, self.bus.buckets()).await.ok()?.ok()?;
-        let streams = [&buckets.wanted.stream, &buckets.members.stream];
-        let mut reports = Vec::new();
-        for stream in streams {
-            reports.push(bucket(stream).await?);
-        }
-        Some(reports)
+        let read = async {
+            let buckets = self.bus.buckets().await.ok()?;
+            let artifacts = self.bus.artifacts_stream().await.ok()?;
+            let mut reports = Vec::new();
+            for stream in [&buckets.wanted.stream, &buckets.members.stream, &artifacts] {
+                reports.push(bucket(stream).await?);
+            }
+            Some(reports)
+        };
+        timeout(BUS_REPLY_WITHIN, read).await.ok()?
     }
 }
 
 async fn bucket(stream: &Stream) -> Option<BucketReport> {
-    let info: Info = timeout(BUS_REPLY_WITHIN, stream.get_info()).await.ok()?.ok()?;
+    let info: Info = stream.get_info().await.ok()?;
     let cluster = info.cluster.unwrap_or_default();
     let copy = |peer: async_nats::jetstream::stream::PeerInfo| CopyReport {
         server: peer.name,

@@ -17,7 +17,8 @@ use super::{APP, Cluster, ClusterOptions, DRAIN, Wanted};
 use crate::artifacts::Artifacts;
 use crate::deploy::{Deployer, Placed};
 use crate::limits::{
-    FIGURES_WITHIN, MOVES_AFTER, ROW_EVERY, ROW_LOOK, START_AGAIN, WANTED_AGAIN, WANTED_EVERY,
+    BUS_ARTIFACT_KEPT, BUS_SWEEP_EVERY, FIGURES_WITHIN, MOVES_AFTER, ROW_EVERY, ROW_LOOK, START_AGAIN,
+    WANTED_AGAIN, WANTED_EVERY,
 };
 use crate::plane::Plane;
 
@@ -28,6 +29,7 @@ impl Cluster {
         tokio::spawn(Arc::clone(self).listen());
         tokio::spawn(Arc::clone(self).tell(Arc::clone(plane)));
         tokio::spawn(Arc::clone(self).follow(Arc::clone(deployer.artifacts())));
+        tokio::spawn(Arc::clone(self).tidy());
     }
 
     /// Begins to make it so.
@@ -49,7 +51,7 @@ impl Cluster {
             version: (*version).to_owned(),
             cores: *cores,
             memory: *memory,
-            draining: self.wanted.borrow().drains.contains(node),
+            draining: self.leaving.load(Ordering::Relaxed) || self.wanted.borrow().drains.contains(node),
             since_ms: self.since_ms,
             apps: BTreeMap::new(),
         }
@@ -66,10 +68,11 @@ impl Cluster {
                 () = self.nudge.notified() => {}
                 _ = wanted.changed() => {}
             }
-            if self.leaving.load(Ordering::Relaxed) {
-                return;
-            }
+            let leaving = self.leaving.load(Ordering::Relaxed);
             if !*self.claimed.borrow() {
+                if leaving {
+                    return;
+                }
                 self.try_to_claim().await;
                 continue;
             }
@@ -257,7 +260,7 @@ impl Cluster {
                 let path = tokio::task::spawn_blocking(move || artifacts.verified(&hash)).await;
                 // An artifact that is not here is another node's to bring.
                 if let Ok(Ok(path)) = path {
-                    self.bus.upload(&hash, &path).await?;
+                    self.upload(&hash, &path).await?;
                 }
             }
             let row = serde_json::to_vec(deployment).map_err(ClusterError::Encode)?;
@@ -268,6 +271,23 @@ impl Cluster {
             first(self.bus.write(&store, &format!("{DRAIN}{node}"), mark, 0).await)?;
         }
         Ok(())
+    }
+
+    /// Sweeps the store every now and then. One node is enough for that: the first by name.
+    async fn tidy(self: Arc<Self>) {
+        loop {
+            sleep(BUS_SWEEP_EVERY).await;
+            if self.rows().first().is_none_or(|row| row.name != self.options.node) {
+                continue;
+            }
+            match self.sweep_store(BUS_ARTIFACT_KEPT).await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(count, "artifacts that no version names are gone from the cluster's store")
+                }
+                Err(error) => tracing::warn!(%error, "the cluster's store is not swept"),
+            }
+        }
     }
 
     /// Makes it so, whenever what is wanted or who is there has changed, and again while something fails.

@@ -36,6 +36,10 @@ pub(crate) struct Stub {
     pub(crate) refuse: AtomicBool,
     pub(crate) recording: AtomicBool,
     pub(crate) hosts: Mutex<Hosts>,
+    /// Where versions wait for each other at their start, if they shall.
+    pub(crate) start_line: Mutex<Option<Arc<tokio::sync::Barrier>>>,
+    /// The functions that the app deployed last has here.
+    pub(crate) here: Mutex<Option<std::collections::BTreeSet<FunctionName>>>,
     /// The files of the function that was deployed last.
     trees: Mutex<Option<std::path::PathBuf>>,
 }
@@ -67,8 +71,15 @@ impl Plane for Stub {
             assert!(files.bundle.is_file() && files.tree.as_ref().is_none_or(|tree| tree.is_dir()));
             self.trees.lock().unwrap().clone_from(&files.tree);
         }
-        self.apps.lock().unwrap().insert(app.clone(), spec.version);
-        ready(Ok(Deployed { app, version: spec.version, replicas: 1 }))
+        let start_line = self.start_line.lock().unwrap().take();
+        Box::pin(async move {
+            if let Some(start_line) = start_line {
+                start_line.wait().await;
+            }
+            self.apps.lock().unwrap().insert(app.clone(), spec.version);
+            *self.here.lock().unwrap() = spec.here;
+            Ok(Ok(Deployed { app, version: spec.version, replicas: 1 }))
+        })
     }
     fn remove(&self, app: String) -> Answer<'_, bool> {
         ready(self.apps.lock().unwrap().remove(&app).is_some())
@@ -164,12 +175,23 @@ impl Fixture {
 
     fn at(dir: TempDir, programs: Programs) -> Self {
         let plane = Arc::new(Stub::default());
+        let deployer = Arc::new(Self::deployer(&dir, &programs, plane.clone()));
+        Self { dir, plane, deployer, programs }
+    }
+
+    /// The same node as a member of a cluster.
+    pub(crate) fn in_cluster(self, cluster: &Arc<Cluster>) -> Self {
+        drop(self.deployer);
+        let deployer = Self::deployer(&self.dir, &self.programs, self.plane.clone());
+        Self { deployer: Arc::new(deployer.in_cluster(Arc::clone(cluster))), ..self }
+    }
+
+    fn deployer(dir: &TempDir, programs: &Programs, plane: Arc<Stub>) -> Deployer {
         let store = Store::open(&dir.path().join("state.redb")).unwrap();
         let artifacts = Arc::new(Artifacts::open(&dir.path().join("artifacts")).unwrap());
         let trees = Trees::open(&dir.path().join("files")).unwrap();
         let modules = Modules::open(&dir.path().join("wasm"), programs.clone()).unwrap();
-        let deployer = Arc::new(Deployer::new(plane.clone(), store, artifacts, trees, modules));
-        Self { dir, plane, deployer, programs }
+        Deployer::new(plane, store, artifacts, trees, modules)
     }
 
     fn restart(self) -> Self {
@@ -183,12 +205,12 @@ impl Fixture {
         incoming.finish().unwrap();
     }
 
-    async fn deploy(&self, app: &str, artifact: &[u8]) -> Result<Outcome, DeployFault> {
+    pub(crate) async fn deploy(&self, app: &str, artifact: &[u8]) -> Result<Outcome, DeployFault> {
         self.upload(artifact);
         self.deployer.deploy(manifest(app), hashes(artifact), BTreeMap::new()).await
     }
 
-    fn running(&self) -> Vec<(String, u64)> {
+    pub(crate) fn running(&self) -> Vec<(String, u64)> {
         self.plane.apps.lock().unwrap().clone().into_iter().collect()
     }
 

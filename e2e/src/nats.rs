@@ -1,0 +1,149 @@
+//! Servers of NATS, as a cluster of nodes needs them.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::http::Client;
+use crate::node::wait_until;
+
+/// How long a server, or three that find together, may take until it answers.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// A server with JetStream, its files in a directory of its own. Dropping it kills it.
+#[derive(Debug)]
+pub struct Nats {
+    program: PathBuf,
+    directory: TempDir,
+    name: String,
+    port: u16,
+    monitor: u16,
+    child: Option<Child>,
+}
+
+/// The program: `BATON_NATS_SERVER`, or `nats-server` on `PATH`. Says loudly that there is none.
+fn program() -> Option<PathBuf> {
+    let named = env::var_os("BATON_NATS_SERVER").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = named.or_else(|| {
+        env::split_paths(&path).map(|place| place.join("nats-server")).find(|path| path.is_file())
+    });
+    if found.is_none() {
+        println!("SKIP: there is no nats-server on PATH, nor does BATON_NATS_SERVER name one");
+    }
+    found
+}
+
+/// A port of loopback that nobody has now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.expect("loopback has free ports").port()
+}
+
+impl Nats {
+    /// One server; `None` where there is no program.
+    pub fn start() -> Option<Self> {
+        let mut server = Self::prepare(program()?, "alone", "");
+        server.restart();
+        Some(server)
+    }
+
+    /// Three servers that keep three copies; `None` where there is no program.
+    pub fn three() -> Option<[Self; 3]> {
+        let program = program()?;
+        let ports = [free_port(), free_port(), free_port()];
+        let routes: Vec<String> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let member = |number: usize| {
+            let cluster = format!(
+                "cluster {{ name: three, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+                ports[number],
+                routes.join(", ")
+            );
+            let mut server = Self::prepare(program.clone(), &format!("s{number}"), &cluster);
+            server.launch();
+            server
+        };
+        let servers = [member(0), member(1), member(2)];
+        servers.iter().for_each(Self::wait_ready);
+        Some(servers)
+    }
+
+    fn prepare(program: PathBuf, name: &str, cluster: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("baton-nats-").tempdir().expect("a directory");
+        let (port, monitor) = (free_port(), free_port());
+        let store = directory.path().join("jetstream");
+        let config = format!(
+            "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
+             jetstream {{ store_dir: \"{}\", sync_interval: always, max_mem: 64MB, max_file: 1GB }}\n{cluster}",
+            store.display()
+        );
+        fs::write(directory.path().join("server.conf"), config).expect("the configuration can be written");
+        Self { program, directory, name: name.to_owned(), port, monitor, child: None }
+    }
+
+    fn launch(&mut self) {
+        let at = self.directory.path();
+        let log = File::options().append(true).create(true).open(at.join("server.log"));
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(at.join("server.conf"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("a log file"));
+        self.child = Some(command.spawn().expect("nats-server starts"));
+    }
+
+    fn wait_ready(&self) {
+        let monitor = SocketAddr::from(([127, 0, 0, 1], self.monitor));
+        wait_until(READY_WITHIN, "nats-server is healthy", || {
+            let answer = Client::connect(monitor).ok().map(|mut client| {
+                client.request("GET", "/healthz", &[], b"").is_ok_and(|answer| answer.status == 200)
+            });
+            answer == Some(true)
+        });
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its name among the servers.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it with the files that it left, and waits until it answers.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.launch();
+        self.wait_ready();
+    }
+
+    /// Throws its files away. It must not run.
+    pub fn forget(&self) {
+        assert!(self.child.is_none(), "the server runs");
+        fs::remove_dir_all(self.directory.path().join("jetstream")).expect("it had files");
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("---- {}'s words, the last first ----\n{}", self.name, tail.join("\n"));
+        }
+        self.kill();
+    }
+}
