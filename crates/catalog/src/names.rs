@@ -154,11 +154,6 @@ name! {
     KeyName
 }
 
-name! {
-    /// The name of a node within its cluster.
-    NodeName
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
