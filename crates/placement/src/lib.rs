@@ -4,9 +4,13 @@
 //! choosing, so that a test replays a week of crashes in a millisecond and twice the same way.
 //!
 //! ```text
-//!   call ──admit──▶ Run(replica) ──▶ the replica's ring
-//!            ├────▶ Queue         ──▶ waits for a replica of the function
-//!            └────▶ Refuse        ──▶ 429, 503 or an error to the calling function
+//!   call ──route──▶ There(peer)    ──▶ another node
+//!            ├────▶ Nowhere        ──▶ 503
+//!            └────▶ Here ──admit──▶ Run(replica) ──▶ the replica's ring
+//!                            ├────▶ Queue        ──▶ waits for a replica of the function
+//!                            └────▶ Refuse       ──▶ 429, 503 or an error to the calling function
+//!
+//!   deployments, members ──assign──▶ which nodes host which functions
 //! ```
 #![forbid(unsafe_code)]
 
@@ -14,7 +18,9 @@ mod admission;
 mod affinity;
 mod backoff;
 mod choice;
+mod cluster;
 mod groups;
+mod route;
 
 pub use admission::{Admission, Waiting, admit};
 pub use affinity::home_core;
@@ -22,4 +28,6 @@ pub use backoff::{
     Backoff, DELAY_MAX, DELAY_MIN, HEALTHY_AFTER, RAPID_FAILURES_MAX, RAPID_FAILURES_OF_A_LOOP,
 };
 pub use choice::{Load, choose};
+pub use cluster::{Assignment, Demand, Homeless, Need, Place, Policy, Seat, assign};
 pub use groups::{KeyTooCrowded, Room, Tenant, group};
+pub use route::{BUSY_FULL, Here, Route, There, busy, route};
