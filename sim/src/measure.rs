@@ -41,12 +41,15 @@ pub(crate) struct Tally {
     pub(crate) violations: Vec<String>,
 }
 
+/// Most that is told apart: an hour in microseconds.
+const VALUE_MAX: u64 = 3_600_000_000;
 /// Violations that are kept in words.
 const VIOLATIONS_MAX: usize = 20;
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        let histogram = || Histogram::new(3).expect("invariant: three digits are a precision");
+        let histogram =
+            || Histogram::new_with_bounds(1, VALUE_MAX, 3).expect("invariant: these bounds are a range");
         Self {
             added: histogram(),
             load: histogram(),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use baton_placement::{Assignment, Place, Policy, Seat, assign};
+use baton_placement::{Assignment, Demand, Place, Policy, Seat, assign};
 use serde::Serialize;
 
 use crate::workload::{self, App};
@@ -10,6 +10,8 @@ use crate::world::{CORES, MEMORY, demands};
 
 /// Plans that are timed; the median counts.
 const ROUNDS: usize = 5;
+/// Nodes that go, one at a time, to see what moves.
+const DEPARTURES: usize = 10;
 
 /// One size of cluster under one policy.
 #[derive(Debug, Serialize)]
@@ -22,8 +24,8 @@ pub(crate) struct Row {
     pub(crate) plan_ms: f64,
     /// … of one by rendezvous hashing, which asks every node for every app.
     pub(crate) rendezvous_ms: Option<f64>,
-    /// Functions that a change of one node moves, and what it would be if all were dealt out evenly.
-    pub(crate) moved: usize,
+    /// Functions that get a new host when a node goes, on average, and what the average node hosts.
+    pub(crate) moved: f64,
     pub(crate) even_share: f64,
     /// Nodes that host something, and the most that one hosts.
     pub(crate) nodes_used: usize,
@@ -55,26 +57,14 @@ fn row(nodes: u32, apps: &[App], policy: Policy) -> Row {
     let rendezvous_ms = packs.then(|| median(|| rendezvous(apps, &names)));
 
     let before = assign(&demands, &seats);
-    // The last but one goes: nobody else's place in the list depends on it but the last's.
-    let gone = seats.len() / 2;
-    let after: Vec<Seat<'_>> =
-        seats.iter().copied().enumerate().filter(|(at, _)| *at != gone).map(|(_, s)| s).collect();
-    let after = assign(&demands, &after);
-    let places = apps
-        .iter()
-        .enumerate()
-        .flat_map(|(app, it)| (0..it.functions.len()).map(move |function| Place { app, function }));
-    let places: Vec<Place> = places.collect();
-    let shifted = |node: usize| if node >= gone { node + 1 } else { node };
-    let stays = |place: Place| match policy {
-        // Everywhere before and after: only what was on the node that went is gone.
-        Policy::Spread => true,
-        Policy::Pack => {
-            before.hosts(place).first() == after.hosts(place).first().map(|n| shifted(*n)).as_ref()
-        }
-    };
-    let moved = places.iter().filter(|place| !stays(**place)).count();
+    let places: Vec<Place> = (apps.iter().enumerate())
+        .flat_map(|(app, it)| (0..it.functions.len()).map(move |function| Place { app, function }))
+        .collect();
+    let step = seats.len() / DEPARTURES;
+    let moved =
+        (0..DEPARTURES).map(|turn| moved(&demands, &seats, &before, &places, turn * step)).sum::<usize>();
     let counts = hosted(&before, &places, seats.len());
+    let hosts = counts.iter().sum::<usize>();
     Row {
         nodes,
         apps: u32::try_from(apps.len()).unwrap_or(u32::MAX),
@@ -82,12 +72,31 @@ fn row(nodes: u32, apps: &[App], policy: Policy) -> Row {
         policy: if packs { "pack" } else { "spread" },
         plan_ms,
         rendezvous_ms,
-        moved,
-        even_share: if packs { places.len() as f64 / f64::from(nodes) } else { 0.0 },
+        moved: moved as f64 / DEPARTURES as f64,
+        even_share: hosts as f64 / f64::from(nodes),
         nodes_used: counts.iter().filter(|count| **count > 0).count(),
         most_on_a_node: counts.iter().copied().max().unwrap_or_default(),
         crowded: before.crowded().len(),
     }
+}
+
+/// Places of functions on nodes that are new once a node has gone.
+fn moved(
+    demands: &[Demand<'_>],
+    seats: &[Seat<'_>],
+    before: &Assignment,
+    places: &[Place],
+    gone: usize,
+) -> usize {
+    let left: Vec<Seat<'_>> =
+        seats.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, seat)| *seat).collect();
+    let after = assign(demands, &left);
+    let number_before = |node: usize| if node >= gone { node + 1 } else { node };
+    let new = |place: &Place| {
+        let hosts = after.hosts(*place).iter().map(|node| number_before(*node));
+        hosts.filter(|node| !before.is_host(*place, *node)).count()
+    };
+    places.iter().map(new).sum()
 }
 
 /// Functions on each node.

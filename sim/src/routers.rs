@@ -105,7 +105,7 @@ fn any_host(world: &mut World, function: u32, from: u32, dice: &mut Dice) -> Opt
 /// A free replica beside a free core, here if possible, else where most cores are free; else a new replica where a
 /// core is free, else the node with least to do.
 fn best(world: &World, function: u32, from: u32, here: bool) -> Option<u32> {
-    let running = |node: u32| world.machines.get(node as usize).map_or(u32::MAX, |machine| machine.running);
+    let running = |node: u32| world.machines.get(node as usize).map_or(u32::MAX, |machine| machine.all());
     let free = |node: &u32| {
         let seen = world.here(function, *node);
         seen.is_some_and(|Here { running, queued, room, .. }| queued == 0 && running < room)
@@ -125,7 +125,7 @@ fn idlest(world: &World, function: u32) -> Option<u32> {
     let hosts = |node: &u32| world.here(function, *node).is_some();
     let few: Vec<u32> = world.hosts(function).take(64).collect();
     if few.len() < 64 {
-        let running = |node: &u32| world.machines.get(*node as usize).map(|machine| machine.running);
+        let running = |node: &u32| world.machines.get(*node as usize).map(|machine| machine.all());
         return few.into_iter().filter(hosts).min_by_key(running);
     }
     world.by_load.iter().map(|(_, node)| *node).find(hosts)

@@ -305,6 +305,7 @@ impl Run {
                     self.agenda.after(start, Event::Started { function, node });
                     self.tally.cold += u64::from(counted);
                 }
+                self.world.count(node, 0, 1);
             }
         }
     }
@@ -320,7 +321,7 @@ impl Run {
         let function = self.world.apps.get(place.app).and_then(|app| app.functions.get(place.function));
         let Some(service) = function.map(|function| function.service(&mut self.services)) else { return };
         let number = self.function(ticket.call);
-        self.world.count(node, true);
+        self.world.count(node, 1, 0);
         let Some(machine) = self.world.machines.get_mut(node as usize) else { return };
         if let Some(load) = machine.locals.get_mut(&number).and_then(|local| local.loads.get_mut(replica)) {
             load.in_flight += 1;
@@ -338,7 +339,7 @@ impl Run {
             return;
         }
         // Also what nobody waits for any more takes its place until it is done.
-        self.world.count(node, false);
+        self.world.count(node, -1, 0);
         let now = self.agenda.now();
         if let Some(local) =
             self.world.machines.get_mut(node as usize).and_then(|machine| machine.locals.get_mut(&function))
@@ -371,6 +372,7 @@ impl Run {
             let Some(local) = machine.locals.get_mut(&function) else { return };
             let Some(replica) = choose(&local.loads, local.cursor) else { return };
             let Some(ticket) = local.queue.pop_front() else { return };
+            self.world.count(node, 0, -1);
             if self.is_current(ticket) {
                 self.begin_call(ticket, node, replica);
             }
@@ -428,7 +430,7 @@ impl Run {
 
     fn has_work(&self) -> bool {
         self.agenda.now() < self.end_of_arrivals()
-            || self.world.by_load.last().is_some_and(|(running, _)| *running > 0)
+            || self.world.by_load.last().is_some_and(|(calls, _)| *calls > 0)
     }
 
     /// Replicas that nobody called for long go.
@@ -457,9 +459,8 @@ impl Run {
         let now = self.agenda.now();
         if self.counts(now) {
             for machine in self.world.machines.iter().filter(|machine| machine.state == State::Up) {
-                let waiting: u32 = machine.locals.values().map(|local| local.queued()).sum();
                 self.tally.samples += 1;
-                self.tally.sample(u64::from(machine.running + waiting) * 1000 / u64::from(CORES));
+                self.tally.sample(u64::from(machine.all()) * 1000 / u64::from(CORES));
             }
         }
         if now < self.end_of_arrivals() {

@@ -11,13 +11,14 @@ pub(crate) const MILLISECOND: Nanos = 1_000_000;
 pub(crate) const SECOND: Nanos = 1_000_000_000;
 
 /// Seconds as nanoseconds.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a cast of a float stays within bounds"
-)]
 pub(crate) fn nanos(seconds: f64) -> Nanos {
-    (seconds * 1e9) as Nanos
+    whole(seconds * 1e9)
+}
+
+/// The whole part of a number that is not below 0.
+#[expect(clippy::cast_possible_truncation, reason = "a cast of a float stays within bounds")]
+pub(crate) fn whole(number: f64) -> u64 {
+    number as u64
 }
 
 /// What is to happen. Of two things at one time, what was entered first comes first.

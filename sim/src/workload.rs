@@ -2,7 +2,7 @@
 
 use crate::azure;
 use crate::dice::Dice;
-use crate::time::{Nanos, SECOND, nanos};
+use crate::time::{Nanos, SECOND, nanos, whole};
 
 /// Handlers are cut off here, as they would be by a function's timeout: a window of a minute says nothing about longer ones.
 const SECONDS_MAX: f64 = 30.0;
@@ -24,6 +24,8 @@ pub(crate) struct Function {
     /// How long a new replica takes to be ready: from a cell's fork to an interpreter with its libraries.
     pub(crate) start: Nanos,
     pub(crate) memory: u64,
+    /// Replicas that its manifest allows.
+    pub(crate) replicas: u32,
 }
 
 /// An app.
@@ -64,7 +66,8 @@ fn draw(number: u32, first: u32, dice: &mut Dice) -> App {
             seconds: (azure::MILLISECONDS.at(dice.share()) / 1e3).min(SECONDS_MAX),
             // 1 ms to 300 ms, each order of magnitude as likely as another.
             start: nanos(1e-3 * 300_f64.powf(dice.share())),
-            memory: nanos(mebibytes * MEBIBYTE / 1e9), // a float as a whole number
+            memory: whole(mebibytes * MEBIBYTE),
+            replicas: 1,
         });
     }
     App {
@@ -88,6 +91,7 @@ fn scale(apps: &mut [App], most: f64, wanted: f64) {
     }
     for (app, cores) in apps.iter_mut().zip(asked) {
         app.gap /= low.min(most / cores);
+        app.allow();
     }
 }
 
@@ -104,10 +108,28 @@ impl App {
 
     /// Core seconds of an invocation on average.
     fn seconds_per_call(&self) -> f64 {
+        (0..)
+            .zip(&self.functions)
+            .take(STEPS_MAX as usize)
+            .map(|(step, f)| self.reached(step) * f.seconds)
+            .sum()
+    }
+
+    /// Share of invocations that take this step: the k-th is made by those that take k steps or more.
+    fn reached(&self, step: u32) -> f64 {
         let chain = f64::from(self.chain());
-        // The k-th step is made by those that take k steps or more.
-        let reached = |step: u32| (chain - f64::from(step)) / chain;
-        (0..).zip(&self.functions).take(STEPS_MAX as usize).map(|(step, f)| reached(step) * f.seconds).sum()
+        (chain - f64::from(step)).max(0.0) / chain
+    }
+
+    /// Allows each function the replicas that somebody who knows its load would: one, and twice what works on average.
+    fn allow(&mut self) {
+        for step in 0..u32::try_from(self.functions.len()).unwrap_or(u32::MAX) {
+            let share = self.reached(step) / self.gap;
+            if let Some(function) = self.functions.get_mut(step as usize) {
+                function.replicas =
+                    u32::try_from(whole(1.0 + 2.0 * share * function.seconds)).unwrap_or(u32::MAX);
+            }
+        }
     }
 
     /// Time from the start of the simulation to the first invocation.

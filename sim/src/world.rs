@@ -44,11 +44,19 @@ pub(crate) struct Machine {
     name: String,
     pub(crate) state: State,
     pub(crate) died: Option<Nanos>,
-    /// Calls that run on it, of all functions.
+    /// Calls that run on it, of all functions, and calls that wait.
     pub(crate) running: u32,
+    pub(crate) waiting: u32,
     pub(crate) locals: BTreeMap<u32, Local>,
     /// Calls that were on their way to it or on it as it died.
     pub(crate) stranded: Vec<Ticket>,
+}
+
+impl Machine {
+    /// Calls that run or wait.
+    pub(crate) const fn all(&self) -> u32 {
+        self.running + self.waiting
+    }
 }
 
 /// A function on a node.
@@ -89,7 +97,7 @@ pub(crate) struct World {
     /// Machine of a seat, and seat of a machine.
     seated: Vec<u32>,
     seats: Vec<Option<usize>>,
-    /// Running calls and machine, for whoever knows everything.
+    /// Calls that run or wait, and machine, for whoever knows everything.
     pub(crate) by_load: BTreeSet<(u32, u32)>,
     /// Machines with a ready replica, by function.
     pub(crate) warm: Vec<BTreeSet<u32>>,
@@ -107,6 +115,7 @@ impl World {
             state: State::Up,
             died: None,
             running: 0,
+            waiting: 0,
             locals: BTreeMap::new(),
             stranded: Vec::new(),
         };
@@ -200,13 +209,14 @@ impl World {
             .collect()
     }
 
-    /// A call more or less runs on a node.
-    pub(crate) fn count(&mut self, node: u32, more: bool) {
+    /// So many calls more run or wait on a node.
+    pub(crate) fn count(&mut self, node: u32, running: i32, waiting: i32) {
         let Some(machine) = self.machines.get_mut(node as usize) else { return };
-        self.by_load.remove(&(machine.running, node));
-        machine.running = if more { machine.running + 1 } else { machine.running.saturating_sub(1) };
+        self.by_load.remove(&(machine.all(), node));
+        machine.running = machine.running.saturating_add_signed(running);
+        machine.waiting = machine.waiting.saturating_add_signed(waiting);
         if machine.state == State::Up {
-            self.by_load.insert((machine.running, node));
+            self.by_load.insert((machine.all(), node));
         }
     }
 
@@ -235,7 +245,12 @@ pub(crate) fn demands(apps: &[App], policy: Policy) -> Vec<Demand<'_>> {
             app: &app.name,
             policy,
             functions: (app.functions.iter())
-                .map(|function| Need { name: &function.name, nodes: Vec::new(), memory: function.memory })
+                .map(|function| Need {
+                    name: &function.name,
+                    nodes: Vec::new(),
+                    memory: function.memory,
+                    replicas: function.replicas,
+                })
                 .collect(),
         })
         .collect()

@@ -32,9 +32,10 @@ impl Run {
         let Some(machine) = self.world.machines.get_mut(node as usize) else { return };
         machine.state = State::Dead;
         machine.died = Some(now);
-        let running = std::mem::take(&mut machine.running);
+        let calls = machine.all();
+        (machine.running, machine.waiting) = (0, 0);
         let functions: Vec<u32> = std::mem::take(&mut machine.locals).into_keys().collect();
-        self.world.by_load.remove(&(running, node));
+        self.world.by_load.remove(&(calls, node));
         for function in functions {
             if let Some(warm) = self.world.warm.get_mut(function as usize) {
                 warm.remove(&node);
@@ -98,8 +99,8 @@ impl Run {
     pub(super) fn drain(&mut self, node: u32) {
         let Some(machine) = self.world.machines.get_mut(node as usize) else { return };
         machine.state = State::Draining;
-        let running = machine.running;
-        self.world.by_load.remove(&(running, node));
+        let calls = machine.all();
+        self.world.by_load.remove(&(calls, node));
         self.plan_anew();
     }
 
