@@ -102,6 +102,7 @@ fn cases(options: &Options) -> Vec<Settings> {
         window: 60 * SECOND,
         deaths: nodes / 200,
         drains: nodes / 200,
+        late_one_of: 1_000,
         seed: options.seed,
     };
     let with = |base: &Settings, router, minds_cores| Settings { router, minds_cores, ..base.clone() };

@@ -47,12 +47,13 @@ impl Router {
                 let (nodes, there) = world.all_hosts(function, from);
                 follow(route(here.as_ref(), &there, [dice.word(), dice.word()]), from, &nodes)
             }
+            // Whoever cannot start a replica itself must be able to have one started elsewhere.
+            Self::Baton | Self::Stay if here.is_none() => any_host(world, function, from, dice),
             Self::Baton | Self::Stay => {
                 let draw = [dice.word(), dice.word()];
-                let chosen = world.board.look(function, from, |there, nodes| {
+                world.board.look(function, from, |there, nodes| {
                     follow(route(here.as_ref(), there, draw), from, nodes)
-                });
-                chosen.or_else(|| any_host(world, function, from, dice))
+                })
             }
             Self::Random | Self::Two | Self::Least => {
                 let own = here.map(|here| busy(here.running, here.queued, here.room).unwrap_or(BUSY_FULL));
@@ -96,7 +97,7 @@ fn follow(route: Route, from: u32, nodes: &[u32]) -> Option<u32> {
     }
 }
 
-/// Nobody has a ready replica, and this node does not host the function: the router decides among all that do.
+/// This node does not host the function: the router decides among all that do, warm or not.
 fn any_host(world: &mut World, function: u32, from: u32, dice: &mut Dice) -> Option<u32> {
     let (nodes, there) = world.all_hosts(function, from);
     follow(route(None, &there, [dice.word(), dice.word()]), from, &nodes)

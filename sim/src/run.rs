@@ -24,8 +24,7 @@ mod faults;
 const HOP: Nanos = 100 * MICROSECOND;
 /// How long a report is under way as a rule.
 const REPORT_DELAY: Nanos = 2 * MILLISECOND;
-/// Of so many reports, one is late by up to [`REPORT_LATE`].
-const REPORT_LATE_ONE_OF: u32 = 1000;
+/// By how much at most a late one is late.
 const REPORT_LATE: Nanos = 5 * SECOND;
 /// A row that is older than this is no member's any more.
 pub(crate) const ROW_LIFE: Nanos = 3 * SECOND;
@@ -52,6 +51,8 @@ pub(crate) struct Settings {
     /// Nodes that die, and nodes that drain.
     pub(crate) deaths: u32,
     pub(crate) drains: u32,
+    /// Of so many reports, one is late.
+    pub(crate) late_one_of: u32,
     pub(crate) seed: u64,
 }
 
@@ -245,6 +246,7 @@ impl Run {
             self.offer(ticket, node);
         } else {
             let delay = self.hop();
+            self.world.count(node, 0, 1);
             self.agenda.after(delay, Event::Deliver { ticket, node });
         }
     }
@@ -270,6 +272,7 @@ impl Run {
     }
 
     fn deliver(&mut self, ticket: Ticket, node: u32) {
+        self.world.count(node, 0, -1);
         if !self.is_current(ticket) {
             return;
         }
@@ -419,7 +422,7 @@ impl Run {
             self.tally.rows += rows.len() as u64;
         }
         let mut delay = REPORT_DELAY;
-        if self.network.below(REPORT_LATE_ONE_OF) == 0 {
+        if self.network.below(self.settings.late_one_of) == 0 {
             delay += u64::from(self.network.below(1000)) * REPORT_LATE / 1000;
         }
         self.agenda.after(delay, Event::Rows { node, written: now, rows });

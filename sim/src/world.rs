@@ -44,7 +44,7 @@ pub(crate) struct Machine {
     name: String,
     pub(crate) state: State,
     pub(crate) died: Option<Nanos>,
-    /// Calls that run on it, of all functions, and calls that wait.
+    /// Calls that run on it, of all functions, and calls that wait there or are on their way.
     pub(crate) running: u32,
     pub(crate) waiting: u32,
     pub(crate) locals: BTreeMap<u32, Local>,

@@ -74,8 +74,9 @@ pub enum Route {
 
 /// Decides where a call goes. `here` is `None` if this node does not host the function; `draw` are two random numbers.
 ///
-/// `peers` are those with a ready replica as far as is known. Only if there is none, and this node does not host the
-/// function either, they are all that host it: among many cold peers, two by lot would seldom meet the warm one.
+/// For a node that hosts the function, `peers` are those with a ready replica as far as is known: among many cold peers, two by
+/// lot would seldom meet the warm one, and a cold start is as near here. For one that does not, they are all that host it, or
+/// the calls would never spread to those that are cold.
 #[must_use]
 pub fn route(here: Option<&Here>, peers: &[There], draw: [u32; 2]) -> Route {
     let Some(here) = here else {
