@@ -9,10 +9,11 @@ const REST: Duration = Duration::from_secs(5);
 const REFERENCES: &str = "references = true";
 
 fn app(name: &str) -> App {
-    App::new(name)
-        .function("keeper", "keeper", REFERENCES)
-        .function("getter", "getter", REFERENCES)
-        .function("forgetter", "forgetter", REFERENCES)
+    App::new(name).function("keeper", "keeper", REFERENCES).function("getter", "getter", REFERENCES).function(
+        "forgetter",
+        "forgetter",
+        REFERENCES,
+    )
 }
 
 fn total(bytes: &[u8]) -> u64 {
@@ -80,7 +81,12 @@ fn forged_and_foreign_references_lead_nowhere() {
         let mut forged = reference.clone().into_bytes();
         forged[place] = if forged[place] == b'0' { b'1' } else { b'0' };
         let answer = node.post("/getter", &forged);
-        assert!([410, 502, 503].contains(&answer.status), "forged {place}: {} {}", answer.status, answer.text());
+        assert!(
+            [410, 502, 503].contains(&answer.status),
+            "forged {place}: {} {}",
+            answer.status,
+            answer.text()
+        );
     }
     for nonsense in ["", "zz", &reference[2..], &"0".repeat(192)] {
         assert_eq!(node.post("/getter", nonsense.as_bytes()).status, 400, "{nonsense}");
@@ -135,7 +141,11 @@ fn a_putter_that_dies_leaves_what_it_put_up() {
 fn parts_of_one_payload_go_to_many_calls_without_a_copy() {
     need_sandbox!();
     let app = App::new("scatter")
-        .function("scatterer", "scatterer", "calls = [\"adder\"]\nenv = { NEXT = \"adder\" }\ntimeout = \"10s\"")
+        .function(
+            "scatterer",
+            "scatterer",
+            "calls = [\"adder\"]\nenv = { NEXT = \"adder\" }\ntimeout = \"10s\"",
+        )
         .function("adder", "adder", "scale = { queue = 256 }\ntimeout = \"10s\"");
     let node = Node::start_with(&app, &["--receipts"]);
     let payload: Vec<u8> = (0..100 * 4096).map(|at| (at % 253) as u8).collect();

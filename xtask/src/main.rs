@@ -13,6 +13,7 @@ mod guests;
 mod install;
 mod licences;
 mod project;
+mod simulate;
 mod steps;
 mod suite;
 mod tidy;
@@ -54,6 +55,8 @@ enum Task {
     Bench(bench::Options),
     /// Runs the boutique at 70 % load for some minutes and checks that nothing leaks
     Soak(bench::SoakOptions),
+    /// Simulates clusters of a thousand and ten thousand nodes: where calls go, and what that costs
+    Simulate(simulate::Options),
     /// Runs the fuzz targets for a while
     Fuzz(FuzzOptions),
 }
@@ -91,6 +94,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         }
         Task::Bench(options) => bench::run(&project, options)?,
         Task::Soak(options) => bench::soak(&project, options)?,
+        Task::Simulate(options) => simulate::run(&project, options)?,
         Task::Fuzz(options) => suite::fuzz(&project, options.seconds)?,
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::child::RunError;
 use crate::guests;
 use crate::licences;
 use crate::project::Project;
+use crate::simulate;
 use crate::steps::{self, Outcome, Step, StepError};
 use crate::tidy;
 use crate::tools;
@@ -85,6 +86,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "memory", quick: false, run: Suite::memory },
         Step { name: "loom", quick: false, run: Suite::loom },
         Step { name: "fuzz", quick: false, run: Suite::fuzz },
+        Step { name: "simulate", quick: false, run: Suite::simulate },
         Step { name: "binaries", quick: false, run: Suite::binaries },
         Step { name: "guests", quick: false, run: Suite::guests },
         Step { name: "modules", quick: false, run: Suite::modules },
@@ -191,6 +193,12 @@ impl Suite<'_> {
             return Ok(Outcome::Skipped("there are no fuzz targets".into()));
         }
         fuzz(self.project, FUZZ_SMOKE_SECONDS)?;
+        Ok(Outcome::Done)
+    }
+
+    /// A small cluster in simulated time; it fails if an invocation is lost sight of or a dead node is called.
+    fn simulate(&self) -> StepResult {
+        simulate::run(self.project, &simulate::Options::quick())?;
         Ok(Outcome::Done)
     }
 

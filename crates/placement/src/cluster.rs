@@ -6,7 +6,7 @@
 //! ```text
 //!   pinned ──────────▶ the named nodes, and no other
 //!   policy = spread ─▶ every node, as long as one replica fits into its memory
-//!   policy = pack ───▶ beside what is pinned of the app, else where the ring says ─▶ no node holds the app: as few as do
+//!   policy = pack ───▶ beside what is pinned of the app, else where the ring says ─▶ one node does not hold it: as few as do
 //! ```
 //!
 //! A node that drains hosts something only where no other may. What is too large for every node is hosted all the same: memory
@@ -53,8 +53,10 @@ pub struct Need<'a> {
     pub name: &'a str,
     /// The nodes that may host it; none named: any.
     pub nodes: Vec<&'a str>,
-    /// Bytes that it may take on a node.
+    /// Bytes that one replica may take.
     pub memory: u64,
+    /// Replicas that it may have. One that may have more than a node has cores is packed on several.
+    pub replicas: u32,
 }
 
 /// A node that lives. Its name is no other node's.
@@ -62,7 +64,7 @@ pub struct Need<'a> {
 pub struct Seat<'a> {
     /// The node's name.
     pub name: &'a str,
-    /// Its cores: a node with twice as many is home to twice as many packed apps.
+    /// Its cores: a node with twice as many is home to twice as many packed apps, and to twice as many replicas of one.
     pub cores: u32,
     /// Bytes of memory that functions may take together.
     pub memory: u64,

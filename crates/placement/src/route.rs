@@ -13,8 +13,8 @@
 /// what is: worse than a replica with room, better than a queue.
 pub const BUSY_FULL: u32 = 1000;
 
-/// How busy the replicas of a function are on a node: calls that run or wait there, in thousandths of those that run
-/// at once; `None` without a replica that is ready.
+/// How busy the replicas of a function are on a node: calls that run or wait there, in thousandths of those that can run
+/// at once; `None` without a replica that is ready. What `room` is, [`Here`] says.
 #[must_use]
 pub fn busy(running: u32, waiting: u32, room: u32) -> Option<u32> {
     let calls = u64::from(running) + u64::from(waiting);
@@ -27,7 +27,8 @@ pub fn busy(running: u32, waiting: u32, room: u32) -> Option<u32> {
 pub struct Here {
     /// Calls that its replicas work on.
     pub running: u32,
-    /// Calls that the ready ones work on at once; 0: none is ready.
+    /// Calls that the ready ones can work on at once; 0: none is ready. No more than run plus as many as the node has cores
+    /// with nothing to do, or calls pile up on a node that other functions keep busy.
     pub room: u32,
     /// Calls that wait.
     pub queued: u32,
@@ -72,6 +73,10 @@ pub enum Route {
 }
 
 /// Decides where a call goes. `here` is `None` if this node does not host the function; `draw` are two random numbers.
+///
+/// For a node that hosts the function, `peers` are those with a ready replica as far as is known: among many cold peers, two by
+/// lot would seldom meet the warm one, and a cold start is as near here. For one that does not, they are all that host it, or
+/// the calls would never spread to those that are cold.
 #[must_use]
 pub fn route(here: Option<&Here>, peers: &[There], draw: [u32; 2]) -> Route {
     let Some(here) = here else {

@@ -9,8 +9,19 @@ use super::Finding;
 use super::tree::Tree;
 
 /// What a path in backticks begins with.
-const PLACES: &[&str] =
-    &[".ci/", ".config/", "bench/", "crates/", "docs/", "e2e/", "examples/", "fuzz/", "sdk/", "xtask/"];
+const PLACES: &[&str] = &[
+    ".ci/",
+    ".config/",
+    "bench/",
+    "crates/",
+    "docs/",
+    "e2e/",
+    "examples/",
+    "fuzz/",
+    "sdk/",
+    "sim/",
+    "xtask/",
+];
 
 /// Directories that a build makes, so that no clone has them.
 const MADE: &[&str] = &["target", "artifacts"];

@@ -25,6 +25,7 @@ const CRATE_WORDS: &[&str] = &[
     "pool",
     "replica",
     "sdk",
+    "sim",
     "transfer",
     "wasm",
     "component",

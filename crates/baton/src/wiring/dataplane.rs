@@ -98,7 +98,10 @@ pub(super) fn data_plane(plane: DataPlane) {
 }
 
 fn not_joined(error: &StartError) -> Failure {
-    Failure::failed(error, "see --cluster-listen, --cluster-cert, --cluster-key, --cluster-ca, --insecure-plaintext")
+    Failure::failed(
+        error,
+        "see --cluster-listen, --cluster-cert, --cluster-key, --cluster-ca, --insecure-plaintext",
+    )
 }
 
 fn not_bound(error: &BindError) -> Failure {

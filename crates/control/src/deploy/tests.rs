@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use baton_catalog::Isolation;
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, ReferencesStatus, Receipt, Totals};
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ReferencesStatus, Totals};
 use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError};
 use tempfile::TempDir;
 

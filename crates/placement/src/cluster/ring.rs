@@ -17,43 +17,47 @@ const POINTS_PER_CORE: u64 = 8;
 /// Cores that count, so that points stay few.
 const CORES_MAX: u32 = 64;
 
+/// Bits of a point that tell its node, the rest are its hash: numbers sort several times faster than pairs.
+const NODE_BITS: u32 = 24;
+const NODE_MASK: u64 = (1 << NODE_BITS) - 1;
+
 /// The points of all nodes.
 #[derive(Debug)]
-pub(super) struct Ring {
-    /// Hash and node, in order.
-    points: Vec<(u64, usize)>,
-    nodes: usize,
+pub(super) struct Ring<'a> {
+    /// Hash and place among the members, in order. Of two points with one hash, that of the earlier member comes first.
+    points: Vec<u64>,
+    members: &'a [usize],
 }
 
-impl Ring {
-    pub(super) fn new(seats: &[Seat<'_>], members: &[usize]) -> Self {
+impl<'a> Ring<'a> {
+    /// A ring of members; their order is not that of the input, but one that all nodes agree on.
+    pub(super) fn new(seats: &[Seat<'_>], members: &'a [usize]) -> Self {
         let mut points = Vec::new();
-        for &node in members {
+        for (place, &node) in (0..=NODE_MASK).zip(members) {
             let Some(seat) = seats.get(node) else { continue };
             let name = hash(seat.name);
             let count = u64::from(seat.cores.clamp(1, CORES_MAX)) * POINTS_PER_CORE;
-            points.extend((0..count).map(|point| (mix(name.wrapping_add(mix(point))), node)));
+            points.extend((0..count).map(|point| mix(name.wrapping_add(mix(point))) & !NODE_MASK | place));
         }
-        // Of two points with one hash, whichever comes first is decided by name, not by place in the input.
-        let name = |node: usize| seats.get(node).map(|seat| seat.name);
-        points.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(&name(b.1))));
-        Self { points, nodes: members.len() }
+        points.sort_unstable();
+        Self { points, members }
     }
 
     /// Up to `most` nodes in the order in which `key` would choose them.
     pub(super) fn walk(&self, key: &str, most: usize) -> impl Iterator<Item = usize> {
         let from = hash(key);
-        let start = self.points.partition_point(|(point, _)| *point < from);
+        let start = self.points.partition_point(|point| *point < from);
         let (before, behind) = self.points.split_at(start);
         let mut seen = Vec::new();
-        let fresh = move |&(_, node): &(u64, usize)| {
-            let fresh = !seen.contains(&node);
+        let fresh = move |point: &u64| {
+            let node = usize::try_from(point & NODE_MASK).ok().and_then(|place| self.members.get(place))?;
+            let fresh = !seen.contains(node);
             if fresh {
-                seen.push(node);
+                seen.push(*node);
             }
-            fresh.then_some(node)
+            fresh.then_some(*node)
         };
-        behind.iter().chain(before).filter_map(fresh).take(most.min(self.nodes))
+        behind.iter().chain(before).filter_map(fresh).take(most.min(self.members.len()))
     }
 }
 
@@ -95,7 +99,8 @@ mod tests {
     fn a_node_with_more_cores_is_home_to_more() {
         let names: Vec<String> = (0..40).map(|node| format!("n{node}")).collect();
         let seats = seats(&names, |at| if at < 20 { 2 } else { 8 });
-        let ring = Ring::new(&seats, &(0..40).collect::<Vec<_>>());
+        let members: Vec<usize> = (0..40).collect();
+        let ring = Ring::new(&seats, &members);
         let homes = (0..10_000).filter_map(|app| ring.walk(&format!("app-{app}"), 1).next());
         let large = homes.filter(|&node| node >= 20).count();
         assert!((7_200..8_800).contains(&large), "{large} of 10,000 instead of 8,000");

@@ -19,6 +19,7 @@ struct Function {
     name: String,
     pins: Vec<String>,
     memory: u64,
+    replicas: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ type Map = BTreeMap<(String, String), BTreeSet<String>>;
 
 fn need(function: &Function) -> Need<'_> {
     let nodes = function.pins.iter().map(String::as_str).collect();
-    Need { name: &function.name, nodes, memory: function.memory }
+    Need { name: &function.name, nodes, memory: function.memory, replicas: function.replicas }
 }
 
 fn demand(app: &App) -> Demand<'_> {
@@ -79,7 +80,7 @@ impl Town {
 
 /// A town of apps with one policy, without pins, on nodes alike.
 fn plain(policy: Policy, apps: usize, functions: usize, nodes: usize, memory: u64) -> Town {
-    let function = |at: usize| Function { name: format!("f{at}"), pins: Vec::new(), memory: 10 };
+    let function = |at: usize| Function { name: format!("f{at}"), pins: Vec::new(), memory: 10, replicas: 1 };
     let app = |at: usize| App {
         name: format!("app{at}"),
         policy,
@@ -92,7 +93,7 @@ fn plain(policy: Policy, apps: usize, functions: usize, nodes: usize, memory: u6
 fn any_town(nodes: std::ops::Range<usize>) -> impl Strategy<Value = Town> {
     // Some pins name nodes that do not live.
     let pins = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(0..14_usize, 1..4)];
-    let function = (pins, 0..60_u64);
+    let function = (pins, 0..60_u64, 0..12_u32);
     let app = (any::<bool>(), prop::collection::vec(function, 0..6));
     let node = (0..9_u32, 0..150_u64, prop::bool::weighted(0.25));
     (prop::collection::vec(app, 0..12), prop::collection::vec(node, nodes)).prop_map(|(apps, nodes)| Town {
@@ -107,11 +108,15 @@ fn any_town(nodes: std::ops::Range<usize>) -> impl Strategy<Value = Town> {
     })
 }
 
-fn named_app(at: usize, pack: bool, functions: Vec<(Vec<usize>, u64)>) -> App {
-    let function = |(at, (pins, memory)): (usize, (Vec<usize>, u64))| Function {
+/// Pins, memory and replicas of a function.
+type Drawn = (Vec<usize>, u64, u32);
+
+fn named_app(at: usize, pack: bool, functions: Vec<Drawn>) -> App {
+    let function = |(at, (pins, memory, replicas)): (usize, Drawn)| Function {
         name: format!("f{at}"),
         pins: pins.into_iter().map(|pin| format!("n{pin}")).collect(),
         memory,
+        replicas,
     };
     App {
         name: format!("a{at}"),
@@ -139,6 +144,18 @@ fn an_app_that_no_node_holds_lies_on_as_few_as_do() {
         let fewest = functions.div_ceil(usize::try_from(memory / 10).unwrap());
         assert_eq!(nodes.len(), fewest, "{functions} functions on nodes of {memory}");
         assert!(assignment.crowded().is_empty());
+    }
+}
+
+#[test]
+fn an_app_that_may_have_more_replicas_than_a_node_has_cores_lies_on_several() {
+    for (replicas, memory, nodes) in [(4, 1000, 1), (5, 1000, 2), (12, 1000, 3), (4, 20, 2), (100, 1000, 12)]
+    {
+        let mut town = plain(Policy::Pack, 1, 1, 12, memory);
+        town.apps[0].functions[0].replicas = replicas;
+        let assignment = town.assign();
+        let hosts = assignment.hosts(Place { app: 0, function: 0 }).len();
+        assert_eq!(hosts, nodes, "{replicas} replicas on nodes of {memory}");
     }
 }
 
@@ -252,7 +269,7 @@ proptest! {
                     expect.extend(field.iter().map(|node| node.name.as_str()));
                 }
             } else {
-                prop_assert!(hosts.len() <= 1);
+                prop_assert!(hosts.len() <= function.replicas.max(1) as usize);
                 prop_assert!(steady.is_empty() || hosts.iter().all(|node| !node.draining));
                 continue;
             }
