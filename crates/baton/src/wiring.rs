@@ -124,24 +124,9 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let store = open_store(&home)?;
     let Foundations { artifacts, trees, modules, tcp, unix } = Foundations::lay(&home, settings.admin)?;
     let admin_address = sockets::address(&tcp)?;
-    let endpoint = settings.cluster.as_ref().map(ClusterSettings::endpoint).transpose()?;
-    let incarnation = endpoint.as_ref().map(|endpoint| endpoint.incarnation);
-
-    let (plane, inbox) = plane_channel();
-    let (orders, order_inbox) = mpsc::channel(2);
-    let (bound, binding) = sync_channel(1);
-    let (alive, data_end) = oneshot::channel();
-    let Settings { listen, cores, receipts, authorities, insecure_no_sandbox, except, cluster, .. } =
-        settings;
-    let options =
-        Options { cores, insecure_no_sandbox, cell_program: None, snapshots: Some(home.snapshots()) };
-    let data = spawn(DATA_THREAD, move || {
-        let _alive: oneshot::Sender<()> = alive;
-        let orders = order_inbox;
-        data_plane(DataPlane { listen, options, receipts, authorities, inbox, orders, endpoint, bound });
-    })?;
-    let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
-    let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
+    let Data { plane, orders, thread: data, end: data_end, gateway, presence } =
+        start_data(&home, &settings)?;
+    let Settings { except, cluster, .. } = settings;
 
     let runtime = runtime()?;
     let cluster = match cluster.zip(presence.as_ref()) {
@@ -197,6 +182,40 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         control_stop,
         home,
     })
+}
+
+/// The data-plane thread, as the others know it.
+struct Data {
+    plane: PlaneHandle,
+    orders: mpsc::Sender<Order>,
+    thread: JoinHandle<()>,
+    end: oneshot::Receiver<()>,
+    gateway: SocketAddr,
+    presence: Option<Presence>,
+}
+
+fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
+    let endpoint = settings.cluster.as_ref().map(ClusterSettings::endpoint).transpose()?;
+    let incarnation = endpoint.as_ref().map(|endpoint| endpoint.incarnation);
+    let (plane, inbox) = plane_channel();
+    let (orders, order_inbox) = mpsc::channel(2);
+    let (bound, binding) = sync_channel(1);
+    let (alive, end) = oneshot::channel();
+    let options = Options {
+        cores: settings.cores.clone(),
+        insecure_no_sandbox: settings.insecure_no_sandbox,
+        cell_program: None,
+        snapshots: Some(home.snapshots()),
+    };
+    let (listen, receipts, authorities) = (settings.listen, settings.receipts, settings.authorities.clone());
+    let thread = spawn(DATA_THREAD, move || {
+        let _alive: oneshot::Sender<()> = alive;
+        let orders = order_inbox;
+        data_plane(DataPlane { listen, options, receipts, authorities, inbox, orders, endpoint, bound });
+    })?;
+    let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
+    let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
+    Ok(Data { plane, orders, thread, end, gateway, presence })
 }
 
 /// Waits for what a thread says of its start.

@@ -198,6 +198,8 @@ mod tests {
             (function(1000), 500, false),
             (InvokeError::HeadTooLarge, 431, false),
             (InvokeError::Draining, 503, true),
+            (InvokeError::NoNode { function: "cart".into() }, 503, true),
+            (InvokeError::NodeLost { function: "cart".into(), node: "secret".into() }, 502, true),
         ];
         for (error, ..) in &rows {
             match error {
@@ -211,6 +213,8 @@ mod tests {
                 | InvokeError::BadReply { .. }
                 | InvokeError::Function { .. }
                 | InvokeError::HeadTooLarge
+                | InvokeError::NoNode { .. }
+                | InvokeError::NodeLost { .. }
                 | InvokeError::Draining => {}
             }
         }

@@ -25,6 +25,7 @@ const CRATE_WORDS: &[&str] = &[
     "pool",
     "replica",
     "sdk",
+    "netns",
     "sim",
     "transfer",
     "wasm",

@@ -69,7 +69,8 @@ fn demand(deployment: &Deployment) -> Demand<'_> {
     let functions = manifest.functions.iter().map(|(name, function)| Need {
         name: name.as_str(),
         nodes: function.nodes.iter().map(NodeName::as_str).collect(),
-        memory: function.memory.bytes().saturating_mul(u64::from(function.scale.min.max(1))),
+        memory: function.memory.bytes(),
+        replicas: function.scale.max.max(1),
     });
     Demand { app: manifest.app.name.as_str(), policy, functions: functions.collect() }
 }
