@@ -2,11 +2,12 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use baton_netns::Net;
 use tempfile::TempDir;
 
 use crate::http::Client;
@@ -21,6 +22,7 @@ pub struct Nats {
     program: PathBuf,
     directory: TempDir,
     name: String,
+    host: Ipv4Addr,
     port: u16,
     monitor: u16,
     child: Option<Child>,
@@ -73,17 +75,28 @@ impl Nats {
         Some(servers)
     }
 
+    /// One server in the hub of a network; `None` where there is no program. The calling thread is in that hub.
+    pub fn start_in_hub(net: &Net) -> Option<Self> {
+        let mut server = Self::prepare_at(program()?, "alone", "", net.hub_address());
+        server.restart();
+        Some(server)
+    }
+
     fn prepare(program: PathBuf, name: &str, cluster: &str) -> Self {
+        Self::prepare_at(program, name, cluster, Ipv4Addr::LOCALHOST)
+    }
+
+    fn prepare_at(program: PathBuf, name: &str, cluster: &str, host: Ipv4Addr) -> Self {
         let directory = tempfile::Builder::new().prefix("baton-nats-").tempdir().expect("a directory");
         let (port, monitor) = (free_port(), free_port());
         let store = directory.path().join("jetstream");
         let config = format!(
-            "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
+            "server_name: {name}\nlisten: \"{host}:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
              jetstream {{ store_dir: \"{}\", sync_interval: always, max_mem: 64MB, max_file: 1GB }}\n{cluster}",
             store.display()
         );
         fs::write(directory.path().join("server.conf"), config).expect("the configuration can be written");
-        Self { program, directory, name: name.to_owned(), port, monitor, child: None }
+        Self { program, directory, name: name.to_owned(), host, port, monitor, child: None }
     }
 
     fn launch(&mut self) {
@@ -107,7 +120,7 @@ impl Nats {
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.host, self.port)
     }
 
     /// Its name among the servers.

@@ -17,9 +17,12 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Most namespaces of one network, its hub not counted.
 pub const MEMBERS_MAX: usize = 16;
@@ -146,6 +149,27 @@ impl Net {
         inside(&self.hub(), program)
     }
 
+    /// Moves the calling thread into the hub: its sockets, and those of threads that it starts, are there from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn enter_hub(&self) -> io::Result<()> {
+        enter(&self.hub())
+    }
+
+    /// Runs `work` on a thread in a namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn inside<R: Send>(&self, member: usize, work: impl FnOnce() -> R + Send) -> io::Result<R> {
+        let name = self.namespace(member);
+        let done = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| enter(&name).map(|()| work()));
+            thread.join()
+        });
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// Pulls the cable of a namespace out, or puts it back. Nobody is told: packets are lost from here on.
     ///
     /// # Errors
@@ -185,6 +209,12 @@ impl Drop for Net {
             let _ = ip(["netns", "del", &name]);
         }
     }
+}
+
+fn enter(namespace: &str) -> io::Result<()> {
+    let file = std::fs::File::open(Path::new(NAMES).join(namespace))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+    Ok(())
 }
 
 fn port(member: usize) -> String {
