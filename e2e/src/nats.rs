@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub struct Nats {
     name: String,
     port: u16,
     monitor: u16,
+    scheme: &'static str,
     child: Option<Child>,
 }
 
@@ -53,6 +54,20 @@ impl Nats {
         Some(server)
     }
 
+    /// One server that talks to nobody without a certificate of its authority; files in PEM.
+    pub fn start_encrypted(cert: &Path, key: &Path, ca: &Path) -> Option<Self> {
+        let tls = format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}\n",
+            cert.display(),
+            key.display(),
+            ca.display()
+        );
+        let mut server = Self::prepare(program()?, "alone", &tls);
+        server.scheme = "tls";
+        server.restart();
+        Some(server)
+    }
+
     /// Three servers that keep three copies; `None` where there is no program.
     pub fn three() -> Option<[Self; 3]> {
         let program = program()?;
@@ -73,17 +88,17 @@ impl Nats {
         Some(servers)
     }
 
-    fn prepare(program: PathBuf, name: &str, cluster: &str) -> Self {
+    fn prepare(program: PathBuf, name: &str, more: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("baton-nats-").tempdir().expect("a directory");
         let (port, monitor) = (free_port(), free_port());
         let store = directory.path().join("jetstream");
         let config = format!(
             "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
-             jetstream {{ store_dir: \"{}\", sync_interval: always, max_mem: 64MB, max_file: 1GB }}\n{cluster}",
+             jetstream {{ store_dir: \"{}\", sync_interval: always, max_mem: 64MB, max_file: 1GB }}\n{more}",
             store.display()
         );
         fs::write(directory.path().join("server.conf"), config).expect("the configuration can be written");
-        Self { program, directory, name: name.to_owned(), port, monitor, child: None }
+        Self { program, directory, name: name.to_owned(), port, monitor, scheme: "nats", child: None }
     }
 
     fn launch(&mut self) {
@@ -107,7 +122,7 @@ impl Nats {
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// Its name among the servers.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use baton_catalog::{AppName, FunctionName};
+use baton_catalog::{AppName, Function, FunctionName, Manifest, Policy};
 
 use super::members::Row;
 use crate::deploy::Placed;
@@ -34,9 +34,11 @@ pub(super) fn placed(
     node: &str,
 ) -> BTreeMap<AppName, Placed> {
     let here = |deployment: &Deployment| {
-        let functions = deployment.manifest.functions.keys();
-        (!seats.is_empty())
-            .then(|| functions.filter(|name| assigned(name, seats, node)).cloned().collect::<BTreeSet<_>>())
+        let hosts = |(name, function): (&FunctionName, &Function)| {
+            hosts(&deployment.manifest, function, seats).contains(&node).then(|| name.clone())
+        };
+        let functions = deployment.manifest.functions.iter();
+        (!seats.is_empty()).then(|| functions.filter_map(hosts).collect::<BTreeSet<_>>())
     };
     let place = |(app, deployment): (&AppName, &Deployment)| {
         (app.clone(), Placed { deployment: deployment.clone(), here: here(deployment) })
@@ -44,10 +46,19 @@ pub(super) fn placed(
     wanted.iter().map(place).collect()
 }
 
-/// Whether `node` hosts a function: each is on every node that does not drain, and on all if all do.
-fn assigned(_function: &FunctionName, seats: &[Seat], node: &str) -> bool {
-    let all_drain = seats.iter().all(|seat| seat.draining);
-    seats.iter().any(|seat| seat.name == node && (all_drain || !seat.draining))
+/// The nodes that host a function: those that it is pinned to, or all, or the one on which its app lies; those that drain only
+/// if all of these do.
+fn hosts<'a>(manifest: &Manifest, function: &Function, seats: &'a [Seat]) -> Vec<&'a str> {
+    let is_pinned = |seat: &&Seat| function.nodes.iter().any(|node| node.as_str() == seat.name);
+    let may = seats.iter().filter(|seat| function.nodes.is_empty() || is_pinned(seat));
+    let all_drain = may.clone().all(|seat| seat.draining);
+    let may = may.filter(|seat| all_drain || !seat.draining).map(|seat| seat.name.as_str());
+    if manifest.placement.policy == Policy::Spread || !function.nodes.is_empty() {
+        return may.collect();
+    }
+    // The same node as long as it lives, whoever else comes and goes.
+    let weight = |node: &&str| *blake3::hash(format!("{}\n{node}", manifest.app.name).as_bytes()).as_bytes();
+    may.max_by_key(weight).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -78,5 +89,28 @@ mod tests {
         assert_eq!((hosted(&seats, "a"), hosted(&seats, "b")), (Some(1), Some(0)));
         let seats = [seat("a", true), seat("b", true)];
         assert_eq!((hosted(&seats, "a"), hosted(&seats, "b")), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn what_is_pinned_lies_there_and_what_is_packed_lies_together() {
+        let seats = [seat("a", false), seat("b", false), seat("c", false)];
+        let mut shop = deployment("shop", 1, b"x");
+        let here = |shop: &Deployment, seats: &[Seat]| -> Vec<&str> {
+            let wanted = BTreeMap::from([(shop.app().clone(), shop.clone())]);
+            let hosts = |node: &&str| placed(&wanted, seats, node)["shop"].hosted().count() > 0;
+            ["a", "b", "c"].into_iter().filter(hosts).collect()
+        };
+        assert_eq!(here(&shop, &seats), ["a", "b", "c"]);
+        shop.manifest.placement.policy = Policy::Pack;
+        let [home] = here(&shop, &seats)[..] else { panic!("it lies on one node") };
+        let without: Vec<Seat> = seats.iter().filter(|seat| seat.name != home).cloned().collect();
+        let [next] = here(&shop, &without)[..] else { panic!("it lies on another node") };
+        let without_third: Vec<Seat> =
+            seats.iter().filter(|s| [home, next].contains(&s.name.as_str())).cloned().collect();
+        assert_eq!(here(&shop, &without_third), [home], "a third that goes moves nothing");
+        for function in shop.manifest.functions.values_mut() {
+            function.nodes = vec!["b".parse().unwrap(), "gone".parse().unwrap()];
+        }
+        assert_eq!(here(&shop, &seats), ["b"]);
     }
 }
