@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub struct Nats {
     host: Ipv4Addr,
     port: u16,
     monitor: u16,
+    scheme: &'static str,
     child: Option<Child>,
 }
 
@@ -51,6 +52,20 @@ impl Nats {
     /// One server; `None` where there is no program.
     pub fn start() -> Option<Self> {
         let mut server = Self::prepare(program()?, "alone", "");
+        server.restart();
+        Some(server)
+    }
+
+    /// One server that talks to nobody without a certificate of its authority; files in PEM.
+    pub fn start_encrypted(cert: &Path, key: &Path, ca: &Path) -> Option<Self> {
+        let tls = format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}\n",
+            cert.display(),
+            key.display(),
+            ca.display()
+        );
+        let mut server = Self::prepare(program()?, "alone", &tls);
+        server.scheme = "tls";
         server.restart();
         Some(server)
     }
@@ -96,7 +111,7 @@ impl Nats {
             store.display()
         );
         fs::write(directory.path().join("server.conf"), config).expect("the configuration can be written");
-        Self { program, directory, name: name.to_owned(), host, port, monitor, child: None }
+        Self { program, directory, name: name.to_owned(), host, port, monitor, scheme: "nats", child: None }
     }
 
     fn launch(&mut self) {
@@ -120,7 +135,7 @@ impl Nats {
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://{}:{}", self.host, self.port)
+        format!("{}://{}:{}", self.scheme, self.host, self.port)
     }
 
     /// Its name among the servers.

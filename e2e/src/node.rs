@@ -143,8 +143,16 @@ impl Node {
 
     /// `baton node` as one of several, known to the others by `name` and at an address of loopback.
     pub fn member(servers: &str, name: &str, address: &str, app: &str) -> Self {
+        Self::member_with(servers, name, address, app, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn member_with(servers: &str, name: &str, address: &str, app: &str, more: &[&str]) -> Self {
         let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
-        Self::member_again(home, servers, name, address, app)
+        let listen = format!("{address}:0");
+        let mut args = vec!["node", "--cluster", servers, "--name", name, "--cluster-listen", &listen];
+        args.extend(more);
+        Self::launch(home, app, &args.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 
     /// The same with the state directory of one that has ended.

@@ -135,11 +135,6 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a node, or of a cluster of nodes.
-    NodeName
-}
-
-name! {
     /// The name of an app.
     AppName
 }

@@ -198,6 +198,12 @@ impl Cluster {
         &self.options.node
     }
 
+    /// Where other nodes reach this one.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.options.transfer
+    }
+
     /// Who lives, as far as is known here, by name.
     #[must_use]
     pub fn rows(&self) -> Arc<Vec<Row>> {

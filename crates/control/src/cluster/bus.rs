@@ -11,7 +11,7 @@
 //! the client at each new connection, lives on any server, and works while nobody leads. What it misses is found by looking.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -34,6 +34,7 @@ use crate::limits::{BUS_REPLY_WITHIN, ROW_KEPT, VERSIONS_KEPT, WANTED_ROWS_MAX};
 /// The header that says what a row of a bucket is.
 const OPERATION: &str = "KV-Operation";
 const REMOVED: &str = "DEL";
+const NO_ANSWER: &str = "no server answers";
 /// Copies that a cluster of servers keeps.
 const COPIES: usize = 3;
 /// How often the connection is tried.
@@ -48,6 +49,8 @@ pub(super) struct Bus {
     buckets: Mutex<Option<Buckets>>,
     /// Counts connections.
     connected: watch::Receiver<u64>,
+    /// Why there is none.
+    why: Arc<Mutex<String>>,
 }
 
 #[derive(Clone)]
@@ -81,6 +84,10 @@ impl Bus {
     /// Begins to connect, and goes on with that for as long as it takes.
     pub(super) async fn open(options: &ClusterOptions) -> Result<Self, ClusterError> {
         let (count, connected) = watch::channel(0);
+        let why = Arc::new(Mutex::new(NO_ANSWER.to_owned()));
+        let note = Arc::clone(&why);
+        let note =
+            move |text: &str| text.clone_into(&mut note.lock().unwrap_or_else(PoisonError::into_inner));
         let mut connect = ConnectOptions::new()
             .name(format!("baton {}", options.node))
             .retry_on_initial_connect()
@@ -94,7 +101,10 @@ impl Bus {
             })
             .event_callback(move |event| {
                 match event {
+                    Event::ClientError(error) => note(&format!("{NO_ANSWER}: {error}")),
+                    Event::ServerError(error) => note(&format!("the server said: {error}")),
                     Event::Connected => {
+                        note(NO_ANSWER);
                         tracing::info!("the cluster's store is reachable");
                         count.send_modify(|count| *count += 1);
                     }
@@ -121,7 +131,7 @@ impl Bus {
             .ack_timeout(BUS_REPLY_WITHIN)
             .build(client.clone());
         let cluster = format!("baton-{}", options.cluster);
-        Ok(Self { client, jetstream, servers, cluster, buckets: Mutex::new(None), connected })
+        Ok(Self { client, jetstream, servers, cluster, buckets: Mutex::new(None), connected, why })
     }
 
     /// The servers, as messages name them.
@@ -147,7 +157,11 @@ impl Bus {
     }
 
     fn is_up(&self) -> Result<(), ClusterError> {
-        if self.is_connected() { Ok(()) } else { Err(self.unreachable("no server answers")) }
+        if self.is_connected() {
+            return Ok(());
+        }
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Err(self.unreachable(why))
     }
 
     pub(super) async fn within<T>(

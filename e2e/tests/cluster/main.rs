@@ -1,5 +1,7 @@
 //! Several nodes with real servers of NATS: what is deployed, who is alive, and what happens when the servers are not.
 
+mod tls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;

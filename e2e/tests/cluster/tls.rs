@@ -1,0 +1,78 @@
+//! The way to the servers behind certificates of both sides.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use baton_e2e::{App, Nats, Node, need_processes, need_sandbox, wait_until};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use crate::{SOON, all_answer, deployed, members};
+
+/// An authority, and a certificate of it for loopback; files in PEM.
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+    ca: PathBuf,
+}
+
+fn certificates(place: &Path) -> Files {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let own_key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&own_key, &issuer);
+    let write = |name: &str, text: String| {
+        let path = place.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    Files {
+        cert: write("cert.pem", own.unwrap().pem()),
+        key: write("key.pem", own_key.serialize_pem()),
+        ca: write("ca.pem", authority),
+    }
+}
+
+fn args(files: &Files) -> [String; 6] {
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let flag = |name: &str| name.to_owned();
+    [
+        flag("--cluster-cert"),
+        path(&files.cert),
+        flag("--cluster-key"),
+        path(&files.key),
+        flag("--cluster-ca"),
+        path(&files.ca),
+    ]
+}
+
+#[test]
+fn certificates_open_the_way_to_the_servers_and_others_do_not() {
+    need_sandbox!();
+    need_processes!();
+    let (good, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = certificates(good.path());
+    let Some(nats) = Nats::start_encrypted(&files.cert, &files.key, &files.ca) else { return };
+    let own = args(&files);
+    let own = own.each_ref().map(String::as_str);
+    let app = App::new("hidden");
+    let a = Node::member_with(&nats.url(), "a", "127.0.0.1", "hidden", &own);
+    let b = Node::member_with(&nats.url(), "b", "127.0.0.2", "hidden", &own);
+    assert_eq!(deployed(&a, &app, 1), 1);
+    all_answer(&[&a, &b], 1);
+    // Of another authority: it starts by itself, and says why.
+    let foreign = args(&certificates(other.path()));
+    let foreign = foreign.each_ref().map(String::as_str);
+    let c = Node::member_with(&nats.url(), "c", "127.0.0.3", "hidden", &foreign);
+    assert!(c.words().contains("is not reachable"), "{}", c.words());
+    let status = c.cli(["cluster", "status", "--json"]).json();
+    assert_eq!(status["store"]["reachable"], false, "{status}");
+    wait_until(SOON, "a knows a and b alone", || members(&a) == ["a", "b"]);
+    // Without certificates at all nothing is even tried.
+    let home = tempfile::tempdir().unwrap();
+    let plain = baton_e2e::cli(home.path(), ["node", "--cluster", &nats.url(), "--name", "d"]);
+    assert_eq!(plain.code, 2, "{plain:?}");
+    println!("{}", c.words());
+}
