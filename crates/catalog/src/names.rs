@@ -149,6 +149,11 @@ name! {
     KeyName
 }
 
+name! {
+    /// The name of a node within its cluster, or of a cluster.
+    NodeName
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
