@@ -245,6 +245,89 @@ fn a_caller_that_dies_leaves_nothing_behind() {
     assert!(gone.header("retry-after").is_some());
 }
 
+fn durable(name: &str) -> App {
+    App::new(name)
+        .function(
+            "a",
+            "relay",
+            "calls = [\"c\"]\ndurable = [\"c\"]\nenv = { NEXT = \"c\" }\nnodes = [\"a\"]\ntimeout = \"9s\"",
+        )
+        .function("c", "recorder", "nodes = [\"b\"]\ntimeout = \"9s\"")
+}
+
+fn spilled(node: &Node) -> usize {
+    std::fs::read_dir(node.home().join("spill")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_durable_call_outlives_the_node_that_made_it() {
+    need_sandbox!();
+    let Some(nats) = Nats::start() else { return };
+    let app = durable("durable");
+    let mut nodes = members(&nats, &app, &["a", "b"]);
+    let sent = payload(400_000);
+    let recorded =
+        format!("recorded {} {}", sent.len(), sent.iter().map(|byte| u64::from(*byte)).sum::<u64>());
+    // One that is answered leaves nothing.
+    assert_eq!(nodes[0].post("/a?move", &sent).text(), "recorded");
+    wait_until(SOON, "the disk is empty", || spilled(&nodes[0]) == 0);
+    let before = nodes[1].log_of("c").iter().filter(|line| **line == recorded).count();
+    let waiting = nodes[0].in_background_lossy("/a?move", &sent);
+    wait_until(SOON, "the call is on the disk, and there", || {
+        spilled(&nodes[0]) == 1 && nodes[1].function("c")["replicas"][0]["in_flight"].as_u64() == Some(1)
+    });
+    let home = nodes.remove(0).kill();
+    drop(waiting.join());
+    wait_until(SOON, "its name is free", || {
+        nodes[0].ask("/v1/nodes")["nodes"].as_array().map(Vec::len) == Some(1)
+    });
+    let back = Node::member_again(home, &nats.url(), "a", "127.0.0.1", app.name());
+    let told = "the durable call of a to c was made again: status 200";
+    wait_until(SOON, "the call is made again", || back.log_of("node").iter().any(|line| line == told));
+    let after = nodes[0].log_of("c").iter().filter(|line| **line == recorded).count();
+    assert!(after > before, "it was recorded whole: {after} after {before}");
+    wait_until(SOON, "the disk is empty", || spilled(&back) == 0);
+    nodes.push(back);
+    all_at_rest(&nodes);
+}
+
+#[test]
+fn a_full_disk_refuses_durable_calls_and_nothing_else() {
+    need_sandbox!();
+    let Some(nats) = Nats::start() else { return };
+    let app = durable("full");
+    let home = tempfile::Builder::new().prefix("baton-home-").tempdir().unwrap();
+    let spill = home.path().join("spill");
+    std::fs::create_dir(&spill).unwrap();
+    let mount = |program: &str, args: &[&str]| {
+        std::process::Command::new(program)
+            .args(args)
+            .arg(&spill)
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if !mount("mount", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]) {
+        println!("SKIP: nothing can be mounted here");
+        return;
+    }
+    let nodes = vec![
+        Node::member_again(home, &nats.url(), "a", "127.0.0.1", app.name()),
+        Node::member(&nats.url(), "b", "127.0.0.2", app.name()),
+    ];
+    deploy(&nodes, &app);
+    let full = nodes[0].post("/a?move", &payload(1 << 20));
+    assert!(full.status == 502 || full.status == 507, "{} {}", full.status, full.text());
+    assert!(full.text().contains("the disk is full"), "{}", full.text());
+    assert_eq!(nodes[0].post("/a?move", &payload(1000)).text(), "recorded");
+    assert_eq!(nodes[1].post("/c", &payload(1 << 20)).text(), "recorded");
+    wait_until(SOON, "the disk is empty", || spilled(&nodes[0]) == 0);
+    all_at_rest(&nodes);
+    let ends = nodes[0].pid();
+    drop(nodes);
+    assert!(!baton_e2e::process::is_alive(ends));
+    assert!(mount("umount", &["-l"]));
+}
+
 /// Answers of the nodes' gateways to a stream of requests, each counted.
 struct Load {
     stop: Arc<AtomicBool>,

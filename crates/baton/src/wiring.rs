@@ -201,6 +201,7 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
         insecure_no_sandbox: settings.insecure_no_sandbox,
         cell_program: None,
         snapshots: Some(home.snapshots()),
+        spill: Some(home.spill()),
     };
     let (listen, receipts, authorities) = (settings.listen, settings.receipts, settings.authorities.clone());
     let thread = spawn(DATA_THREAD, move || {

@@ -37,6 +37,7 @@ use crate::invoke::{Body, Head};
 use crate::landing::Landing;
 use crate::outlet::{Asked, Returned, Sent};
 use crate::replica::Replica;
+use crate::spill::{About, Kept};
 use crate::status::Carried;
 
 /// Nodes that one call is offered to.
@@ -383,7 +384,11 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
     };
     let errand =
         Errand { function: callee, operation, invocation, is_recorded, deadline, head, body: Rc::new(body) };
-    let outcome = call(app, &errand).await;
+    let outcome = match durable(app, replica, &errand).await {
+        // What is on the disk stays there until the call is over, however it ends.
+        Ok(_kept) => call(app, &errand).await,
+        Err(error) => Err(error),
+    };
     if is_recorded {
         let (node, carried) = match &outcome {
             Ok(landed) => (Some(landed.node.to_string()), landed.carried),
@@ -412,6 +417,27 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
     }
 }
 
+/// Puts a call of a durable edge on the disk.
+async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Option<Kept>, InvokeError> {
+    let (Some(caller), Some(callee)) =
+        (app.functions.get(replica.function), app.functions.get(errand.function))
+    else {
+        return Ok(None);
+    };
+    if !caller.spec.durable.contains(&callee.name) {
+        return Ok(None);
+    }
+    let spill =
+        app.node.spill.as_ref().ok_or(InvokeError::NotKept { why: "the node has no directory for it" })?;
+    let about = About {
+        app: app.name.clone(),
+        caller: caller.name.to_string(),
+        callee: callee.name.to_string(),
+        operation: errand.operation,
+    };
+    spill.keep(app, about, &errand.head, &errand.body).await.map(Some)
+}
+
 /// A payload that stays as it is for as long as the node has it: what is only lent is copied, since its owner may take it
 /// back at any time and use its buffer again. Gives how many copies that took.
 pub(crate) fn kept(app: &Rc<App>, body: Body, is_shared: bool) -> Result<(Body, u16), InvokeError> {
@@ -435,6 +461,7 @@ pub(crate) fn status_of(error: &InvokeError) -> u16 {
         InvokeError::QueueFull => 429,
         InvokeError::DeadlineExceeded { .. } => 504,
         InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => 413,
+        InvokeError::NotKept { .. } => 507,
         InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::NoNode { .. } => 503,
         _ => 502,
     }

@@ -38,6 +38,9 @@ impl fmt::Display for ManifestFault {
             Self::EnvName { name } => write!(f, "{name:?} cannot name an environment entry"),
             Self::Host { host } => write!(f, "{host:?} is no host or host:port"),
             Self::NetworkWithoutPool => f.write_str("requests to the network are written to the pool"),
+            Self::DurableWithoutCall { caller, callee } => {
+                write!(f, "{caller} does not call {callee}, which its durable names")
+            }
             Self::ReferencesWithoutPool => f.write_str("what is behind references lies in the pool"),
             Self::MinAboveMax { min, max } => {
                 write!(f, "scale.min is {min}, above scale.max, which is {max}")
@@ -128,6 +131,9 @@ impl ManifestFault {
                 "write a host such as \"api.example.com\" or \"api.example.com:443\"".to_owned()
             }
             Self::NetworkWithoutPool => "set pool = \"write\", or remove network".to_owned(),
+            Self::DurableWithoutCall { callee, .. } => {
+                format!("add \"{callee}\" to calls, or remove it from durable")
+            }
             Self::ReferencesWithoutPool => {
                 "set pool = \"write\" or \"read\", or remove references".to_owned()
             }
