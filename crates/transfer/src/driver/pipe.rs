@@ -22,6 +22,8 @@ const TLS_BUFFER: usize = 512 * 1024;
 pub(crate) struct Pipe {
     tcp: TcpStream,
     tls: Option<Box<Connection>>,
+    /// Bytes are sent from the pool's file: its pages are in the socket's queue until the peer has them.
+    from_file: bool,
 }
 
 /// A connection that belongs to no thread's reactor.
@@ -33,7 +35,7 @@ pub(crate) struct Parted {
 impl Parted {
     /// On this thread's reactor.
     pub(crate) fn join(self) -> io::Result<Pipe> {
-        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls })
+        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls, from_file: false })
     }
 }
 
@@ -78,7 +80,7 @@ impl Pipe {
         if let Some(tls) = &mut tls {
             tls.set_buffer_limit(Some(TLS_BUFFER));
         }
-        Ok(Pipe { tcp, tls })
+        Ok(Pipe { tcp, tls, from_file: false })
     }
 
     pub(crate) fn part(self) -> io::Result<Parted> {
@@ -95,12 +97,21 @@ impl Pipe {
         let _ = rustix::net::sockopt::set_socket_linger(&self.tcp, Some(std::time::Duration::ZERO));
     }
 
-    /// Bytes of those written that the peer's kernel does not have. With TLS none are the pool's.
+    /// From now on held bytes are sent from the pool's file if `asked`, or, if nobody asks for either, if the peer is on another
+    /// machine: there it saves the copy into the socket's buffer, here it costs more than that copy.
+    pub(crate) fn send_from_file(&mut self, asked: Option<bool>) {
+        let near = self.tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        self.from_file = asked.unwrap_or(!near);
+    }
+
+    /// Whether the kernel has copies of what it was given.
+    fn copies(&self) -> bool {
+        self.tls.is_some() || !self.from_file
+    }
+
+    /// Bytes of those written that the kernel still reads from the pool.
     pub(crate) fn unacknowledged(&self) -> u64 {
-        match self.tls {
-            Some(_) => 0,
-            None => region::unacknowledged(self.tcp.as_fd()).unwrap_or(u64::MAX),
-        }
+        if self.copies() { 0 } else { region::unacknowledged(self.tcp.as_fd()).unwrap_or(u64::MAX) }
     }
 
     /// Does what the handshake wants until it is over.
@@ -219,14 +230,14 @@ impl Pipe {
         self.poll_send(cx, |tcp| Ok(rustix::net::send(tcp, bytes, flags)?))
     }
 
-    /// Sends up to `len` bytes of what is held, from `offset` on, straight from its memory; how many it took.
+    /// Sends up to `len` bytes of what is held, from `offset` on, without a copy in this process; how many it took.
     pub(crate) fn poll_send_held(
         &mut self,
         cx: &mut Context<'_>,
         held: &Held,
         (offset, len): (u64, u64),
     ) -> Poll<io::Result<usize>> {
-        if self.tls.is_some() {
+        if self.copies() {
             return self.poll_write(cx, held.part(offset, len).pass_on());
         }
         let (file, at) = held.file(offset);
