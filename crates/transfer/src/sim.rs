@@ -26,18 +26,42 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-fn run(seeds: impl Iterator<Item = u64>, plant: Option<Bug>) -> Result<Totals, String> {
-    let mut totals = Totals::default();
-    for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| World::new(seed, plant).run());
-        let run = outcome.map_err(|panic| {
-            let why = panic.downcast_ref::<String>().cloned();
-            let why = why.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            format!("seed {seed} (run it alone with BATON_SIM_SEED={seed}): {}", why.unwrap_or_default())
-        })?;
-        totals.add(&run);
-    }
-    Ok(totals)
+/// Runs `seeds`, on as many threads as there are cores. Stops at the first failure.
+fn run(seeds: std::ops::Range<u64>, plant: Option<Bug>) -> Result<Totals, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let part = &|first: u64| {
+        let mut totals = Totals::default();
+        for seed in (seeds.start + first..seeds.end).step_by(usize::try_from(threads).unwrap()) {
+            if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                break;
+            }
+            match one(seed, plant) {
+                Ok(run) => totals.add(&run),
+                Err(failure) => {
+                    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(totals)
+    };
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads).map(|first| scope.spawn(move || part(first))).collect();
+        let mut totals = Totals::default();
+        for part in parts {
+            totals.add(&part.join().unwrap()?);
+        }
+        Ok(totals)
+    })
+}
+
+fn one(seed: u64, plant: Option<Bug>) -> Result<Totals, String> {
+    std::panic::catch_unwind(|| World::new(seed, plant).run()).map_err(|panic| {
+        let why = panic.downcast_ref::<String>().cloned();
+        let why = why.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        format!("seed {seed} (run it alone with BATON_SIM_SEED={seed}): {}", why.unwrap_or_default())
+    })
 }
 
 /// A mistake that is made on purpose, to see that it is found.
