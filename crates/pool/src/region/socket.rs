@@ -90,13 +90,14 @@ mod tests {
     use crate::region::create;
 
     fn mapping(access: Access) -> Arc<Mapping> {
-        Arc::new(Mapping::new(create("test", 8192, false).unwrap(), 8192, access).unwrap())
+        let fd = create("test", 8192, false).expect("memory");
+        Arc::new(Mapping::new(fd, 8192, access).expect("a mapping"))
     }
 
     fn connected() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (near, listener.accept().unwrap().0)
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        (near, listener.accept().expect("a connection").0)
     }
 
     #[test]

@@ -8,10 +8,11 @@ use baton_pool::region::{self, Access, Mapping, View};
 use crate::payload::{Held, Owner, Place, Room};
 
 /// Bytes of a slot, the most that a payload has.
-pub(super) const SLOT: u64 = 4096;
+pub(super) const SLOT: u64 = SLOT_BYTES as u64;
+const SLOT_BYTES: usize = 4096;
 const SLOTS: usize = 48;
 /// What a free slot is full of.
-const SCRIBBLE: [u8; SLOT as usize] = [0xDD; SLOT as usize];
+const SCRIBBLE: [u8; SLOT_BYTES] = [0xDD; SLOT_BYTES];
 
 #[derive(Clone)]
 pub(super) struct Memory {
@@ -52,7 +53,7 @@ pub(super) fn assert_payload(bytes: &[u8], of: u64, what: &str) {
 
 impl Memory {
     pub(super) fn new() -> Memory {
-        let bytes = SLOTS * SLOT as usize;
+        let bytes = SLOTS * SLOT_BYTES;
         let fd = region::create("sim", bytes as u64, false).unwrap();
         let mapping = Arc::new(Mapping::new(&fd, bytes, Access::ReadWrite).unwrap());
         Memory { fd: Arc::new(fd), mapping, taken: Arc::new(Mutex::new(vec![false; SLOTS])) }

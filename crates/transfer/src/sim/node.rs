@@ -301,7 +301,7 @@ impl Node {
             return false;
         };
         let life = self.life;
-        let retrieval = now.as_nanos() as u64 ^ at << 40 ^ life << 56;
+        let retrieval = u64::try_from(now.as_nanos()).unwrap() ^ at << 40 ^ life << 56;
         let fetch = self.fetch(peer);
         let pull = fetch.fetcher.begin(now, reference, retrieval, deadline.min(now + Duration::from_secs(3)));
         fetch.pulling.insert(pull, Pulling { room, at, len: reference.len, what });
