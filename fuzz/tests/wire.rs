@@ -79,17 +79,15 @@ fn lanes() {
             }
             match source.byte() % 4 {
                 0 => {
-                    drop(caller.begin(
+                    let _ = caller.begin(
                         now,
                         Incoming { app: "a".into(), function: "f".into(), ..Incoming::default() },
-                    ))
+                    );
                 }
-                1 => drop(fetcher.begin(
-                    now,
-                    Reference { token: Token::from_bytes([1; 32]), len: 200 },
-                    1,
-                    Duration::MAX,
-                )),
+                1 => {
+                    let reference = Reference { token: Token::from_bytes([1; 32]), len: 200 };
+                    fetcher.begin(now, reference, 1, Duration::MAX);
+                }
                 2 => fetcher.abort(u64::from(source.byte() % 8)),
                 _ => {}
             }

@@ -21,6 +21,7 @@ use baton_transfer::{
     Service, Settings, Terms,
 };
 use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 const MIB: u64 = 1 << 20;
@@ -106,14 +107,10 @@ fn peer(endpoint: &Endpoint, name: &str) -> Peer {
     Peer { name: name.to_owned(), address: endpoint.address(), incarnation: 1 }
 }
 
-/// Node `a` on a thread of its own; returns it when `stop` is dropped.
-async fn far(
-    near: &Endpoint,
-    at_a: Settings,
-) -> (Peer, std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<Order>) {
-    let (tell, told) = std::sync::mpsc::channel();
-    let (orders, ordered) = std::sync::mpsc::channel::<Order>();
-    let (done, dones) = std::sync::mpsc::channel();
+/// Node `a` on a thread of its own, which holds what it is told to until nobody can tell it anything.
+async fn far(near: &Endpoint, at_a: Settings) -> (Peer, mpsc::Sender<Order>) {
+    let (tell, told) = oneshot::channel();
+    let (orders, mut ordered) = mpsc::channel::<Order>(1);
     let b = peer(near, "b");
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -121,27 +118,18 @@ async fn far(
             let a = Endpoint::start(at_a, Rc::new(Echo)).await.expect("node a");
             a.set_peers(&[b]);
             tell.send(peer(&a, "a")).expect("listened to");
-            loop {
-                match ordered.try_recv() {
-                    Ok(order) => {
-                        let terms = Terms { expires: Duration::from_secs(60), retrievals: 1 };
-                        order.reply.send(a.hold("b", order.held, terms).expect("held")).expect("listened to");
-                    }
-                    Err(std::sync::mpsc::TryRecvError::Empty) => {
-                        tokio::time::sleep(Duration::from_millis(1)).await
-                    }
-                    Err(std::sync::mpsc::TryRecvError::Disconnected) => break,
-                }
+            while let Some(Order { held, reply }) = ordered.recv().await {
+                let terms = Terms { expires: Duration::from_secs(60), retrievals: 1 };
+                reply.send(a.hold("b", held, terms).expect("held")).expect("listened to");
             }
-            drop(done);
         });
     });
-    (told.recv().expect("node a"), dones, orders)
+    (told.await.expect("node a"), orders)
 }
 
 struct Order {
     held: Held,
-    reply: std::sync::mpsc::Sender<baton_transfer::Reference>,
+    reply: oneshot::Sender<baton_transfer::Reference>,
 }
 
 /// A thread that answers 4 KiB with 4 KiB.
@@ -164,27 +152,35 @@ fn copying() -> TcpStream {
     let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
     let (mut far, _) = listener.accept().expect("a connection");
     std::thread::spawn(move || {
-        let (mut wanted, buffer) = ([0; 8], vec![1; BUFFER]);
-        while far.read_exact(&mut wanted).is_ok() {
-            let mut left = u64::from_le_bytes(wanted);
-            while left > 0 {
-                let now = left.min(BUFFER as u64);
-                let Ok(()) = far.write_all(&buffer[..usize::try_from(now).expect("small")]) else { return };
-                left -= now;
+        // Told: how many bytes, and how much memory to take them from.
+        let (mut wanted, mut apart) = ([0; 8], [0; 8]);
+        let memory = vec![1; usize::try_from(LARGE).expect("64 bits")];
+        while far.read_exact(&mut wanted).is_ok() && far.read_exact(&mut apart).is_ok() {
+            let (len, apart) = (u64::from_le_bytes(wanted), u64::from_le_bytes(apart));
+            let mut at = 0;
+            while at < len {
+                let now = (len - at).min(BUFFER as u64);
+                let from = usize::try_from(at % apart).expect("64 bits");
+                let Ok(()) = far.write_all(&memory[from..][..usize::try_from(now).expect("small")]) else {
+                    return;
+                };
+                at += now;
             }
         }
     });
     near
 }
 
-fn copy(socket: &mut TcpStream, len: u64) -> Duration {
-    let mut buffer = vec![0; BUFFER];
+/// Copies `len` bytes over a socket; from and to the same `memory.len()` bytes again and again.
+fn copy(socket: &mut TcpStream, len: u64, memory: &mut [u8]) -> Duration {
     let start = Instant::now();
     socket.write_all(&len.to_le_bytes()).expect("a connection");
-    let mut left = len;
-    while left > 0 {
-        let now = usize::try_from(left.min(BUFFER as u64)).expect("small");
-        left -= socket.read(&mut buffer[..now]).expect("a connection") as u64;
+    socket.write_all(&(memory.len() as u64).to_le_bytes()).expect("a connection");
+    let mut at = 0;
+    while at < len {
+        let to = usize::try_from(at % memory.len() as u64).expect("64 bits");
+        let now = usize::try_from((len - at).min(BUFFER as u64)).expect("small").min(memory.len() - to);
+        at += socket.read(&mut memory[to..to + now]).expect("a connection") as u64;
     }
     start.elapsed()
 }
@@ -202,25 +198,24 @@ fn show(what: &str, unit: &str, all: Vec<f64>) -> f64 {
 
 struct Node {
     near: Endpoint,
-    orders: std::sync::mpsc::Sender<Order>,
-    _dones: std::sync::mpsc::Receiver<()>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Node {
     async fn start(stripes: usize) -> Node {
         let near = Endpoint::start(settings("b", stripes), Rc::new(Echo)).await.expect("node b");
-        let (a, dones, orders) = far(&near, settings("a", stripes)).await;
+        let (a, orders) = far(&near, settings("a", stripes)).await;
         near.set_peers(&[a]);
         while !near.peers()[0].up {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Node { near, orders, _dones: dones }
+        Node { near, orders }
     }
 
     async fn pull(&self, held: Held, room: Room) -> Duration {
-        let (reply, reference) = std::sync::mpsc::channel();
-        self.orders.send(Order { held, reply }).expect("node a");
-        let reference = reference.recv().expect("node a");
+        let (reply, reference) = oneshot::channel();
+        self.orders.send(Order { held, reply }).await.unwrap_or_else(|_| panic!("node a is gone"));
+        let reference = reference.await.expect("node a");
         let start = Instant::now();
         let room = self.near.pull("a", &reference, room, Instant::now() + Duration::from_secs(20)).await;
         room.expect("pulled");
@@ -262,7 +257,8 @@ async fn measure(rounds: u32) {
     AUTHORITY.set(Some(authority));
     let tls = Node::start(1).await;
     let (source, target) = (Memory::new(LARGE).touched(), Memory::new(LARGE).touched());
-    let mut rows: Vec<Vec<f64>> = vec![Vec::new(); 12];
+    let (mut hot, mut large) = (vec![1; BUFFER], vec![1; usize::try_from(LARGE).expect("64 bits")]);
+    let mut rows: Vec<Vec<f64>> = vec![Vec::new(); 13];
     for round in 0..rounds + 1 {
         let times = 1000;
         let mut buffer = [0; SMALL];
@@ -274,11 +270,12 @@ async fn measure(rounds: u32) {
         let us = |took: Duration| took.as_secs_f64() * 1e6;
         let mut row = vec![us(start.elapsed() / times), us(one.call(times).await), us(tls.call(times).await)];
         for len in [MIB, LARGE] {
-            row.push(rate(len, copy(&mut copies, len)));
+            row.push(rate(len, copy(&mut copies, len, &mut hot)));
             for node in [&one, &two, &tls] {
                 row.push(rate(len, node.pull(source.held(len), target.room(len)).await));
             }
         }
+        row.push(rate(LARGE, copy(&mut copies, LARGE, &mut large)));
         let fresh = Memory::new(LARGE);
         row.push(rate(LARGE, one.pull(source.held(LARGE), fresh.room(LARGE)).await));
         // The first round warms sockets, windows and pages.
@@ -300,6 +297,7 @@ async fn measure(rounds: u32) {
             println!("  pull / copy {:.2}", pull / copy);
         }
     }
+    show("socket copy, 64 MiB, memory to memory", "GB/s", next());
     show("pull, 64 MiB, one lane, fresh pages", "GB/s", next());
 }
 

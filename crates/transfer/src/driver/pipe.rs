@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 
 use crate::payload::Held;
 
+/// Bytes of a piece that are waited for, so that a wake-up is worth it.
+const LOW_WATER: u32 = 128 * 1024;
 /// Bytes that TLS may have encrypted and not yet written.
 const TLS_BUFFER: usize = 512 * 1024;
 
@@ -24,6 +26,8 @@ pub(crate) struct Pipe {
     tls: Option<Box<Connection>>,
     /// Bytes are sent from the pool's file: its pages are in the socket's queue until the peer has them.
     from_file: bool,
+    /// Bytes below which the socket does not call itself readable.
+    low_water: u32,
 }
 
 /// A connection that belongs to no thread's reactor.
@@ -35,7 +39,7 @@ pub(crate) struct Parted {
 impl Parted {
     /// On this thread's reactor.
     pub(crate) fn join(self) -> io::Result<Pipe> {
-        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls, from_file: false })
+        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls, from_file: false, low_water: 1 })
     }
 }
 
@@ -80,7 +84,7 @@ impl Pipe {
         if let Some(tls) = &mut tls {
             tls.set_buffer_limit(Some(TLS_BUFFER));
         }
-        Ok(Pipe { tcp, tls, from_file: false })
+        Ok(Pipe { tcp, tls, from_file: false, low_water: 1 })
     }
 
     pub(crate) fn part(self) -> io::Result<Parted> {
@@ -153,7 +157,10 @@ impl Pipe {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else {
             let mut buffer = ReadBuf::new(out);
-            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
+            if Pin::new(&mut self.tcp).poll_read(cx, &mut buffer)?.is_pending() {
+                self.wait_for(1)?;
+                return Poll::Pending;
+            }
             return Poll::Ready(Ok(buffer.filled().len()));
         };
         ready!(Pipe::poll_decrypt(&mut self.tcp, tls, cx))?;
@@ -171,15 +178,7 @@ impl Pipe {
         (at, max): (u64, usize),
     ) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else {
-            loop {
-                ready!(self.tcp.poll_read_ready(cx))?;
-                let take = || room.read_from(self.tcp.as_fd(), at, max);
-                match self.tcp.try_io(Interest::READABLE, take) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => return Poll::Ready(other),
-                }
-            }
+            return self.poll_recv(cx, room, (at, max));
         };
         ready!(Pipe::poll_decrypt(&mut self.tcp, tls, cx))?;
         let mut reader = tls.reader();
@@ -194,6 +193,43 @@ impl Pipe {
         let len = bytes.len();
         reader.consume(len);
         Poll::Ready(Ok(len))
+    }
+
+    /// Has the socket wake this task when `bytes` are there. Woken for each segment, a large piece costs more in wake-ups than in
+    /// copies. If they are there already, the kernel tells so at once.
+    fn wait_for(&mut self, bytes: u32) -> io::Result<()> {
+        if bytes != self.low_water {
+            region::low_water(self.tcp.as_fd(), bytes)?;
+            self.low_water = bytes;
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &region::Room,
+        (at, max): (u64, usize),
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if self.tcp.poll_read_ready(cx)?.is_pending() {
+                self.wait_for(u32::try_from(max).unwrap_or(u32::MAX).min(LOW_WATER))?;
+                return Poll::Pending;
+            }
+            let take = || room.read_from(self.tcp.as_fd(), at, max);
+            match self.tcp.try_io(Interest::READABLE, take) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(taken) if taken > 0 && taken < max => {
+                    // All that was there: the next event tells of more.
+                    let _ = self
+                        .tcp
+                        .try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                    return Poll::Ready(Ok(taken));
+                }
+                other => return Poll::Ready(other),
+            }
+        }
     }
 
     /// Takes bytes to be sent; how many it took. [`Pipe::poll_flush`] sees them off.
