@@ -129,6 +129,9 @@ pub struct Limits {
     pub progress_within: Duration,
     /// See [`GREET_WITHIN`].
     pub greet_within: Duration,
+    /// Held bytes go out from the pool's file (`sendfile`), or are copied into the socket's buffer; `None`: by whether the peer is on
+    /// another machine. No limit, but like them nothing that a peer can see.
+    pub send_from_file: Option<bool>,
 }
 
 impl Default for Limits {
@@ -148,6 +151,7 @@ impl Default for Limits {
             answer_held: ANSWER_HELD,
             progress_within: PROGRESS_WITHIN,
             greet_within: GREET_WITHIN,
+            send_from_file: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::call::Violation;
 use crate::limits::{ACK_WITHIN, ACKS_MAX, Limits, STRIPES};
 use crate::reference::{Reference, Token};
 use crate::vault::{Now, Refusal};
-use crate::wire::bulk::{self, Pull, put_abort, put_ack, put_credit, put_pull};
+use crate::wire::bulk::{self, End, Pull, put_abort, put_ack, put_credit, put_pull};
 use crate::wire::{Header, Kind};
 
 /// A connection.
@@ -332,10 +332,11 @@ impl Fetcher {
     /// # Errors
     /// [`Violation`] if it does not say why.
     pub fn ended(&mut self, stripe: u64, body: &[u8]) -> Result<(), Violation> {
-        let why = bulk::end(body)?;
-        if self.aborted.remove(&stripe).is_some() {
-            return Ok(());
-        }
+        let why = match bulk::end(body)? {
+            End::Aborted if self.aborted.remove(&stripe).is_some() => return Ok(()),
+            End::Aborted => return Err(Violation::NotAsked),
+            End::Refused(why) => why,
+        };
         let Some(pull) = self.stripes.get(&stripe).map(|stripe| stripe.pull) else { return Ok(()) };
         // The holder is done with this one.
         if let Some(Stripe { lane: Some(lane), .. }) = self.stripes.remove(&stripe)

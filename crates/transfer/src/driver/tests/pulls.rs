@@ -61,12 +61,20 @@ fn small_pulls_are_not_stuck_behind_large_ones() {
 
 #[test]
 fn a_revoked_hold_goes_though_it_is_being_sent_and_others_go_on() {
+    revoke_in_the_middle(false);
+    revoke_in_the_middle(true);
+}
+
+fn revoke_in_the_middle(from_file: bool) {
     run(async {
         let (memory, far) = (Memory::new(16 << 20), Memory::new(64 << 20));
-        let (a, b) = pair(echo()).await;
+        let mut at_a = settings("a");
+        at_a.limits.send_from_file = Some(from_file);
+        let (a, b) = pair_with((at_a, settings("b")), (echo(), echo())).await;
         memory.fill(0, 16 << 20);
         let kept = a.hold("b", memory.held(0, 16 << 20), terms(1)).unwrap();
-        let revoked = a.hold("b", Memory::new(48 << 20).held(0, 48 << 20), terms(1)).unwrap();
+        let taken_back = Memory::new(48 << 20);
+        let revoked = a.hold("b", taken_back.held(0, 48 << 20), terms(1)).unwrap();
         let (room, b_too) = (far.room(0, 16 << 20), b.clone());
         let good = tokio::task::spawn_local(async move { b_too.pull("a", &kept, room, deadline(20)).await });
         let (room, b_too) = (far.room(16 << 20, 48 << 20), b.clone());
@@ -84,6 +92,7 @@ fn a_revoked_hold_goes_though_it_is_being_sent_and_others_go_on() {
         assert_eq!(bad.await.unwrap().unwrap_err(), PullError::Refused(Refusal::Revoked));
         good.await.unwrap().unwrap();
         assert!(memory.same(0, &far, 0, 16 << 20));
+        until("nothing is held", || memory.used() == 0 && taken_back.used() == 0).await;
     });
 }
 
