@@ -97,11 +97,13 @@ fn cases(options: &Options) -> Vec<Settings> {
         policy: Policy::Spread,
         router: Router::Baton,
         minds_cores: true,
+        bounces: 0,
         load: options.load,
         warm_up: 20 * SECOND,
         window: 60 * SECOND,
         deaths: nodes / 200,
         drains: nodes / 200,
+        report_every: SECOND,
         late_one_of: 1_000,
         seed: options.seed,
     };
@@ -124,15 +126,23 @@ fn cases(options: &Options) -> Vec<Settings> {
         cases.push(with(&small, router, true));
     }
     cases.push(with(&small, Router::Baton, false));
-    let packed = Settings { policy: Policy::Pack, ..small };
+    for report_every in [SECOND / 5, 5 * SECOND] {
+        cases.push(Settings { report_every, ..small.clone() });
+    }
+    let packed = Settings { policy: Policy::Pack, ..small.clone() };
     cases.push(with(&packed, Router::Omniscient, true));
     cases.push(with(&packed, Router::Baton, true));
+    for bounces in [1, 3] {
+        cases.push(Settings { bounces, ..small.clone() });
+    }
+    cases.push(with(&packed, Router::Random, true));
     if !options.quick {
         let large = base(10_000, 10_000);
-        for router in [Router::Omniscient, Router::Baton, Router::Least, Router::Random] {
+        for router in [Router::Omniscient, Router::Baton, Router::Least] {
             cases.push(with(&large, router, true));
         }
-        cases.push(with(&Settings { policy: Policy::Pack, ..large }, Router::Baton, true));
+        cases.push(Settings { bounces: 1, ..large.clone() });
+        cases.push(Settings { policy: Policy::Pack, ..large });
     }
     cases
 }

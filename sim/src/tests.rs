@@ -10,11 +10,13 @@ fn small(seed: u64) -> Settings {
         policy: Policy::Spread,
         router: Router::Baton,
         minds_cores: true,
+        bounces: 0,
         load: 0.6,
         warm_up: 3 * SECOND,
         window: 12 * SECOND,
         deaths: 4,
         drains: 4,
+        report_every: SECOND,
         late_one_of: 1_000,
         seed,
     }
