@@ -219,12 +219,13 @@ mod tests {
     }
 
     fn any_here() -> impl Strategy<Value = Option<Here>> {
-        let here = (0..6_u32, 0..5_u32, 0..5_u32, 0..5_u32);
-        prop::option::of(here.prop_map(|(running, room, queued, bound)| Here {
+        let here = (0..6_u32, 0..5_u32, 0..5_u32, 0..5_u32, 0..2000_u32);
+        prop::option::of(here.prop_map(|(running, room, queued, bound, node)| Here {
             running,
             room,
             queued,
             bound,
+            node,
         }))
     }
 
