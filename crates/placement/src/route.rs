@@ -40,7 +40,7 @@ pub struct Here {
     pub queued: u32,
     /// Calls that may wait.
     pub bound: u32,
-    /// How [`busy`] the whole node is.
+    /// How [`busy`] the whole node is; 0 where that is not known.
     pub node: u32,
 }
 
