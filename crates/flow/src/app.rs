@@ -435,7 +435,8 @@ impl FunctionState {
         let (running, room) =
             ready.fold((0, 0), |(running, room), load| (running + load.in_flight, room + load.concurrency));
         let room = if sleeps { room.max(self.spec.scale.concurrency) } else { room };
-        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue }
+        // Calls in flight do not say how busy the node's cores are: one that waits for another call uses none.
+        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue, node: 0 }
     }
 
     fn any_ready(&self) -> bool {
