@@ -1,6 +1,6 @@
 //! Several nodes with real servers of NATS: what is deployed, who is alive, and what happens when the servers are not.
 
-mod tls;
+mod guarded;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
