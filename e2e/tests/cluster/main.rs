@@ -73,6 +73,12 @@ fn three(servers: &str, app: &str) -> [Node; 3] {
     nodes
 }
 
+fn metrics(node: &Node) -> String {
+    let token = format!("Bearer {}", node.token);
+    let mut client = Client::connect(node.admin).expect("the admin API accepts connections");
+    client.request("GET", "/metrics", &[("authorization", &token)], b"").expect("an answer").text()
+}
+
 #[test]
 fn what_is_deployed_on_one_node_runs_on_all() {
     need_sandbox!();
@@ -196,6 +202,9 @@ fn while_the_store_is_away_what_runs_goes_on_and_changes_wait() {
     }
     let status = b.cli(["cluster", "status", "--json"]).json();
     assert_eq!(status["store"]["reachable"], false, "{status}");
+    let metrics = metrics(&b);
+    assert!(metrics.contains("\nbaton_cluster_store_connected 0\n"), "{metrics}");
+    assert!(metrics.contains("\nbaton_cluster_members 3\n"), "{metrics}");
     // A node that starts meanwhile serves what it knew.
     let home = c.kill();
     let c = Node::member_again(home, &nats.url(), "c", "127.0.0.3", "away");
