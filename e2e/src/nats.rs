@@ -26,20 +26,30 @@ pub struct Nats {
     port: u16,
     monitor: u16,
     scheme: &'static str,
+    login: String,
     child: Option<Child>,
 }
 
-/// The program: `BATON_NATS_SERVER`, or `nats-server` on `PATH`. Says loudly that there is none.
+/// The program: `BATON_NATS_SERVER`, or `nats-server` on `PATH`. Says loudly that there is none, or that it is too old.
 fn program() -> Option<PathBuf> {
     let named = env::var_os("BATON_NATS_SERVER").map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();
     let found = named.or_else(|| {
         env::split_paths(&path).map(|place| place.join("nats-server")).find(|path| path.is_file())
     });
-    if found.is_none() {
+    let Some(program) = found else {
         println!("SKIP: there is no nats-server on PATH, nor does BATON_NATS_SERVER name one");
+        return None;
+    };
+    let output = Command::new(&program).arg("--version").output().expect("nats-server says its version");
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    // As `nats-server: v2.9.10`.
+    let minor = version.split_once("v2.").and_then(|(_, rest)| rest.split('.').next()?.trim().parse().ok());
+    if minor.is_some_and(|minor: u32| minor < 10) {
+        println!("SKIP: {} is too old: {version}", program.display());
+        return None;
     }
-    found
+    Some(program)
 }
 
 /// A port of loopback that nobody has now.
@@ -70,6 +80,15 @@ impl Nats {
         Some(server)
     }
 
+    /// One server that asks for a user and a password.
+    pub fn start_guarded(user: &str, password: &str) -> Option<Self> {
+        let guard = format!("authorization {{ user: {user}, password: \"{password}\" }}\n");
+        let mut server = Self::prepare(program()?, "alone", &guard);
+        server.login = format!("{user}:{password}@");
+        server.restart();
+        Some(server)
+    }
+
     /// Three servers that keep three copies; `None` where there is no program.
     pub fn three() -> Option<[Self; 3]> {
         let program = program()?;
@@ -85,8 +104,8 @@ impl Nats {
             server.launch();
             server
         };
-        let servers = [member(0), member(1), member(2)];
-        servers.iter().for_each(Self::wait_ready);
+        let mut servers = [member(0), member(1), member(2)];
+        servers.iter_mut().for_each(Self::wait_ready);
         Some(servers)
     }
 
@@ -111,7 +130,17 @@ impl Nats {
             store.display()
         );
         fs::write(directory.path().join("server.conf"), config).expect("the configuration can be written");
-        Self { program, directory, name: name.to_owned(), host, port, monitor, scheme: "nats", child: None }
+        Self {
+            program,
+            directory,
+            name: name.to_owned(),
+            host,
+            port,
+            monitor,
+            scheme: "nats",
+            login: String::new(),
+            child: None,
+        }
     }
 
     fn launch(&mut self) {
@@ -123,9 +152,12 @@ impl Nats {
         self.child = Some(command.spawn().expect("nats-server starts"));
     }
 
-    fn wait_ready(&self) {
+    fn wait_ready(&mut self) {
         let monitor = SocketAddr::from(([127, 0, 0, 1], self.monitor));
         wait_until(READY_WITHIN, "nats-server is healthy", || {
+            let child = self.child.as_mut().expect("it was started");
+            let ended = child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "nats-server ended: {ended:?}");
             let answer = Client::connect(monitor).ok().map(|mut client| {
                 client.request("GET", "/healthz", &[], b"").is_ok_and(|answer| answer.status == 200)
             });
@@ -135,7 +167,7 @@ impl Nats {
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("{}://{}:{}", self.scheme, self.host, self.port)
+        format!("{}://{}{}:{}", self.scheme, self.login, self.host, self.port)
     }
 
     /// Its name among the servers.

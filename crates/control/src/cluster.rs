@@ -204,6 +204,12 @@ impl Cluster {
         self.options.transfer
     }
 
+    /// Whether a server of the store is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.bus.is_connected()
+    }
+
     /// Who lives, as far as is known here, by name.
     #[must_use]
     pub fn rows(&self) -> Arc<Vec<Row>> {

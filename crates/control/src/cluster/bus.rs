@@ -123,9 +123,13 @@ impl Bus {
                 .add_root_certificates(ca.clone())
                 .add_client_certificate(cert.clone(), key.clone());
         }
-        let servers = options.servers.iter().map(|server| shown(server)).collect::<Vec<_>>().join(",");
+        if let Some((user, password)) = options.servers.iter().find_map(|server| login(server)) {
+            connect = connect.user_and_password(user.to_owned(), password.to_owned());
+        }
+        let places: Vec<String> = options.servers.iter().map(|server| shown(server)).collect();
+        let servers = places.join(",");
         let refused = |error| ClusterError::Refused { servers: servers.clone(), why: Cause::from(error) };
-        let client = connect.connect(options.servers.as_slice()).await.map_err(refused)?;
+        let client = connect.connect(places.as_slice()).await.map_err(refused)?;
         let jetstream = jetstream::ContextBuilder::new()
             .timeout(BUS_REPLY_WITHIN)
             .ack_timeout(BUS_REPLY_WITHIN)
@@ -180,6 +184,10 @@ impl Bus {
         let known = self.buckets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(known) = known {
             return Ok(known);
+        }
+        let version = self.client.server_info().version;
+        if is_too_old(&version) {
+            return Err(self.refused(format!("nats-server {version} is too old, it takes 2.10")));
         }
         let limit = BUS_REPLY_WITHIN * 2;
         let wanted = kv::Config {
@@ -429,12 +437,24 @@ pub(super) fn key_of(message: &async_nats::Message) -> Option<(&str, bool)> {
     Some((key, removed))
 }
 
+/// Whether a server lacks what is asked of it, as far as its version can be read.
+fn is_too_old(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(major), Some(minor)) if (major, minor) < (2, 10))
+}
+
 /// A server without the user and the password that may stand in its URL.
 fn shown(server: &str) -> String {
     match (server.split_once("://"), server.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
         _ => server.to_owned(),
     }
+}
+
+/// The user and the password in a server's URL, as they are written there; all servers are told the first.
+fn login(server: &str) -> Option<(&str, &str)> {
+    let (user, _) = server.split_once("://")?.1.rsplit_once('@')?;
+    user.split_once(':')
 }
 
 /// Whether the server stands alone and so keeps one copy only.
@@ -475,11 +495,19 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::{is_too_old, login, shown};
+
+    #[test]
+    fn old_servers_are_told_by_their_version() {
+        assert!(is_too_old("2.9.10") && is_too_old("1.4"));
+        assert!(!is_too_old("2.10.0") && !is_too_old("3.0.0-beta") && !is_too_old("main"));
+    }
 
     #[test]
     fn passwords_are_not_shown() {
         assert_eq!(shown("nats://user:p@ss@127.0.0.1:4222"), "nats://127.0.0.1:4222");
         assert_eq!(shown("tls://127.0.0.1:4222"), "tls://127.0.0.1:4222");
+        assert_eq!(login("nats://user:p@ss@127.0.0.1:4222"), Some(("user", "p@ss")));
+        assert_eq!(login("nats://127.0.0.1:4222"), None);
     }
 }

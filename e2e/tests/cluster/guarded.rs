@@ -1,4 +1,4 @@
-//! The way to the servers behind certificates of both sides.
+//! Ways to the servers that are not open to everybody.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,4 +75,19 @@ fn certificates_open_the_way_to_the_servers_and_others_do_not() {
     let plain = baton_e2e::cli(home.path(), ["node", "--cluster", &nats.url(), "--name", "d"]);
     assert_eq!(plain.code, 2, "{plain:?}");
     println!("{}", c.words());
+}
+
+#[test]
+fn a_password_opens_the_way_and_is_not_told() {
+    need_sandbox!();
+    need_processes!();
+    let Some(nats) = Nats::start_guarded("baton", "pa#ss:w@rd") else { return };
+    let node = Node::member(&nats.url(), "a", "127.0.0.1", "none");
+    wait_until(SOON, "a knows itself", || members(&node) == ["a"]);
+    let status = node.cli(["cluster", "status"]);
+    assert!(status.stdout.contains("reachable") && !status.stdout.contains("pa#ss"), "{status:?}");
+    let wrong = nats.url().replace("w@rd", "word");
+    let other = Node::member(&wrong, "b", "127.0.0.2", "none");
+    assert!(other.words().contains("authorization violation"), "{}", other.words());
+    assert!(!other.words().contains("pa#ss"), "{}", other.words());
 }
