@@ -9,6 +9,7 @@
 mod app;
 pub mod http;
 mod machine;
+pub mod members;
 mod nats;
 mod node;
 pub mod process;

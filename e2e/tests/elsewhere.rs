@@ -1,55 +1,14 @@
 //! Functions that call each other from node to node.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton_e2e::{App, Client, Nats, Net, Node, isolation, need_sandbox, wait_until};
+use baton_e2e::members::{Load, SOON, all_at_rest, deploy, members, network, payload};
+use baton_e2e::{App, Nats, Node, need_sandbox, wait_until};
 use serde_json::Value;
 
-/// How long nodes may take to come to the same end.
-const SOON: Duration = Duration::from_secs(20);
-const REST: Duration = Duration::from_secs(8);
 /// A node that vanishes is out of the routes within three seconds.
 const OUT_WITHIN: Duration = Duration::from_secs(3);
-
-fn payload(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 7 % 251) as u8).collect()
-}
-
-/// Nodes on loopback that know each other, with an app on them.
-fn members(nats: &Nats, app: &App, names: &[&str]) -> Vec<Node> {
-    let address = |number: usize| format!("127.0.0.{}", number + 1);
-    let nodes: Vec<Node> = (names.iter().enumerate())
-        .map(|(number, name)| Node::member(&nats.url(), name, &address(number), app.name()))
-        .collect();
-    deploy(&nodes, app);
-    nodes
-}
-
-fn deploy(nodes: &[Node], app: &App) {
-    for node in nodes {
-        wait_until(SOON, "the nodes know each other", || {
-            node.ask("/v1/nodes")["nodes"].as_array().map(Vec::len) == Some(nodes.len())
-        });
-    }
-    let deployed = nodes[0].cli(["deploy", app.directory().to_str().unwrap()]);
-    assert_eq!(deployed.code, 0, "{}", deployed.stderr);
-    wait_until(SOON, "all nodes run what they are to run, and all know it", || {
-        nodes.iter().all(|node| settled(node, nodes.len()))
-    });
-}
-
-fn settled(node: &Node, nodes: usize) -> bool {
-    let status = node.cli(["cluster", "status", "--json"]).json();
-    let parts = status["apps"][0]["nodes"].as_array().cloned().unwrap_or_default();
-    parts.len() == nodes && parts.iter().all(|part| part["wanted"] == part["hosted"] && part["version"] == 1)
-}
-
-fn all_at_rest(nodes: &[Node]) {
-    nodes.iter().for_each(|node| node.wait_at_rest(REST));
-}
 
 /// A chain from node a to node b, and an echo on c.
 fn chain(name: &str) -> App {
@@ -328,50 +287,6 @@ fn a_full_disk_refuses_durable_calls_and_nothing_else() {
     assert!(mount("umount", &["-l"]));
 }
 
-/// Answers of the nodes' gateways to a stream of requests, each counted.
-struct Load {
-    stop: Arc<AtomicBool>,
-    good: Arc<AtomicU32>,
-    bad: Arc<AtomicU32>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(gateways: &[std::net::SocketAddr], target: &'static str) -> Load {
-        let (stop, good, bad) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
-        let threads = gateways.iter().map(|&gateway| {
-            let (stop, good, bad) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
-            thread::spawn(move || Load::run(gateway, target, &stop, &good, &bad))
-        });
-        let threads = threads.collect();
-        Load { stop, good, bad, threads }
-    }
-
-    fn run(
-        gateway: std::net::SocketAddr,
-        target: &str,
-        stop: &AtomicBool,
-        good: &AtomicU32,
-        bad: &AtomicU32,
-    ) {
-        let until = Instant::now() + Duration::from_secs(60);
-        while !stop.load(Ordering::Relaxed) && Instant::now() < until {
-            let answer = Client::connect(gateway)
-                .and_then(|mut client| client.request("POST", target, &[], b"payload"));
-            let is_good = answer.is_ok_and(|answer| answer.status == 200 && answer.body == b"payload");
-            let counter = if is_good { good } else { bad };
-            counter.fetch_add(1, Ordering::Relaxed);
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn end(self) -> (u32, u32) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
-        (self.good.load(Ordering::Relaxed), self.bad.load(Ordering::Relaxed))
-    }
-}
-
 #[test]
 fn a_node_that_drains_hands_its_work_over_without_a_lost_request() {
     need_sandbox!();
@@ -425,30 +340,6 @@ fn a_node_that_vanishes_is_out_of_the_routes_in_three_seconds() {
     wait_until(SOON, "it is back", || nodes[0].ask("/v1/nodes")["nodes"].as_array().map(Vec::len) == Some(3));
     all_at_rest(&nodes);
     drop(nats);
-}
-
-/// Three nodes in a network of their own, and the calling thread in its hub.
-fn network(name: &str, functions: impl FnOnce(App) -> App) -> Option<(Arc<Net>, Nats, Vec<Node>)> {
-    if isolation() != "process" {
-        println!("SKIP: faults of the network are tried with functions in processes");
-        return None;
-    }
-    let net = match Net::star(3) {
-        Ok(net) => Arc::new(net),
-        Err(error) => {
-            println!("SKIP: no networks of a test's own here: {error}");
-            return None;
-        }
-    };
-    net.enter_hub().unwrap();
-    let nats = Nats::start_in_hub(&net)?;
-    let app = functions(App::new(name));
-    let names = ["a", "b", "c"];
-    let nodes: Vec<Node> = (names.iter().enumerate())
-        .map(|(seat, name)| Node::member_in(&net, seat, &nats.url(), name, app.name()))
-        .collect();
-    deploy(&nodes, &app);
-    Some((net, nats, nodes))
 }
 
 #[test]

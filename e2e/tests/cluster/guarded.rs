@@ -16,27 +16,30 @@ struct Files {
 }
 
 fn certificates(place: &Path) -> Files {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let key = KeyPair::generate().expect("certificates of the test are made and written");
+    let mut params =
+        CertificateParams::new(Vec::new()).expect("certificates of the test are made and written");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&key).unwrap().pem();
+    let authority = params.self_signed(&key).expect("certificates of the test are made and written").pem();
     let issuer = Issuer::new(params, key);
-    let own_key = KeyPair::generate().unwrap();
-    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&own_key, &issuer);
+    let own_key = KeyPair::generate().expect("certificates of the test are made and written");
+    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .expect("certificates of the test are made and written")
+        .signed_by(&own_key, &issuer);
     let write = |name: &str, text: String| {
         let path = place.join(name);
-        fs::write(&path, text).unwrap();
+        fs::write(&path, text).expect("certificates of the test are made and written");
         path
     };
     Files {
-        cert: write("cert.pem", own.unwrap().pem()),
+        cert: write("cert.pem", own.expect("certificates of the test are made and written").pem()),
         key: write("key.pem", own_key.serialize_pem()),
         ca: write("ca.pem", authority),
     }
 }
 
 fn args(files: &Files) -> [String; 6] {
-    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let path = |path: &Path| path.to_str().expect("certificates of the test are made and written").to_owned();
     let flag = |name: &str| name.to_owned();
     [
         flag("--cluster-cert"),
@@ -52,7 +55,10 @@ fn args(files: &Files) -> [String; 6] {
 fn certificates_open_the_way_to_the_servers_and_others_do_not() {
     need_sandbox!();
     need_processes!();
-    let (good, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (good, other) = (
+        tempfile::tempdir().expect("certificates of the test are made and written"),
+        tempfile::tempdir().expect("certificates of the test are made and written"),
+    );
     let files = certificates(good.path());
     let Some(nats) = Nats::start_encrypted(&files.cert, &files.key, &files.ca) else { return };
     let own = args(&files);
@@ -71,7 +77,7 @@ fn certificates_open_the_way_to_the_servers_and_others_do_not() {
     assert_eq!(status["store"]["reachable"], false, "{status}");
     wait_until(SOON, "a knows a and b alone", || members(&a) == ["a", "b"]);
     // Without certificates at all nothing is even tried.
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("certificates of the test are made and written");
     let plain = baton_e2e::cli(home.path(), ["node", "--cluster", &nats.url(), "--name", "d"]);
     assert_eq!(plain.code, 2, "{plain:?}");
     println!("{}", c.words());
