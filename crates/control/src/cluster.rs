@@ -19,6 +19,7 @@
 //! that it has, what runs runs on, and what is to be changed is refused.
 
 mod bus;
+mod cores;
 mod error;
 mod goods;
 mod join;

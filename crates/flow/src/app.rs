@@ -430,13 +430,13 @@ impl FunctionState {
     }
 
     /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
-    pub(crate) fn here(&self, sleeps: bool) -> Here {
+    /// `node`: how busy the node's cores are, in thousandths.
+    pub(crate) fn here(&self, sleeps: bool, node: u32) -> Here {
         let ready = self.loads().into_iter().filter(|load| load.ready);
         let (running, room) =
             ready.fold((0, 0), |(running, room), load| (running + load.in_flight, room + load.concurrency));
         let room = if sleeps { room.max(self.spec.scale.concurrency) } else { room };
-        // Calls in flight do not say how busy the node's cores are: one that waits for another call uses none.
-        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue, node: 0 }
+        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue, node }
     }
 
     fn any_ready(&self) -> bool {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use baton_abi::Flags;
 use baton_abi::descriptor::HopCost;
 use baton_abi::reference::{REFERENCES, STATUS_NOTHING};
-use baton_placement::{Route, There, busy, route};
+use baton_placement::{Route, There, busy, reported, route};
 use baton_pool::capability::Handle;
 use baton_pool::region::{self, View};
 use baton_transfer::limits::INLINE_MAX;
@@ -168,9 +168,13 @@ pub(crate) fn is_better(app: &App, function: usize) -> bool {
         return true;
     }
     let Some(endpoint) = app.node.endpoint.borrow().clone() else { return false };
-    let here = state.here(app.comes_and_goes(function));
-    let peers: Vec<There> =
-        peers(app, &endpoint, function, &[]).into_iter().map(|(_, there)| there).collect();
+    let here = state.here(app.comes_and_goes(function), app.node.hosts.borrow().own_cpu);
+    if here.is_free() {
+        return false;
+    }
+    // Where a cold start is all that is to be had elsewhere, it may as well be here.
+    let all = peers(app, &endpoint, function, &[]).into_iter().map(|(_, there)| there);
+    let peers: Vec<There> = all.filter(|there| there.busy.is_some()).collect();
     matches!(route(Some(&here), &peers, app.node.draw()), Route::There(_))
 }
 
@@ -204,7 +208,8 @@ fn peers(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> 
             let room = host.ready.saturating_mul(state.spec.scale.concurrency);
             // What this node has there is newer than the report.
             let running = host.in_flight.max(calls_out);
-            (Rc::from(host.node.as_str()), There { busy: busy(running, host.queued, room) })
+            let node = hosts.peers.get(&host.node).map_or(0, |peer| peer.cpu);
+            (Rc::from(host.node.as_str()), There { busy: reported(busy(running, host.queued, room), node) })
         })
         .collect()
 }

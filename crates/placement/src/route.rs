@@ -46,7 +46,8 @@ pub struct Here {
 
 impl Here {
     /// Whether a call runs at once: as with `admit`, none overtakes one that waits.
-    const fn is_free(&self) -> bool {
+    #[must_use]
+    pub const fn is_free(&self) -> bool {
         self.queued == 0 && self.running < self.room && self.node < BUSY_FULL
     }
 
