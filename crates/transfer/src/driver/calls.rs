@@ -73,6 +73,11 @@ impl Calling {
         }
     }
 
+    /// Whether calls can be made: the callee has said how many it takes.
+    pub(crate) fn ready(&self) -> bool {
+        self.caller.borrow().ready()
+    }
+
     /// What is known of the peer: calls out, round trip, draining.
     pub(crate) fn state(&self) -> (usize, Option<Now>, bool) {
         let caller = self.caller.borrow();
@@ -93,7 +98,14 @@ impl End for Calling {
 
     fn receive(&self, now: Now, header: &Header, body: &Bytes) -> Result<(), Violation> {
         let frame = to_caller(header, body)?;
-        self.caller.borrow_mut().receive(now, header.id, frame)
+        let before = self.ready();
+        self.caller.borrow_mut().receive(now, header.id, frame)?;
+        if self.ready() != before
+            && let Some(inner) = self.inner.upgrade()
+        {
+            inner.changed.notify_one();
+        }
+        Ok(())
     }
 
     fn heard(&self, now: Now) {

@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     lanes: RefCell<BTreeMap<String, Known>>,
     called: RefCell<Vec<Rc<Called>>>,
     tasks: RefCell<Vec<AbortHandle>>,
-    changed: Notify,
+    pub(crate) changed: Notify,
     pulls: Arc<Semaphore>,
     draining: Cell<bool>,
 }
@@ -177,7 +177,14 @@ impl Endpoint {
             let (in_flight, round_trip, draining) =
                 lane.as_ref().map_or((0, None, false), |lane| lane.state());
             let (name, trouble) = (known.peer.name.clone(), known.trouble.borrow().clone());
-            PeerState { name, up: lane.is_some(), draining, round_trip, in_flight, trouble }
+            PeerState {
+                name,
+                up: lane.as_ref().is_some_and(|lane| lane.ready()),
+                draining,
+                round_trip,
+                in_flight,
+                trouble,
+            }
         };
         lanes.values().map(state).collect()
     }
@@ -395,7 +402,6 @@ async fn dial(
                 let calling = Calling::new(&inner, &peer);
                 *lane.borrow_mut() = Some(Rc::clone(&calling));
                 *trouble.borrow_mut() = None;
-                inner.changed.notify_one();
                 let ended = lane::run(pipe, &*calling, &calling.wake, &inner.shared).await;
                 lane.borrow_mut().take();
                 calling.lost();
