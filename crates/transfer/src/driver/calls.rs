@@ -143,10 +143,6 @@ impl End for Calling {
     fn may_read(&self) -> bool {
         true
     }
-
-    fn wanted(&self) -> bool {
-        self.shared.knows(&self.peer)
-    }
 }
 
 fn count_inline(shared: &Shared, body: &Arrived) {
@@ -192,8 +188,13 @@ impl Called {
         &self.peer.name
     }
 
-    /// Another lane of the same peer has taken this one's place.
-    pub(crate) fn replace(&self) {
+    /// Whether its peer is still one.
+    pub(crate) fn wanted(&self) -> bool {
+        self.inner.shared.knows(&self.peer)
+    }
+
+    /// The lane is to end: another has taken its place, or its peer is none any more.
+    pub(crate) fn hang_up(&self) {
         self.over.set(true);
         self.wake.notify_one();
     }
@@ -293,9 +294,5 @@ impl End for Rc<Called> {
 
     fn may_read(&self) -> bool {
         self.callee.borrow().may_read()
-    }
-
-    fn wanted(&self) -> bool {
-        self.inner.shared.knows(&self.peer)
     }
 }

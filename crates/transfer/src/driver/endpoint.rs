@@ -43,7 +43,7 @@ impl Drop for End {
         }
         self.0.tasks.borrow_mut().drain(..).for_each(|task| task.abort());
         for called in self.0.called.borrow_mut().drain(..) {
-            called.replace();
+            called.hang_up();
         }
         self.0.service.take();
         let _ = self.0.commands.try_send(Command::Stop);
@@ -165,6 +165,12 @@ impl Endpoint {
             });
         }
         drop(lanes);
+        self.inner
+            .called
+            .borrow()
+            .iter()
+            .filter(|called| !called.wanted())
+            .for_each(|called| called.hang_up());
         self.inner.shared.tell();
     }
 
@@ -423,11 +429,14 @@ async fn accept(inner: Rc<Inner>, mut accepts: mpsc::Receiver<Accepted>) {
         let Ok(pipe) = parted.join() else { continue };
         // A peer has one: it would not have dialled if the last were any good.
         let called = Called::new(&inner, peer);
+        if !called.wanted() {
+            continue;
+        }
         if inner.draining.get() {
             called.drain();
         }
         let mut all = inner.called.borrow_mut();
-        all.iter().filter(|other| other.peer() == called.peer()).for_each(|other| other.replace());
+        all.iter().filter(|other| other.peer() == called.peer()).for_each(|other| other.hang_up());
         all.push(Rc::clone(&called));
         drop(all);
         let inner = Rc::clone(&inner);
