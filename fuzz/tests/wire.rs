@@ -51,7 +51,7 @@ fn lanes() {
         let mut source = Source::new(input);
         let mut now = Duration::ZERO;
         let (mut callee, mut caller) = (Callee::new(now, &limits), Caller::new(now, &limits));
-        let mut fetcher = Fetcher::new(&limits);
+        let mut fetcher = Fetcher::new(&limits, false);
         fetcher.lane_up(now, 1);
         let mut out = Vec::new();
         while !source.is_empty() {

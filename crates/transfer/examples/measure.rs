@@ -74,8 +74,11 @@ impl Memory {
 }
 
 fn settings(node: &str, stripes: usize) -> Settings {
-    let limits =
-        Limits { stripes, stripe_from: if stripes > 1 { MIB } else { u64::MAX }, ..Limits::default() };
+    let limits = Limits {
+        stripes: Some(stripes),
+        stripe_from: if stripes > 1 { MIB } else { u64::MAX },
+        ..Limits::default()
+    };
     Settings {
         cluster: "measure".to_owned(),
         node: node.to_owned(),
@@ -174,8 +177,8 @@ fn copying() -> TcpStream {
 /// Copies `len` bytes over a socket; from and to the same `memory.len()` bytes again and again.
 fn copy(socket: &mut TcpStream, len: u64, memory: &mut [u8]) -> Duration {
     let start = Instant::now();
-    socket.write_all(&len.to_le_bytes()).expect("a connection");
-    socket.write_all(&(memory.len() as u64).to_le_bytes()).expect("a connection");
+    let order = [len.to_le_bytes(), (memory.len() as u64).to_le_bytes()].concat();
+    socket.write_all(&order).expect("a connection");
     let mut at = 0;
     while at < len {
         let to = usize::try_from(at % memory.len() as u64).expect("64 bits");

@@ -38,7 +38,7 @@ fn send(caller: &mut Caller, now: Now) {
 #[test]
 fn before_the_callee_has_spoken_nothing_is_called() {
     let mut caller = Caller::new(Now::ZERO, &limits());
-    assert_eq!(caller.begin(Now::ZERO, call(1)), Err(CallError::Crowded));
+    assert_eq!(caller.begin(Now::ZERO, call(1)), Err(CallError::NotConnected));
 }
 
 #[test]

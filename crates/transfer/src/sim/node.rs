@@ -26,7 +26,7 @@ pub(super) fn limits() -> Limits {
         incoming_bytes: 8192,
         chunk: 300,
         window: 900,
-        stripes: 2,
+        stripes: Some(2),
         stripe_from: 1500,
         pulls_per_lane: 8,
         holds: 64,
@@ -220,7 +220,7 @@ impl Node {
 
     pub(super) fn fetch(&mut self, peer: usize) -> &mut Fetch {
         self.fetches.entry(peer).or_insert_with(|| Fetch {
-            fetcher: Fetcher::new(&limits()),
+            fetcher: Fetcher::new(&limits(), true),
             lanes: BTreeMap::new(),
             pulling: BTreeMap::new(),
             dialling: 0,
