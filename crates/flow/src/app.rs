@@ -211,7 +211,8 @@ impl App {
     pub(crate) fn own_arena(&self) -> Option<u32> {
         if self.node_arena.get().is_none() {
             let up = self.replicas();
-            let mut free = (0..REPLICAS_MAX).rev();
+            // The lowest: whoever revokes looks at all that are below the highest.
+            let mut free = 0..REPLICAS_MAX;
             self.node_arena.set(free.find(|arena| up.iter().all(|replica| replica.arena != *arena)));
         }
         self.node_arena.get()
