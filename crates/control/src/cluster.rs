@@ -26,6 +26,7 @@ mod join;
 mod members;
 mod plan;
 mod report;
+mod servers;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};

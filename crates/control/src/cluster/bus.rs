@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::header::{HeaderMap, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
-use async_nats::jetstream::context::{CreateKeyValueErrorKind, PublishErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::kv::{self, Store};
 use async_nats::jetstream::object_store::{self, ObjectStore};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType, Stream};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::error::{Cause, ClusterError};
+use super::servers::{code_of, is_too_old, login, passes, shown, stands_alone};
 use super::{ClusterOptions, Tls};
 use crate::limits::{BUS_REPLY_WITHIN, ROW_KEPT, VERSIONS_KEPT, WANTED_ROWS_MAX};
 
@@ -235,7 +236,7 @@ impl Bus {
             }
             made => made,
         };
-        made.map_err(|error| self.not_made(error.kind(), error))
+        made.map_err(|error| self.not_made(error))
     }
 
     async fn objects(&self) -> Result<ObjectStore, ClusterError> {
@@ -251,13 +252,17 @@ impl Bus {
             }
             made => made,
         };
-        made.map_err(|error| self.not_made(error.kind(), error))
+        made.map_err(|error| self.not_made(error))
     }
 
-    fn not_made(&self, kind: CreateKeyValueErrorKind, error: impl Into<Cause>) -> ClusterError {
+    /// Only what the servers say for good is a refusal; all else passes when they have found together.
+    fn not_made(&self, error: impl Into<Cause>) -> ClusterError {
         let error: Cause = error.into();
-        let is_down = kind == CreateKeyValueErrorKind::TimedOut || passes(error.as_ref());
-        if is_down { self.unreachable(error) } else { self.refused(error) }
+        let is_final = match code_of(error.as_ref()) {
+            Some(code) => !passes(code),
+            None => !self.client.server_info().jetstream,
+        };
+        if is_final { self.refused(error) } else { self.unreachable(error) }
     }
 
     // ---- rows -----------------------------------------------------------------------------------------------
@@ -435,79 +440,4 @@ pub(super) fn key_of(message: &async_nats::Message) -> Option<(&str, bool)> {
     let (_, key) = message.subject.as_str().strip_prefix("$KV.")?.split_once('.')?;
     let removed = message.headers.as_ref().is_some_and(|headers| headers.get(OPERATION).is_some());
     Some((key, removed))
-}
-
-/// Whether a server lacks what is asked of it, as far as its version can be read.
-fn is_too_old(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
-    matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(major), Some(minor)) if (major, minor) < (2, 10))
-}
-
-/// A server without the user and the password that may stand in its URL.
-fn shown(server: &str) -> String {
-    match (server.split_once("://"), server.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => server.to_owned(),
-    }
-}
-
-/// The user and the password in a server's URL, as they are written there; all servers are told the first.
-fn login(server: &str) -> Option<(&str, &str)> {
-    let (user, _) = server.split_once("://")?.1.rsplit_once('@')?;
-    user.split_once(':')
-}
-
-/// Whether the server stands alone and so keeps one copy only.
-fn stands_alone(error: &(dyn std::error::Error + 'static)) -> bool {
-    code_of(error).is_some_and(|code| code == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED)
-}
-
-/// Whether an error passes by itself: servers that have not found together yet.
-fn passes(error: &(dyn std::error::Error + 'static)) -> bool {
-    const PASSING: [ErrorCode; 6] = [
-        ErrorCode::CLUSTER_NO_PEERS,
-        ErrorCode::CLUSTER_NOT_AVAILABLE,
-        ErrorCode::CLUSTER_NOT_LEADER,
-        ErrorCode::CLUSTER_NOT_ACTIVE,
-        ErrorCode::CLUSTER_INCOMPLETE,
-        ErrorCode::INSUFFICIENT_RESOURCES,
-    ];
-    code_of(error).is_some_and(|code| PASSING.contains(&code))
-}
-
-/// The server's own number for what went wrong, from wherever in the chain it stands.
-fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
-    use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<jetstream::Error>() {
-            return Some(error.error_code());
-        }
-        if let Some(CreateStreamErrorKind::JetStream(error)) =
-            error.downcast_ref::<CreateStreamError>().map(|error| error.kind())
-        {
-            return Some(error.error_code());
-        }
-        at = error.source();
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{is_too_old, login, shown};
-
-    #[test]
-    fn old_servers_are_told_by_their_version() {
-        assert!(is_too_old("2.9.10") && is_too_old("1.4"));
-        assert!(!is_too_old("2.10.0") && !is_too_old("3.0.0-beta") && !is_too_old("main"));
-    }
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(shown("nats://user:p@ss@127.0.0.1:4222"), "nats://127.0.0.1:4222");
-        assert_eq!(shown("tls://127.0.0.1:4222"), "tls://127.0.0.1:4222");
-        assert_eq!(login("nats://user:p@ss@127.0.0.1:4222"), Some(("user", "p@ss")));
-        assert_eq!(login("nats://127.0.0.1:4222"), None);
-    }
 }
