@@ -218,6 +218,11 @@ impl App {
         self.node_arena.get()
     }
 
+    /// Whether this node hosts a function.
+    pub(crate) fn is_here(&self, function: usize) -> bool {
+        self.functions.get(function).is_some_and(|state| state.hosting != Hosting::Elsewhere)
+    }
+
     /// Calls that the node has out at replicas.
     pub(crate) fn in_flight(&self) -> u32 {
         self.replicas().iter().map(|replica| replica.in_flight()).sum()
