@@ -18,6 +18,32 @@ pub(crate) fn npm_program(name: &str) -> PathBuf {
     installed.into_iter().find(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
+/// A program that `cargo xtask bench` has installed into `tools` of the target directory; the bare name, for `PATH` to find, if it is
+/// not there.
+#[must_use]
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let beside = env::current_exe().ok().and_then(|here| Some(here.parent()?.with_file_name("tools")));
+    let here = env::current_dir().unwrap_or_default();
+    let above = here.ancestors().map(|at| at.join("target/tools"));
+    let tools = beside.into_iter().chain(above);
+    let mut programs = tools.flat_map(|tools| [tools.join("bin").join(name), tools.join(name).join("bin").join(name)]);
+    programs.find(|path| path.is_file()).unwrap_or_else(|| name.into())
+}
+
+/// The server of NATS: what the environment names, what is on `PATH`, or what was installed.
+#[must_use]
+pub(crate) fn nats_server() -> PathBuf {
+    const NAME: &str = "nats-server";
+    env::var_os("BATON_NATS_SERVER").map_or_else(|| tool(NAME), PathBuf::from)
+}
+
+/// nginx, which Debian has where only root looks.
+#[must_use]
+pub(crate) fn nginx() -> PathBuf {
+    let debian = Path::new("/usr/sbin/nginx");
+    if debian.is_file() { debian.into() } else { "nginx".into() }
+}
+
 /// Where `cargo xtask guests` leaves modules: what the environment names, or the target directory of this program or above the
 /// working directory.
 #[must_use]

@@ -15,11 +15,16 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Most namespaces of one network, its hub not counted.
 pub const MEMBERS_MAX: usize = 16;
@@ -112,7 +117,9 @@ impl Net {
         Ok(())
     }
 
-    fn hub(&self) -> String {
+    /// The name of the hub's namespace.
+    #[must_use]
+    pub fn hub(&self) -> String {
         format!("{}-hub", self.name)
     }
 
@@ -144,6 +151,38 @@ impl Net {
     #[must_use]
     pub fn hub_command(&self, program: impl AsRef<OsStr>) -> Command {
         inside(&self.hub(), program)
+    }
+
+    /// Does `work` inside a namespace, on a thread of its own: connections that it opens begin there.
+    ///
+    /// # Errors
+    /// [`NetError::Refused`] if the namespace cannot be entered.
+    pub fn within<T: Send>(&self, member: usize, work: impl FnOnce() -> T + Send) -> Result<T, NetError> {
+        let name = self.namespace(member);
+        let enter = || -> io::Result<()> {
+            let namespace = File::open(Path::new(NAMES).join(&name))?;
+            Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+        };
+        let refused = |error: io::Error| NetError::Refused {
+            command: format!("enter the namespace {name}"),
+            said: error.to_string(),
+        };
+        thread::scope(|scope| {
+            let working = scope.spawn(|| enter().map(|()| work()));
+            match working.join() {
+                Ok(done) => done.map_err(refused),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// Takes the namespaces away, as the drop does: for who ends without one. Processes in them keep theirs until they end.
+    pub fn remove(&self) {
+        let names = (0..self.members).map(|member| self.namespace(member)).chain([self.hub()]);
+        for name in names {
+            // One that was never made, or is gone, is not there to be removed.
+            let _ = ip(["netns", "del", &name]);
+        }
     }
 
     /// Pulls the cable of a namespace out, or puts it back. Nobody is told: packets are lost from here on.
@@ -179,11 +218,7 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        let names = (0..self.members).map(|member| self.namespace(member)).chain([self.hub()]);
-        for name in names {
-            // One that was never made is not there to be removed.
-            let _ = ip(["netns", "del", &name]);
-        }
+        self.remove();
     }
 }
 
@@ -279,6 +314,15 @@ mod tests {
         assert!(!reaches(&net, 1, net.address(0)), "nor do answers");
         net.set_deaf(1, false).unwrap();
         assert!(reaches(&net, 0, net.address(1)) && reaches(&net, 1, net.address(0)));
+    }
+
+    #[test]
+    fn work_is_done_inside_and_the_caller_stays_outside() {
+        let Some(net) = net() else { return };
+        let address = net.address(0);
+        let listens = || std::net::TcpListener::bind((address, 0)).is_ok();
+        assert!(net.within(0, listens).unwrap() && !net.within(1, listens).unwrap());
+        assert!(!listens());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod demo;
 mod guests;
 mod install;
 mod licences;
+mod nats;
 mod project;
 mod simulate;
 mod steps;
