@@ -378,7 +378,8 @@ mod tests {
         assert_eq!((cart.scale.min, cart.scale.max, cart.scale.concurrency), (0, 1, 64));
         assert_eq!(cart.env["BENCH_MARK"], "7");
         let placed = written(&app(SHOP).placed(|name| if name == "cart" { "b" } else { "a" }));
-        let nodes = |name| placed.function(name).unwrap().nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let nodes =
+            |name| placed.function(name).unwrap().nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!((nodes("cart"), nodes("front")), (vec!["b".to_owned()], vec!["a".to_owned()]));
     }
 

@@ -26,7 +26,8 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     let here = env::current_dir().unwrap_or_default();
     let above = here.ancestors().map(|at| at.join("target/tools"));
     let tools = beside.into_iter().chain(above);
-    let mut programs = tools.flat_map(|tools| [tools.join("bin").join(name), tools.join(name).join("bin").join(name)]);
+    let mut programs =
+        tools.flat_map(|tools| [tools.join("bin").join(name), tools.join(name).join("bin").join(name)]);
     programs.find(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 

@@ -71,7 +71,8 @@ fn rivals(project: &Project) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     println!("installing {name} {version}");
-    let mut command = project.cargo(&["install", "--quiet", "--locked", "--features", "binary", "--version", version]);
+    let mut command =
+        project.cargo(&["install", "--quiet", "--locked", "--features", "binary", "--version", version]);
     match project.runner().run(command.arg("--root").arg(place).arg(name), S3_LIMIT) {
         Err(RunError::Interrupted) => return Err(RunError::Interrupted.into()),
         Err(error) => println!("SKIP: the comparison of transfers with S3: {error}"),

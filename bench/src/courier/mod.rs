@@ -238,7 +238,9 @@ mod tests {
 
     #[test]
     fn roads_are_written_and_read() {
-        for text in ["tcp", "redis=10.0.0.1:6379", "s3=10.0.0.1:80", "dav=10.0.0.1:80", "function=10.0.0.1:80"] {
+        for text in
+            ["tcp", "redis=10.0.0.1:6379", "s3=10.0.0.1:80", "dav=10.0.0.1:80", "function=10.0.0.1:80"]
+        {
             assert_eq!(text.parse::<Road>().map(|road| road.to_string()), Ok(text.to_owned()));
         }
         assert!("ftp=10.0.0.1:21".parse::<Road>().is_err() && "redis".parse::<Road>().is_err());

@@ -63,7 +63,12 @@ impl Head {
     }
 
     /// Reads what follows into `into`; what came with the head is copied there. Then come `after` bytes that nobody wants.
-    fn read_body(&self, socket: &mut TcpStream, into: &mut [u8], (after, quick): (usize, bool)) -> io::Result<()> {
+    fn read_body(
+        &self,
+        socket: &mut TcpStream,
+        into: &mut [u8],
+        (after, quick): (usize, bool),
+    ) -> io::Result<()> {
         let came = &self.bytes[self.end..self.len];
         let first = came.len().min(into.len());
         into[..first].copy_from_slice(&came[..first]);
@@ -132,12 +137,14 @@ impl Http {
 
     fn ask(&mut self, method: &str, payload: &[u8]) -> io::Result<(Head, usize)> {
         let (path, host) = (self.path, self.host);
-        let length = if method == "GET" { String::new() } else { format!("content-length: {}\r\n", payload.len()) };
+        let length =
+            if method == "GET" { String::new() } else { format!("content-length: {}\r\n", payload.len()) };
         let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{length}\r\n");
         send(&mut self.socket, &[request.as_bytes(), payload])?;
         let head = Head::read(&mut self.socket, b"\r\n\r\n", self.quick)?;
         let mut lines = head.text().lines();
-        let fine = lines.next().and_then(|line| line.split(' ').nth(1)).is_some_and(|code| code.starts_with('2'));
+        let fine =
+            lines.next().and_then(|line| line.split(' ').nth(1)).is_some_and(|code| code.starts_with('2'));
         let fields = lines.filter_map(|line| line.split_once(':'));
         let length = fields.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let length = length.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0);

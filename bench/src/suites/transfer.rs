@@ -136,7 +136,8 @@ fn calls(
             for way in &ways {
                 say(format_args!("round {round}: {} {} at {payload} bytes", way.system, way.case));
                 let key = Key::new(way.system, way.case, 1).payload(payload);
-                let sample = way.sample(place, (payload, timing), expected.entry(key.clone()).or_default())?;
+                let sample =
+                    way.sample(place, (payload, timing), expected.entry(key.clone()).or_default())?;
                 series.add(key, sample);
             }
         }

@@ -140,7 +140,8 @@ impl Node<'_> {
         let Self { place, terms, site, name, home } = self;
         let own = place.socket(*site, 0).to_string();
         let nats = format!("nats://{}", place.socket(Site::Hub, NATS_PORT));
-        let mut args: Vec<OsString> = ["node", "--json", "--insecure-plaintext", "--home"].map(Into::into).to_vec();
+        let mut args: Vec<OsString> =
+            ["node", "--json", "--insecure-plaintext", "--home"].map(Into::into).to_vec();
         args.push(home.into());
         let words = [
             ("--listen", own.as_str()),
@@ -158,7 +159,9 @@ impl Node<'_> {
             args.push("--receipts".into());
         }
         if let Some(keys) = keys {
-            for (flag, file) in [("cert", format!("{name}.pem")), ("key", format!("{name}.key")), ("ca", "ca.pem".into())] {
+            for (flag, file) in
+                [("cert", format!("{name}.pem")), ("key", format!("{name}.key")), ("ca", "ca.pem".into())]
+            {
                 args.extend([format!("--cluster-{flag}").into(), keys.join(file).into()]);
             }
         }

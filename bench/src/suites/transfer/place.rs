@@ -54,7 +54,8 @@ impl Place {
     /// Makes it; it is gone after `limit` at the latest, and the program with it.
     pub(super) fn make(setup: &Setup, limit: Duration) -> Result<Self, SystemError> {
         let net = Arc::new(Net::star(2).map_err(SystemError::Net)?);
-        let state = tempfile::Builder::new().prefix("baton-transfer-").tempdir().map_err(SystemError::State)?;
+        let state =
+            tempfile::Builder::new().prefix("baton-transfer-").tempdir().map_err(SystemError::State)?;
         let (watched, path) = (Arc::clone(&net), state.path().to_owned());
         let clean = move || {
             watched.remove();

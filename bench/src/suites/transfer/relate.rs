@@ -15,7 +15,13 @@ pub(super) fn all(series: &Series, report: &mut Report) {
         for (system, least) in [("redis", 2.0), ("s3", 5.0), ("nginx", 2.0)] {
             let store = Key { case: "put-get".into(), ..key.of(system) };
             let promise = (payload >= LARGE).then_some(Promise::AtLeast(least));
-            report.ratio(&format!("p50_us_{system}_over_baton_{size}"), series, FIGURE, [&store, &key], promise);
+            report.ratio(
+                &format!("p50_us_{system}_over_baton_{size}"),
+                series,
+                FIGURE,
+                [&store, &key],
+                promise,
+            );
         }
         let over = [&baton(HTTP, payload), &key];
         report.ratio(&format!("p50_us_http_over_baton_{size}"), series, FIGURE, over, None);

@@ -62,7 +62,8 @@ impl Rival {
         store: Option<(Server, Option<TempDir>)>,
     ) -> Result<Self, SystemError> {
         let listen = place.socket(Site::B, 0).to_string();
-        let args = ["courier", "consume", "--listen", &listen, "--road", &road.to_string()].map(OsString::from);
+        let args =
+            ["courier", "consume", "--listen", &listen, "--road", &road.to_string()].map(OsString::from);
         let program = this_program()?;
         let consumer =
             place.start((Site::B, true), system, (&program, args.to_vec()), crate::systems::listening)?;
@@ -128,7 +129,8 @@ fn redis(place: &Place) -> Result<Rival, SystemError> {
     let at = place.socket(Site::B, REDIS_PORT);
     let directory = place.directory("redis")?;
     let (address, port) = (at.ip().to_string(), at.port().to_string());
-    let words = ["--bind", &address, "--port", &port, "--save", "", "--appendonly", "no", "--protected-mode", "no"];
+    let words =
+        ["--bind", &address, "--port", &port, "--save", "", "--appendonly", "no", "--protected-mode", "no"];
     let mut args: Vec<OsString> = words.map(OsString::from).to_vec();
     args.extend(["--dir".into(), directory.into()]);
     let ready = |line: &str| line.contains("Ready to accept connections").then_some(());

@@ -35,7 +35,7 @@ async fn time_calls(ctx: Context, request: Request) -> Result<Response, Error> {
     let warm_up = (iterations / 10).clamp(1, WARM_UP_MAX);
     let trips = if request.path() == "/scatter" {
         let parts = number(&request, "parts", 100)?.clamp(1, PARTS_MAX.min(payload));
-        let shared = filled(&ctx, payload, 1)?.into_shared()?;
+        let shared = filled(&ctx, payload, 1)?.freeze();
         scattered(&ctx, &shared, parts, warm_up).await?;
         scattered(&ctx, &shared, parts, iterations).await?
     } else {
@@ -77,7 +77,7 @@ impl Caller<'_> {
                 }
             }
             "share" => {
-                let payload = filled(self.ctx, self.payload, 7)?.into_shared()?;
+                let payload = filled(self.ctx, self.payload, 7)?.freeze();
                 for _ in 0..count {
                     let began_ns = monotonic_ns();
                     let reply = self.ctx.call(self.callee, &payload).await?;
@@ -114,12 +114,7 @@ fn touched(reply: &Reply, last: u8) -> Result<u64, Error> {
     Ok(u64::from_le_bytes(stamp))
 }
 
-async fn scattered(
-    ctx: &Context,
-    shared: &Shared,
-    parts: usize,
-    count: usize,
-) -> Result<Vec<Trip>, Error> {
+async fn scattered(ctx: &Context, shared: &Shared, parts: usize, count: usize) -> Result<Vec<Trip>, Error> {
     let each = shared.len() / parts;
     let mut trips = Vec::with_capacity(count);
     for _ in 0..count {
