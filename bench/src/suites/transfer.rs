@@ -46,6 +46,8 @@ const QUICK_TOTAL: Duration = Duration::from_secs(12);
 /// Round trips that find out how many fit into a sample.
 const PROBES: u64 = 5;
 const ITERATIONS_MAX: u64 = 20_000;
+/// How long calls of one sample may take with the making of their payloads.
+const WITHIN: Duration = Duration::from_secs(3);
 /// Bytes that `iperf3` moves in a sample.
 const STREAM_BYTES: u64 = 4 << 30;
 const QUICK_STREAM_BYTES: u64 = 1 << 30;
@@ -133,7 +135,7 @@ fn calls(
             if let Some(stream) = stream.as_ref().filter(|_| payload == LARGEST) {
                 series.add(stream_key(), stream_sample(options, place, stream)?);
             }
-            for way in &ways {
+            for way in ways.iter().filter(|way| way.case != ONE_NODE || payload == PAYLOADS[0]) {
                 say(format_args!("round {round}: {} {} at {payload} bytes", way.system, way.case));
                 let key = Key::new(way.system, way.case, 1).payload(payload);
                 let sample =
@@ -189,7 +191,8 @@ impl Way<'_> {
             Kind::Rival(rival) => rival.trips(place, payload, iterations),
             Kind::Post(cluster) => rivals::post(place, cluster.second, payload, iterations),
             Kind::Call(cluster, to) => {
-                let path = format!("/?payload={payload}&iterations={iterations}&to={to}");
+                let within = WITHIN.as_millis();
+                let path = format!("/?payload={payload}&iterations={iterations}&to={to}&within={within}");
                 trips(cluster, place, &path)
             }
         }

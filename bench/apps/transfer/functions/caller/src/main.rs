@@ -9,6 +9,7 @@
 
 use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use baton::{Buffer, Context, Error, Reply, Request, Response, Shared, monotonic_ns};
 
@@ -17,6 +18,8 @@ const PAYLOAD_MAX: usize = 128 << 20;
 const ITERATIONS_MAX: usize = 100_000;
 const WARM_UP_MAX: usize = 20;
 const PARTS_MAX: usize = 128;
+/// A request whose calls have taken this long makes no more of them.
+const TIME_MAX_MS: usize = 30_000;
 
 fn main() -> ExitCode {
     baton::serve(time_calls)
@@ -32,16 +35,18 @@ struct Trip {
 async fn time_calls(ctx: Context, request: Request) -> Result<Response, Error> {
     let payload = number(&request, "payload", 4096)?.clamp(1, PAYLOAD_MAX);
     let iterations = number(&request, "iterations", 100)?.clamp(1, ITERATIONS_MAX);
+    let within = number(&request, "within", TIME_MAX_MS)?.min(TIME_MAX_MS);
+    let within = Duration::from_millis(within as u64);
     let warm_up = (iterations / 10).clamp(1, WARM_UP_MAX);
     let trips = if request.path() == "/scatter" {
         let parts = number(&request, "parts", 100)?.clamp(1, PARTS_MAX.min(payload));
         let shared = filled(&ctx, payload, 1)?.freeze();
-        scattered(&ctx, &shared, parts, warm_up).await?;
-        scattered(&ctx, &shared, parts, iterations).await?
+        scattered(&ctx, &shared, parts, (warm_up, within)).await?;
+        scattered(&ctx, &shared, parts, (iterations, within)).await?
     } else {
         let callee = parameter(&request, "to").unwrap_or("callee");
         let mode = parameter(&request, "mode").unwrap_or("move");
-        let caller = Caller { ctx: &ctx, callee, payload };
+        let caller = Caller { ctx: &ctx, callee, payload, within };
         caller.times(mode, warm_up).await?;
         caller.times(mode, iterations).await?
     };
@@ -61,14 +66,18 @@ struct Caller<'a> {
     ctx: &'a Context,
     callee: &'a str,
     payload: usize,
+    within: Duration,
 }
 
 impl Caller<'_> {
     async fn times(&self, mode: &str, count: usize) -> Result<Vec<Trip>, Error> {
         let mut trips = Vec::with_capacity(count);
+        // Making payloads takes its time as well.
+        let begun = Instant::now();
+        let count = (0..count).take_while(|round| *round == 0 || begun.elapsed() < self.within);
         match mode {
             "move" => {
-                for round in 0..count {
+                for round in count {
                     let last = u8::try_from(round % 256).unwrap_or(0);
                     let payload = filled(self.ctx, self.payload, last)?;
                     let began_ns = monotonic_ns();
@@ -78,7 +87,7 @@ impl Caller<'_> {
             }
             "share" => {
                 let payload = filled(self.ctx, self.payload, 7)?.freeze();
-                for _ in 0..count {
+                for _ in count {
                     let began_ns = monotonic_ns();
                     let reply = self.ctx.call(self.callee, &payload).await?;
                     trips.push(trip(began_ns, &reply, 7)?);
@@ -86,7 +95,7 @@ impl Caller<'_> {
             }
             "lend" => {
                 let payload = filled(self.ctx, self.payload, 7)?;
-                for _ in 0..count {
+                for _ in count {
                     let began_ns = monotonic_ns();
                     let reply = self.ctx.call(self.callee, &payload).await?;
                     trips.push(trip(began_ns, &reply, 7)?);
@@ -114,10 +123,16 @@ fn touched(reply: &Reply, last: u8) -> Result<u64, Error> {
     Ok(u64::from_le_bytes(stamp))
 }
 
-async fn scattered(ctx: &Context, shared: &Shared, parts: usize, count: usize) -> Result<Vec<Trip>, Error> {
+async fn scattered(
+    ctx: &Context,
+    shared: &Shared,
+    parts: usize,
+    (count, within): (usize, Duration),
+) -> Result<Vec<Trip>, Error> {
     let each = shared.len() / parts;
     let mut trips = Vec::with_capacity(count);
-    for _ in 0..count {
+    let begun = Instant::now();
+    for _ in (0..count).take_while(|round| *round == 0 || begun.elapsed() < within) {
         let ranges = (0..parts).map(|part| part * each..(part + 1) * each);
         let began_ns = monotonic_ns();
         let answers = ctx.scatter("callee", shared, ranges).await?;
