@@ -9,11 +9,13 @@
 mod app;
 pub mod http;
 mod machine;
+pub mod members;
 mod nats;
 mod node;
 pub mod process;
 
 pub use app::App;
+pub use baton_netns::Net;
 pub use http::{Client, Response};
 pub use machine::{
     baton, component, in_cells, in_modules, isolation, machine_runs, module_in_c, sandboxed, source_root,

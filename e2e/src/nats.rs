@@ -2,11 +2,12 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use baton_netns::Net;
 use tempfile::TempDir;
 
 use crate::http::Client;
@@ -21,22 +22,34 @@ pub struct Nats {
     program: PathBuf,
     directory: TempDir,
     name: String,
+    host: Ipv4Addr,
     port: u16,
     monitor: u16,
+    scheme: &'static str,
+    login: String,
     child: Option<Child>,
 }
 
-/// The program: `BATON_NATS_SERVER`, or `nats-server` on `PATH`. Says loudly that there is none.
+/// The program: `BATON_NATS_SERVER`, or `nats-server` on `PATH`. Says loudly that there is none, or that it is too old.
 fn program() -> Option<PathBuf> {
     let named = env::var_os("BATON_NATS_SERVER").map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();
     let found = named.or_else(|| {
         env::split_paths(&path).map(|place| place.join("nats-server")).find(|path| path.is_file())
     });
-    if found.is_none() {
+    let Some(program) = found else {
         println!("SKIP: there is no nats-server on PATH, nor does BATON_NATS_SERVER name one");
+        return None;
+    };
+    let output = Command::new(&program).arg("--version").output().expect("nats-server says its version");
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    // As `nats-server: v2.9.10`.
+    let minor = version.split_once("v2.").and_then(|(_, rest)| rest.split('.').next()?.trim().parse().ok());
+    if minor.is_some_and(|minor: u32| minor < 10) {
+        println!("SKIP: {} is too old: {version}", program.display());
+        return None;
     }
-    found
+    Some(program)
 }
 
 /// A port of loopback that nobody has now.
@@ -49,6 +62,29 @@ impl Nats {
     /// One server; `None` where there is no program.
     pub fn start() -> Option<Self> {
         let mut server = Self::prepare(program()?, "alone", "");
+        server.restart();
+        Some(server)
+    }
+
+    /// One server that talks to nobody without a certificate of its authority; files in PEM.
+    pub fn start_encrypted(cert: &Path, key: &Path, ca: &Path) -> Option<Self> {
+        let tls = format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}\n",
+            cert.display(),
+            key.display(),
+            ca.display()
+        );
+        let mut server = Self::prepare(program()?, "alone", &tls);
+        server.scheme = "tls";
+        server.restart();
+        Some(server)
+    }
+
+    /// One server that asks for a user and a password.
+    pub fn start_guarded(user: &str, password: &str) -> Option<Self> {
+        let guard = format!("authorization {{ user: {user}, password: \"{password}\" }}\n");
+        let mut server = Self::prepare(program()?, "alone", &guard);
+        server.login = format!("{user}:{password}@");
         server.restart();
         Some(server)
     }
@@ -68,22 +104,43 @@ impl Nats {
             server.launch();
             server
         };
-        let servers = [member(0), member(1), member(2)];
-        servers.iter().for_each(Self::wait_ready);
+        let mut servers = [member(0), member(1), member(2)];
+        servers.iter_mut().for_each(Self::wait_ready);
         Some(servers)
     }
 
+    /// One server in the hub of a network; `None` where there is no program. The calling thread is in that hub.
+    pub fn start_in_hub(net: &Net) -> Option<Self> {
+        let mut server = Self::prepare_at(program()?, "alone", "", net.hub_address());
+        server.restart();
+        Some(server)
+    }
+
     fn prepare(program: PathBuf, name: &str, cluster: &str) -> Self {
+        Self::prepare_at(program, name, cluster, Ipv4Addr::LOCALHOST)
+    }
+
+    fn prepare_at(program: PathBuf, name: &str, cluster: &str, host: Ipv4Addr) -> Self {
         let directory = tempfile::Builder::new().prefix("baton-nats-").tempdir().expect("a directory");
         let (port, monitor) = (free_port(), free_port());
         let store = directory.path().join("jetstream");
         let config = format!(
-            "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
+            "server_name: {name}\nlisten: \"{host}:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
              jetstream {{ store_dir: \"{}\", sync_interval: always, max_mem: 64MB, max_file: 1GB }}\n{cluster}",
             store.display()
         );
         fs::write(directory.path().join("server.conf"), config).expect("the configuration can be written");
-        Self { program, directory, name: name.to_owned(), port, monitor, child: None }
+        Self {
+            program,
+            directory,
+            name: name.to_owned(),
+            host,
+            port,
+            monitor,
+            scheme: "nats",
+            login: String::new(),
+            child: None,
+        }
     }
 
     fn launch(&mut self) {
@@ -95,9 +152,12 @@ impl Nats {
         self.child = Some(command.spawn().expect("nats-server starts"));
     }
 
-    fn wait_ready(&self) {
+    fn wait_ready(&mut self) {
         let monitor = SocketAddr::from(([127, 0, 0, 1], self.monitor));
         wait_until(READY_WITHIN, "nats-server is healthy", || {
+            let child = self.child.as_mut().expect("it was started");
+            let ended = child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "nats-server ended: {ended:?}");
             let answer = Client::connect(monitor).ok().map(|mut client| {
                 client.request("GET", "/healthz", &[], b"").is_ok_and(|answer| answer.status == 200)
             });
@@ -107,7 +167,7 @@ impl Nats {
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("{}://{}{}:{}", self.scheme, self.login, self.host, self.port)
     }
 
     /// Its name among the servers.

@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use baton_netns::Net;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -32,6 +33,8 @@ pub struct Node {
     child: Child,
     home: TempDir,
     app: String,
+    /// The network that it is in, and its place there, if that is not everybody's.
+    seat: Option<(Arc<Net>, usize)>,
     /// Where requests go.
     pub gateway: SocketAddr,
     /// The admin API on TCP.
@@ -140,8 +143,16 @@ impl Node {
 
     /// `baton node` as one of several, known to the others by `name` and at an address of loopback.
     pub fn member(servers: &str, name: &str, address: &str, app: &str) -> Self {
+        Self::member_with(servers, name, address, app, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn member_with(servers: &str, name: &str, address: &str, app: &str, more: &[&str]) -> Self {
         let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
-        Self::member_again(home, servers, name, address, app)
+        let listen = format!("{address}:0");
+        let mut args = vec!["node", "--cluster", servers, "--name", name, "--cluster-listen", &listen];
+        args.extend(more);
+        Self::launch(home, app, &args.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 
     /// The same with the state directory of one that has ended.
@@ -151,10 +162,43 @@ impl Node {
         Self::launch(home, app, &args.map(Into::into))
     }
 
+    /// A member of a cluster in a network of the test's own. Requests reach it from the network's hub.
+    pub fn member_in(net: &Arc<Net>, seat: usize, servers: &str, name: &str, app: &str) -> Self {
+        let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
+        Self::member_in_again(home, (net, seat), servers, name, app)
+    }
+
+    /// The same with the state directory of one that has ended.
+    pub fn member_in_again(
+        home: TempDir,
+        (net, seat): (&Arc<Net>, usize),
+        servers: &str,
+        name: &str,
+        app: &str,
+    ) -> Self {
+        let listen = format!("{}:0", net.address(seat));
+        let args =
+            ["node", "--cluster", servers, "--name", name, "--cluster-listen", &listen, "--listen", &listen];
+        let args = args.iter().chain(&["--admin", "127.0.0.1:0", "--insecure-plaintext", "--json"]);
+        let args: Vec<std::ffi::OsString> = args.map(Into::into).collect();
+        Self::launch_by(net.command(seat, baton()), home, app, &args, Some((Arc::clone(net), seat)))
+    }
+
     fn launch(home: TempDir, app: &str, args: &[std::ffi::OsString]) -> Self {
+        let mut all = args.to_vec();
+        all.extend(["--port", "0", "--json"].map(Into::into));
+        Self::launch_by(Command::new(baton()), home, app, &all, None)
+    }
+
+    fn launch_by(
+        mut command: Command,
+        home: TempDir,
+        app: &str,
+        args: &[std::ffi::OsString],
+        seat: Option<(Arc<Net>, usize)>,
+    ) -> Self {
         let log = File::options().append(true).create(true).open(home.path().join("node.log"));
-        let mut command = Command::new(baton());
-        command.args(args).args(["--port", "0", "--json"]).env("BATON_HOME", home.path());
+        command.args(args).env("BATON_HOME", home.path());
         command.env_remove("CARGO_TARGET_DIR");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.expect("a log file"));
         let mut child = command.spawn().expect("the program starts");
@@ -181,7 +225,8 @@ impl Node {
         };
         assert_eq!(ready["pid"], child.id());
         let token = ready["token"].as_str().expect("a token").to_owned();
-        Self { gateway: address("gateway"), admin: address("admin"), token, child, home, app: app.to_owned() }
+        let (gateway, admin) = (address("gateway"), address("admin"));
+        Self { gateway, admin, token, child, home, app: app.to_owned(), seat }
     }
 
     /// Its process.
@@ -248,11 +293,32 @@ impl Node {
         })
     }
 
+    /// As [`Node::in_background`] for a node that may not live to answer.
+    pub fn in_background_lossy(&self, target: &str, body: &[u8]) -> thread::JoinHandle<Option<Response>> {
+        let (gateway, target, body) = (self.gateway, target.to_owned(), body.to_vec());
+        thread::spawn(move || Client::connect(gateway).ok()?.request("POST", &target, &[], &body).ok())
+    }
+
+    /// Tells the admin API something.
+    pub fn put(&self, path: &str, body: &str) {
+        let token = format!("Bearer {}", self.token);
+        let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+        let mut client = Client::connect(self.admin).expect("the admin API accepts connections");
+        let answer = client.request("PUT", path, &headers, body.as_bytes()).expect("an answer");
+        assert!((200..300).contains(&answer.status), "{path}: {}", answer.text());
+    }
+
     /// Asks the admin API.
     pub fn ask(&self, path: &str) -> Value {
         let token = format!("Bearer {}", self.token);
-        let mut client = Client::connect(self.admin).expect("the admin API accepts connections");
-        let answer = client.request("GET", path, &[("authorization", &token)], b"").expect("an answer");
+        let ask = || {
+            let mut client = Client::connect(self.admin).expect("the admin API accepts connections");
+            client.request("GET", path, &[("authorization", &token)], b"").expect("an answer")
+        };
+        let answer = match &self.seat {
+            Some((net, seat)) => net.inside(*seat, ask).expect("a thread there"),
+            None => ask(),
+        };
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         serde_json::from_slice(&answer.body).expect("JSON")
     }

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use baton_e2e::members::payload;
 use baton_e2e::{App, Node, need_sandbox, wait_until};
 
 const REST: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ fn what_is_put_up_is_got_as_often_as_it_may_and_is_gone_then() {
     need_sandbox!();
     let node = Node::start(&app("puts"));
     for len in [1usize, 8, 9, 300, 70_000, 3 << 20] {
-        let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let payload = payload(len);
         for how in ["moved", "lent", "shared"] {
             let reference = put(&node, &format!("/keeper/{how}?readers=2"), &payload);
             for _ in 0..2 {
@@ -148,7 +149,7 @@ fn parts_of_one_payload_go_to_many_calls_without_a_copy() {
         )
         .function("adder", "adder", "scale = { queue = 256 }\ntimeout = \"10s\"");
     let node = Node::start_with(&app, &["--receipts"]);
-    let payload: Vec<u8> = (0..100 * 4096).map(|at| (at % 253) as u8).collect();
+    let payload = payload(100 * 4096);
     let answer = node.post("/scatterer?parts=100", &payload);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let sums: Vec<u64> =

@@ -15,14 +15,12 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -153,27 +151,25 @@ impl Net {
         inside(&self.hub(), program)
     }
 
-    /// Does `work` inside a namespace, on a thread of its own: connections that it opens begin there.
+    /// Moves the calling thread into the hub: its sockets, and those of threads that it starts, are there from now on.
     ///
     /// # Errors
-    /// [`NetError::Refused`] if the namespace cannot be entered.
-    pub fn within<T: Send>(&self, member: usize, work: impl FnOnce() -> T + Send) -> Result<T, NetError> {
+    /// The kernel refuses.
+    pub fn enter_hub(&self) -> io::Result<()> {
+        enter(&self.hub())
+    }
+
+    /// Runs `work` on a thread in a namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn inside<R: Send>(&self, member: usize, work: impl FnOnce() -> R + Send) -> io::Result<R> {
         let name = self.namespace(member);
-        let enter = || -> io::Result<()> {
-            let namespace = File::open(Path::new(NAMES).join(&name))?;
-            Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
-        };
-        let refused = |error: io::Error| NetError::Refused {
-            command: format!("enter the namespace {name}"),
-            said: error.to_string(),
-        };
-        thread::scope(|scope| {
-            let working = scope.spawn(|| enter().map(|()| work()));
-            match working.join() {
-                Ok(done) => done.map_err(refused),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        let done = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| enter(&name).map(|()| work()));
+            thread.join()
+        });
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Takes the namespaces away, as the drop does: for who ends without one. Processes in them keep theirs until they end.
@@ -220,6 +216,12 @@ impl Drop for Net {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+fn enter(namespace: &str) -> io::Result<()> {
+    let file = std::fs::File::open(Path::new(NAMES).join(namespace))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+    Ok(())
 }
 
 fn port(member: usize) -> String {
@@ -314,15 +316,6 @@ mod tests {
         assert!(!reaches(&net, 1, net.address(0)), "nor do answers");
         net.set_deaf(1, false).unwrap();
         assert!(reaches(&net, 0, net.address(1)) && reaches(&net, 1, net.address(0)));
-    }
-
-    #[test]
-    fn work_is_done_inside_and_the_caller_stays_outside() {
-        let Some(net) = net() else { return };
-        let address = net.address(0);
-        let listens = || std::net::TcpListener::bind((address, 0)).is_ok();
-        assert!(net.within(0, listens).unwrap() && !net.within(1, listens).unwrap());
-        assert!(!listens());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use baton_placement::There;
+use baton_placement::{There, reported};
 
 /// How busy a node is with one function.
 pub(crate) type Row = (u32, Option<u32>);
@@ -14,6 +14,8 @@ pub(crate) struct Board {
     functions: Vec<Peers>,
     /// The functions that each node has rows of.
     of_node: Vec<Vec<u32>>,
+    /// How busy each node is, whatever the function.
+    nodes: Vec<u32>,
 }
 
 /// The nodes with a ready replica of one function.
@@ -29,11 +31,15 @@ impl Board {
         Self {
             functions: (0..functions).map(|_| Peers::default()).collect(),
             of_node: vec![Vec::new(); nodes],
+            nodes: vec![0; nodes],
         }
     }
 
     /// A node's report takes the place of its last one.
-    pub(crate) fn post(&mut self, node: u32, rows: &[Row]) {
+    pub(crate) fn post(&mut self, node: u32, busy: u32, rows: &[Row]) {
+        if let Some(slot) = self.nodes.get_mut(node as usize) {
+            *slot = busy;
+        }
         let stays: HashSet<u32> = rows.iter().map(|(function, _)| *function).collect();
         self.drop_rows(node, |function| !stays.contains(function));
         for &(function, busy) in rows {
@@ -44,6 +50,11 @@ impl Board {
         if let Some(of_node) = self.of_node.get_mut(node as usize) {
             *of_node = rows.iter().map(|(function, _)| *function).collect();
         }
+    }
+
+    /// What is known of a node that has no ready replica.
+    pub(crate) fn cold(&self, node: u32) -> There {
+        There { busy: reported(None, self.nodes.get(node as usize).copied().unwrap_or_default()) }
     }
 
     /// A node is no member any more.
@@ -121,13 +132,13 @@ mod tests {
     #[test]
     fn a_node_sees_its_peers_and_not_itself() {
         let mut board = Board::new(2, 3);
-        board.post(0, &[(0, Some(10)), (1, None)]);
-        board.post(1, &[(0, Some(20))]);
-        board.post(2, &[(0, Some(30))]);
+        board.post(0, 0, &[(0, Some(10)), (1, None)]);
+        board.post(1, 0, &[(0, Some(20))]);
+        board.post(2, 0, &[(0, Some(30))]);
         for _ in 0..2 {
             assert_eq!(seen(&mut board, 0, 1), [(0, Some(10)), (2, Some(30))]);
         }
-        board.post(0, &[(1, Some(5))]);
+        board.post(0, 0, &[(1, Some(5))]);
         assert_eq!(seen(&mut board, 0, 1), [(2, Some(30))]);
         assert_eq!(seen(&mut board, 1, 1), [(0, Some(5))]);
         board.remove(2);

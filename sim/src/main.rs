@@ -41,6 +41,9 @@ struct Options {
     /// Share of all cores that handlers ask for
     #[arg(long, default_value_t = 0.6, value_name = "SHARE", value_parser = share)]
     load: f64,
+    /// Only clusters of so many nodes: 1000 or 10000
+    #[arg(long, value_name = "N", conflicts_with = "quick")]
+    nodes: Option<u32>,
     /// A small cluster, done in seconds
     #[arg(long)]
     quick: bool,
@@ -75,7 +78,8 @@ fn main() -> ExitCode {
 /// Runs all cases; whether every rule held.
 fn simulate(options: &Options) -> Result<bool, Box<dyn Error>> {
     let mut report = Report::new(options.seed, options.load);
-    for settings in cases(options) {
+    let wanted = |settings: &Settings| options.nodes.is_none_or(|nodes| settings.nodes == nodes);
+    for settings in cases(options).into_iter().filter(wanted) {
         let summary = run::run(&settings);
         report.add(summary);
     }
@@ -97,11 +101,13 @@ fn cases(options: &Options) -> Vec<Settings> {
         policy: Policy::Spread,
         router: Router::Baton,
         minds_cores: true,
+        bounces: 0,
         load: options.load,
         warm_up: 20 * SECOND,
         window: 60 * SECOND,
         deaths: nodes / 200,
         drains: nodes / 200,
+        report_every: SECOND,
         late_one_of: 1_000,
         seed: options.seed,
     };
@@ -124,15 +130,23 @@ fn cases(options: &Options) -> Vec<Settings> {
         cases.push(with(&small, router, true));
     }
     cases.push(with(&small, Router::Baton, false));
-    let packed = Settings { policy: Policy::Pack, ..small };
+    for report_every in [SECOND / 5, 5 * SECOND] {
+        cases.push(Settings { report_every, ..small.clone() });
+    }
+    let packed = Settings { policy: Policy::Pack, ..small.clone() };
     cases.push(with(&packed, Router::Omniscient, true));
     cases.push(with(&packed, Router::Baton, true));
+    for bounces in [1, 3] {
+        cases.push(Settings { bounces, ..small.clone() });
+    }
+    cases.push(with(&packed, Router::Random, true));
     if !options.quick {
         let large = base(10_000, 10_000);
-        for router in [Router::Omniscient, Router::Baton, Router::Least, Router::Random] {
+        for router in [Router::Baton, Router::Least] {
             cases.push(with(&large, router, true));
         }
-        cases.push(with(&Settings { policy: Policy::Pack, ..large }, Router::Baton, true));
+        cases.push(Settings { bounces: 1, ..large.clone() });
+        cases.push(Settings { policy: Policy::Pack, ..large });
     }
     cases
 }

@@ -32,6 +32,7 @@ pub(crate) struct Tally {
     pub(crate) local: u64,
     pub(crate) cold: u64,
     pub(crate) again: u64,
+    pub(crate) bounced: u64,
     pub(crate) samples: u64,
     pub(crate) used: u64,
     pub(crate) reports: u64,
@@ -62,6 +63,7 @@ impl Tally {
             local: 0,
             cold: 0,
             again: 0,
+            bounced: 0,
             samples: 0,
             used: 0,
             reports: 0,
@@ -134,6 +136,9 @@ pub(crate) struct Case {
     pub(crate) router: &'static str,
     /// Whether a node with no free core counts as full.
     pub(crate) minds_cores: bool,
+    pub(crate) bounces: u32,
+    /// Milliseconds between two reports of a node.
+    pub(crate) report_ms: u64,
     pub(crate) seed: u64,
 }
 

@@ -46,7 +46,10 @@ impl Report {
 
     /// Functions with ready replicas that a node of Baton's largest spread cluster reports.
     pub(crate) fn loads_per_row(&self) -> f64 {
-        let spread = |case: &&Summary| case.case.policy == "spread" && case.case.router.starts_with("baton");
+        let spread = |case: &&Summary| {
+            let it = &case.case;
+            it.policy == "spread" && it.router.starts_with("baton") && it.report_ms == 1000
+        };
         self.cases.iter().rfind(spread).map_or(0.0, |case| case.rows_per_report)
     }
 
@@ -88,10 +91,18 @@ impl Report {
         ]);
         for case in &self.cases {
             let minds = if case.case.minds_cores { "" } else { ", cores not minded" };
+            let every = match case.case.report_ms {
+                1000 => String::new(),
+                ms => format!(", reports each {} s", ms as f64 / 1e3),
+            };
+            let back = match case.case.bounces {
+                0 => String::new(),
+                most => format!(", sent back {most} times"),
+            };
             table.add_row([
                 case.case.nodes.to_string(),
                 case.case.policy.to_owned(),
-                format!("{}{minds}", case.case.router),
+                format!("{}{minds}{every}{back}", case.case.router),
                 format!("{:.2}", case.added_ms_p50),
                 format!("{:.2}", case.added_ms_p90),
                 format!("{:.1}", case.added_ms_p99),

@@ -56,7 +56,9 @@ impl Router {
                 })
             }
             Self::Random | Self::Two | Self::Least => {
-                let own = here.map(|here| busy(here.running, here.queued, here.room).unwrap_or(BUSY_FULL));
+                let own = here.map(|here| {
+                    busy(here.running, here.queued, here.room).unwrap_or(BUSY_FULL).max(here.node)
+                });
                 let chosen = world.board.look(function, from, |there, nodes| {
                     self.among(own, there, dice).map(|at| nodes.get(at).copied().unwrap_or(from))
                 });

@@ -16,20 +16,15 @@ use crate::measure::{Case, Outcome, Summary, Tally};
 use crate::routers::Router;
 use crate::time::{Agenda, MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::workload::{self, App};
-use crate::world::{CORES, IDLE, QUEUE, REPLICAS_MAX, State, Ticket, World};
+use crate::world::{CORES, QUEUE, REPLICAS_MAX, State, Ticket, World};
 
 mod faults;
+mod reports;
 
 /// One way on the network, handling included; as much again by chance.
 const HOP: Nanos = 100 * MICROSECOND;
-/// How long a report is under way as a rule.
-const REPORT_DELAY: Nanos = 2 * MILLISECOND;
-/// By how much at most a late one is late.
-const REPORT_LATE: Nanos = 5 * SECOND;
-/// A row that is older than this is no member's any more.
-pub(crate) const ROW_LIFE: Nanos = 3 * SECOND;
 /// From here on nobody may send to a node that died.
-pub(crate) const FORGET: Nanos = 3 * SECOND;
+const FORGET: Nanos = 3 * SECOND;
 /// Nodes that are asked for one call before it is refused.
 const TRIES_MAX: u32 = 4;
 /// After the last arrival, this long for what is under way to end.
@@ -43,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) policy: Policy,
     pub(crate) router: Router,
     pub(crate) minds_cores: bool,
+    /// Nodes that send a call back rather than have it wait, before one keeps it.
+    pub(crate) bounces: u32,
     /// Share of all cores that is asked for.
     pub(crate) load: f64,
     /// Not counted, so that replicas are there.
@@ -51,6 +48,7 @@ pub(crate) struct Settings {
     /// Nodes that die, and nodes that drain.
     pub(crate) deaths: u32,
     pub(crate) drains: u32,
+    pub(crate) report_every: Nanos,
     /// Of so many reports, one is late.
     pub(crate) late_one_of: u32,
     pub(crate) seed: u64,
@@ -59,10 +57,11 @@ pub(crate) struct Settings {
 enum Event {
     Arrive { app: u32 },
     Deliver { ticket: Ticket, node: u32 },
+    Bounced { ticket: Ticket },
     Done { ticket: Ticket, node: u32, function: u32, replica: usize },
     Started { function: u32, node: u32 },
     Report { node: u32 },
-    Rows { node: u32, written: Nanos, rows: Vec<Row> },
+    Rows { node: u32, written: Nanos, busy: u32, rows: Vec<Row> },
     Sample,
     Die { node: u32 },
     Detect { node: u32 },
@@ -132,6 +131,8 @@ pub(crate) fn run(settings: &Settings) -> Summary {
         policy: if settings.policy == Policy::Pack { "pack" } else { "spread" },
         router: settings.router.name(),
         minds_cores: settings.minds_cores,
+        bounces: settings.bounces,
+        report_ms: settings.report_every / MILLISECOND,
         seed: settings.seed,
     })
 }
@@ -146,7 +147,7 @@ impl Run {
         }
         for node in 0..self.settings.nodes {
             // Nodes do not report in step.
-            let phase = u64::from(self.network.below(1_000_000)) * MICROSECOND;
+            let phase = u64::from(self.network.below(1_000_000)) * self.settings.report_every / 1_000_000;
             self.agenda.after(phase, Event::Report { node });
         }
         self.agenda.after(SECOND, Event::Sample);
@@ -165,10 +166,11 @@ impl Run {
         match event {
             Event::Arrive { app } => self.arrive(app),
             Event::Deliver { ticket, node } => self.deliver(ticket, node),
+            Event::Bounced { ticket } => self.bounced(ticket),
             Event::Done { ticket, node, function, replica } => self.done(ticket, node, function, replica),
             Event::Started { function, node } => self.started(function, node),
             Event::Report { node } => self.report(node),
-            Event::Rows { node, written, rows } => self.rows(node, written, &rows),
+            Event::Rows { node, written, busy, rows } => self.rows(node, written, busy, &rows),
             Event::Sample => self.sample(),
             Event::Die { node } => self.die(node),
             Event::Detect { node } => self.detect(node),
@@ -246,7 +248,7 @@ impl Run {
             self.offer(ticket, node);
         } else {
             let delay = self.hop();
-            self.world.count(node, 0, 1);
+            self.world.count(node, 0, 0, 1);
             self.agenda.after(delay, Event::Deliver { ticket, node });
         }
     }
@@ -272,16 +274,37 @@ impl Run {
     }
 
     fn deliver(&mut self, ticket: Ticket, node: u32) {
-        self.world.count(node, 0, -1);
+        self.world.count(node, 0, 0, -1);
         if !self.is_current(ticket) {
             return;
         }
         match self.world.state(node) {
+            State::Up if self.bounces(ticket, node) => {
+                let delay = self.hop();
+                self.agenda.after(delay, Event::Bounced { ticket });
+            }
             State::Up if self.world.is_host(self.function(ticket.call), node) => self.offer(ticket, node),
             // Not begun, and it says so: any other node may have it.
             State::Up | State::Draining => self.dispatch(ticket.call),
             State::Dead => self.strand(ticket, node),
             State::Gone => self.lose(ticket),
+        }
+    }
+
+    /// Whether a node sends a call back, not begun, since others may have room: it would wait here, and not for a replica to start.
+    fn bounces(&self, ticket: Ticket, node: u32) -> bool {
+        let tries = self.calls.get(ticket.call as usize).map_or(0, |call| call.tries);
+        let here = self.world.here(self.function(ticket.call), node);
+        tries <= self.settings.bounces
+            && here.is_some_and(|here| {
+                here.running + here.queued > 0 && (here.queued > 0 || here.running >= here.room)
+            })
+    }
+
+    fn bounced(&mut self, ticket: Ticket) {
+        if self.is_current(ticket) {
+            self.tally.bounced += 1;
+            self.dispatch(ticket.call);
         }
     }
 
@@ -308,7 +331,7 @@ impl Run {
                     self.agenda.after(start, Event::Started { function, node });
                     self.tally.cold += u64::from(counted);
                 }
-                self.world.count(node, 0, 1);
+                self.world.count(node, 0, 1, 0);
             }
         }
     }
@@ -324,7 +347,7 @@ impl Run {
         let function = self.world.apps.get(place.app).and_then(|app| app.functions.get(place.function));
         let Some(service) = function.map(|function| function.service(&mut self.services)) else { return };
         let number = self.function(ticket.call);
-        self.world.count(node, 1, 0);
+        self.world.count(node, 1, 0, 0);
         let Some(machine) = self.world.machines.get_mut(node as usize) else { return };
         if let Some(load) = machine.locals.get_mut(&number).and_then(|local| local.loads.get_mut(replica)) {
             load.in_flight += 1;
@@ -342,7 +365,7 @@ impl Run {
             return;
         }
         // Also what nobody waits for any more takes its place until it is done.
-        self.world.count(node, -1, 0);
+        self.world.count(node, -1, 0, 0);
         let now = self.agenda.now();
         if let Some(local) =
             self.world.machines.get_mut(node as usize).and_then(|machine| machine.locals.get_mut(&function))
@@ -375,7 +398,7 @@ impl Run {
             let Some(local) = machine.locals.get_mut(&function) else { return };
             let Some(replica) = choose(&local.loads, local.cursor) else { return };
             let Some(ticket) = local.queue.pop_front() else { return };
-            self.world.count(node, 0, -1);
+            self.world.count(node, 0, -1, 0);
             if self.is_current(ticket) {
                 self.begin_call(ticket, node, replica);
             }
@@ -407,67 +430,6 @@ impl Run {
         if it.counted {
             let back = if it.from == it.gateway { 0 } else { HOP + HOP / 2 };
             self.tally.end(outcome, (now + back).saturating_sub(it.arrived + it.service));
-        }
-    }
-
-    fn report(&mut self, node: u32) {
-        let now = self.agenda.now();
-        if matches!(self.world.state(node), State::Dead | State::Gone) {
-            return;
-        }
-        self.retire(node);
-        let rows = self.world.rows(node);
-        if self.counts(now) {
-            self.tally.reports += 1;
-            self.tally.rows += rows.len() as u64;
-        }
-        let mut delay = REPORT_DELAY;
-        if self.network.below(self.settings.late_one_of) == 0 {
-            delay += u64::from(self.network.below(1000)) * REPORT_LATE / 1000;
-        }
-        self.agenda.after(delay, Event::Rows { node, written: now, rows });
-        if now < self.end_of_arrivals() + LEFTOVER && self.has_work() {
-            self.agenda.after(SECOND, Event::Report { node });
-        }
-    }
-
-    fn has_work(&self) -> bool {
-        self.agenda.now() < self.end_of_arrivals()
-            || self.world.by_load.last().is_some_and(|(calls, _)| *calls > 0)
-    }
-
-    /// Replicas that nobody called for long go.
-    fn retire(&mut self, node: u32) {
-        let now = self.agenda.now();
-        let Some(machine) = self.world.machines.get_mut(node as usize) else { return };
-        let warm = &mut self.world.warm;
-        machine.locals.retain(|function, local| {
-            let busy = local.running() > 0 || local.starting > 0 || !local.queue.is_empty();
-            let stays = busy || local.used + IDLE > now;
-            if !stays && let Some(warm) = warm.get_mut(*function as usize) {
-                warm.remove(&node);
-            }
-            stays
-        });
-    }
-
-    fn rows(&mut self, node: u32, written: Nanos, rows: &[Row]) {
-        // A row that comes late must not bring back who is no member any more.
-        if self.world.state(node) != State::Gone && written + ROW_LIFE > self.agenda.now() {
-            self.world.board.post(node, rows);
-        }
-    }
-
-    fn sample(&mut self) {
-        let now = self.agenda.now();
-        if self.counts(now) {
-            for machine in self.world.machines.iter().filter(|machine| machine.state == State::Up) {
-                self.tally.samples += 1;
-                self.tally.sample(u64::from(machine.all()) * 1000 / u64::from(CORES));
-            }
-        }
-        if now < self.end_of_arrivals() {
-            self.agenda.after(SECOND, Event::Sample);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use baton_placement::{Assignment, Demand, Here, Load, Need, Place, Policy, Seat, There, assign, busy};
+use baton_placement::{
+    Assignment, Demand, Here, Load, Need, Place, Policy, Seat, There, assign, busy, reported,
+};
 
 use crate::board::{Board, Row};
 use crate::time::{Nanos, SECOND};
@@ -44,18 +46,19 @@ pub(crate) struct Machine {
     name: String,
     pub(crate) state: State,
     pub(crate) died: Option<Nanos>,
-    /// Calls that run on it, of all functions, and calls that wait there or are on their way.
+    /// Calls that run on it, of all functions, calls that wait there, and calls that are on their way.
     pub(crate) running: u32,
     pub(crate) waiting: u32,
+    pub(crate) coming: u32,
     pub(crate) locals: BTreeMap<u32, Local>,
     /// Calls that were on their way to it or on it as it died.
     pub(crate) stranded: Vec<Ticket>,
 }
 
 impl Machine {
-    /// Calls that run or wait.
+    /// Calls that it has or will have.
     pub(crate) const fn all(&self) -> u32 {
-        self.running + self.waiting
+        self.running + self.waiting + self.coming
     }
 }
 
@@ -78,8 +81,9 @@ impl Local {
         self.loads.iter().map(|load| load.in_flight).sum()
     }
 
-    fn concurrency(&self) -> u32 {
-        self.loads.iter().map(|load| load.concurrency).sum()
+    /// Running, waiting, and running at most.
+    fn counts(&self) -> (u32, u32, u32) {
+        (self.running(), self.queued(), self.loads.iter().map(|load| load.concurrency).sum())
     }
 }
 
@@ -90,7 +94,7 @@ pub(crate) struct World {
     pub(crate) functions: Vec<Place>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) board: Board,
-    /// Whether a node counts as full for every function once all of its cores are busy.
+    /// Whether nodes mind that all of their cores are busy.
     pub(crate) minds_cores: bool,
     policy: Policy,
     assignment: Option<Assignment>,
@@ -116,6 +120,7 @@ impl World {
             died: None,
             running: 0,
             waiting: 0,
+            coming: 0,
             locals: BTreeMap::new(),
             stranded: Vec::new(),
         };
@@ -180,41 +185,39 @@ impl World {
         if machine.state != State::Up || !self.is_host(function, node) {
             return None;
         }
-        let (running, queued, room) = self.on(machine, machine.locals.get(&function));
-        Some(Here { running, room, queued, bound: QUEUE })
+        let local = machine.locals.get(&function);
+        let (running, queued, room) = local.map_or((0, 0, 0), Local::counts);
+        Some(Here { running, room, queued, bound: QUEUE, node: self.busy_node(machine) })
     }
 
-    /// Running, waiting and room of a function on a machine.
-    fn on(&self, machine: &Machine, local: Option<&Local>) -> (u32, u32, u32) {
-        let Some(local) = local else { return (0, 0, 0) };
-        let running = local.running();
-        let room = local.concurrency();
-        // What cannot run for want of a core is no room.
-        let cores = running + CORES.saturating_sub(machine.running);
-        (running, local.queued(), if self.minds_cores { room.min(cores) } else { room })
+    /// How busy a node is as it knows it.
+    fn busy_node(&self, machine: &Machine) -> u32 {
+        let busy = busy(machine.running, machine.waiting, CORES);
+        if self.minds_cores { busy.unwrap_or_default() } else { 0 }
     }
 
-    /// What a node reports.
-    pub(crate) fn rows(&self, node: u32) -> Vec<Row> {
-        let Some(machine) = self.machines.get(node as usize) else { return Vec::new() };
+    /// What a node reports: how busy it is, and its functions with ready replicas.
+    pub(crate) fn rows(&self, node: u32) -> (u32, Vec<Row>) {
+        let Some(machine) = self.machines.get(node as usize) else { return (0, Vec::new()) };
         if machine.state != State::Up {
-            return Vec::new();
+            return (0, Vec::new());
         }
+        let node = self.busy_node(machine);
         let ready = machine.locals.iter().filter(|(_, local)| !local.loads.is_empty());
-        ready
-            .map(|(function, local)| {
-                let (running, waiting, room) = self.on(machine, Some(local));
-                (*function, busy(running, waiting, room))
-            })
-            .collect()
+        let row = |(function, local): (&u32, &Local)| {
+            let (running, waiting, room) = local.counts();
+            (*function, reported(busy(running, waiting, room), node))
+        };
+        (node, ready.map(row).collect())
     }
 
-    /// So many calls more run or wait on a node.
-    pub(crate) fn count(&mut self, node: u32, running: i32, waiting: i32) {
+    /// So many calls more run or wait on a node or come to it.
+    pub(crate) fn count(&mut self, node: u32, running: i32, waiting: i32, coming: i32) {
         let Some(machine) = self.machines.get_mut(node as usize) else { return };
         self.by_load.remove(&(machine.all(), node));
         machine.running = machine.running.saturating_add_signed(running);
         machine.waiting = machine.waiting.saturating_add_signed(waiting);
+        machine.coming = machine.coming.saturating_add_signed(coming);
         if machine.state == State::Up {
             self.by_load.insert((machine.all(), node));
         }
@@ -225,7 +228,7 @@ impl World {
         let mut known: BTreeMap<u32, There> = self
             .hosts(function)
             .filter(|node| *node != from)
-            .map(|node| (node, There { busy: None }))
+            .map(|node| (node, self.board.cold(node)))
             .collect();
         self.board.look(function, from, |there, nodes| {
             for (node, there) in nodes.iter().zip(there) {

@@ -92,7 +92,7 @@ impl Runner {
         self.finish(&mut child, &shown(command), Some(limit), Target::Group)
     }
 
-    /// Starts a command as the leader of a group; it must be given to [`Runner::serve`] next.
+    /// Starts a command as the leader of a group; it must be given to [`Runner::serve`] or [`stop`] then.
     pub(crate) fn start(&self, command: &mut Command) -> Result<Child, RunError> {
         if self.caught().is_some() {
             return Err(RunError::Interrupted);
@@ -140,6 +140,11 @@ impl Runner {
         let number = self.signal.load(Ordering::Relaxed);
         ENDING.into_iter().find(|signal| usize::try_from(signal.as_raw()) == Ok(number))
     }
+}
+
+/// Ends a child of [`Runner::start`], and what it left in its group.
+pub(crate) fn stop(child: &mut Child) {
+    end(child, Signal::TERM, Target::Leader);
 }
 
 /// Asks a child to end, waits at most [`GRACE`], then kills its group and reaps it. The group is killed even if the child

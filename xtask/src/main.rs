@@ -9,6 +9,7 @@ mod bench;
 mod builds;
 mod child;
 mod demo;
+mod demo_cluster;
 mod guests;
 mod install;
 mod licences;
@@ -43,6 +44,8 @@ struct Cli {
 enum Task {
     /// Builds everything, starts the boutique, and says what to try
     Demo(demo::Options),
+    /// Builds everything, starts two nodes in networks of their own with the boutique over both, and says what to try
+    DemoCluster,
     /// Passes every test that fits in CI: format, lints, house rules, unit, loom, fuzz and end-to-end tests
     #[command(visible_alias = "ci")]
     Test(suite::Options),
@@ -85,6 +88,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let project = Project::new(find_root()?, runner);
     match &cli.task {
         Task::Demo(options) => demo::run(&project, options)?,
+        Task::DemoCluster => demo_cluster::run(&project)?,
         Task::Test(options) => suite::run(&project, options)?,
         Task::Tidy => tidy::run(&project)?,
         Task::Install(options) => install::run(&project, options)?,

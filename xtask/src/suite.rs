@@ -14,6 +14,7 @@ use crate::builds::{self, BUILD_LIMIT, Purpose};
 use crate::child::RunError;
 use crate::guests;
 use crate::licences;
+use crate::nats;
 use crate::project::Project;
 use crate::simulate;
 use crate::steps::{self, Outcome, Step, StepError};
@@ -112,6 +113,7 @@ impl Suite<'_> {
             self.project.runner(),
             &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER],
         )?;
+        nats::install_missing(self.project)?;
         Ok(Outcome::Done)
     }
 
@@ -270,6 +272,9 @@ impl Suite<'_> {
     fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
         command.env("BATON_BIN", self.project.release_binary("baton")?);
         command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
+        if let Some(server) = nats::find(self.project) {
+            command.env("BATON_NATS_SERVER", server);
+        }
         if !self.quick {
             command.env("BATON_CELL_BIN", self.project.release_binary("baton-cell")?);
             command.env("BATON_MODULES", guests::directory(self.project)?);

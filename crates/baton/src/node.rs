@@ -235,8 +235,8 @@ impl Signals {
 /// The node's own words go to standard error.
 fn log() {
     use tracing_subscriber::EnvFilter;
-    // The client of NATS tells of every try to connect; what matters of that the node says itself.
-    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+    // The client of NATS tells of every try to connect; what matters of that the node says itself, once.
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

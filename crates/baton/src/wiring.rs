@@ -129,12 +129,9 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let Settings { except, cluster, .. } = settings;
 
     let runtime = runtime()?;
-    let cluster = match cluster.zip(presence.as_ref()) {
-        Some((cluster, presence)) => {
-            Some(runtime.block_on(Cluster::open(cluster.options(presence, gateway)))?)
-        }
-        None => None,
-    };
+    let cluster = cluster.zip(presence.as_ref());
+    let open = |options| runtime.block_on(Cluster::open(options));
+    let cluster = cluster.map(|(cluster, presence)| open(cluster.options(presence, gateway))).transpose()?;
     let drain = Arc::new(Notify::new());
     let node = Node {
         version: env!("CARGO_PKG_VERSION"),
@@ -147,8 +144,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     if let Some(cluster) = &cluster {
         deployer = deployer.in_cluster(Arc::clone(cluster));
     }
-    let seat = cluster.as_ref().zip(presence.as_ref());
-    let seat = seat.map(|(cluster, presence)| (cluster.node().to_owned(), presence.address));
+    let seat = cluster.as_ref().map(|cluster| (cluster.node().to_owned(), cluster.address()));
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
         deployer: Arc::new(deployer),
@@ -165,12 +161,11 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop });
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
-    let (root, token) = (home.root().to_owned(), home.token().to_owned());
     Ok(Running {
         gateway,
         admin: admin_address,
-        token,
-        root,
+        token: home.token().to_owned(),
+        root: home.root().to_owned(),
         restored,
         seat,
         drain,
@@ -206,6 +201,7 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
         insecure_no_sandbox: settings.insecure_no_sandbox,
         cell_program: None,
         snapshots: Some(home.snapshots()),
+        spill: Some(home.spill()),
     };
     let (listen, receipts, authorities) = (settings.listen, settings.receipts, settings.authorities.clone());
     let thread = spawn(DATA_THREAD, move || {

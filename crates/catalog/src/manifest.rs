@@ -131,6 +131,9 @@ pub struct Function {
     /// The only nodes of a cluster that may run it; any if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeName>,
+    /// Those of `calls` whose payloads are on this node's disk before they leave for another node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub durable: Vec<FunctionName>,
     /// Whether a call that was lost with its node may be made again elsewhere: doing its work twice does no harm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,

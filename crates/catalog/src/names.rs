@@ -135,11 +135,6 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a node, or of a cluster of nodes.
-    NodeName
-}
-
-name! {
     /// The name of an app.
     AppName
 }
@@ -152,6 +147,11 @@ name! {
 name! {
     /// The name of a memory key that functions of one app share.
     KeyName
+}
+
+name! {
+    /// The name of a node within its cluster, or of a cluster.
+    NodeName
 }
 
 #[cfg(test)]

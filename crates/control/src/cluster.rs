@@ -19,12 +19,14 @@
 //! that it has, what runs runs on, and what is to be changed is refused.
 
 mod bus;
+mod cores;
 mod error;
 mod goods;
 mod join;
 mod members;
 mod plan;
 mod report;
+mod servers;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,6 +198,18 @@ impl Cluster {
     #[must_use]
     pub fn node(&self) -> &str {
         &self.options.node
+    }
+
+    /// Where other nodes reach this one.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.options.transfer
+    }
+
+    /// Whether a server of the store is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.bus.is_connected()
     }
 
     /// Who lives, as far as is known here, by name.

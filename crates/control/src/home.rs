@@ -161,6 +161,12 @@ impl Home {
         self.root.join("wasm")
     }
 
+    /// The directory of calls that are not answered yet.
+    #[must_use]
+    pub fn spill(&self) -> PathBuf {
+        self.root.join("spill")
+    }
+
     /// The directory of snapshots.
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {

@@ -211,7 +211,8 @@ impl App {
     pub(crate) fn own_arena(&self) -> Option<u32> {
         if self.node_arena.get().is_none() {
             let up = self.replicas();
-            let mut free = (0..REPLICAS_MAX).rev();
+            // The lowest: whoever revokes looks at all that are below the highest.
+            let mut free = 0..REPLICAS_MAX;
             self.node_arena.set(free.find(|arena| up.iter().all(|replica| replica.arena != *arena)));
         }
         self.node_arena.get()
@@ -430,12 +431,13 @@ impl FunctionState {
     }
 
     /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
-    pub(crate) fn here(&self, sleeps: bool) -> Here {
+    /// `node`: how busy the node's cores are, in thousandths.
+    pub(crate) fn here(&self, sleeps: bool, node: u32) -> Here {
         let ready = self.loads().into_iter().filter(|load| load.ready);
         let (running, room) =
             ready.fold((0, 0), |(running, room), load| (running + load.in_flight, room + load.concurrency));
         let room = if sleeps { room.max(self.spec.scale.concurrency) } else { room };
-        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue }
+        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue, node }
     }
 
     fn any_ready(&self) -> bool {

@@ -9,6 +9,7 @@
 //! Small payloads travel in the call. Larger ones stay where they are: the other node pulls them out of this one's pool (XDT),
 //! and the buffer goes back once it has them all, or the call is over.
 
+mod carry;
 pub(crate) mod serve;
 
 use std::rc::Rc;
@@ -17,26 +18,22 @@ use std::time::{Duration, Instant};
 use baton_abi::Flags;
 use baton_abi::descriptor::HopCost;
 use baton_abi::reference::{REFERENCES, STATUS_NOTHING};
-use baton_placement::{Route, There, busy, route};
-use baton_pool::capability::Handle;
-use baton_pool::region::{self, View};
-use baton_transfer::limits::INLINE_MAX;
-use baton_transfer::{
-    Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Held, Owner, Payload, Place, PullError,
-    Reference, Room,
-};
+use baton_placement::{Route, There, busy, reported, route};
+use baton_transfer::{Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Payload};
 use bytes::{Buf, Bytes};
-use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+pub(crate) use self::carry::kept;
+use self::carry::{LandError, carried, land, payload};
 use crate::app::App;
 use crate::error::InvokeError;
 use crate::hosting::Hosting;
 use crate::hosts::Host;
-use crate::invoke::{Body, Head};
+use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outlet::{Asked, Returned, Sent};
 use crate::replica::Replica;
+use crate::spill::{About, Kept};
 use crate::status::Carried;
 
 /// Nodes that one call is offered to.
@@ -167,9 +164,13 @@ pub(crate) fn is_better(app: &App, function: usize) -> bool {
         return true;
     }
     let Some(endpoint) = app.node.endpoint.borrow().clone() else { return false };
-    let here = state.here(app.comes_and_goes(function));
-    let peers: Vec<There> =
-        peers(app, &endpoint, function, &[]).into_iter().map(|(_, there)| there).collect();
+    let here = state.here(app.comes_and_goes(function), app.node.hosts.borrow().own_cpu);
+    if here.is_free() {
+        return false;
+    }
+    // Where a cold start is all that is to be had elsewhere, it may as well be here.
+    let all = peers(app, &endpoint, function, &[]).into_iter().map(|(_, there)| there);
+    let peers: Vec<There> = all.filter(|there| there.busy.is_some()).collect();
     matches!(route(Some(&here), &peers, app.node.draw()), Route::There(_))
 }
 
@@ -203,125 +204,10 @@ fn peers(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> 
             let room = host.ready.saturating_mul(state.spec.scale.concurrency);
             // What this node has there is newer than the report.
             let running = host.in_flight.max(calls_out);
-            (Rc::from(host.node.as_str()), There { busy: busy(running, host.queued, room) })
+            let node = hosts.peers.get(&host.node).map_or(0, |peer| peer.cpu);
+            (Rc::from(host.node.as_str()), There { busy: reported(busy(running, host.queued, room), node) })
         })
         .collect()
-}
-
-/// A body as it travels.
-fn payload(app: &App, body: &Rc<Body>) -> Payload {
-    let len = body.remaining();
-    if len == 0 {
-        return Payload::Empty;
-    }
-    match body.in_pool() {
-        Some((handle, view)) if len > INLINE_MAX => Payload::Held(held(app, handle, view, Rc::clone(body))),
-        _ => Payload::Inline(Bytes::copy_from_slice(body.chunk())),
-    }
-}
-
-/// Bytes of the pool that stay where they are until `owner` is no longer needed.
-fn held<T: 'static>(app: &App, handle: Handle, view: View, owner: T) -> Held {
-    let place = Place { at: view.offset(), view, pool: app.pool.borrow().shared_fd() };
-    let Handle { index: buffer, generation } = handle;
-    let whose = Owner { app: app.name.clone(), buffer, generation };
-    Held::new(place, whose, until_dropped(owner))
-}
-
-/// Something to give to other threads: `owner` is dropped here once that is dropped there.
-fn until_dropped<T: 'static>(owner: T) -> Box<dyn Send> {
-    let (gone, dropped) = oneshot::channel::<()>();
-    tokio::task::spawn_local(async move {
-        let _ = dropped.await;
-        drop(owner);
-    });
-    Box::new(gone)
-}
-
-fn carried(sent: u64, came: &Arrived) -> Carried {
-    let mut carried = Carried::default();
-    let came = match came {
-        Arrived::Empty => 0,
-        Arrived::Inline(bytes) => {
-            carried.inline_bytes += bytes.len() as u64;
-            0
-        }
-        Arrived::Referenced(reference) => reference.len,
-    };
-    carried.referenced_bytes += came;
-    if sent > INLINE_MAX as u64 {
-        carried.referenced_bytes += sent;
-    } else {
-        carried.inline_bytes += sent;
-    }
-    carried
-}
-
-/// Why a payload of another node did not land.
-pub(crate) enum LandError {
-    /// The pool has no room, or never will.
-    Invoke(InvokeError),
-    /// It took too long.
-    Late,
-    /// The other node is gone, or does not have the bytes any more.
-    Lost,
-}
-
-/// A payload that came from another node, in the pool behind `head`.
-pub(crate) async fn land(
-    app: &Rc<App>,
-    endpoint: &Endpoint,
-    (node, head): (&str, &[u8]),
-    body: Arrived,
-    deadline: Instant,
-) -> Result<Landing, LandError> {
-    let head = Head { bytes: head.to_vec() };
-    let len = match &body {
-        Arrived::Empty => 0,
-        Arrived::Inline(bytes) => bytes.len() as u64,
-        Arrived::Referenced(reference) => reference.len,
-    };
-    let landing = Landing::begin(app, &head, Some(len));
-    if let (Err(_), Arrived::Referenced(reference)) = (&landing, &body) {
-        endpoint.release(node, reference);
-    }
-    let mut landing = landing.map_err(LandError::Invoke)?;
-    match body {
-        Arrived::Empty => Ok(landing),
-        Arrived::Inline(bytes) => {
-            landing.write(&bytes).map_err(LandError::Invoke)?;
-            Ok(landing)
-        }
-        Arrived::Referenced(reference) => pull(endpoint, node, &reference, landing, deadline).await,
-    }
-}
-
-/// Pulls the bytes behind a reference into the room that was made for them.
-async fn pull(
-    endpoint: &Endpoint,
-    node: &str,
-    reference: &Reference,
-    landing: Landing,
-    deadline: Instant,
-) -> Result<Landing, LandError> {
-    let full = || LandError::Invoke(InvokeError::PoolFull);
-    let (mapping, offset) = landing.range_for(reference.len).ok_or_else(full)?;
-    let landing = Rc::new(std::cell::RefCell::new(Some(landing)));
-    // Bytes may still be on their way into the buffer when this future is gone.
-    let keep = until_dropped(Rc::clone(&landing));
-    let range = region::Room::new(&mapping, offset, reference.len).ok_or_else(full)?;
-    let room = Room::new(range, keep);
-    let pulled = timeout_at(deadline.into(), endpoint.pull(node, reference, room, deadline)).await;
-    match pulled {
-        Ok(Ok(_room)) => {
-            let mut landed = landing.borrow_mut().take().ok_or(LandError::Lost)?;
-            landed.has_landed(reference.len);
-            Ok(landed)
-        }
-        Ok(Err(PullError::Late)) => Err(LandError::Late),
-        Ok(Err(_)) => Err(LandError::Lost),
-        Err(_) => Err(LandError::Late),
-    }
 }
 
 /// Asks the node that made a reference about it.
@@ -383,7 +269,11 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
     };
     let errand =
         Errand { function: callee, operation, invocation, is_recorded, deadline, head, body: Rc::new(body) };
-    let outcome = call(app, &errand).await;
+    let outcome = match durable(app, replica, &errand).await {
+        // What is on the disk stays there until the call is over, however it ends.
+        Ok(_kept) => call(app, &errand).await,
+        Err(error) => Err(error),
+    };
     if is_recorded {
         let (node, carried) = match &outcome {
             Ok(landed) => (Some(landed.node.to_string()), landed.carried),
@@ -412,20 +302,25 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
     }
 }
 
-/// A payload that stays as it is for as long as the node has it: what is only lent is copied, since its owner may take it
-/// back at any time and use its buffer again. Gives how many copies that took.
-pub(crate) fn kept(app: &Rc<App>, body: Body, is_shared: bool) -> Result<(Body, u16), InvokeError> {
-    let Some((handle, view)) = body.in_pool() else { return Ok((body, 0)) };
-    if is_shared || app.pool.borrow().owns(handle) {
-        return Ok((body, 0));
+/// Puts a call of a durable edge on the disk.
+async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Option<Kept>, InvokeError> {
+    let (Some(caller), Some(callee)) =
+        (app.functions.get(replica.function), app.functions.get(errand.function))
+    else {
+        return Ok(None);
+    };
+    if !caller.spec.durable.contains(&callee.name) {
+        return Ok(None);
     }
-    let mut landing = Landing::begin(app, &Head::new(), Some(view.len()))?;
-    landing.copy(&view)?;
-    // Looked at after the bytes: what was taken back before may be someone else's by now.
-    if !app.pool.borrow().still_has(handle) {
-        return Err(InvokeError::BadReply { what: "it took its payload back before it was sent" });
-    }
-    Ok((landing.into_body(), 1))
+    let spill =
+        app.node.spill.as_ref().ok_or(InvokeError::NotKept { why: "the node has no directory for it" })?;
+    let about = About {
+        app: app.name.clone(),
+        caller: caller.name.to_string(),
+        callee: callee.name.to_string(),
+        operation: errand.operation,
+    };
+    spill.keep(app, about, &errand.head, &errand.body).await.map(Some)
 }
 
 /// The status of a failure for the function that called.
@@ -435,6 +330,7 @@ pub(crate) fn status_of(error: &InvokeError) -> u16 {
         InvokeError::QueueFull => 429,
         InvokeError::DeadlineExceeded { .. } => 504,
         InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => 413,
+        InvokeError::NotKept { .. } => 507,
         InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::NoNode { .. } => 503,
         _ => 502,
     }

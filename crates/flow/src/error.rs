@@ -48,6 +48,11 @@ pub enum InvokeError {
         /// The node.
         node: String,
     },
+    /// The edge is durable, and the payload could not be put on the disk. The call was not made.
+    NotKept {
+        /// Why.
+        why: &'static str,
+    },
     /// The function answered with something that the node cannot believe.
     BadReply {
         /// What was wrong with it.
@@ -97,6 +102,12 @@ impl fmt::Display for InvokeError {
                 "node {node} was lost while it had a call of function {function}; retry if doing its work twice does no \
                  harm (`idempotent = true` in baton.toml has the node do that)"
             ),
+            InvokeError::NotKept { why } => {
+                write!(
+                    f,
+                    "the payload of a durable call cannot be put on the disk: {why}; the call was not made"
+                )
+            }
             InvokeError::BadReply { what } => write!(f, "the function broke the protocol: {what}"),
             InvokeError::Function { message, .. } => f.write_str(message),
             InvokeError::HeadTooLarge => f.write_str("the request's head is too large"),

@@ -196,6 +196,7 @@ impl Flow {
         if let Some(old) = old {
             tokio::task::spawn_local(async move { lifecycle::stop(&old, DRAIN_WITHIN).await });
         }
+        crate::spill::resume(&app);
         let replicas = u32::try_from(app.replicas().len()).unwrap_or(u32::MAX);
         Ok(Deployed { app: name, version: spec.version, replicas })
     }

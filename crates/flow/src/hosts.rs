@@ -11,6 +11,8 @@ use baton_catalog::{AppName, FunctionName};
 /// Every node of the cluster that is alive but this one, and what they host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
+    /// How busy this node's own cores were in the last second, in thousandths.
+    pub own_cpu: u32,
     /// The nodes that answer, by name.
     pub peers: BTreeMap<String, Peer>,
     /// Per app and function, which of the peers host it. A function without a host has no entry.
@@ -26,6 +28,8 @@ pub struct Peer {
     pub incarnation: u64,
     /// It takes no new work if another node can.
     pub draining: bool,
+    /// How busy its cores were in the last second, in thousandths.
+    pub cpu: u32,
 }
 
 /// One function on one node.

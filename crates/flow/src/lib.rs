@@ -27,6 +27,7 @@ mod receipts;
 mod replica;
 mod slots;
 mod snapshots;
+mod spill;
 mod start;
 pub mod status;
 

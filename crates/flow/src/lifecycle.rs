@@ -299,6 +299,8 @@ pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
     for replica in app.replicas() {
         replica.condemn("its app was stopped");
     }
+    // What is put up holds the app.
+    app.puts.borrow_mut().clear();
     // Templates end once no replica is left; one that is just loading ends without.
     app.changed.notify_waiters();
     while !app.replicas().is_empty() || app.groups.iter().any(|group| group.is_up()) {

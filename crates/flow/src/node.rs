@@ -19,6 +19,7 @@ use crate::outgoing::Fetch;
 use crate::receipts::Receipts;
 use crate::replica::Replica;
 use crate::snapshots::Snapshots;
+use crate::spill::Spill;
 use crate::status::Totals;
 
 /// How often deadlines are looked at while calls are out. They are met to this precision.
@@ -35,6 +36,8 @@ pub struct Options {
     pub cell_program: Option<PathBuf>,
     /// Where snapshots of compartments are kept from one run of the node to the next; nowhere if `None`.
     pub snapshots: Option<PathBuf>,
+    /// Where calls of durable edges are kept until they are answered; there are none if `None`.
+    pub spill: Option<PathBuf>,
 }
 
 /// Shared by all apps of a node; lives on the data-plane thread.
@@ -53,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) prepared: RefCell<VecDeque<Weak<Group>>>,
     /// Stored snapshots of compartments.
     pub(crate) snapshots: Option<Arc<Snapshots>>,
+    /// Calls of durable edges.
+    pub(crate) spill: Option<Rc<Spill>>,
     /// Every app that lives, versions that are being stopped included.
     pub(crate) apps: RefCell<Vec<Weak<App>>>,
     next_invocation: Cell<u64>,
@@ -80,8 +85,15 @@ impl Node {
             };
             opened.inspect_err(failed).ok().map(Arc::new)
         });
+        let spill = options.spill.as_deref().and_then(|directory| {
+            let failed = |error: &std::io::Error| {
+                tracing::error!(directory = %directory.display(), %error, "durable calls cannot be kept");
+            };
+            Spill::open(directory).inspect_err(failed).ok().map(Rc::new)
+        });
         Rc::new(Node {
             options,
+            spill,
             snapshots,
             hosts: RefCell::default(),
             prepared: RefCell::default(),

@@ -110,6 +110,12 @@ impl Puts {
         self.bytes -= freed;
     }
 
+    /// Gives everything back: the app has ended.
+    pub(crate) fn clear(&mut self) {
+        self.held.clear();
+        self.bytes = 0;
+    }
+
     fn remove(&mut self, id: &Id) {
         if let Some(put) = self.held.remove(id) {
             self.bytes -= put.body.remaining() as u64;

@@ -119,6 +119,7 @@ impl From<InvokeError> for Refusal {
                 "the node that had this request for function {function} is lost; send it again if doing it twice does no harm"
             )
             .into(),
+            InvokeError::NotKept { .. } => "the node's disk has no room for this request; send it again later".into(),
             InvokeError::BadReply { .. } => "the function answered nonsense; `baton logs` says more".into(),
             InvokeError::Function { message, .. } => message.into(),
             InvokeError::HeadTooLarge => {
@@ -139,6 +140,7 @@ fn status_of(error: &InvokeError) -> (u16, bool) {
         InvokeError::QueueFull => (429, true),
         InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => (502, false),
         InvokeError::NodeLost { .. } => (502, true),
+        InvokeError::NotKept { .. } => (507, true),
         InvokeError::PoolFull
         | InvokeError::NoReplica { .. }
         | InvokeError::NoNode { .. }
@@ -198,6 +200,7 @@ mod tests {
             (function(1000), 500, false),
             (InvokeError::HeadTooLarge, 431, false),
             (InvokeError::Draining, 503, true),
+            (InvokeError::NotKept { why: "secret" }, 507, true),
             (InvokeError::NoNode { function: "cart".into() }, 503, true),
             (InvokeError::NodeLost { function: "cart".into(), node: "secret".into() }, 502, true),
         ];
@@ -215,6 +218,7 @@ mod tests {
                 | InvokeError::HeadTooLarge
                 | InvokeError::NoNode { .. }
                 | InvokeError::NodeLost { .. }
+                | InvokeError::NotKept { .. }
                 | InvokeError::Draining => {}
             }
         }

@@ -30,4 +30,4 @@ pub use backoff::{
 pub use choice::{Load, choose};
 pub use cluster::{Assignment, Demand, Homeless, Need, Place, Policy, Seat, assign};
 pub use groups::{KeyTooCrowded, Room, Tenant, group};
-pub use route::{BUSY_FULL, Here, Route, There, busy, route};
+pub use route::{BUSY_FULL, Here, Route, There, busy, reported, route};

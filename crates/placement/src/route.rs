@@ -1,7 +1,7 @@
 //! Which node takes a call.
 //!
 //! ```text
-//!   a local replica is free ─────────────────────────▶ Here
+//!   a local replica and a core are free ─────────────▶ Here
 //!   else two of the peers by lot, the less busy one ─┬─ less busy than here, or here is full ──▶ There
 //!                                                    └─ not ──▶ Here: it waits, or a replica starts
 //! ```
@@ -13,8 +13,8 @@
 /// what is: worse than a replica with room, better than a queue.
 pub const BUSY_FULL: u32 = 1000;
 
-/// How busy the replicas of a function are on a node: calls that run or wait there, in thousandths of those that can run
-/// at once; `None` without a replica that is ready. What `room` is, [`Here`] says.
+/// How busy the replicas of a function are: calls that run or wait, in thousandths of those that run at once; `None` without a
+/// replica that is ready. The same with a node's cores for `room` says how busy the node is.
 #[must_use]
 pub fn busy(running: u32, waiting: u32, room: u32) -> Option<u32> {
     let calls = u64::from(running) + u64::from(waiting);
@@ -22,36 +22,49 @@ pub fn busy(running: u32, waiting: u32, room: u32) -> Option<u32> {
     Some(u32::try_from(thousandths).unwrap_or(u32::MAX))
 }
 
+/// What a node reports of a function: how busy its replicas are or, once no core is free, the whole node, if that is more. Or calls pile
+/// up on a node that other functions keep busy.
+#[must_use]
+pub fn reported(function: Option<u32>, node: u32) -> Option<u32> {
+    if node < BUSY_FULL { function } else { Some(function.unwrap_or(BUSY_FULL).max(node)) }
+}
+
 /// A function on the node that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Here {
     /// Calls that its replicas work on.
     pub running: u32,
-    /// Calls that the ready ones can work on at once; 0: none is ready. No more than run plus as many as the node has cores
-    /// with nothing to do, or calls pile up on a node that other functions keep busy.
+    /// Calls that the ready ones work on at once; 0: none is ready.
     pub room: u32,
     /// Calls that wait.
     pub queued: u32,
     /// Calls that may wait.
     pub bound: u32,
+    /// How [`busy`] the whole node is; 0 where that is not known.
+    pub node: u32,
 }
 
 impl Here {
     /// Whether a call runs at once: as with `admit`, none overtakes one that waits.
-    const fn is_free(&self) -> bool {
-        self.queued == 0 && self.running < self.room
+    #[must_use]
+    pub const fn is_free(&self) -> bool {
+        self.queued == 0 && self.running < self.room && self.node < BUSY_FULL
     }
 
     /// Whether a call is refused.
     const fn is_full(&self) -> bool {
-        !self.is_free() && self.queued >= self.bound
+        (self.queued > 0 || self.running >= self.room) && self.queued >= self.bound
+    }
+
+    fn busy(&self) -> u32 {
+        busy(self.running, self.queued, self.room).unwrap_or(BUSY_FULL).max(self.node)
     }
 }
 
 /// A function on a peer that is up and hosts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct There {
-    /// How [`busy`] its replicas are as far as is known; `None`: not known, or none is ready.
+    /// How busy it is as far as is known, as it [`reported`]; `None`: not known, or no replica is ready.
     pub busy: Option<u32>,
 }
 
@@ -85,9 +98,8 @@ pub fn route(here: Option<&Here>, peers: &[There], draw: [u32; 2]) -> Route {
     if here.is_free() {
         return Route::Here;
     }
-    let own = busy(here.running, here.queued, here.room).unwrap_or(BUSY_FULL);
     match better_of_two(peers, draw) {
-        Some((peer, theirs)) if here.is_full() || theirs < own => Route::There(peer),
+        Some((peer, theirs)) if here.is_full() || theirs < here.busy() => Route::There(peer),
         _ => Route::Here,
     }
 }
@@ -115,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    const IDLE: Here = Here { running: 0, room: 2, queued: 0, bound: 4 };
+    const IDLE: Here = Here { running: 0, room: 2, queued: 0, bound: 4, node: 0 };
     const BUSY: Here = Here { running: 2, ..IDLE };
     const QUEUING: Here = Here { queued: 2, ..BUSY };
     const FULL: Here = Here { queued: 4, ..BUSY };
@@ -144,6 +156,20 @@ mod tests {
         check(Some(QUEUING), Some(1999), Route::There(0));
         check(Some(QUEUING), Some(2000), Route::Here);
         check(Some(QUEUING), Some(u32::MAX), Route::Here);
+    }
+
+    #[test]
+    fn a_node_whose_cores_are_all_busy_is_not_free() {
+        let crowded = Here { node: 1500, ..IDLE };
+        check(Some(crowded), Some(1499), Route::There(0));
+        check(Some(crowded), None, Route::There(0));
+        check(Some(crowded), Some(1500), Route::Here);
+        check(Some(Here { node: 999, ..IDLE }), Some(0), Route::Here);
+        assert_eq!(reported(Some(200), 999), Some(200));
+        assert_eq!(reported(None, 999), None);
+        assert_eq!(reported(Some(200), 1500), Some(1500));
+        assert_eq!(reported(Some(2000), 1500), Some(2000));
+        assert_eq!(reported(None, 1500), Some(1500));
     }
 
     #[test]
@@ -194,12 +220,13 @@ mod tests {
     }
 
     fn any_here() -> impl Strategy<Value = Option<Here>> {
-        let here = (0..6_u32, 0..5_u32, 0..5_u32, 0..5_u32);
-        prop::option::of(here.prop_map(|(running, room, queued, bound)| Here {
+        let here = (0..6_u32, 0..5_u32, 0..5_u32, 0..5_u32, 0..2000_u32);
+        prop::option::of(here.prop_map(|(running, room, queued, bound, node)| Here {
             running,
             room,
             queued,
             bound,
+            node,
         }))
     }
 
@@ -212,14 +239,16 @@ mod tests {
             draw in any::<[u32; 2]>(),
         ) {
             let peers: Vec<There> = busy.into_iter().map(|busy| There { busy }).collect();
-            let own = here.map(|here| super::busy(here.running, here.queued, here.room).unwrap_or(BUSY_FULL));
-            let free = here.is_some_and(|here| here.queued == 0 && here.running < here.room);
+            let busy = |here: Here| super::busy(here.running, here.queued, here.room).unwrap_or(BUSY_FULL);
+            let own = here.map(|here| busy(here).max(here.node));
+            let room = here.is_some_and(|here| here.queued == 0 && here.running < here.room);
+            let free = room && here.is_some_and(|here| here.node < BUSY_FULL);
             match route(here.as_ref(), &peers, draw) {
                 Route::Nowhere => prop_assert!(here.is_none() && peers.is_empty()),
                 Route::There(peer) => {
                     let theirs = peers[peer].busy.unwrap_or(BUSY_FULL);
                     prop_assert!(!free);
-                    let full = here.is_some_and(|here| here.queued >= here.bound);
+                    let full = !room && here.is_some_and(|here| here.queued >= here.bound);
                     prop_assert!(own.is_none_or(|own| full || theirs < own));
                     // It lost to nobody: of several peers, at least one is no better.
                     let worse = |other: &There| other.busy.unwrap_or(BUSY_FULL) >= theirs;

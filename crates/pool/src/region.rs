@@ -16,7 +16,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 mod socket;
 
-pub use socket::{Room, unacknowledged};
+pub use socket::{Room, low_water, unacknowledged};
 
 /// Why a region could not be made or mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

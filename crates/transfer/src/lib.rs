@@ -22,8 +22,17 @@
 //! - What may be large has a name in [`limits`].
 //!
 //! # How bytes are sent
-//! Without TLS by `sendfile` from the pool's memory file: no copy in user space, none into the socket's buffer. With TLS they are encrypted from
-//! the mapping. Received without TLS straight into the mapping by `recv`; with TLS decrypted, then copied there.
+//! | to | how | copies by this process's processor |
+//! |---|---|---|
+//! | another machine | `sendfile` from the pool's file | none |
+//! | loopback | `write` from the mapping | one, into the socket's buffer |
+//! | anywhere, with TLS | encrypted from the mapping | one, which is the encryption |
+//!
+//! They are received by `recv` straight into the mapping; with TLS decrypted, then copied there. Why not `sendfile` everywhere, with numbers:
+//! `docs/adr/0014-references-and-lanes.md`. `examples/measure.rs` of this crate measures calls and pulls beside plain sockets.
+//!
+//! Pages that were never touched cost more than the wire: a pull into fresh ones is two to three times slower than into hot ones. Rooms
+//! are to be taken from memory that was used before.
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 

@@ -47,8 +47,11 @@ pub const PULLS_MAX: usize = 4096;
 pub const PULLS_PER_LANE_MAX: usize = 256;
 /// Bytes that are sent of one pull before the receiver asks for more.
 pub const WINDOW: u64 = 8 << 20;
-/// Lanes that one large pull is spread over.
+/// Lanes that one large pull from another machine is spread over, since one stream seldom fills a network. On loopback several were no
+/// faster than one.
 pub const STRIPES: usize = 2;
+/// Lanes that one pull may be spread over.
+pub const STRIPES_MAX: usize = 4;
 /// From this many bytes on, a pull is spread over several lanes.
 pub const STRIPE_FROM: u64 = 32 << 20;
 /// Bulk lanes that a peer may have open to this node.
@@ -113,8 +116,8 @@ pub struct Limits {
     pub chunk: u64,
     /// See [`WINDOW`].
     pub window: u64,
-    /// See [`STRIPES`].
-    pub stripes: usize,
+    /// Lanes that one large pull is spread over; `None`: [`STRIPES`] to another machine, one on loopback.
+    pub stripes: Option<usize>,
     /// See [`STRIPE_FROM`].
     pub stripe_from: u64,
     /// See [`PULLS_PER_LANE_MAX`].
@@ -129,6 +132,9 @@ pub struct Limits {
     pub progress_within: Duration,
     /// See [`GREET_WITHIN`].
     pub greet_within: Duration,
+    /// Held bytes go out from the pool's file (`sendfile`), or are copied into the socket's buffer; `None`: by whether the peer is on
+    /// another machine. No limit, but like them nothing that a peer can see.
+    pub send_from_file: Option<bool>,
 }
 
 impl Default for Limits {
@@ -140,7 +146,7 @@ impl Default for Limits {
             incoming_bytes: INCOMING_BYTES_MAX,
             chunk: CHUNK,
             window: WINDOW,
-            stripes: STRIPES,
+            stripes: None,
             stripe_from: STRIPE_FROM,
             pulls_per_lane: PULLS_PER_LANE_MAX,
             holds: HOLDS_MAX,
@@ -148,6 +154,7 @@ impl Default for Limits {
             answer_held: ANSWER_HELD,
             progress_within: PROGRESS_WITHIN,
             greet_within: GREET_WITHIN,
+            send_from_file: None,
         }
     }
 }

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         "getter" => baton::serve(references::getter),
         "forgetter" => baton::serve(references::forgetter),
         "scatterer" => baton::serve(references::scatterer),
+        "recorder" => baton::serve(references::recorder),
         "adder" => baton::serve(references::adder),
         "fetcher" => baton::serve(outside::fetcher),
         "sleeper" => baton::serve(unruly::sleeper),

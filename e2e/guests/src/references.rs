@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baton::{Context, Error, Put, Reference, Request, Response};
+use baton::{Context, Error, Level, Put, Reference, Request, Response};
 
 fn number(request: &Request, name: &str) -> Option<u64> {
     let pairs = request.query().unwrap_or_default().split('&');
@@ -71,6 +71,13 @@ pub(crate) async fn scatterer(ctx: Context, request: Request) -> Result<Response
 /// The sum of the bytes that it is sent.
 pub(crate) async fn adder(ctx: Context, request: Request) -> Result<Response, Error> {
     Ok(Response::ok(ctx.value(&total(request.body()))?))
+}
+
+/// Takes its time, and notes in the log what it was sent.
+pub(crate) async fn recorder(ctx: Context, request: Request) -> Result<Response, Error> {
+    std::thread::sleep(Duration::from_millis(700));
+    ctx.log(Level::Info, format_args!("recorded {} {}", request.body().len(), total(request.body())));
+    Ok(Response::ok("recorded"))
 }
 
 fn total(bytes: &[u8]) -> u64 {

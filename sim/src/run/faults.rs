@@ -33,7 +33,7 @@ impl Run {
         machine.state = State::Dead;
         machine.died = Some(now);
         let calls = machine.all();
-        (machine.running, machine.waiting) = (0, 0);
+        (machine.running, machine.waiting, machine.coming) = (0, 0, 0);
         let functions: Vec<u32> = std::mem::take(&mut machine.locals).into_keys().collect();
         self.world.by_load.remove(&(calls, node));
         for function in functions {

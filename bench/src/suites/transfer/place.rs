@@ -130,6 +130,6 @@ impl Place {
 
     /// Does `work` from inside the first machine.
     pub(super) fn from_a<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, SystemError> {
-        self.net.within(0, work).map_err(SystemError::Net)
+        self.net.inside(0, work).map_err(SystemError::State)
     }
 }

@@ -47,6 +47,17 @@ struct Hop {
     switches: u32,
     cpu_ns: u64,
     wall_ns: u64,
+    /// The node that served it, if another one.
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    carried: Carried,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Carried {
+    inline_bytes: u64,
+    referenced_bytes: u64,
 }
 
 pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
@@ -87,6 +98,9 @@ pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
         receipt.switches,
         nanos(receipt.cpu_ns),
     ))?;
+    if let Some(line) = crossed(&receipt.hops) {
+        line_out(&line)?;
+    }
     line_out("")?;
     let head = [
         "CALLER",
@@ -108,10 +122,23 @@ fn plural(count: usize, word: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }
 
+/// What went to other nodes and came back, if anything did.
+fn crossed(hops: &[Hop]) -> Option<String> {
+    let away: Vec<&Hop> = hops.iter().filter(|hop| hop.node.is_some()).collect();
+    let inline = away.iter().map(|hop| hop.carried.inline_bytes).sum();
+    let pulled = away.iter().map(|hop| hop.carried.referenced_bytes).sum();
+    let calls = plural(away.len(), "call");
+    let to_tell = !away.is_empty();
+    to_tell.then(|| format!("{calls} to other nodes: {} inline, {} pulled", bytes(inline), bytes(pulled)))
+}
+
 fn row(hop: &Hop) -> Vec<String> {
     vec![
         hop.caller.clone(),
-        hop.function.clone(),
+        match &hop.node {
+            Some(node) => format!("{}@{node}", hop.function),
+            None => hop.function.clone(),
+        },
         hop.operation.to_string(),
         hop.status.to_string(),
         hop.copies.to_string(),

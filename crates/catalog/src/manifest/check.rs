@@ -43,7 +43,7 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     at_most(&site, "functions", manifest.functions.len(), limits::FUNCTIONS_MAX)?;
     for (name, each) in &manifest.functions {
         function(name, each, &site.then(name))?;
-        calls(manifest, name, each, &site.then(name).then("calls"))?;
+        calls(manifest, name, each, &site.then(name))?;
     }
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
     routes(manifest, &root.then("routes"))
@@ -243,7 +243,19 @@ fn calls(
             let others = manifest.functions.keys().filter(|other| *other != name);
             let nearest = nearest(callee.as_str(), others.map(FunctionName::as_str));
             let (caller, callee) = (name.clone(), callee.clone());
-            return fail(site.then(place), ManifestFault::UnknownCallee { caller, callee, nearest });
+            return fail(
+                site.then("calls").then(place),
+                ManifestFault::UnknownCallee { caller, callee, nearest },
+            );
+        }
+    }
+    for (place, callee) in function.durable.iter().enumerate() {
+        if !function.calls.contains(callee) {
+            let (caller, callee) = (name.clone(), callee.clone());
+            return fail(
+                site.then("durable").then(place),
+                ManifestFault::DurableWithoutCall { caller, callee },
+            );
         }
     }
     Ok(())

@@ -163,6 +163,13 @@ pub enum ManifestFault {
     },
     /// Outgoing hosts for a function that cannot write the pool, where its requests and their answers lie.
     NetworkWithoutPool,
+    /// A durable edge that is no edge.
+    DurableWithoutCall {
+        /// Who would call.
+        caller: FunctionName,
+        /// Whom.
+        callee: FunctionName,
+    },
     /// References for a function that does not see the pool, where what is behind them lies.
     ReferencesWithoutPool,
     /// A call edge to a function that the app does not have.

@@ -39,6 +39,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "files",
     "references",
     "nodes",
+    "durable",
     "idempotent",
 ];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
@@ -114,6 +115,7 @@ fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Functio
 fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Located> {
     let calls = table.texts("calls")?.unwrap_or_default();
     let nodes = table.texts("nodes")?.unwrap_or_default();
+    let durable = table.texts("durable")?.unwrap_or_default();
     let owned = |(_, text): Placed<'_>| text.to_owned();
     Ok(Function {
         build: build(name, table)?,
@@ -134,6 +136,10 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         files: table.text("files")?.map(|(_, path)| path.into()),
         references: table.bool("references")?.unwrap_or_default(),
         nodes: nodes.into_iter().map(|node| named(node, NodeName::new)).collect::<Result<_, _>>()?,
+        durable: durable
+            .into_iter()
+            .map(|callee| named(callee, FunctionName::new))
+            .collect::<Result<_, _>>()?,
         idempotent: table.bool("idempotent")?.unwrap_or_default(),
     })
 }

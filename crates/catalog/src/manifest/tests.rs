@@ -34,6 +34,7 @@ share_key = "carts"
 files = "data/cart"
 references = true
 nodes = ["a", "b"]
+durable = ["catalog"]
 idempotent = true
 
 [functions.catalog]
@@ -106,6 +107,7 @@ fn every_setting_is_read() {
         files: Some("data/cart".into()),
         references: true,
         nodes: vec![NodeName::new("a").unwrap(), NodeName::new("b").unwrap()],
+        durable: vec![FunctionName::new("catalog").unwrap()],
         idempotent: true,
     };
     assert_eq!(cart, &expect);

@@ -180,6 +180,7 @@ impl From<InvokeError> for Fault {
             InvokeError::Function { status, .. } => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
+            InvokeError::NotKept { .. } => StatusCode::INSUFFICIENT_STORAGE,
             InvokeError::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         };
         Self::new(status, error.to_string(), "")

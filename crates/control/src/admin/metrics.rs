@@ -38,6 +38,17 @@ pub(super) async fn page(State(api): State<Arc<Api>>) -> Result<impl IntoRespons
     functions(&mut registry, &apps);
     pools(&mut registry, &apps);
     gateway(&mut registry, figures);
+    if let Some(cluster) = &api.cluster {
+        let members = u64::try_from(cluster.rows().len()).unwrap_or(u64::MAX);
+        gauge(&mut registry, "cluster_members", "Nodes of the cluster that live", members);
+        let connected = u64::from(cluster.is_connected());
+        gauge(
+            &mut registry,
+            "cluster_store_connected",
+            "Whether a server of the cluster's store is connected",
+            connected,
+        );
+    }
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| {
         Fault::new(

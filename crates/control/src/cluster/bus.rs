@@ -11,16 +11,16 @@
 //! the client at each new connection, lives on any server, and works while nobody leads. What it misses is found by looking.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::header::{HeaderMap, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
-use async_nats::jetstream::context::{CreateKeyValueErrorKind, PublishErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::kv::{self, Store};
 use async_nats::jetstream::object_store::{self, ObjectStore};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType, Stream};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -28,12 +28,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::error::{Cause, ClusterError};
+use super::servers::{code_of, is_too_old, login, passes, shown, stands_alone};
 use super::{ClusterOptions, Tls};
 use crate::limits::{BUS_REPLY_WITHIN, ROW_KEPT, VERSIONS_KEPT, WANTED_ROWS_MAX};
 
 /// The header that says what a row of a bucket is.
 const OPERATION: &str = "KV-Operation";
 const REMOVED: &str = "DEL";
+const NO_ANSWER: &str = "no server answers";
 /// Copies that a cluster of servers keeps.
 const COPIES: usize = 3;
 /// How often the connection is tried.
@@ -48,6 +50,8 @@ pub(super) struct Bus {
     buckets: Mutex<Option<Buckets>>,
     /// Counts connections.
     connected: watch::Receiver<u64>,
+    /// Why there is none.
+    why: Arc<Mutex<String>>,
 }
 
 #[derive(Clone)]
@@ -81,6 +85,10 @@ impl Bus {
     /// Begins to connect, and goes on with that for as long as it takes.
     pub(super) async fn open(options: &ClusterOptions) -> Result<Self, ClusterError> {
         let (count, connected) = watch::channel(0);
+        let why = Arc::new(Mutex::new(NO_ANSWER.to_owned()));
+        let note = Arc::clone(&why);
+        let note =
+            move |text: &str| text.clone_into(&mut note.lock().unwrap_or_else(PoisonError::into_inner));
         let mut connect = ConnectOptions::new()
             .name(format!("baton {}", options.node))
             .retry_on_initial_connect()
@@ -94,7 +102,10 @@ impl Bus {
             })
             .event_callback(move |event| {
                 match event {
+                    Event::ClientError(error) => note(&format!("{NO_ANSWER}: {error}")),
+                    Event::ServerError(error) => note(&format!("the server said: {error}")),
                     Event::Connected => {
+                        note(NO_ANSWER);
                         tracing::info!("the cluster's store is reachable");
                         count.send_modify(|count| *count += 1);
                     }
@@ -113,15 +124,19 @@ impl Bus {
                 .add_root_certificates(ca.clone())
                 .add_client_certificate(cert.clone(), key.clone());
         }
-        let servers = options.servers.iter().map(|server| shown(server)).collect::<Vec<_>>().join(",");
+        if let Some((user, password)) = options.servers.iter().find_map(|server| login(server)) {
+            connect = connect.user_and_password(user.to_owned(), password.to_owned());
+        }
+        let places: Vec<String> = options.servers.iter().map(|server| shown(server)).collect();
+        let servers = places.join(",");
         let refused = |error| ClusterError::Refused { servers: servers.clone(), why: Cause::from(error) };
-        let client = connect.connect(options.servers.as_slice()).await.map_err(refused)?;
+        let client = connect.connect(places.as_slice()).await.map_err(refused)?;
         let jetstream = jetstream::ContextBuilder::new()
             .timeout(BUS_REPLY_WITHIN)
             .ack_timeout(BUS_REPLY_WITHIN)
             .build(client.clone());
         let cluster = format!("baton-{}", options.cluster);
-        Ok(Self { client, jetstream, servers, cluster, buckets: Mutex::new(None), connected })
+        Ok(Self { client, jetstream, servers, cluster, buckets: Mutex::new(None), connected, why })
     }
 
     /// The servers, as messages name them.
@@ -147,7 +162,11 @@ impl Bus {
     }
 
     fn is_up(&self) -> Result<(), ClusterError> {
-        if self.is_connected() { Ok(()) } else { Err(self.unreachable("no server answers")) }
+        if self.is_connected() {
+            return Ok(());
+        }
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Err(self.unreachable(why))
     }
 
     pub(super) async fn within<T>(
@@ -166,6 +185,10 @@ impl Bus {
         let known = self.buckets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(known) = known {
             return Ok(known);
+        }
+        let version = self.client.server_info().version;
+        if is_too_old(&version) {
+            return Err(self.refused(format!("nats-server {version} is too old, it takes 2.10")));
         }
         let limit = BUS_REPLY_WITHIN * 2;
         let wanted = kv::Config {
@@ -213,7 +236,7 @@ impl Bus {
             }
             made => made,
         };
-        made.map_err(|error| self.not_made(error.kind(), error))
+        made.map_err(|error| self.not_made(error))
     }
 
     async fn objects(&self) -> Result<ObjectStore, ClusterError> {
@@ -229,13 +252,17 @@ impl Bus {
             }
             made => made,
         };
-        made.map_err(|error| self.not_made(error.kind(), error))
+        made.map_err(|error| self.not_made(error))
     }
 
-    fn not_made(&self, kind: CreateKeyValueErrorKind, error: impl Into<Cause>) -> ClusterError {
+    /// Only what the servers say for good is a refusal; all else passes when they have found together.
+    fn not_made(&self, error: impl Into<Cause>) -> ClusterError {
         let error: Cause = error.into();
-        let is_down = kind == CreateKeyValueErrorKind::TimedOut || passes(error.as_ref());
-        if is_down { self.unreachable(error) } else { self.refused(error) }
+        let is_final = match code_of(error.as_ref()) {
+            Some(code) => !passes(code),
+            None => !self.client.server_info().jetstream,
+        };
+        if is_final { self.refused(error) } else { self.unreachable(error) }
     }
 
     // ---- rows -----------------------------------------------------------------------------------------------
@@ -413,59 +440,4 @@ pub(super) fn key_of(message: &async_nats::Message) -> Option<(&str, bool)> {
     let (_, key) = message.subject.as_str().strip_prefix("$KV.")?.split_once('.')?;
     let removed = message.headers.as_ref().is_some_and(|headers| headers.get(OPERATION).is_some());
     Some((key, removed))
-}
-
-/// A server without the user and the password that may stand in its URL.
-fn shown(server: &str) -> String {
-    match (server.split_once("://"), server.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => server.to_owned(),
-    }
-}
-
-/// Whether the server stands alone and so keeps one copy only.
-fn stands_alone(error: &(dyn std::error::Error + 'static)) -> bool {
-    code_of(error).is_some_and(|code| code == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED)
-}
-
-/// Whether an error passes by itself: servers that have not found together yet.
-fn passes(error: &(dyn std::error::Error + 'static)) -> bool {
-    const PASSING: [ErrorCode; 6] = [
-        ErrorCode::CLUSTER_NO_PEERS,
-        ErrorCode::CLUSTER_NOT_AVAILABLE,
-        ErrorCode::CLUSTER_NOT_LEADER,
-        ErrorCode::CLUSTER_NOT_ACTIVE,
-        ErrorCode::CLUSTER_INCOMPLETE,
-        ErrorCode::INSUFFICIENT_RESOURCES,
-    ];
-    code_of(error).is_some_and(|code| PASSING.contains(&code))
-}
-
-/// The server's own number for what went wrong, from wherever in the chain it stands.
-fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
-    use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<jetstream::Error>() {
-            return Some(error.error_code());
-        }
-        if let Some(CreateStreamErrorKind::JetStream(error)) =
-            error.downcast_ref::<CreateStreamError>().map(|error| error.kind())
-        {
-            return Some(error.error_code());
-        }
-        at = error.source();
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shown;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(shown("nats://user:p@ss@127.0.0.1:4222"), "nats://127.0.0.1:4222");
-        assert_eq!(shown("tls://127.0.0.1:4222"), "tls://127.0.0.1:4222");
-    }
 }

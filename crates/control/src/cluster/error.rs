@@ -115,7 +115,7 @@ impl ClusterError {
             Self::Conflict { .. } => "look at what is there now (`baton ps`), and try again",
             Self::TooLarge { .. } => "raise `max_payload` in the configuration of nats-server",
             Self::Refused { .. } => {
-                "nats-server needs JetStream (`jetstream` in its configuration) and must let this user use it"
+                "nats-server 2.10 or later needs JetStream (`jetstream` in its configuration), and must let this user use it"
             }
             Self::Absent { .. } | Self::Artifact(_) => "deploy the app again: that uploads what is missing",
             Self::NameTaken { .. } => "choose another --name",

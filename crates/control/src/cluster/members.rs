@@ -35,6 +35,9 @@ pub struct Row {
     pub cores: u32,
     /// Bytes of memory of its machine.
     pub memory: u64,
+    /// How busy its machine's cores were in the last second, in thousandths.
+    #[serde(default)]
+    pub cpu: u32,
     /// Whether it gives its work to others.
     pub draining: bool,
     /// When it started, milliseconds since the epoch by its own clock.
@@ -149,9 +152,13 @@ impl Members {
 /// The table as the data plane takes it: everybody but `own`.
 pub(super) fn hosts<'a>(own: &str, rows: impl Iterator<Item = &'a Row>) -> Hosts {
     let mut hosts = Hosts::default();
-    for row in rows.filter(|row| row.name != own) {
-        let Row { name, incarnation, transfer: address, draining, .. } = row;
-        let peer = Peer { address: *address, incarnation: *incarnation, draining: *draining };
+    for row in rows {
+        let Row { name, incarnation, transfer: address, draining, cpu, .. } = row;
+        if name == own {
+            hosts.own_cpu = *cpu;
+            continue;
+        }
+        let peer = Peer { address: *address, incarnation: *incarnation, draining: *draining, cpu: *cpu };
         hosts.peers.insert(name.clone(), peer);
         for (app, AppRow { version, functions, .. }) in &row.apps {
             // A name that is none here cannot be called here either.
@@ -182,6 +189,7 @@ mod tests {
             gateway: address,
             version: "1".to_owned(),
             cores: 2,
+            cpu: 0,
             memory: 1 << 30,
             draining: false,
             since_ms: 0,

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::bus::{Bucket, key_of};
+use super::cores::Cores;
 use super::error::ClusterError;
 use super::members::{AppRow, Load, News, Row, hosts};
 use super::plan::Seat;
@@ -51,6 +52,7 @@ impl Cluster {
             version: (*version).to_owned(),
             cores: *cores,
             memory: *memory,
+            cpu: 0,
             draining: self.leaving.load(Ordering::Relaxed) || self.wanted.borrow().drains.contains(node),
             since_ms: self.since_ms,
             apps: BTreeMap::new(),
@@ -62,6 +64,7 @@ impl Cluster {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wanted = self.wanted.subscribe();
         let mut figures = BTreeMap::new();
+        let mut cores = Cores::default();
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
@@ -80,7 +83,7 @@ impl Cluster {
             if let Ok(Ok(now)) = timeout(FIGURES_WITHIN, plane.load()).await {
                 figures = loads(now);
             }
-            let row = Row { apps: parts(&deployer, &figures), ..self.bare_row() };
+            let row = Row { apps: parts(&deployer, &figures), cpu: cores.look(), ..self.bare_row() };
             let Ok(bytes) = serde_json::to_vec(&row) else { continue };
             let cluster = Arc::clone(&self);
             // Not waited for: others hear the row at once, and the next must not come late because the store answers slowly.

@@ -9,16 +9,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use baton_abi::reference::{FORGET, GET, REFERENCES, STATUS_NOTHING};
-use baton_transfer::limits::INLINE_MAX;
 use baton_transfer::{AnswerKind, Arrived, Endpoint, Incoming, Outcome, Payload, Service};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use super::{LandError, held, land};
+use super::carry::{LandError, land, payload};
 use crate::app::App;
 use crate::error::InvokeError;
 use crate::flow::Flow;
 use crate::hosting::Hosting;
-use crate::invoke::{Body, Origin, Reply, Upload};
+use crate::invoke::{Origin, Reply, Upload};
 use crate::puts;
 
 /// Serves the calls of other nodes from the apps of a data plane.
@@ -84,7 +83,7 @@ fn referenced(app: &Rc<App>, call: &Incoming) -> Outcome {
             Ok(body) => Outcome {
                 status: 200,
                 kind: AnswerKind::Reply,
-                body: shared(app, body),
+                body: payload(app, &body),
                 ..Outcome::default()
             },
             Err(_) => refused(STATUS_NOTHING, "nothing is behind the reference"),
@@ -94,14 +93,6 @@ fn referenced(app: &Rc<App>, call: &Incoming) -> Outcome {
             _ => refused(STATUS_NOTHING, "nothing is behind the reference"),
         },
         _ => refused(400, "there is no such operation on references"),
-    }
-}
-
-fn shared(app: &App, body: Rc<Body>) -> Payload {
-    match body.in_pool() {
-        _ if !body.has_remaining() => Payload::Empty,
-        Some((handle, view)) if body.remaining() > INLINE_MAX => Payload::Held(held(app, handle, view, body)),
-        _ => Payload::Inline(Bytes::copy_from_slice(body.chunk())),
     }
 }
 
@@ -123,12 +114,7 @@ fn not_landed(error: &LandError) -> Outcome {
 fn answer(app: &Rc<App>, reply: Reply, load: u32) -> Outcome {
     let (status, head) = (reply.status(), reply.head().to_vec());
     let body = reply.into_body();
-    let len = body.remaining();
-    let payload = match body.in_pool() {
-        _ if len == 0 => Payload::Empty,
-        Some((handle, view)) if len > INLINE_MAX => Payload::Held(held(app, handle, view, body)),
-        _ => Payload::Inline(Bytes::copy_from_slice(body.chunk())),
-    };
+    let payload = payload(app, &Rc::new(body));
     Outcome { status, kind: AnswerKind::Reply, load, head, body: payload }
 }
 

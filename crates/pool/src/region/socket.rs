@@ -80,6 +80,20 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
+/// Has `socket` call itself readable only when `bytes` are there, or its end.
+///
+/// # Errors
+/// What the kernel says.
+pub fn low_water(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    let fd = socket.as_raw_fd();
+    // SAFETY: the kernel reads `len` bytes, one `int`, from the address of `bytes`, which lives across the call.
+    let status =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw const bytes).cast(), len) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::io::Write;
@@ -90,13 +104,14 @@ mod tests {
     use crate::region::create;
 
     fn mapping(access: Access) -> Arc<Mapping> {
-        Arc::new(Mapping::new(create("test", 8192, false).unwrap(), 8192, access).unwrap())
+        let fd = create("test", 8192, false).expect("memory");
+        Arc::new(Mapping::new(fd, 8192, access).expect("a mapping"))
     }
 
     fn connected() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (near, listener.accept().unwrap().0)
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        (near, listener.accept().expect("a connection").0)
     }
 
     #[test]

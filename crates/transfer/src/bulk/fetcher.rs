@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
 use crate::call::Violation;
-use crate::limits::{ACK_WITHIN, ACKS_MAX, Limits, STRIPES};
+use crate::limits::{ACK_WITHIN, ACKS_MAX, Limits, STRIPES, STRIPES_MAX};
 use crate::reference::{Reference, Token};
 use crate::vault::{Now, Refusal};
-use crate::wire::bulk::{self, Pull, put_abort, put_ack, put_credit, put_pull};
+use crate::wire::bulk::{self, End, Pull, put_abort, put_ack, put_credit, put_pull};
 use crate::wire::{Header, Kind};
 
 /// A connection.
@@ -128,9 +128,10 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Nothing is under way, no lane is open.
+    /// Nothing is under way, no lane is open. `near`: the peer is on this machine.
     #[must_use]
-    pub fn new(limits: &Limits) -> Fetcher {
+    pub fn new(limits: &Limits, near: bool) -> Fetcher {
+        let stripes = limits.stripes.unwrap_or(if near { 1 } else { STRIPES });
         Fetcher {
             pulls: BTreeMap::new(),
             stripes: BTreeMap::new(),
@@ -142,7 +143,7 @@ impl Fetcher {
             next_pull: 1,
             next_stripe: 1,
             window: limits.window.max(1),
-            stripes_max: limits.stripes.clamp(1, STRIPES.max(4)),
+            stripes_max: stripes.clamp(1, STRIPES_MAX),
             stripe_from: limits.stripe_from.max(1),
             progress_within: limits.progress_within,
             resumed: 0,
@@ -332,10 +333,11 @@ impl Fetcher {
     /// # Errors
     /// [`Violation`] if it does not say why.
     pub fn ended(&mut self, stripe: u64, body: &[u8]) -> Result<(), Violation> {
-        let why = bulk::end(body)?;
-        if self.aborted.remove(&stripe).is_some() {
-            return Ok(());
-        }
+        let why = match bulk::end(body)? {
+            End::Aborted if self.aborted.remove(&stripe).is_some() => return Ok(()),
+            End::Aborted => return Err(Violation::NotAsked),
+            End::Refused(why) => why,
+        };
         let Some(pull) = self.stripes.get(&stripe).map(|stripe| stripe.pull) else { return Ok(()) };
         // The holder is done with this one.
         if let Some(Stripe { lane: Some(lane), .. }) = self.stripes.remove(&stripe)

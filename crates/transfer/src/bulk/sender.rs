@@ -10,7 +10,7 @@ use crate::counts::{Counted, Counters};
 use crate::limits::{CHUNK_MAX, Limits, OUT_FRAMES_MAX, SETTLE_WITHIN};
 use crate::payload::Held;
 use crate::vault::{Lease, Now, Refusal, Vault, Wanted};
-use crate::wire::bulk::{Pull, ToHolder, put_end};
+use crate::wire::bulk::{End, Pull, ToHolder, put_end};
 use crate::wire::{HEADER, Header, Kind};
 
 /// What is to be written next.
@@ -64,7 +64,7 @@ pub struct Sender {
     peer: String,
     pulls: HashMap<u64, Outgoing>,
     ready: VecDeque<u64>,
-    ends: VecDeque<(u64, Refusal)>,
+    ends: VecDeque<(u64, End)>,
     settling: VecDeque<Settling>,
     /// The end of all that was handed out by `next`, in the connection's bytes.
     handed: u64,
@@ -111,7 +111,7 @@ impl Sender {
                 counters.one(Counted::PullsServed);
                 if let Err(refusal) = self.pull(now, id, pull, vault) {
                     counters.refused(refusal);
-                    self.ends.push_back((id, refusal));
+                    self.ends.push_back((id, End::Refused(refusal)));
                 }
             }
             ToHolder::Credit(bytes) => {
@@ -126,7 +126,7 @@ impl Sender {
             // Said back, so that the receiver knows when nothing of it comes any more.
             ToHolder::Abort => {
                 self.retire(now, id);
-                self.ends.push_back((id, Refusal::Revoked));
+                self.ends.push_back((id, End::Aborted));
             }
             ToHolder::Ack(token) => {
                 let unsent = |pull: &Outgoing| pull.lease.token == token.id() && pull.retrieval == id;
@@ -198,12 +198,14 @@ impl Sender {
         Some(Sending::Chunk { header, held, offset, len })
     }
 
-    /// Lets leases go of which all bytes are with the peer: `acknowledged` is how many of the connection's bytes its kernel has.
-    /// Judges what cannot go.
-    pub fn check(&mut self, now: Now, acknowledged: u64) -> Verdict {
+    /// Lets leases go whose bytes nobody reads from the pool any more. `written` is how many of the connection's bytes the kernel was
+    /// given, `acknowledged` how many of those it reads no more. Judges what cannot go.
+    pub fn check(&mut self, now: Now, written: u64, acknowledged: u64) -> Verdict {
         self.settling.retain(|settling| settling.sent_to > acknowledged);
+        // Who acknowledged has all bytes: what is over and not written in full was taken back.
         let stuck = |settling: &Settling| {
-            settling.lease.over() && now.saturating_sub(settling.since) >= SETTLE_WITHIN
+            let waits = now.saturating_sub(settling.since) >= SETTLE_WITHIN;
+            settling.lease.over() && (settling.sent_to > written || waits)
         };
         let over: Vec<u64> =
             self.pulls.iter().filter(|(_, pull)| pull.lease.over()).map(|(id, _)| *id).collect();
@@ -214,7 +216,7 @@ impl Sender {
                 self.pulls.insert(id, pull);
                 return Verdict::Reset;
             }
-            self.ends.push_back((id, Refusal::Revoked));
+            self.ends.push_back((id, End::Refused(Refusal::Revoked)));
         }
         if self.settling.iter().any(stuck) {
             return Verdict::Reset;

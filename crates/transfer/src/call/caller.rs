@@ -83,12 +83,16 @@ impl Caller {
     /// Queues a call; the number that its event will name.
     ///
     /// # Errors
-    /// [`CallError::Draining`], [`CallError::TooLarge`], [`CallError::Crowded`].
+    /// [`CallError::TooLarge`], [`CallError::NotConnected`] before the callee has spoken, [`CallError::Draining`],
+    /// [`CallError::Crowded`].
     pub fn begin(&mut self, now: Now, call: Incoming) -> Result<u64, CallError> {
         let inline = if let Arrived::Inline(bytes) = &call.body { bytes.len() } else { 0 };
         let fits = call.head.len() <= HEAD_MAX && inline <= self.inline_max;
         if !fits || !named(&call.app) || !named(&call.function) {
             return Err(CallError::TooLarge);
+        }
+        if !self.ready() {
+            return Err(CallError::NotConnected);
         }
         if self.away {
             return Err(CallError::Draining);
@@ -234,6 +238,12 @@ impl Caller {
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// Whether the peer has said how many calls it takes.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.allowed > 0
     }
 
     /// Whether the peer takes no more calls.

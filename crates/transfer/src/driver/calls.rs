@@ -73,6 +73,11 @@ impl Calling {
         }
     }
 
+    /// Whether calls can be made: the callee has said how many it takes.
+    pub(crate) fn ready(&self) -> bool {
+        self.caller.borrow().ready()
+    }
+
     /// What is known of the peer: calls out, round trip, draining.
     pub(crate) fn state(&self) -> (usize, Option<Now>, bool) {
         let caller = self.caller.borrow();
@@ -93,7 +98,14 @@ impl End for Calling {
 
     fn receive(&self, now: Now, header: &Header, body: &Bytes) -> Result<(), Violation> {
         let frame = to_caller(header, body)?;
-        self.caller.borrow_mut().receive(now, header.id, frame)
+        let before = self.ready();
+        self.caller.borrow_mut().receive(now, header.id, frame)?;
+        if self.ready() != before
+            && let Some(inner) = self.inner.upgrade()
+        {
+            inner.changed.notify_one();
+        }
+        Ok(())
     }
 
     fn heard(&self, now: Now) {
@@ -130,10 +142,6 @@ impl End for Calling {
 
     fn may_read(&self) -> bool {
         true
-    }
-
-    fn wanted(&self) -> bool {
-        self.shared.knows(&self.peer)
     }
 }
 
@@ -180,8 +188,13 @@ impl Called {
         &self.peer.name
     }
 
-    /// Another lane of the same peer has taken this one's place.
-    pub(crate) fn replace(&self) {
+    /// Whether its peer is still one.
+    pub(crate) fn wanted(&self) -> bool {
+        self.inner.shared.knows(&self.peer)
+    }
+
+    /// The lane is to end: another has taken its place, or its peer is none any more.
+    pub(crate) fn hang_up(&self) {
         self.over.set(true);
         self.wake.notify_one();
     }
@@ -281,9 +294,5 @@ impl End for Rc<Called> {
 
     fn may_read(&self) -> bool {
         self.callee.borrow().may_read()
-    }
-
-    fn wanted(&self) -> bool {
-        self.inner.shared.knows(&self.peer)
     }
 }

@@ -43,7 +43,7 @@ impl Drop for End {
         }
         self.0.tasks.borrow_mut().drain(..).for_each(|task| task.abort());
         for called in self.0.called.borrow_mut().drain(..) {
-            called.replace();
+            called.hang_up();
         }
         self.0.service.take();
         let _ = self.0.commands.try_send(Command::Stop);
@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     lanes: RefCell<BTreeMap<String, Known>>,
     called: RefCell<Vec<Rc<Called>>>,
     tasks: RefCell<Vec<AbortHandle>>,
-    changed: Notify,
+    pub(crate) changed: Notify,
     pulls: Arc<Semaphore>,
     draining: Cell<bool>,
 }
@@ -165,6 +165,12 @@ impl Endpoint {
             });
         }
         drop(lanes);
+        self.inner
+            .called
+            .borrow()
+            .iter()
+            .filter(|called| !called.wanted())
+            .for_each(|called| called.hang_up());
         self.inner.shared.tell();
     }
 
@@ -177,7 +183,14 @@ impl Endpoint {
             let (in_flight, round_trip, draining) =
                 lane.as_ref().map_or((0, None, false), |lane| lane.state());
             let (name, trouble) = (known.peer.name.clone(), known.trouble.borrow().clone());
-            PeerState { name, up: lane.is_some(), draining, round_trip, in_flight, trouble }
+            PeerState {
+                name,
+                up: lane.as_ref().is_some_and(|lane| lane.ready()),
+                draining,
+                round_trip,
+                in_flight,
+                trouble,
+            }
         };
         lanes.values().map(state).collect()
     }
@@ -395,7 +408,6 @@ async fn dial(
                 let calling = Calling::new(&inner, &peer);
                 *lane.borrow_mut() = Some(Rc::clone(&calling));
                 *trouble.borrow_mut() = None;
-                inner.changed.notify_one();
                 let ended = lane::run(pipe, &*calling, &calling.wake, &inner.shared).await;
                 lane.borrow_mut().take();
                 calling.lost();
@@ -417,11 +429,14 @@ async fn accept(inner: Rc<Inner>, mut accepts: mpsc::Receiver<Accepted>) {
         let Ok(pipe) = parted.join() else { continue };
         // A peer has one: it would not have dialled if the last were any good.
         let called = Called::new(&inner, peer);
+        if !called.wanted() {
+            continue;
+        }
         if inner.draining.get() {
             called.drain();
         }
         let mut all = inner.called.borrow_mut();
-        all.iter().filter(|other| other.peer() == called.peer()).for_each(|other| other.replace());
+        all.iter().filter(|other| other.peer() == called.peer()).for_each(|other| other.hang_up());
         all.push(Rc::clone(&called));
         drop(all);
         let inner = Rc::clone(&inner);

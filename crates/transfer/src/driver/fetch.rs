@@ -61,10 +61,11 @@ fn draw() -> u64 {
 
 impl Fetching {
     pub(crate) fn start(shared: &Arc<Shared>, peer: Peer) -> Rc<Fetching> {
+        let near = peer.address.ip().is_loopback();
         let fetching = Rc::new(Fetching {
             shared: Arc::clone(shared),
             peer,
-            fetcher: RefCell::new(Fetcher::new(shared.limits())),
+            fetcher: RefCell::new(Fetcher::new(shared.limits(), near)),
             waiting: RefCell::default(),
             wakes: RefCell::default(),
             next_lane: Cell::new(1),

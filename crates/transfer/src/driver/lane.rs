@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Shared;
@@ -76,15 +76,12 @@ pub(crate) trait End {
     fn transmit(&self, now: Now, out: &mut Vec<u8>, enough: usize);
     /// Whether frames may be taken in.
     fn may_read(&self) -> bool;
-    /// Whether the peer is still one.
-    fn wanted(&self) -> bool;
 }
 
 enum Turn {
     Wrote(usize),
     Read(usize),
     Woken,
-    News,
     Time,
 }
 
@@ -101,7 +98,6 @@ async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Notify, shared: &Shared)
     let mut frames = Frames::new(E::ROAD);
     let (mut out, mut at) = (Vec::new(), 0);
     let mut woken = pin!(wake.notified());
-    let mut news = shared.news.subscribe();
     let mut sleep = pin!(sleep_until(Instant::now()));
     let mut asleep_until = Duration::ZERO;
     loop {
@@ -121,8 +117,11 @@ async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Notify, shared: &Shared)
             sleep.as_mut().reset(Instant::from_std(shared.start + wake_at));
         }
         let turn = poll_fn(|cx| {
-            let io = poll_io(cx, pipe, out.get(at..).unwrap_or_default(), (end.may_read(), &mut frames));
-            io.or_else_poll(|| poll_others(cx, woken.as_mut(), &mut news, sleep.as_mut()).map(Ok))
+            let out = out.get(at..).unwrap_or_default();
+            match poll_io(cx, pipe, out, (end.may_read(), &mut frames)) {
+                Poll::Pending => poll_others(cx, woken.as_mut(), sleep.as_mut()).map(Ok),
+                ready => ready,
+            }
         });
         match turn.await? {
             Turn::Wrote(taken) => at += taken,
@@ -134,20 +133,8 @@ async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Notify, shared: &Shared)
                 }
             }
             Turn::Woken => woken.set(wake.notified()),
-            Turn::News if !end.wanted() => return Err(Ended::Unwanted),
-            Turn::News => {}
             Turn::Time => asleep_until = Duration::ZERO,
         }
-    }
-}
-
-trait OrElsePoll {
-    fn or_else_poll(self, other: impl FnOnce() -> Self) -> Self;
-}
-
-impl<T> OrElsePoll for Poll<T> {
-    fn or_else_poll(self, other: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        if self.is_ready() { self } else { other() }
     }
 }
 
@@ -173,14 +160,10 @@ fn poll_io(
 fn poll_others(
     cx: &mut Context<'_>,
     woken: Pin<&mut tokio::sync::futures::Notified<'_>>,
-    news: &mut watch::Receiver<u64>,
     sleep: Pin<&mut Sleep>,
 ) -> Poll<Turn> {
     if woken.poll(cx).is_ready() {
         return Poll::Ready(Turn::Woken);
-    }
-    if pin!(news.changed()).poll(cx).is_ready() {
-        return Poll::Ready(Turn::News);
     }
     sleep.poll(cx).map(|()| Turn::Time)
 }

@@ -16,12 +16,18 @@ use tokio::net::TcpStream;
 
 use crate::payload::Held;
 
+/// Bytes of a piece that are waited for, so that a wake-up is worth it.
+const LOW_WATER: u32 = 128 * 1024;
 /// Bytes that TLS may have encrypted and not yet written.
 const TLS_BUFFER: usize = 512 * 1024;
 
 pub(crate) struct Pipe {
     tcp: TcpStream,
     tls: Option<Box<Connection>>,
+    /// Bytes are sent from the pool's file: its pages are in the socket's queue until the peer has them.
+    from_file: bool,
+    /// Bytes below which the socket does not call itself readable.
+    low_water: u32,
 }
 
 /// A connection that belongs to no thread's reactor.
@@ -33,7 +39,7 @@ pub(crate) struct Parted {
 impl Parted {
     /// On this thread's reactor.
     pub(crate) fn join(self) -> io::Result<Pipe> {
-        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls })
+        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls, from_file: false, low_water: 1 })
     }
 }
 
@@ -78,7 +84,7 @@ impl Pipe {
         if let Some(tls) = &mut tls {
             tls.set_buffer_limit(Some(TLS_BUFFER));
         }
-        Ok(Pipe { tcp, tls })
+        Ok(Pipe { tcp, tls, from_file: false, low_water: 1 })
     }
 
     pub(crate) fn part(self) -> io::Result<Parted> {
@@ -95,12 +101,21 @@ impl Pipe {
         let _ = rustix::net::sockopt::set_socket_linger(&self.tcp, Some(std::time::Duration::ZERO));
     }
 
-    /// Bytes of those written that the peer's kernel does not have. With TLS none are the pool's.
+    /// From now on held bytes are sent from the pool's file if `asked`, or, if nobody asks for either, if the peer is on another
+    /// machine: there it saves the copy into the socket's buffer, here it costs more than that copy.
+    pub(crate) fn send_from_file(&mut self, asked: Option<bool>) {
+        let near = self.tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        self.from_file = asked.unwrap_or(!near);
+    }
+
+    /// Whether the kernel has copies of what it was given.
+    fn copies(&self) -> bool {
+        self.tls.is_some() || !self.from_file
+    }
+
+    /// Bytes of those written that the kernel still reads from the pool.
     pub(crate) fn unacknowledged(&self) -> u64 {
-        match self.tls {
-            Some(_) => 0,
-            None => region::unacknowledged(self.tcp.as_fd()).unwrap_or(u64::MAX),
-        }
+        if self.copies() { 0 } else { region::unacknowledged(self.tcp.as_fd()).unwrap_or(u64::MAX) }
     }
 
     /// Does what the handshake wants until it is over.
@@ -142,7 +157,10 @@ impl Pipe {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else {
             let mut buffer = ReadBuf::new(out);
-            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
+            if Pin::new(&mut self.tcp).poll_read(cx, &mut buffer)?.is_pending() {
+                self.wait_for(1)?;
+                return Poll::Pending;
+            }
             return Poll::Ready(Ok(buffer.filled().len()));
         };
         ready!(Pipe::poll_decrypt(&mut self.tcp, tls, cx))?;
@@ -160,15 +178,7 @@ impl Pipe {
         (at, max): (u64, usize),
     ) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else {
-            loop {
-                ready!(self.tcp.poll_read_ready(cx))?;
-                let take = || room.read_from(self.tcp.as_fd(), at, max);
-                match self.tcp.try_io(Interest::READABLE, take) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => return Poll::Ready(other),
-                }
-            }
+            return self.poll_recv(cx, room, (at, max));
         };
         ready!(Pipe::poll_decrypt(&mut self.tcp, tls, cx))?;
         let mut reader = tls.reader();
@@ -183,6 +193,43 @@ impl Pipe {
         let len = bytes.len();
         reader.consume(len);
         Poll::Ready(Ok(len))
+    }
+
+    /// Has the socket wake this task when `bytes` are there. Woken for each segment, a large piece costs more in wake-ups than in
+    /// copies. If they are there already, the kernel tells so at once.
+    fn wait_for(&mut self, bytes: u32) -> io::Result<()> {
+        if bytes != self.low_water {
+            region::low_water(self.tcp.as_fd(), bytes)?;
+            self.low_water = bytes;
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &region::Room,
+        (at, max): (u64, usize),
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if self.tcp.poll_read_ready(cx)?.is_pending() {
+                self.wait_for(u32::try_from(max).unwrap_or(u32::MAX).min(LOW_WATER))?;
+                return Poll::Pending;
+            }
+            let take = || room.read_from(self.tcp.as_fd(), at, max);
+            match self.tcp.try_io(Interest::READABLE, take) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(taken) if taken > 0 && taken < max => {
+                    // All that was there: the next event tells of more.
+                    let _ = self
+                        .tcp
+                        .try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                    return Poll::Ready(Ok(taken));
+                }
+                other => return Poll::Ready(other),
+            }
+        }
     }
 
     /// Takes bytes to be sent; how many it took. [`Pipe::poll_flush`] sees them off.
@@ -219,14 +266,14 @@ impl Pipe {
         self.poll_send(cx, |tcp| Ok(rustix::net::send(tcp, bytes, flags)?))
     }
 
-    /// Sends up to `len` bytes of what is held, from `offset` on, straight from its memory; how many it took.
+    /// Sends up to `len` bytes of what is held, from `offset` on, without a copy in this process; how many it took.
     pub(crate) fn poll_send_held(
         &mut self,
         cx: &mut Context<'_>,
         held: &Held,
         (offset, len): (u64, u64),
     ) -> Poll<io::Result<usize>> {
-        if self.tls.is_some() {
+        if self.copies() {
             return self.poll_write(cx, held.part(offset, len).pass_on());
         }
         let (file, at) = held.file(offset);

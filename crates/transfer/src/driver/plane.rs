@@ -77,6 +77,7 @@ pub(crate) fn start(
                 accepted,
                 fetching: RefCell::default(),
                 greeting: Cell::new(0),
+                forgot_at: Cell::new(0),
                 serving: RefCell::default(),
             });
             match TcpListener::from_std(listener) {
@@ -95,6 +96,8 @@ struct Plane {
     accepted: mpsc::Sender<Accepted>,
     fetching: RefCell<HashMap<String, Rc<Fetching>>>,
     greeting: Cell<usize>,
+    /// The news that `forget` last looked at.
+    forgot_at: Cell<u64>,
     serving: RefCell<HashMap<String, usize>>,
 }
 
@@ -144,6 +147,8 @@ impl Plane {
 
     /// Pulls from `node`, if it is a peer.
     fn fetching(&self, node: &str) -> Option<Rc<Fetching>> {
+        // The news of peers may still be on its way here: what is asked for now is meant for those of now.
+        self.forget();
         let mut all = self.fetching.borrow_mut();
         if let Some(fetching) = all.get(node) {
             return Some(Rc::clone(fetching));
@@ -155,6 +160,10 @@ impl Plane {
 
     /// Gives up pulls from peers that are none any more.
     fn forget(&self) {
+        let news = *self.shared.news.borrow();
+        if self.forgot_at.replace(news) == news {
+            return;
+        }
         self.fetching.borrow_mut().retain(|_, fetching| {
             let known = self.shared.knows(fetching.peer());
             if !known {

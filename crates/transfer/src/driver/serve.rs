@@ -48,7 +48,8 @@ struct Serving<'a> {
 }
 
 /// Runs a lane until it ends.
-pub(crate) async fn run(pipe: Pipe, peer: Peer, shared: &Shared) -> Ended {
+pub(crate) async fn run(mut pipe: Pipe, peer: Peer, shared: &Shared) -> Ended {
+    pipe.send_from_file(shared.limits().send_from_file);
     let sender = Sender::new(shared.now(), &peer.name, shared.limits());
     let (frames, writing, wrote) = (Frames::new(Road::Pulls), Writing::Nothing, shared.now());
     let mut serving = Serving { pipe, frames, writing, written: 0, wrote, shared, peer, sender };
@@ -71,12 +72,9 @@ impl Drop for Serving<'_> {
 }
 
 impl Serving<'_> {
+    /// How many of the connection's bytes nobody reads from the pool any more.
     fn acknowledged(&self) -> u64 {
-        match self.pipe.tls() {
-            // Encrypted copies: the pool's memory is read no more once it was taken.
-            Some(_) => u64::MAX,
-            None => self.written.saturating_sub(self.pipe.unacknowledged()),
-        }
+        self.written.saturating_sub(self.pipe.unacknowledged())
     }
 
     async fn turns(&mut self) -> Result<(), Ended> {
@@ -116,7 +114,7 @@ impl Serving<'_> {
             return Err(Ended::Silent);
         }
         let acknowledged = self.acknowledged();
-        match self.sender.check(now, acknowledged) {
+        match self.sender.check(now, self.written, acknowledged) {
             Verdict::Fine => Ok(false),
             Verdict::Settling => Ok(true),
             Verdict::Reset => Err(Ended::Broken(io::Error::other("what it sent was revoked"))),

@@ -159,17 +159,6 @@ pub(super) fn call(body: Payload) -> Call {
     }
 }
 
-/// Connected as node `a`, by hand.
-pub(super) struct ByHand(pub(super) std::net::TcpStream);
-
-impl ByHand {
-    pub(super) fn connect(to: &Endpoint) -> ByHand {
-        let socket = std::net::TcpStream::connect(to.address()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        ByHand(socket)
-    }
-}
-
 pub(super) fn deadline(seconds: u64) -> std::time::Instant {
     std::time::Instant::now() + Duration::from_secs(seconds)
 }

@@ -62,9 +62,26 @@ pub fn put_ack(out: &mut Vec<u8>, retrieval: u64, token: &Token) {
     frame(out, Kind::Ack, retrieval, |out| out.extend_from_slice(&token.to_bytes()));
 }
 
-/// Appends a refusal.
-pub fn put_end(out: &mut Vec<u8>, id: u64, why: Refusal) {
-    frame(out, Kind::End, id, |out| out.push(why as u8));
+/// How a pull ends without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The holder does not give them out, or not any more.
+    Refused(Refusal),
+    /// The receiver aborted it. Said once for each abort: nothing of the pull comes behind it.
+    Aborted,
+}
+
+/// What stands for an abort where else a refusal's number stands.
+const ABORTED: u8 = u8::MAX;
+
+/// Appends an end.
+pub fn put_end(out: &mut Vec<u8>, id: u64, end: End) {
+    frame(out, Kind::End, id, |out| {
+        out.push(match end {
+            End::Refused(why) => why as u8,
+            End::Aborted => ABORTED,
+        });
+    });
 }
 
 /// Reads what came for a holder.
@@ -94,9 +111,12 @@ pub fn to_holder(header: &Header, body: &[u8]) -> Result<ToHolder, WireError> {
 ///
 /// # Errors
 /// [`WireError`] if it does not say.
-pub fn end(body: &[u8]) -> Result<Refusal, WireError> {
+pub fn end(body: &[u8]) -> Result<End, WireError> {
     let mut reader = Reader(body);
     let why = reader.u8()?;
     reader.end()?;
-    Refusal::ALL.get(usize::from(why)).copied().ok_or(WireError::Field("why"))
+    if why == ABORTED {
+        return Ok(End::Aborted);
+    }
+    Refusal::ALL.get(usize::from(why)).copied().map(End::Refused).ok_or(WireError::Field("why"))
 }

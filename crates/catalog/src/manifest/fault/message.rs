@@ -9,6 +9,31 @@ use crate::limits::MANIFEST_BYTES_MAX;
 use crate::routes::RouteClash;
 use crate::units::SizeFault;
 
+impl ManifestFault {
+    /// What is said of settings that an isolation setting does not go with.
+    fn of_isolation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WasmAsProcess => f.write_str("a Wasm module cannot run as a process"),
+            Self::NeedsCompartment { key } => {
+                write!(f, "{key} means something for isolation = \"compartment\" only")
+            }
+            Self::NeedsWasm { key } => write!(f, "{key} means something for isolation = \"wasm\" only"),
+            Self::ResetOfWasm => f.write_str("a Wasm function begins anew with each request as it is"),
+            Self::FreshUnderOthers { concurrency } => {
+                write!(
+                    f,
+                    "a Wasm function that begins anew with each request cannot have {concurrency} at once"
+                )
+            }
+            Self::ResetAsProcess => f.write_str("a process is not reset after each request"),
+            Self::ResetUnderOthers { concurrency } => {
+                write!(f, "a reset after each request would end {concurrency} requests at once")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for ManifestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -38,6 +63,9 @@ impl fmt::Display for ManifestFault {
             Self::EnvName { name } => write!(f, "{name:?} cannot name an environment entry"),
             Self::Host { host } => write!(f, "{host:?} is no host or host:port"),
             Self::NetworkWithoutPool => f.write_str("requests to the network are written to the pool"),
+            Self::DurableWithoutCall { caller, callee } => {
+                write!(f, "{caller} does not call {callee}, which its durable names")
+            }
             Self::ReferencesWithoutPool => f.write_str("what is behind references lies in the pool"),
             Self::MinAboveMax { min, max } => {
                 write!(f, "scale.min is {min}, above scale.max, which is {max}")
@@ -45,22 +73,13 @@ impl fmt::Display for ManifestFault {
             Self::UnevenHugePages { size } => {
                 write!(f, "a pool of {size} does not consist of whole huge pages")
             }
-            Self::WasmAsProcess => f.write_str("a Wasm module cannot run as a process"),
-            Self::NeedsCompartment { key } => {
-                write!(f, "{key} means something for isolation = \"compartment\" only")
-            }
-            Self::NeedsWasm { key } => write!(f, "{key} means something for isolation = \"wasm\" only"),
-            Self::ResetOfWasm => f.write_str("a Wasm function begins anew with each request as it is"),
-            Self::FreshUnderOthers { concurrency } => {
-                write!(
-                    f,
-                    "a Wasm function that begins anew with each request cannot have {concurrency} at once"
-                )
-            }
-            Self::ResetAsProcess => f.write_str("a process is not reset after each request"),
-            Self::ResetUnderOthers { concurrency } => {
-                write!(f, "a reset after each request would end {concurrency} requests at once")
-            }
+            Self::WasmAsProcess
+            | Self::NeedsCompartment { .. }
+            | Self::NeedsWasm { .. }
+            | Self::ResetOfWasm
+            | Self::FreshUnderOthers { .. }
+            | Self::ResetAsProcess
+            | Self::ResetUnderOthers { .. } => self.of_isolation(f),
             Self::FilesOutside { path } => {
                 write!(f, "files {:?} are not in the manifest's directory", path.display().to_string())
             }
@@ -128,6 +147,9 @@ impl ManifestFault {
                 "write a host such as \"api.example.com\" or \"api.example.com:443\"".to_owned()
             }
             Self::NetworkWithoutPool => "set pool = \"write\", or remove network".to_owned(),
+            Self::DurableWithoutCall { callee, .. } => {
+                format!("add \"{callee}\" to calls, or remove it from durable")
+            }
             Self::ReferencesWithoutPool => {
                 "set pool = \"write\" or \"read\", or remove references".to_owned()
             }

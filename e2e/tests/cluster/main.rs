@@ -1,5 +1,7 @@
 //! Several nodes with real servers of NATS: what is deployed, who is alive, and what happens when the servers are not.
 
+mod guarded;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -69,6 +71,12 @@ fn three(servers: &str, app: &str) -> [Node; 3] {
         .map(|(name, address)| Node::member(servers, name, address, app));
     nodes.iter().for_each(|node| wait_for_members(node, &["a", "b", "c"]));
     nodes
+}
+
+fn metrics(node: &Node) -> String {
+    let token = format!("Bearer {}", node.token);
+    let mut client = Client::connect(node.admin).expect("the admin API accepts connections");
+    client.request("GET", "/metrics", &[("authorization", &token)], b"").expect("an answer").text()
 }
 
 #[test]
@@ -194,6 +202,9 @@ fn while_the_store_is_away_what_runs_goes_on_and_changes_wait() {
     }
     let status = b.cli(["cluster", "status", "--json"]).json();
     assert_eq!(status["store"]["reachable"], false, "{status}");
+    let metrics = metrics(&b);
+    assert!(metrics.contains("\nbaton_cluster_store_connected 0\n"), "{metrics}");
+    assert!(metrics.contains("\nbaton_cluster_members 3\n"), "{metrics}");
     // A node that starts meanwhile serves what it knew.
     let home = c.kill();
     let c = Node::member_again(home, &nats.url(), "c", "127.0.0.3", "away");
