@@ -232,11 +232,15 @@ impl Receiving<'_> {
             tokio::select! {
                 biased;
                 moved = poll_fn(|cx| self.poll(cx)) => {
-                    if moved? == 0 {
+                    let moved = moved?;
+                    if moved == 0 {
                         return Ok(());
                     }
                     self.fetching.stir();
-                    tokio::task::yield_now().await;
+                    // Whoever else has something to do on this thread comes first, if this lane has more.
+                    if moved >= TURN || super::serve::yields() {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 () = wake.notified() => {}
                 () = tokio::time::sleep(LOOK_IDLE) => {

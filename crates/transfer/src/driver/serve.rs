@@ -26,6 +26,11 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between two looks at a lane on which nothing happens.
 const LOOK_IDLE: Duration = Duration::from_millis(500);
 
+pub(crate) fn yields() -> bool {
+    static Y: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *Y.get_or_init(|| std::env::var("BT_YIELD").is_ok())
+}
+
 enum Writing {
     Nothing,
     Frames(Bytes),
@@ -86,11 +91,14 @@ impl Serving<'_> {
                 biased;
                 _ = news.changed() => true,
                 moved = poll_fn(|cx| self.poll(cx)) => {
-                    if moved? == 0 {
+                    let moved = moved?;
+                    if moved == 0 {
                         return Ok(());
                     }
-                    // Whoever else has something to do on this thread comes first.
-                    tokio::task::yield_now().await;
+                    // Whoever else has something to do on this thread comes first, if this lane has more.
+                    if moved >= TURN || yields() {
+                        tokio::task::yield_now().await;
+                    }
                     false
                 }
                 () = tokio::time::sleep(look) => true,
