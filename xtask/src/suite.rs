@@ -236,14 +236,15 @@ impl Suite<'_> {
         self.check(&mut command, TESTS_LIMIT)
     }
 
-    /// The same with functions as Wasm modules, where modules can be built. The browser looks at a shop that is not among them, and
-    /// components are the same beside modules as beside native functions.
+    /// The same with functions as Wasm modules, where modules can be built. The browser looks at a shop that is not among them,
+    /// components are the same beside modules as beside native functions, and the roads between nodes are those of compartments.
     fn wasm(&self) -> StepResult {
         if let Outcome::Skipped(why) = guests::run(self.project)? {
             return Ok(Outcome::Skipped(why));
         }
         let mut command = self.end_to_end(
-            "package(baton-e2e) and not (binary(browser) or binary(components) or binary(third_party))",
+            "package(baton-e2e) and not (binary(browser) or binary(components) or binary(third_party) or binary(elsewhere) or \
+             binary(cluster))",
         );
         command.env("BATON_E2E_ISOLATION", "wasm");
         self.with_binaries(&mut command)?;
