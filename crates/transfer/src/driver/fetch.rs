@@ -238,7 +238,7 @@ impl Receiving<'_> {
                     }
                     self.fetching.stir();
                     // Whoever else has something to do on this thread comes first, if this lane has more.
-                    if moved >= TURN || super::serve::yields() {
+                    if moved >= TURN {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -358,7 +358,11 @@ impl Receiving<'_> {
                     self.state = next();
                 }
             }
-            State::Piece { left: 0, .. } => self.state = next(),
+            State::Piece { left: 0, .. } => {
+                self.state = next();
+                // Who waits for the last byte does not wait for the acknowledgement to be sent as well.
+                self.fetching.settle();
+            }
             State::End { stripe, left: 0, body } => {
                 self.fetching.fetcher.borrow_mut().ended(*stripe, body)?;
                 self.state = next();

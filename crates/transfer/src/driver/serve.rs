@@ -26,11 +26,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between two looks at a lane on which nothing happens.
 const LOOK_IDLE: Duration = Duration::from_millis(500);
 
-pub(crate) fn yields() -> bool {
-    static Y: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *Y.get_or_init(|| std::env::var("BT_YIELD").is_ok())
-}
-
 enum Writing {
     Nothing,
     Frames(Bytes),
@@ -96,7 +91,7 @@ impl Serving<'_> {
                         return Ok(());
                     }
                     // Whoever else has something to do on this thread comes first, if this lane has more.
-                    if moved >= TURN || yields() {
+                    if moved >= TURN {
                         tokio::task::yield_now().await;
                     }
                     false
