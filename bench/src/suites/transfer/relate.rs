@@ -32,6 +32,11 @@ pub(super) fn all(series: &Series, report: &mut Report) {
         let name = format!("mib_per_s_{case}_over_iperf3_{}", size(LARGEST));
         report.ratio(&name, series, "mib_per_s", [&baton(case, LARGEST), &stream_key()], promise);
     }
+    // iperf3 sends the same few pages again and again; a payload comes from memory and goes there, which a bare connection shows.
+    let bare = Key { system: "tcp".into(), case: "ping-pong".into(), ..baton(PLAIN, LARGEST) };
+    let name = |name: &str| format!("mib_per_s_{name}_{}", size(LARGEST));
+    report.ratio(&name("tcp_over_iperf3"), series, "mib_per_s", [&bare, &stream_key()], None);
+    report.ratio(&name("plaintext_over_tcp"), series, "mib_per_s", [&baton(PLAIN, LARGEST), &bare], None);
     wire(series, report);
     let all = scatter::key();
     report.figure("scatter_crossed_share", series, "crossed_share", &all, Some(Promise::AtMost(1.0)));

@@ -16,7 +16,7 @@ use crate::courier::Road;
 use crate::locate;
 use crate::proc::{self, Server};
 use crate::suites::{SuiteError, or_note};
-use crate::systems::SystemError;
+use crate::systems::{self, SystemError};
 use crate::yardstick::RoundTrips;
 
 const REDIS_PORT: u16 = 6379;
@@ -65,8 +65,7 @@ impl Rival {
         let args =
             ["courier", "consume", "--listen", &listen, "--road", &road.to_string()].map(OsString::from);
         let program = this_program()?;
-        let consumer =
-            place.start((Site::B, true), system, (&program, args.to_vec()), crate::systems::listening)?;
+        let consumer = place.start((Site::B, true), system, (&program, args.to_vec()), systems::listening)?;
         let (consumer, address) = consumer;
         let (store, files) = store.map_or((None, None), |(store, files)| (Some(store), files));
         let servers = [consumer].into_iter().chain(store).collect();
@@ -143,10 +142,16 @@ fn s3(place: &Place) -> Result<Rival, SystemError> {
     let files = in_memory()?;
     fs::create_dir(files.path().join("bench")).map_err(SystemError::State)?;
     let (address, port) = (at.ip().to_string(), at.port().to_string());
-    let mut args: Vec<OsString> = ["--host", &address, "--port", &port].map(OsString::from).to_vec();
+    let program = locate::tool("s3s-fs");
+    if !systems::is_there(&program) {
+        return Err(SystemError::Missing(program));
+    }
+    // Otherwise it does not say when it is ready; it logs nothing else then.
+    let mut args: Vec<OsString> = vec!["RUST_LOG=s3s_fs=info".into(), program.into()];
+    args.extend(["--host", &address, "--port", &port].map(OsString::from));
     args.push(files.path().into());
     let ready = |line: &str| line.contains("running").then_some(());
-    let (server, ()) = place.start((Site::B, true), "s3", (&locate::tool("s3s-fs"), args), ready)?;
+    let (server, ()) = place.start((Site::B, true), "s3", (Path::new("env"), args), ready)?;
     Rival::of(place, ("s3", "put-get"), Road::S3(at), Some((server, Some(files))))
 }
 
