@@ -106,14 +106,14 @@ impl Cluster {
         path: &str,
     ) -> Result<Result<(u16, Vec<u8>), ClientError>, SuiteError> {
         let address = self.fleet.address;
-        let asked = place.from_a(|| get(address, path, None, PATIENCE))?;
+        let asked = place.on_a(|| get(address, path, None, PATIENCE))?;
         Ok(asked.map(|answer| (answer.status, answer.body)))
     }
 
     /// The receipt of the last recorded invocation.
     pub(super) fn last_receipt(&self, place: &Place) -> Result<Value, SuiteError> {
         let Some(Admin { address, token }) = self.fleet.admin.clone() else { return Ok(Value::Null) };
-        let asked = place.from_a(|| get(address, "/v1/receipts/last", Some(&token), PATIENCE))?;
+        let asked = place.on_a(|| get(address, "/v1/receipts/last", Some(&token), PATIENCE))?;
         let answer = asked?;
         let fine = Some(answer.body).filter(|_| answer.status == 200);
         fine.and_then(|body| serde_json::from_slice(&body).ok()).ok_or_else(|| SuiteError::Answer {

@@ -129,7 +129,7 @@ impl Place {
     }
 
     /// Does `work` from inside the first machine.
-    pub(super) fn from_a<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, SystemError> {
+    pub(super) fn on_a<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, SystemError> {
         self.net.inside(0, work).map_err(SystemError::State)
     }
 }

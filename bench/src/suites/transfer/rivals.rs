@@ -169,7 +169,7 @@ fn nginx(place: &Place) -> Result<Rival, SystemError> {
     let (server, ()) = place.start((Site::B, true), "nginx", (&locate::nginx(), args), ready)?;
     let until = Instant::now() + LISTENS_WITHIN;
     let listens = || std::net::TcpStream::connect_timeout(&at, LISTENS_WITHIN).is_ok();
-    while !place.from_a(listens)? && Instant::now() < until {
+    while !place.on_a(listens)? && Instant::now() < until {
         thread::sleep(LOOK);
     }
     Rival::of(place, ("nginx", "put-get"), Road::Dav(at), Some((server, Some(files))))

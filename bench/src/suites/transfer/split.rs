@@ -69,9 +69,8 @@ pub(super) fn measure(
         let fleet = or_note(grpc(options, place, sites), "grpc", &mut report.notes)?;
         all.extend(fleet.map(|fleet| Arranged { fleet, system: "grpc", case }));
     }
-    let open = |arranged: &Arranged| {
-        place.from_a(|| boutique::open_shop(arranged.system, arranged.fleet.address))?
-    };
+    let open =
+        |arranged: &Arranged| place.on_a(|| boutique::open_shop(arranged.system, arranged.fleet.address))?;
     let shops: Vec<Shop> = all.iter().map(open).collect::<Result<_, SuiteError>>()?;
     let timing = Timing::new(options, options.rounds * CONCURRENCY.len() * all.len(), QUICK_TOTAL);
     let mut number = 0;
@@ -84,7 +83,7 @@ pub(super) fn measure(
                 say(format_args!("round {round}: {system} {case} at {concurrency}"));
                 timing.settle();
                 let plans = shop.plans(Case::Mix, concurrency, number);
-                let sample = place.from_a(|| take(fleet, plans, Pace::Closed, timing))??;
+                let sample = place.on_a(|| take(fleet, plans, Pace::Closed, timing))??;
                 series.add(Key::new(system, case, concurrency), sample);
             }
         }
