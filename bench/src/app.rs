@@ -234,6 +234,19 @@ impl App {
         self
     }
 
+    /// The same with the node of a cluster that each function is to run on.
+    #[must_use]
+    pub fn placed(mut self, node: impl Fn(&str) -> &'static str) -> Self {
+        let functions = self.manifest.get_mut("functions").and_then(Value::as_table_mut);
+        for (name, function) in functions.into_iter().flatten() {
+            if let Some(function) = function.as_table_mut() {
+                let nodes = vec![Value::String(node(name).to_owned())];
+                function.insert("nodes".to_owned(), Value::Array(nodes));
+            }
+        }
+        self
+    }
+
     /// The same with a word in every function's environment: another deployment of the same code.
     #[must_use]
     pub fn marked(mut self, mark: &str) -> Self {
@@ -364,6 +377,10 @@ mod tests {
         let cart = manifest.function("cart").unwrap();
         assert_eq!((cart.scale.min, cart.scale.max, cart.scale.concurrency), (0, 1, 64));
         assert_eq!(cart.env["BENCH_MARK"], "7");
+        let placed = written(&app(SHOP).placed(|name| if name == "cart" { "b" } else { "a" }));
+        let nodes =
+            |name| placed.function(name).unwrap().nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!((nodes("cart"), nodes("front")), (vec!["b".to_owned()], vec!["a".to_owned()]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::Isolation;
+use crate::courier::{self, Road};
 use crate::load::{Load, Pace, Plan, Until};
 use crate::proc;
 use crate::report::Report;
@@ -37,6 +38,8 @@ enum Verb {
     Boutique(SuiteArgs),
     /// New replicas, new cells and first loads against starting a process; what a reset and a further cell cost
     Coldstart(ColdstartArgs),
+    /// Payloads between functions of two nodes, against stores, HTTP, a bare connection and `iperf3`; the boutique over two
+    Transfer(RunArgs),
     /// A component that says hello, against `wasmtime serve` and workerd
     Components(RunArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
@@ -48,6 +51,9 @@ enum Verb {
     /// One side of a ping-pong between two processes
     #[command(hide = true)]
     Yardstick(YardstickArgs),
+    /// One side of a payload's way through a store
+    #[command(hide = true)]
+    Courier(CourierArgs),
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +176,25 @@ struct YardstickArgs {
     batch: u64,
 }
 
+#[derive(Debug, Args)]
+struct CourierArgs {
+    /// `produce` or `consume`
+    side: String,
+    /// `tcp`, or `redis`, `s3`, `dav` or `function` with `=ADDRESS:PORT`
+    #[arg(long)]
+    road: Road,
+    /// Where producers tell the consumer
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The consumer that the producer tells
+    #[arg(long)]
+    consumer: Option<SocketAddr>,
+    #[arg(long, default_value_t = 4096)]
+    payload: usize,
+    #[arg(long, default_value_t = 100)]
+    iterations: u64,
+}
+
 /// Runs the program; the exit code is 0 done, 1 failed, 2 bad usage.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -179,10 +204,12 @@ pub fn main() -> ExitCode {
         Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
         Verb::Coldstart(args) => run_suite(&args.run, &args.isolation, suites::coldstart),
         Verb::Components(args) => run_suite(&args, &[Isolation::Wasm], suites::components),
+        Verb::Transfer(args) => run_suite(&args, &[Isolation::Process], suites::transfer),
         Verb::Soak(args) => run_soak(&args),
         Verb::Functions(args) => run_functions(&args),
         Verb::Load(args) => run_load(&args),
         Verb::Yardstick(args) => run_yardstick(&args),
+        Verb::Courier(args) => run_courier(&args),
     };
     result.unwrap_or_else(|message| {
         eprintln!("error: {message}");
@@ -320,6 +347,20 @@ fn run_yardstick(args: &YardstickArgs) -> Result<ExitCode, String> {
     };
     let trips = trips.map_err(|error| error.to_string())?;
     print(&format!("{}\n", serde_json::to_string(&trips).map_err(|error| error.to_string())?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_courier(args: &CourierArgs) -> Result<ExitCode, String> {
+    let failed = |error: std::io::Error| format!("{} by {}: {error}", args.side, args.road);
+    match args.side.as_str() {
+        "consume" => courier::consume(args.listen, args.road).map_err(failed)?,
+        "produce" => {
+            let trips = courier::produce(args.consumer, args.road, args.payload, args.iterations);
+            let trips = trips.map_err(failed)?;
+            print(&format!("{}\n", serde_json::to_string(&trips).map_err(|error| error.to_string())?))?;
+        }
+        _ => return Ok(ExitCode::from(2)),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

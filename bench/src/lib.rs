@@ -5,12 +5,14 @@
 //!           │  │                                └▶ app (variants of a manifest)
 //!           │  └───▶ boutique (what visitors do) ─▶ load (HTTP/1.1, closed and open loop)
 //!           └──────▶ report (medians, ratios, table, JSON)         yardstick (futex and Unix socket)
+//!                                                                  courier (payloads through others' stores)
 //! ```
 //! Unsafe code is in `yardstick::sys` alone.
 
 pub mod app;
 pub mod boutique;
 pub mod cli;
+pub mod courier;
 pub mod load;
 mod locate;
 pub mod proc;

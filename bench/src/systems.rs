@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use baton_netns::NetError;
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,7 +29,7 @@ const HOME: &str = "home";
 const STATUS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The boutique's services in the order of their start: each is told the addresses of those before it.
-const BOUTIQUE_SERVICES: [&str; 10] = [
+pub(crate) const BOUTIQUE_SERVICES: [&str; 10] = [
     "catalog",
     "currency",
     "cart",
@@ -97,6 +98,8 @@ pub enum SystemError {
     App(AppError),
     /// Its state directory could not be made.
     State(io::Error),
+    /// There is no network of the suite's own.
+    Net(NetError),
 }
 
 impl fmt::Display for SystemError {
@@ -108,6 +111,7 @@ impl fmt::Display for SystemError {
             Self::App(error) => error.fmt(f),
             Self::Start(error) => error.fmt(f),
             Self::State(error) => write!(f, "no state directory: {error}"),
+            Self::Net(error) => error.fmt(f),
         }
     }
 }
@@ -148,6 +152,11 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// Servers that keep their state elsewhere.
+    pub(crate) fn of(system: &str, address: SocketAddr, admin: Option<Admin>, servers: Vec<Server>) -> Self {
+        Self { system: system.into(), address, admin, servers, state: None }
+    }
+
     /// What the node says about its apps; nothing where the system is not Baton, or does not say.
     #[must_use]
     pub fn apps(&self) -> Vec<Value> {
@@ -216,13 +225,13 @@ fn resolve(text: &str) -> Option<SocketAddr> {
     text.to_socket_addrs().ok()?.next()
 }
 
-fn node_ready(line: &str) -> Option<(SocketAddr, Admin)> {
+pub(crate) fn node_ready(line: &str) -> Option<(SocketAddr, Admin)> {
     let ready: ReadyLine = serde_json::from_str(line).ok()?;
     let admin = Admin { address: resolve(&ready.admin)?, token: ready.token };
     Some((resolve(&ready.gateway)?, admin))
 }
 
-fn listening(line: &str) -> Option<SocketAddr> {
+pub(crate) fn listening(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening ").and_then(resolve)
 }
 
@@ -304,12 +313,14 @@ pub fn deploy(setup: &Setup, fleet: &Fleet, app: &App) -> Result<(), SystemError
 
 /// Deploys the app of a directory to a node that runs.
 pub fn deploy_directory(setup: &Setup, fleet: &Fleet, directory: &Path) -> Result<(), SystemError> {
+    deploy_at(setup, &fleet.home().unwrap_or_default(), directory)
+}
+
+/// Deploys the app of a directory to the node that has this state directory.
+pub(crate) fn deploy_at(setup: &Setup, home: &Path, directory: &Path) -> Result<(), SystemError> {
     let failed = |status: String| SystemError::Deploy { app: directory.display().to_string(), status };
     let mut command = Command::new(&setup.baton);
-    command.arg("deploy").arg(directory).arg("--json");
-    if let Some(home) = fleet.home() {
-        command.env("BATON_HOME", home);
-    }
+    command.arg("deploy").arg(directory).arg("--json").env("BATON_HOME", home);
     let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(());
@@ -332,7 +343,7 @@ fn start_yardstick(setup: &Setup, name: &str, args: &[&str]) -> Result<(Server, 
 /// Starts one sub-command of the yardsticks' program, such as `hyper` or `hop-server`.
 pub fn start_single(setup: &Setup, system: &str, command: &str) -> Result<Fleet, SystemError> {
     let (server, address) = start_yardstick(setup, system, &[command, "--listen", "127.0.0.1:0"])?;
-    Ok(Fleet { system: system.into(), address, admin: None, servers: vec![server], state: None })
+    Ok(Fleet::of(system, address, None, vec![server]))
 }
 
 /// Starts another's server, which says where it listens by the first URL that it prints.
@@ -357,7 +368,7 @@ pub fn start_server(
         return Err(SystemError::Missing(program.into()));
     }
     let (server, address) = Server::start(&spec, url_in)?;
-    Ok(Fleet { system: system.into(), address, admin: None, servers: vec![server], state: None })
+    Ok(Fleet::of(system, address, None, vec![server]))
 }
 
 /// Starts workerd with a worker that says hello.
@@ -391,7 +402,7 @@ const WORKER: &str = "export default {
 ";
 
 /// Whether a program is at its path, or on `PATH`.
-fn is_there(program: &Path) -> bool {
+pub(crate) fn is_there(program: &Path) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let bare = program.components().count() == 1;
     program.is_file() || bare && std::env::split_paths(&paths).any(|path| path.join(program).is_file())
@@ -425,7 +436,7 @@ pub fn start_grpc_boutique(setup: &Setup) -> Result<Fleet, SystemError> {
         entry = Some(address);
     }
     let address = entry.ok_or_else(|| SystemError::Missing(setup.grpc.clone()))?;
-    Ok(Fleet { system: "grpc".into(), address, admin: None, servers, state: None })
+    Ok(Fleet::of("grpc", address, None, servers))
 }
 
 #[cfg(test)]

@@ -28,6 +28,22 @@ fn hop_has_one_edge_and_room_for_the_largest_payload() {
 }
 
 #[test]
+fn transfer_calls_from_one_node_to_another_and_to_its_own() {
+    let transfer = manifest("transfer");
+    let nodes = |name| {
+        let function = transfer.function(name).unwrap();
+        function.nodes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (nodes("caller"), nodes("nearby"), nodes("callee")),
+        (vec!["a".into()], vec!["a".into()], vec!["b".into()])
+    );
+    let [callee, nearby] = ["callee", "nearby"].map(|name| transfer.function(name).unwrap());
+    assert_eq!(callee.build, nearby.build, "the same runs on both nodes");
+    assert!(callee.scale.concurrency >= 100, "a hundred parts are handed out at once");
+}
+
+#[test]
 fn coldstart_has_what_says_when_it_began_and_a_twin_with_reset() {
     let coldstart = manifest("coldstart");
     let is_reset = |name| coldstart.function(name).map(|function| (function.reset, function.build.clone()));

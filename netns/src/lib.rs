@@ -115,7 +115,9 @@ impl Net {
         Ok(())
     }
 
-    fn hub(&self) -> String {
+    /// The name of the hub's namespace.
+    #[must_use]
+    pub fn hub(&self) -> String {
         format!("{}-hub", self.name)
     }
 
@@ -170,6 +172,15 @@ impl Net {
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
+    /// Takes the namespaces away, as the drop does: for who ends without one. Processes in them keep theirs until they end.
+    pub fn remove(&self) {
+        let names = (0..self.members).map(|member| self.namespace(member)).chain([self.hub()]);
+        for name in names {
+            // One that was never made, or is gone, is not there to be removed.
+            let _ = ip(["netns", "del", &name]);
+        }
+    }
+
     /// Pulls the cable of a namespace out, or puts it back. Nobody is told: packets are lost from here on.
     ///
     /// # Errors
@@ -203,11 +214,7 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        let names = (0..self.members).map(|member| self.namespace(member)).chain([self.hub()]);
-        for name in names {
-            // One that was never made is not there to be removed.
-            let _ = ip(["netns", "del", &name]);
-        }
+        self.remove();
     }
 }
 

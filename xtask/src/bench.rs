@@ -8,12 +8,22 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::builds::{self, BuildError, Purpose};
-use crate::guests;
+use crate::child::RunError;
 use crate::project::Project;
 use crate::steps::Outcome;
+use crate::tools::{self, IPERF, NGINX, REDIS};
+use crate::{guests, nats};
 
 /// How long a benchmark may take.
 const BENCH_LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// The benchmark between nodes, which compares with others' programs.
+const BETWEEN_NODES: &str = "transfer";
+/// A server of S3, from the crates registry: the last version for the toolchain of this project.
+const S3: (&str, &str) = ("s3s-fs", "0.14.1");
+/// Where programs are installed, in the target directory.
+const TOOLS: &str = "tools";
+/// How long building that server may take.
+const S3_LIMIT: Duration = Duration::from_secs(1800);
 /// How long a soak may take on top of its minutes: start, warm-up, drain.
 const SOAK_EXTRA: Duration = Duration::from_secs(600);
 
@@ -43,8 +53,32 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Er
     }
     let baton = project.release_binary("baton")?;
     let mut command = Command::new(baton);
+    if options.args.first().is_some_and(|name| name == BETWEEN_NODES) {
+        rivals(project)?;
+        command.envs(nats::find(project).map(|server| ("BATON_NATS_SERVER", server)));
+    }
     command.arg("bench").args(&options.args).current_dir(project.root());
     Ok(project.runner().run(&mut command, BENCH_LIMIT)?)
+}
+
+/// Installs what transfers are compared with. What cannot be had is left out, and the benchmark says so.
+fn rivals(project: &Project) -> Result<(), Box<dyn Error>> {
+    tools::install_missing(project.runner(), &[&REDIS, &NGINX, &IPERF])?;
+    nats::install_missing(project)?;
+    let (name, version) = S3;
+    let place = project.target_dir()?.join(TOOLS);
+    if tools::find(name).is_some() || place.join("bin").join(name).is_file() {
+        return Ok(());
+    }
+    println!("installing {name} {version}");
+    let mut command =
+        project.cargo(&["install", "--quiet", "--locked", "--features", "binary", "--version", version]);
+    match project.runner().run(command.arg("--root").arg(place).arg(name), S3_LIMIT) {
+        Err(RunError::Interrupted) => return Err(RunError::Interrupted.into()),
+        Err(error) => println!("SKIP: the comparison of transfers with S3: {error}"),
+        Ok(()) => {}
+    }
+    Ok(())
 }
 
 /// Builds the binaries and runs the soak.

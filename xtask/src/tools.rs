@@ -37,6 +37,24 @@ pub(crate) const CHROMEDRIVER: Tool = Tool {
 pub(crate) const VALGRIND: Tool =
     Tool { package: "valgrind", programs: &["valgrind"], wanted_for: "the memory check of the pool" };
 
+/// Keeps payloads that go the way they go today.
+pub(crate) const REDIS: Tool = Tool {
+    package: "redis-server",
+    programs: &["redis-server"],
+    wanted_for: "the comparison of transfers with redis",
+};
+
+/// Keeps files that are put and got.
+pub(crate) const NGINX: Tool = Tool {
+    package: "nginx-light",
+    programs: &["nginx"],
+    wanted_for: "the comparison of transfers with WebDAV",
+};
+
+/// Says how much a connection carries.
+pub(crate) const IPERF: Tool =
+    Tool { package: "iperf3", programs: &["iperf3"], wanted_for: "the bandwidth that transfers are held to" };
+
 impl Tool {
     /// Where the first of its programs is, if one is there.
     pub(crate) fn find(&self) -> Option<PathBuf> {

@@ -160,7 +160,8 @@ impl Series {
     }
 
     /// One figure of all rounds; `None` if a round lacks it.
-    fn figure(&self, key: &Key, figure: &str) -> Option<Vec<f64>> {
+    #[must_use]
+    pub fn figure(&self, key: &Key, figure: &str) -> Option<Vec<f64>> {
         self.samples.get(key)?.iter().map(|sample| sample.figures.get(figure).copied()).collect()
     }
 
@@ -293,7 +294,12 @@ impl Report {
             return;
         };
         let rounds: Vec<f64> = above.iter().zip(&below).map(|(a, b)| relation(*a, *b)).collect();
-        let Some(middle) = median(rounds.clone()).filter(|middle| middle.is_finite()) else { return };
+        self.of_rounds(name, &rounds, promise);
+    }
+
+    /// Adds what was made of several figures in each round, if there were rounds.
+    pub fn of_rounds(&mut self, name: &str, rounds: &[f64], promise: Option<Promise>) {
+        let Some(middle) = median(rounds.to_vec()).filter(|middle| middle.is_finite()) else { return };
         let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
         let greatest = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.ratios.insert(name.into(), middle);

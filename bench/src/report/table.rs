@@ -5,12 +5,14 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{Promise, Report, Row};
 
 /// The columns after the keys, in order; those that no row has are left out. The JSON holds more.
-const COLUMNS: [(&str, &str); 8] = [
+const COLUMNS: [(&str, &str); 10] = [
     ("offered_rps", "offered/s"),
     ("rps", "req/s"),
     ("p50_us", "p50 µs"),
     ("p95_us", "p95 µs"),
     ("p99_us", "p99 µs"),
+    ("touch_us", "touch µs"),
+    ("mib_per_s", "MiB/s"),
     ("cpu_us_per_req", "CPU µs/req"),
     ("rss_mib", "RSS MiB"),
     ("private_kib", "private KiB"),

@@ -11,6 +11,7 @@ mod hop;
 mod http;
 mod sampling;
 mod soak;
+mod transfer;
 
 use std::fmt;
 use std::io;
@@ -29,6 +30,7 @@ pub use functions::{Books, Disk, FunctionsOptions, Latency, Look, Memory, run as
 pub use hop::run as hop;
 pub use http::run as http;
 pub use soak::{SoakOptions, Verdict, run as soak};
+pub use transfer::run as transfer;
 
 /// What the command line says about a run.
 #[derive(Debug, Clone)]

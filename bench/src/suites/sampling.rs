@@ -113,6 +113,9 @@ pub(super) fn sample_of_trips(trips: RoundTrips) -> Sample {
     if let Some(least) = trips.min_ns {
         figures.insert("least_us".into(), least / 1e3);
     }
+    if let Some(touch_ns) = trips.touch_ns {
+        figures.insert("touch_us".into(), touch_ns / 1e3);
+    }
     if let Some(cpu_ns) = trips.cpu_ns {
         figures.insert("cpu_us_per_req".into(), cpu_ns / 1e3);
     }

@@ -65,6 +65,9 @@ pub struct RoundTrips {
     /// The least, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_ns: Option<f64>,
+    /// The median time to the first touch of the payload's last byte, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touch_ns: Option<f64>,
     /// Processor time of both sides per round trip, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ns: Option<f64>,
@@ -83,6 +86,7 @@ impl RoundTrips {
             p99_ns: at(99)?,
             mean_ns: times.iter().sum::<u64>() as f64 / times.len() as f64,
             min_ns: at(0),
+            touch_ns: None,
             cpu_ns: None,
         })
     }
@@ -96,6 +100,7 @@ impl RoundTrips {
             p99_ns: one(self.p99_ns),
             mean_ns: one(self.mean_ns),
             min_ns: self.min_ns.map(one),
+            touch_ns: self.touch_ns.map(one),
             cpu_ns: self.cpu_ns,
         }
     }

@@ -25,6 +25,7 @@
 //! | to | how | copies by this process's processor |
 //! |---|---|---|
 //! | another machine | `sendfile` from the pool's file | none |
+//! | another machine, up to 1 MiB | `write` from the mapping | one, into the socket's buffer |
 //! | loopback | `write` from the mapping | one, into the socket's buffer |
 //! | anywhere, with TLS | encrypted from the mapping | one, which is the encryption |
 //!

@@ -232,11 +232,15 @@ impl Receiving<'_> {
             tokio::select! {
                 biased;
                 moved = poll_fn(|cx| self.poll(cx)) => {
-                    if moved? == 0 {
+                    let moved = moved?;
+                    if moved == 0 {
                         return Ok(());
                     }
                     self.fetching.stir();
-                    tokio::task::yield_now().await;
+                    // Whoever else has something to do on this thread comes first, if this lane has more.
+                    if moved >= TURN {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 () = wake.notified() => {}
                 () = tokio::time::sleep(LOOK_IDLE) => {
@@ -354,7 +358,11 @@ impl Receiving<'_> {
                     self.state = next();
                 }
             }
-            State::Piece { left: 0, .. } => self.state = next(),
+            State::Piece { left: 0, .. } => {
+                self.state = next();
+                // Who waits for the last byte does not wait for the acknowledgement to be sent as well.
+                self.fetching.settle();
+            }
             State::End { stripe, left: 0, body } => {
                 self.fetching.fetcher.borrow_mut().ended(*stripe, body)?;
                 self.state = next();

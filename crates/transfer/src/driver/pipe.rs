@@ -18,14 +18,16 @@ use crate::payload::Held;
 
 /// Bytes of a piece that are waited for, so that a wake-up is worth it.
 const LOW_WATER: u32 = 128 * 1024;
+/// Largest payload that is copied into the socket's buffer whoever the peer is: most of it is in a cache anyway.
+const COPIED_MAX: u64 = 1 << 20;
 /// Bytes that TLS may have encrypted and not yet written.
 const TLS_BUFFER: usize = 512 * 1024;
 
 pub(crate) struct Pipe {
     tcp: TcpStream,
     tls: Option<Box<Connection>>,
-    /// Bytes are sent from the pool's file: its pages are in the socket's queue until the peer has them.
-    from_file: bool,
+    /// Payloads of more bytes than this are sent from the pool's file: its pages are in the socket's queue until the peer has them.
+    from_file: Option<u64>,
     /// Bytes below which the socket does not call itself readable.
     low_water: u32,
 }
@@ -39,7 +41,7 @@ pub(crate) struct Parted {
 impl Parted {
     /// On this thread's reactor.
     pub(crate) fn join(self) -> io::Result<Pipe> {
-        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls, from_file: false, low_water: 1 })
+        Ok(Pipe { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls, from_file: None, low_water: 1 })
     }
 }
 
@@ -84,7 +86,7 @@ impl Pipe {
         if let Some(tls) = &mut tls {
             tls.set_buffer_limit(Some(TLS_BUFFER));
         }
-        Ok(Pipe { tcp, tls, from_file: false, low_water: 1 })
+        Ok(Pipe { tcp, tls, from_file: None, low_water: 1 })
     }
 
     pub(crate) fn part(self) -> io::Result<Parted> {
@@ -102,15 +104,20 @@ impl Pipe {
     }
 
     /// From now on held bytes are sent from the pool's file if `asked`, or, if nobody asks for either, if the peer is on another
-    /// machine: there it saves the copy into the socket's buffer, here it costs more than that copy.
+    /// machine: there it saves the copy into the socket's buffer, here it costs more than that copy. What is small costs more page by page than
+    /// copied wherever it goes.
     pub(crate) fn send_from_file(&mut self, asked: Option<bool>) {
         let near = self.tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-        self.from_file = asked.unwrap_or(!near);
+        self.from_file = match asked {
+            Some(true) => Some(0),
+            None if !near => Some(COPIED_MAX),
+            Some(false) | None => None,
+        };
     }
 
     /// Whether the kernel has copies of what it was given.
     fn copies(&self) -> bool {
-        self.tls.is_some() || !self.from_file
+        self.tls.is_some() || self.from_file.is_none()
     }
 
     /// Bytes of those written that the kernel still reads from the pool.
@@ -273,7 +280,7 @@ impl Pipe {
         held: &Held,
         (offset, len): (u64, u64),
     ) -> Poll<io::Result<usize>> {
-        if self.copies() {
+        if self.copies() || self.from_file.is_some_and(|copied| held.len() <= copied) {
             return self.poll_write(cx, held.part(offset, len).pass_on());
         }
         let (file, at) = held.file(offset);

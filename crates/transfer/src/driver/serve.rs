@@ -86,11 +86,14 @@ impl Serving<'_> {
                 biased;
                 _ = news.changed() => true,
                 moved = poll_fn(|cx| self.poll(cx)) => {
-                    if moved? == 0 {
+                    let moved = moved?;
+                    if moved == 0 {
                         return Ok(());
                     }
-                    // Whoever else has something to do on this thread comes first.
-                    tokio::task::yield_now().await;
+                    // Whoever else has something to do on this thread comes first, if this lane has more.
+                    if moved >= TURN {
+                        tokio::task::yield_now().await;
+                    }
                     false
                 }
                 () = tokio::time::sleep(look) => true,
