@@ -50,14 +50,25 @@ impl App {
     pub fn function(mut self, name: &str, behaviour: &str, more: &str) -> Self {
         let (isolation, guest) = (machine::isolation(), machine::guest().name);
         let reuse = if needs_reuse(behaviour, more) { "reuse = true" } else { "" };
+        let node = self.node(more);
         let _ = write!(
             self.functions,
-            "\n[functions.{name}]\nartifact = \"{guest}\"\nisolation = \"{isolation}\"\nargs = [\"{behaviour}\"]\n{reuse}\n{more}\n"
+            "\n[functions.{name}]\nartifact = \"{guest}\"\nisolation = \"{isolation}\"\nargs = [\"{behaviour}\"]\n{reuse}\n{node}\n{more}\n"
         );
         if more.contains("pool = \"none\"") {
             return self;
         }
         self.route(&format!("/{name}"), name, "").route(&format!("/{name}/{{name}}"), name, "")
+    }
+
+    /// The line that lays the next function on a node, where there are several and the test does not say on which.
+    fn node(&self, more: &str) -> String {
+        let count = machine::nodes();
+        if count == 1 || more.contains("nodes =") {
+            return String::new();
+        }
+        let number = self.functions.matches("[functions.").count();
+        format!("nodes = [\"{}\"]", machine::NODES[number % count])
     }
 
     /// A Wasm function `name` of the module in a file of the app's directory, and more lines for its table.

@@ -18,7 +18,8 @@ pub use app::App;
 pub use baton_netns::Net;
 pub use http::{Client, Response};
 pub use machine::{
-    baton, component, in_cells, in_modules, isolation, machine_runs, module_in_c, sandboxed, source_root,
+    baton, component, in_cells, in_modules, isolation, machine_runs, module_in_c, nodes, sandboxed,
+    source_root,
 };
 pub use nats::Nats;
 pub use node::{Finished, Node, cli, wait_until};
@@ -29,6 +30,17 @@ macro_rules! need_processes {
     () => {
         if $crate::in_cells() {
             eprintln!("SKIP: {}: about functions in processes of their own", module_path!());
+            return;
+        }
+    };
+}
+
+/// Ends a test about one node, where functions are on several.
+#[macro_export]
+macro_rules! need_one_node {
+    () => {
+        if $crate::nodes() > 1 {
+            eprintln!("SKIP: {}: about what one node can tell by itself", module_path!());
             return;
         }
     };

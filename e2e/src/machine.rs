@@ -31,6 +31,15 @@ pub fn isolation() -> String {
     env::var("BATON_E2E_ISOLATION").unwrap_or_else(|_| "process".to_owned())
 }
 
+/// Names of nodes, where there are several.
+pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
+
+/// On how many nodes the functions of an app are: `BATON_E2E_NODES`, or one. The same tests hold for one and several.
+pub fn nodes() -> usize {
+    let named = env::var("BATON_E2E_NODES").ok().and_then(|count| count.parse().ok());
+    named.filter(|count| (2..=NODES.len()).contains(count)).unwrap_or(1)
+}
+
 /// Whether functions run in cells: then several share a process, and one that fails is reset in it, not replaced.
 pub fn in_cells() -> bool {
     isolation() == "compartment" || in_modules()

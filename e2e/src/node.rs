@@ -17,7 +17,9 @@ use tempfile::TempDir;
 
 use crate::App;
 use crate::http::{Client, Response};
-use crate::machine::baton;
+use crate::machine::{NODES, baton, nodes};
+use crate::members::deploy;
+use crate::nats::Nats;
 use crate::process;
 
 /// How long a node may take until it is ready.
@@ -33,6 +35,9 @@ pub struct Node {
     child: Child,
     home: TempDir,
     app: String,
+    /// The other nodes of its cluster, and the server between them, where the test's app is on several.
+    others: Vec<Node>,
+    _servers: Option<Nats>,
     /// The network that it is in, and its place there, if that is not everybody's.
     seat: Option<(Arc<Net>, usize)>,
     /// Where requests go.
@@ -123,11 +128,28 @@ impl Node {
 
     /// `baton up` with more arguments.
     pub fn start_with(app: &App, args: &[&str]) -> Self {
+        if nodes() > 1 {
+            return Self::start_several(app, args);
+        }
         let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
         let directory = app.directory().as_os_str().to_owned();
         let mut all = vec!["up".into(), directory, "--no-build".into()];
         all.extend(args.iter().map(|arg| arg.into()));
         Self::launch(home, app.name(), &all)
+    }
+
+    /// Nodes of one cluster with the app's functions laid over them; requests go to the first.
+    fn start_several(app: &App, args: &[&str]) -> Self {
+        let servers = Nats::start().expect("nodes need a nats-server between them");
+        let member = |(number, name): (usize, &&str)| {
+            Self::member_with(&servers.url(), name, &format!("127.0.0.{}", number + 1), app.name(), args)
+        };
+        let mut members: Vec<Node> = NODES.iter().take(nodes()).enumerate().map(member).collect();
+        deploy(&members, app);
+        let mut first = members.remove(0);
+        first.others = members;
+        first._servers = Some(servers);
+        first
     }
 
     /// `baton up` as a person runs it in a project: it builds first.
@@ -226,7 +248,8 @@ impl Node {
         assert_eq!(ready["pid"], child.id());
         let token = ready["token"].as_str().expect("a token").to_owned();
         let (gateway, admin) = (address("gateway"), address("admin"));
-        Self { gateway, admin, token, child, home, app: app.to_owned(), seat }
+        let (others, _servers) = (Vec::new(), None);
+        Self { gateway, admin, token, child, home, app: app.to_owned(), others, _servers, seat }
     }
 
     /// Its process.
@@ -332,11 +355,24 @@ impl Node {
         apps.iter().find(|app| app["app"] == self.app.as_str()).expect("the app runs").clone()
     }
 
-    /// One function, as `ps` shows it.
+    /// One function, as `ps` shows it on a node that hosts it.
     pub fn function(&self, name: &str) -> Value {
-        let status = self.status();
-        let functions = status["functions"].as_array().expect("a list of functions");
-        functions.iter().find(|function| function["function"] == name).expect("the function runs").clone()
+        let own = |node: &Node| {
+            let status = node.status();
+            let functions = status["functions"].as_array().expect("a list of functions");
+            functions.iter().find(|function| function["function"] == name).expect("the function runs").clone()
+        };
+        let mut all = self.all().map(own);
+        let first = all.next().expect("there is one node at least");
+        if first["runs_as"] != "elsewhere" {
+            return first;
+        }
+        all.find(|function| function["runs_as"] != "elsewhere").unwrap_or(first)
+    }
+
+    /// It and the others of its cluster that the test's app is on.
+    fn all(&self) -> impl Iterator<Item = &Node> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// The process of a function's only replica; `None` while it is down.
@@ -348,8 +384,9 @@ impl Node {
 
     /// All processes of replicas.
     pub fn replicas(&self) -> Vec<u32> {
-        let status = self.status();
-        let functions = status["functions"].as_array().cloned().unwrap_or_default();
+        let functions: Vec<Value> = (self.all())
+            .flat_map(|node| node.status()["functions"].as_array().cloned().unwrap_or_default())
+            .collect();
         let replicas = functions.iter().flat_map(|f| f["replicas"].as_array().cloned().unwrap_or_default());
         let pids = replicas.filter_map(|replica| u32::try_from(replica["pid"].as_u64()?).ok());
         pids.filter(|&pid| pid != 0).collect()
@@ -369,6 +406,10 @@ impl Node {
 
     /// Buffers that carry something.
     pub fn buffers_in_use(&self) -> u64 {
+        self.all().map(Node::own_buffers_in_use).sum()
+    }
+
+    fn own_buffers_in_use(&self) -> u64 {
         let pool = self.ask(&format!("/v1/apps/{}/pool", self.app));
         assert_eq!(pool["buffers_in_use"].as_u64().map(|n| n < 1 << 30), Some(true), "{pool}");
         pool["buffers_in_use"].as_u64().expect("a number") + pool["orphans"].as_u64().expect("a number")
@@ -402,9 +443,11 @@ impl Node {
 
     /// Every log line's message of a function, or of the node's about the app.
     pub fn log_of(&self, function: &str) -> Vec<String> {
-        let page = self.ask(&format!("/v1/logs?app={}", self.app));
-        let lines = page["lines"].as_array().cloned().unwrap_or_default();
-        let of = lines.into_iter().filter(|line| line["function"] == function);
+        let own = |node: &Node| {
+            let page = node.ask(&format!("/v1/logs?app={}", node.app));
+            page["lines"].as_array().cloned().unwrap_or_default()
+        };
+        let of = self.all().flat_map(own).filter(|line| line["function"] == function);
         of.filter_map(|line| Some(line["message"].as_str()?.to_owned())).collect()
     }
 }

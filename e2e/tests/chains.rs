@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baton_e2e::{App, Node, need_sandbox, wait_until};
+use baton_e2e::{App, Node, need_one_node, need_sandbox, wait_until};
 use serde_json::Value;
 
 const REST: Duration = Duration::from_secs(3);
@@ -159,6 +159,7 @@ fn calls_that_are_not_declared_are_refused() {
 #[test]
 fn a_kept_payload_is_read_again_and_given_back() {
     need_sandbox!();
+    need_one_node!();
     let node = Node::start(&app());
     let keep =
         |path: &str| node.cli(["invoke", "chains/sharer", "--path", path, "--data", "keepsake", "--json"]);
@@ -195,6 +196,7 @@ fn receipt(node: &Node, path: &str, body: &[u8]) -> Value {
 #[test]
 fn receipts_count_copies_and_hops() {
     need_sandbox!();
+    need_one_node!();
     let node = Node::start_with(&app(), &["--receipts"]);
     let body = vec![1; 100_000];
     for mode in ["move", "lend", "share"] {
@@ -242,6 +244,7 @@ fn find<'a>(rows: &'a [Value], holder: &str) -> Vec<&'a Value> {
 #[test]
 fn capabilities_of_a_stalled_call_say_who_holds_what() {
     need_sandbox!();
+    need_one_node!();
     let node = Node::start(&app());
     assert_eq!(capabilities(&node), Vec::<Value>::new());
 

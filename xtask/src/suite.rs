@@ -94,6 +94,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "build-tests", quick: true, run: Suite::build_tests },
         Step { name: "compartments", quick: false, run: Suite::compartments },
         Step { name: "wasm", quick: false, run: Suite::wasm },
+        Step { name: "nodes", quick: false, run: Suite::nodes },
         Step { name: "tests", quick: true, run: Suite::tests },
     ]
 }
@@ -232,6 +233,19 @@ impl Suite<'_> {
     fn compartments(&self) -> StepResult {
         let mut command = self.end_to_end("package(baton-e2e)");
         command.env("BATON_E2E_ISOLATION", "compartment");
+        self.with_binaries(&mut command)?;
+        self.check(&mut command, TESTS_LIMIT)
+    }
+
+    /// The same with the functions of each app laid over three nodes: what holds on one holds on several. Only those tests that ask
+    /// for answers: what a node does to its own replicas is told by the others.
+    fn nodes(&self) -> StepResult {
+        if nats::find(self.project).is_none() {
+            return Ok(Outcome::Skipped("there is no nats-server".into()));
+        }
+        let tests = "binary(basics) or binary(chains) or binary(files) or binary(references)";
+        let mut command = self.end_to_end(&format!("package(baton-e2e) and ({tests})"));
+        command.env("BATON_E2E_NODES", "3");
         self.with_binaries(&mut command)?;
         self.check(&mut command, TESTS_LIMIT)
     }

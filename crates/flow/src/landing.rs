@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use baton_abi::descriptor::NONE;
 use baton_abi::{Extent, HeadExtent};
 use baton_pool::capability::{Handle, Range};
 use baton_pool::ledger::Place;
@@ -85,6 +86,14 @@ impl Landing {
         pool.release(old.handle);
         self.buffer = Some(new);
         Ok(())
+    }
+
+    /// The body as a descriptor carries it by itself; `None` if it is too long for that.
+    pub(crate) fn inline(&self, buffer: &NodeBuffer) -> Option<Extent> {
+        let mut bytes = [0; 8];
+        let into = bytes.get_mut(..usize::try_from(self.written).ok()?)?;
+        self.app.pool.borrow().mapping().read(buffer.place.offset + self.body_at, into);
+        Some(Extent { handle: NONE, generation: 0, offset: u64::from_le_bytes(bytes), len: self.written })
     }
 
     /// Bytes of the body so far.
