@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
@@ -104,6 +104,8 @@ pub(crate) struct App {
     pub(crate) changed: Notify,
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
+    /// What other nodes may pull that its owner can take back, for as long as it is kept for them.
+    pub(crate) shared_out: RefCell<Vec<(Handle, Weak<()>)>>,
     /// What its functions have put up on this node.
     pub(crate) puts: RefCell<Puts>,
     /// The range of the capability table in which the node derives, once it does.
@@ -173,6 +175,7 @@ impl App {
             changed: Notify::new(),
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
+            shared_out: RefCell::default(),
             puts: RefCell::new(Puts::new()),
             node_arena: Cell::new(None),
             suspects: RefCell::default(),
@@ -216,6 +219,11 @@ impl App {
             self.node_arena.set(free.find(|arena| up.iter().all(|replica| replica.arena != *arena)));
         }
         self.node_arena.get()
+    }
+
+    /// Whether this node hosts a function.
+    pub(crate) fn is_here(&self, function: usize) -> bool {
+        self.functions.get(function).is_some_and(|state| state.hosting != Hosting::Elsewhere)
     }
 
     /// Calls that the node has out at replicas.
@@ -342,7 +350,8 @@ impl App {
         let orphans = self.pool.borrow_mut().sweep() > 0;
         // One that only other functions call is never overdue here: its callers give up by themselves.
         self.suspect(now, |bell| bell.in_flight() > 0 && bell.was_woken());
-        self.judge_suspects(now) || out || orphans || self.edges.borrow().has_closed()
+        let shared = crate::elsewhere::take_back(self);
+        self.judge_suspects(now) || out || orphans || shared || self.edges.borrow().has_closed()
     }
 
     /// Has every replica with calls in its hands look at its deadlines.

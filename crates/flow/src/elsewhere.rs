@@ -23,8 +23,8 @@ use baton_transfer::{Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Pay
 use bytes::{Buf, Bytes};
 use tokio::time::timeout_at;
 
-pub(crate) use self::carry::kept;
 use self::carry::{LandError, carried, land, payload};
+pub(crate) use self::carry::{kept, take_back};
 use crate::app::App;
 use crate::error::InvokeError;
 use crate::hosting::Hosting;

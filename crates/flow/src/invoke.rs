@@ -207,6 +207,16 @@ impl Upload {
         if is_recorded {
             elsewhere::record_gateway(&app, &errand, &outcome, began);
         }
+        let not_begun = matches!(outcome, Err(InvokeError::NoNode { .. } | InvokeError::QueueFull))
+            && app.is_here(function);
+        if not_begun {
+            // Nobody else took it: it waits here.
+            let landing = Landing::again(&app, &errand.head, &errand.body)?;
+            let timeout = errand.deadline.saturating_duration_since(Instant::now());
+            let origin = Origin::Node { operation: 0, invocation, is_recorded, timeout };
+            return Box::pin(Upload::landed(&app, function, landing, origin).call(invocation, is_recorded))
+                .await;
+        }
         let landed = outcome?;
         Ok(Reply { status: landed.status, head: landed.head, body: landed.landing.into_body(), invocation })
     }

@@ -9,6 +9,7 @@ use baton_pool::capability::{Handle, Range};
 use baton_pool::ledger::Place;
 use baton_pool::pool::NodeBuffer;
 use baton_pool::region::{Mapping, View};
+use bytes::Buf;
 
 use crate::app::App;
 use crate::error::InvokeError;
@@ -100,6 +101,20 @@ impl Landing {
     /// One that has nothing and takes nothing.
     pub(crate) fn none(app: &Rc<App>) -> Landing {
         Landing { app: Rc::clone(app), buffer: None, head_len: 0, body_at: 0, written: 0 }
+    }
+
+    /// A second buffer with what was taken out of one.
+    ///
+    /// # Errors
+    /// [`InvokeError::PoolFull`].
+    pub(crate) fn again(app: &Rc<App>, head: &[u8], body: &Body) -> Result<Landing, InvokeError> {
+        let head = Head { bytes: head.to_vec() };
+        let mut landing = Landing::begin(app, &head, Some(body.remaining() as u64))?;
+        match body.in_pool() {
+            Some((_, view)) => landing.copy(&view)?,
+            None => landing.write(body.chunk())?,
+        }
+        Ok(landing)
     }
 
     /// The head, in private memory.

@@ -142,8 +142,8 @@ impl Replica {
 
     fn pump_outlet(self: &Rc<Self>, app: &Rc<App>, road: usize, most: u32) -> Pumped {
         for _ in 0..most {
-            let popped = match self.outlets.borrow_mut().get_mut(road) {
-                Some(outlet) => outlet.duplex.from_peer.pop(),
+            let (popped, beyond) = match self.outlets.borrow_mut().get_mut(road) {
+                Some(outlet) => (outlet.duplex.from_peer.pop(), outlet.beyond),
                 None => return Pumped::Empty,
             };
             match popped {
@@ -156,7 +156,11 @@ impl Replica {
                 }
                 Ok(None) => return Pumped::Empty,
                 Err(_) => {
-                    self.silence("it overran a ring out of the node");
+                    self.silence(match beyond {
+                        Beyond::Network => "it overran its ring to the network",
+                        Beyond::Function(_) => "it overran its ring to a function on other nodes",
+                        Beyond::References => "it overran its ring to references",
+                    });
                     return Pumped::Broken;
                 }
             }

@@ -32,10 +32,36 @@ pub(super) fn payload(app: &App, body: &Rc<Body>) -> Payload {
 
 /// Bytes of the pool that stay where they are until `owner` is no longer needed.
 fn held(app: &App, handle: Handle, view: View, owner: Rc<Body>) -> Held {
+    let use_of_it = Rc::new(());
+    if !app.pool.borrow().owns(handle) {
+        // Who shared it can take it back.
+        app.shared_out.borrow_mut().push((handle, Rc::downgrade(&use_of_it)));
+        app.node.busy.notify_one();
+    }
     let place = Place { at: view.offset(), view, pool: app.pool.borrow().shared_fd() };
     let Handle { index: buffer, generation } = handle;
     let whose = Owner { app: app.name.clone(), buffer, generation };
-    Held::new(place, whose, until_dropped(owner))
+    Held::new(place, whose, until_dropped((owner, use_of_it)))
+}
+
+/// Takes back from other nodes what its owners took back since the last look. `true` while anything is shared with them.
+pub(crate) fn take_back(app: &App) -> bool {
+    let mut shared = app.shared_out.borrow_mut();
+    if shared.is_empty() {
+        return false;
+    }
+    let pool = app.pool.borrow();
+    shared.retain(|(handle, use_of_it)| {
+        let is_out = use_of_it.strong_count() > 0;
+        if is_out && !pool.still_has(*handle) {
+            if let Some(endpoint) = app.node.endpoint.borrow().as_ref() {
+                endpoint.revoke(&app.name, Some((handle.index, handle.generation)));
+            }
+            return false;
+        }
+        is_out
+    });
+    !shared.is_empty()
 }
 
 /// Something to give to other threads: `owner` is dropped here once that is dropped there.

@@ -16,7 +16,6 @@ use super::carry::{LandError, land, payload};
 use crate::app::App;
 use crate::error::InvokeError;
 use crate::flow::Flow;
-use crate::hosting::Hosting;
 use crate::invoke::{Origin, Reply, Upload};
 use crate::puts;
 
@@ -43,7 +42,7 @@ async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> 
         return referenced(&app, &call);
     }
     let found = app.functions.iter().position(|state| state.name.as_str() == call.function);
-    let Some(function) = found.filter(|&function| is_here(&app, function)) else {
+    let Some(function) = found.filter(|&function| app.is_here(function)) else {
         return refused(404, "the function does not run here");
     };
     if app.node.draining.get() {
@@ -94,10 +93,6 @@ fn referenced(app: &Rc<App>, call: &Incoming) -> Outcome {
         },
         _ => refused(400, "there is no such operation on references"),
     }
-}
-
-fn is_here(app: &App, function: usize) -> bool {
-    app.functions.get(function).is_some_and(|state| state.hosting != Hosting::Elsewhere)
 }
 
 fn not_landed(error: &LandError) -> Outcome {
