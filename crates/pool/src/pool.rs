@@ -25,8 +25,9 @@ mod own;
 mod share;
 mod usage;
 
-/// From this many dirty bytes on, whole pages go back to the kernel instead of being overwritten with zeros.
-const PUNCH_FROM: u64 = 1 << 20;
+/// From this many dirty bytes on, whole pages go back to the kernel instead of being overwritten with zeros. That takes as long, and
+/// whoever touches them next waits for each in every mapping; it is for what is too large to stay behind unused.
+const PUNCH_FROM: u64 = 16 << 20;
 
 /// Why the node did not believe a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
