@@ -13,7 +13,7 @@
 //!  │ pages of A's pool ═══╪═══════════ Piece, End ═══════════════▶│ pages of B's pool    │
 //!  └──────────────────────┘                                       └──────────────────────┘
 //! ```
-//! - A **reference** ([`reference`]) is a token and a length. It is good for one receiver, one range, a time and a number of
+//! - A **reference** ([`mod@reference`]) is a token and a length. It is good for one receiver, one range, a time and a number of
 //!   retrievals, and only while the holder's **vault** ([`vault`]) has the hold.
 //! - **Lanes** are state machines without sockets and clocks ([`call`], [`bulk`]): `driver` runs them over TCP or TLS, the simulator
 //!   of the tests over connections that it breaks.

@@ -5,7 +5,7 @@
 //!         id: random bits  keyed BLAKE3 over id, app, holder, receiver, buffer, generation, range, rights, expiry, retrievals
 //! ```
 //! The key is derived for each pair of app and receiver from a secret of this node that is drawn at its start, is never
-//! stored, and changes by [`Keys::rotate`]; the one before is good until the next change.
+//! stored, and changes by `Keys::rotate`; the one before is good until the next change.
 
 use core::fmt;
 
