@@ -284,7 +284,8 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
             caller: replica.holder,
             operation,
             crossings: 2,
-            copies,
+            // What travels in a call is copied on its way.
+            copies: copies + u16::from(carried.inline_bytes > 0),
             bytes_copied: u64::from(copies) * sent_bytes + carried.inline_bytes,
             bytes_handed: carried.referenced_bytes,
             wall_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
@@ -358,6 +359,7 @@ pub(crate) fn record_gateway(
     };
     let cost = HopCost {
         invocation: errand.invocation,
+        copies: u16::from(carried.inline_bytes > 0),
         bytes_copied: carried.inline_bytes,
         bytes_handed: carried.referenced_bytes,
         wall_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
