@@ -72,9 +72,7 @@ impl Report {
     }
 
     fn calls(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        table.set_header([
+        let mut table = headed([
             "nodes",
             "policy",
             "router",
@@ -119,9 +117,7 @@ impl Report {
     }
 
     fn ends(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        table.set_header([
+        let mut table = headed([
             "nodes",
             "policy",
             "router",
@@ -151,9 +147,7 @@ impl Report {
     }
 
     fn plans(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        table.set_header([
+        let mut table = headed([
             "apps",
             "functions",
             "nodes",
@@ -185,9 +179,7 @@ impl Report {
     }
 
     fn reports(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        table.set_header([
+        let mut table = headed([
             "nodes",
             "bytes a row",
             "out of a node, B/s",
@@ -215,4 +207,12 @@ impl Report {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
+}
+
+/// A table in Markdown with these names over its columns.
+fn headed<const COLUMNS: usize>(names: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(names);
+    table
 }

@@ -275,25 +275,16 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
         Err(error) => Err(error),
     };
     if is_recorded {
-        let (node, carried) = match &outcome {
-            Ok(landed) => (Some(landed.node.to_string()), landed.carried),
-            Err(_) => (None, Carried::default()),
-        };
-        let cost = HopCost {
-            invocation,
+        let caller = app.function_name(replica.function).to_owned();
+        let own = HopCost {
             caller: replica.holder,
             operation,
             crossings: 2,
-            // What travels in a call is copied on its way.
-            copies: copies + u16::from(carried.inline_bytes > 0),
-            bytes_copied: u64::from(copies) * sent_bytes + carried.inline_bytes,
-            bytes_handed: carried.referenced_bytes,
-            wall_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            status: outcome.as_ref().map_or_else(status_of, |landed| landed.status),
+            copies,
+            bytes_copied: u64::from(copies) * sent_bytes,
             ..HopCost::default()
         };
-        let names = (app.function_name(replica.function).to_owned(), app.function_name(callee).to_owned());
-        app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
+        record(app, &errand, (caller, own), &outcome, began);
     }
     match outcome {
         Ok(landed) => {
@@ -346,10 +337,11 @@ fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
     Returned::failure(app, status_of(&error), flags, &error.to_string())
 }
 
-/// The receipt's row of a call that the gateway made on another node.
-pub(crate) fn record_gateway(
+/// The receipt's row of a call that was made on another node, for which `caller` had costs of its `own`.
+pub(crate) fn record(
     app: &App,
     errand: &Errand,
+    (caller, own): (String, HopCost),
     outcome: &Result<Landed, InvokeError>,
     began: Instant,
 ) {
@@ -359,13 +351,14 @@ pub(crate) fn record_gateway(
     };
     let cost = HopCost {
         invocation: errand.invocation,
-        copies: u16::from(carried.inline_bytes > 0),
-        bytes_copied: carried.inline_bytes,
+        // What travels in a call is copied on its way.
+        copies: own.copies + u16::from(carried.inline_bytes > 0),
+        bytes_copied: own.bytes_copied + carried.inline_bytes,
         bytes_handed: carried.referenced_bytes,
         wall_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
         status: outcome.as_ref().map_or_else(status_of, |landed| landed.status),
-        ..HopCost::default()
+        ..own
     };
-    let names = ("gateway".to_owned(), app.function_name(errand.function).to_owned());
+    let names = (caller, app.function_name(errand.function).to_owned());
     app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use baton_abi::descriptor::HopCost;
 use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_abi::{Descriptor, Flags, HeadExtent, Kind};
@@ -221,7 +222,8 @@ impl Upload {
         };
         let outcome = elsewhere::call(&app, &errand).await;
         if is_recorded {
-            elsewhere::record_gateway(&app, &errand, &outcome, began);
+            let caller = "gateway".to_owned();
+            elsewhere::record(&app, &errand, (caller, HopCost::default()), &outcome, began);
         }
         let not_begun = matches!(outcome, Err(InvokeError::NoNode { .. } | InvokeError::QueueFull))
             && app.is_here(function);
@@ -233,14 +235,14 @@ impl Upload {
             return Box::pin(Upload::landed(&app, function, landing, origin).call(invocation, is_recorded))
                 .await;
         }
-        let landed = outcome?;
-        Ok(Reply { status: landed.status, head: landed.head, body: landed.landing.into_body(), invocation })
+        let mut landed = outcome?;
+        let body = landed.landing.take_body();
+        Ok(Reply { status: landed.status, head: landed.head, body, invocation })
     }
 
     /// Its head, and its body by itself.
     fn into_parts(mut self) -> (Vec<u8>, Body) {
-        let landing = core::mem::replace(&mut self.landing, Landing::none(&self.app));
-        (landing.head(), landing.into_body())
+        (self.landing.head(), self.landing.take_body())
     }
 
     fn descriptor(&self, buffer: &NodeBuffer, tag: u32, invocation: u64, record: bool) -> Descriptor {

@@ -107,9 +107,14 @@ impl Landing {
         self.buffer.take()
     }
 
-    /// One that has nothing and takes nothing.
-    pub(crate) fn none(app: &Rc<App>) -> Landing {
-        Landing { app: Rc::clone(app), buffer: None, head_len: 0, body_at: 0, written: 0 }
+    /// A buffer with `bytes` for a body, and no head.
+    ///
+    /// # Errors
+    /// [`InvokeError::PoolFull`].
+    pub(crate) fn of(app: &Rc<App>, bytes: &[u8]) -> Result<Landing, InvokeError> {
+        let mut landing = Landing::begin(app, &Head::new(), Some(bytes.len() as u64))?;
+        landing.write(bytes)?;
+        Ok(landing)
     }
 
     /// A second buffer with what was taken out of one.
@@ -147,8 +152,8 @@ impl Landing {
         Ok(())
     }
 
-    /// Everything as a body that lies where it landed; the head stays in front of it, unseen.
-    pub(crate) fn into_body(mut self) -> Body {
+    /// Everything, taken out as a body that lies where it landed; the head stays in front of it, unseen.
+    pub(crate) fn take_body(&mut self) -> Body {
         let place = self.buffer.take().map(|buffer| {
             let offset = buffer.place.offset + self.body_at;
             (buffer.handle, Place { offset, capacity: self.written })

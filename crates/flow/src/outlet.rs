@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
 use crate::app::App;
-use crate::invoke::{Body, Head};
+use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outgoing::{Answered, FetchError, Outgoing};
 use crate::replica::{Pumped, Replica};
@@ -98,12 +98,7 @@ pub(crate) enum Sent {
 impl Returned {
     /// A failure in words; the status alone has to do where the pool has no room for them.
     pub(crate) fn failure(app: &Rc<App>, status: u16, flags: Flags, words: &str) -> Returned {
-        let landed = || {
-            let mut landing = Landing::begin(app, &Head::new(), Some(words.len() as u64)).ok()?;
-            landing.write(words.as_bytes()).ok()?;
-            Some(landing)
-        };
-        let sent = landed().map_or(Sent::Nothing, Sent::Landing);
+        let sent = Landing::of(app, words.as_bytes()).map_or(Sent::Nothing, Sent::Landing);
         Returned { status, flags: flags.with(Flags::ERROR), sent }
     }
 }

@@ -303,12 +303,12 @@ async fn attempt(app: &Rc<App>, path: &Path) -> io::Result<(About, Result<u16, I
         Ok(landing) => landing,
         Err(error) => return Ok((about, Err(error))),
     };
-    let landing = load(landing, file, len).await?;
+    let mut landing = load(landing, file, len).await?;
     let (operation, invocation) = (about.operation, app.node.next_invocation());
     let timeout = state.spec.timeout.duration();
     let outcome = if state.hosting == Hosting::Elsewhere {
         let deadline = Instant::now() + timeout;
-        let body = Rc::new(landing.into_body());
+        let body = Rc::new(landing.take_body());
         let errand =
             Errand { function: callee, operation, invocation, is_recorded: false, deadline, head, body };
         elsewhere::call(app, &errand).await.map(|landed| landed.status)

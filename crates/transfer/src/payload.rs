@@ -156,8 +156,8 @@ pub enum Arrived {
 }
 
 /// A call to a function of another node.
-#[derive(Clone, Debug, Default)]
-pub struct Call {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Call<B = Payload> {
     /// The app.
     pub app: String,
     /// The function.
@@ -175,31 +175,11 @@ pub struct Call {
     /// At most [`HEAD_MAX`](crate::limits::HEAD_MAX) bytes.
     pub head: Vec<u8>,
     /// The body.
-    pub body: Payload,
+    pub body: B,
 }
 
 /// A call that came from another node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Incoming {
-    /// The app.
-    pub app: String,
-    /// The function.
-    pub function: String,
-    /// The deployment that the caller means.
-    pub version: u64,
-    /// The invocation that it is a part of.
-    pub invocation: u64,
-    /// What is asked of the function, for its SDK to know.
-    pub operation: u16,
-    /// Whether a receipt is kept.
-    pub record: bool,
-    /// What is left of its time.
-    pub timeout: Duration,
-    /// The head.
-    pub head: Vec<u8>,
-    /// The body.
-    pub body: Arrived,
-}
+pub type Incoming = Call<Arrived>;
 
 /// How a call ended at its callee.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,31 +206,19 @@ impl AnswerKind {
 }
 
 /// What a service makes of a call.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome<B = Payload> {
     /// The status.
     pub status: u16,
     /// How it ended.
     pub kind: AnswerKind,
-    /// How loaded the node is, in its own measure.
+    /// How loaded the callee's node is, in its own measure.
     pub load: u32,
     /// At most [`HEAD_MAX`](crate::limits::HEAD_MAX) bytes.
     pub head: Vec<u8>,
     /// The body.
-    pub body: Payload,
+    pub body: B,
 }
 
 /// What came back for a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// How it ended.
-    pub kind: AnswerKind,
-    /// How loaded the callee is, in its own measure.
-    pub load: u32,
-    /// The head.
-    pub head: Vec<u8>,
-    /// The body.
-    pub body: Arrived,
-}
+pub type Answer = Outcome<Arrived>;

@@ -163,15 +163,14 @@ async fn pull(
 /// A payload that stays as it is for as long as the node has it: what is only lent is copied, since its owner may take it
 /// back at any time and use its buffer again. Gives how many copies that took.
 pub(crate) fn kept(app: &Rc<App>, body: Body, is_shared: bool) -> Result<(Body, u16), InvokeError> {
-    let Some((handle, view)) = body.in_pool() else { return Ok((body, 0)) };
+    let Some((handle, _)) = body.in_pool() else { return Ok((body, 0)) };
     if is_shared || app.pool.borrow().owns(handle) {
         return Ok((body, 0));
     }
-    let mut landing = Landing::begin(app, &Head::new(), Some(view.len()))?;
-    landing.copy(&view)?;
+    let mut landing = Landing::again(app, &[], &body)?;
     // Looked at after the bytes: what was taken back before may be someone else's by now.
     if !app.pool.borrow().still_has(handle) {
         return Err(InvokeError::BadReply { what: "it took its payload back before it was sent" });
     }
-    Ok((landing.into_body(), 1))
+    Ok((landing.take_body(), 1))
 }

@@ -41,16 +41,14 @@ async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> 
     if call.function == REFERENCES {
         return referenced(&app, &call);
     }
-    let found = app.functions.iter().position(|state| state.name.as_str() == call.function);
-    let Some(function) = found.filter(|&function| app.is_here(function)) else {
+    let mut functions = app.functions.iter().enumerate();
+    let found = functions.find(|(_, state)| state.name.as_str() == call.function);
+    let Some((function, state)) = found.filter(|(function, _)| app.is_here(*function)) else {
         return refused(404, "the function does not run here");
     };
     if app.node.draining.get() {
         return refused(503, "the node is shutting down");
     }
-    let Some(state) = app.functions.get(function) else {
-        return refused(404, "the function does not run here");
-    };
     let timeout = call.timeout.min(state.spec.timeout.duration());
     let deadline = Instant::now() + timeout;
     // Its replica is readied while its payload comes.

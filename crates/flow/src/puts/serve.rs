@@ -15,7 +15,7 @@ use super::{Refused, TTL_DEFAULT, forget, get, node_of, put};
 use crate::app::App;
 use crate::elsewhere::{self, Lack};
 use crate::error::InvokeError;
-use crate::invoke::{Body, Head};
+use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outlet::{Asked, Returned, Sent};
 use crate::replica::Replica;
@@ -133,13 +133,7 @@ fn put_up(app: &Rc<App>, asked: Asked) -> Result<Done, Failure> {
     let (body, copies) = elsewhere::kept(app, asked.body, asked.is_shared)?;
     let bytes = body.remaining() as u64;
     let reference = put(app, body, u32::try_from(readers).unwrap_or(u32::MAX), ttl)?;
-    Ok(Done { sent: Sent::Landing(landed(app, &reference)?), bytes, copies, node: None })
-}
-
-fn landed(app: &Rc<App>, bytes: &[u8]) -> Result<Landing, InvokeError> {
-    let mut landing = Landing::begin(app, &Head::new(), Some(bytes.len() as u64))?;
-    landing.write(bytes)?;
-    Ok(landing)
+    Ok(Done { sent: Sent::Landing(Landing::of(app, &reference)?), bytes, copies, node: None })
 }
 
 /// The reference that a request brings, in private memory.
@@ -158,8 +152,11 @@ async fn find(app: &Rc<App>, asked: Asked) -> Result<Done, Failure> {
         let bytes = body.remaining() as u64;
         // A few bytes have no buffer of their own.
         let in_pool = body.in_pool().is_some();
-        let (sent, copies) =
-            if in_pool { (Sent::Shared(body), 0) } else { (Sent::Landing(landed(app, body.chunk())?), 1) };
+        let (sent, copies) = if in_pool {
+            (Sent::Shared(body), 0)
+        } else {
+            (Sent::Landing(Landing::of(app, body.chunk())?), 1)
+        };
         return Ok(Done { sent, bytes, copies, node: None });
     }
     let landed = elsewhere::ask_holder(app, node, GET, &reference, asked.deadline).await?;
