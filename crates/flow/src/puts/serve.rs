@@ -27,6 +27,7 @@ struct Done {
     bytes: u64,
     copies: u16,
     node: Option<String>,
+    carried: Carried,
 }
 
 /// Why it came to nothing.
@@ -69,9 +70,9 @@ pub(crate) async fn ask(replica: &Rc<Replica>, app: &Rc<App>, asked: Asked) -> R
         _ => Err(Failure::Malformed("there is no such operation on references")),
     };
     if is_recorded {
-        let (bytes, copies, node) = match &outcome {
-            Ok(done) => (done.bytes, done.copies, done.node.clone()),
-            Err(_) => (0, 0, None),
+        let (bytes, copies, node, carried) = match &outcome {
+            Ok(done) => (done.bytes, done.copies, done.node.clone(), done.carried),
+            Err(_) => (0, 0, None, Carried::default()),
         };
         let cost = HopCost {
             invocation,
@@ -85,7 +86,6 @@ pub(crate) async fn ask(replica: &Rc<Replica>, app: &Rc<App>, asked: Asked) -> R
             status: outcome.as_ref().map_or_else(status_of, |_| 200),
             ..HopCost::default()
         };
-        let carried = Carried { inline_bytes: 0, referenced_bytes: if node.is_some() { bytes } else { 0 } };
         let names = (app.function_name(replica.function).to_owned(), REFERENCES.to_owned());
         app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
     }
@@ -133,7 +133,13 @@ fn put_up(app: &Rc<App>, asked: Asked) -> Result<Done, Failure> {
     let (body, copies) = elsewhere::kept(app, asked.body, asked.is_shared)?;
     let bytes = body.remaining() as u64;
     let reference = put(app, body, u32::try_from(readers).unwrap_or(u32::MAX), ttl)?;
-    Ok(Done { sent: Sent::Landing(Landing::of(app, &reference)?), bytes, copies, node: None })
+    Ok(Done {
+        sent: Sent::Landing(Landing::of(app, &reference)?),
+        bytes,
+        copies,
+        node: None,
+        carried: Carried::default(),
+    })
 }
 
 /// The reference that a request brings, in private memory.
@@ -157,17 +163,19 @@ async fn find(app: &Rc<App>, asked: Asked) -> Result<Done, Failure> {
         } else {
             (Sent::Landing(Landing::of(app, body.chunk())?), 1)
         };
-        return Ok(Done { sent, bytes, copies, node: None });
+        return Ok(Done { sent, bytes, copies, node: None, carried: Carried::default() });
     }
     let landed = elsewhere::ask_holder(app, node, GET, &reference, asked.deadline).await?;
     let bytes = landed.landing.body_len();
-    Ok(Done { sent: Sent::Landing(landed.landing), bytes, copies: 0, node: Some(node.to_owned()) })
+    let copies = u16::from(landed.carried.inline_bytes > 0);
+    let (carried, node) = (landed.carried, Some(node.to_owned()));
+    Ok(Done { sent: Sent::Landing(landed.landing), bytes, copies, node, carried })
 }
 
 async fn drop_it(app: &Rc<App>, asked: Asked) -> Result<Done, Failure> {
     let reference = named(&asked.body)?;
     let node = node_of(&reference).ok_or(Refused::Forged)?;
-    let nothing = |node| Done { sent: Sent::Nothing, bytes: 0, copies: 0, node };
+    let nothing = |node| Done { sent: Sent::Nothing, bytes: 0, copies: 0, node, carried: Carried::default() };
     if *node == **app.node.name.borrow() {
         return if forget(app, &reference)? { Ok(nothing(None)) } else { Err(Refused::Over.into()) };
     }
