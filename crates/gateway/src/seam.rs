@@ -5,6 +5,7 @@
 //! means that the client has left: whatever the request holds is to be given back at once.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use baton_catalog::RouteTable;
@@ -87,6 +88,8 @@ pub struct RequestHead<'a> {
     pub params: &'a [(&'a str, &'a str)],
     /// The client's `traceparent` if it was well-formed, else a fresh one. It is among the headers too.
     pub traceparent: &'a str,
+    /// Where the connection comes from.
+    pub client: Option<IpAddr>,
     pub(crate) forwarded: Forwarded<'a>,
 }
 

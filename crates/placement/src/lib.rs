@@ -35,4 +35,4 @@ pub use choice::{Load, choose};
 pub use cluster::{Assignment, Demand, Homeless, Need, Place, Policy, Seat, assign};
 pub use groups::{KeyTooCrowded, Room, Tenant, group};
 pub use route::{BUSY_FULL, Here, Route, There, busy, reported, route};
-pub use split::{Share, place, turn};
+pub use split::{Place as Standing, Share, place, turn};
