@@ -11,6 +11,7 @@ mod guard;
 mod invoke;
 mod metrics;
 mod reads;
+mod versions;
 mod writes;
 
 use std::fmt;
@@ -138,7 +139,10 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
         .route("/v1/apps/{app}/evict", post(writes::evict))
         .route("/v1/apps/{app}/pool", get(reads::pool))
-        .route("/v1/apps/{app}/versions", get(cluster::versions))
+        .route("/v1/apps/{app}/versions", get(versions::list))
+        .route("/v1/apps/{app}/promote", post(versions::promote))
+        .route("/v1/apps/{app}/rollback", post(versions::rollback))
+        .route("/v1/apps/{app}/traffic", put(versions::traffic))
         .route("/v1/nodes", get(cluster::nodes))
         .route("/v1/nodes/{node}/drain", post(cluster::drain).delete(cluster::undrain))
         .route("/v1/cluster", get(cluster::report))

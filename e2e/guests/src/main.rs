@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         "echo" => baton::serve(plain::echo),
         "inspect" => baton::serve(plain::inspect),
         "version" => baton::serve(plain::version),
+        "counted" => baton::serve(plain::counted),
+        "secret" => baton::serve(plain::secret),
         "inline" => baton::serve(plain::inline),
         #[cfg(not(target_family = "wasm"))]
         "files" => files::serve(),
