@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
 pub(crate) use self::versions::{
-    AppArgs, RollbackArgs, RolloutArgs, SecretRmArgs, SecretSetArgs, SecretVerb, TrafficArgs,
+    AppArgs, RollbackArgs, RolloutArgs, TrafficArgs,
 };
 use crate::cores::CoreList;
 
@@ -47,9 +47,6 @@ pub(crate) enum Verb {
     Rollback(RollbackArgs),
     /// Set which versions of an app answer how many of its requests
     Traffic(TrafficArgs),
-    /// Secrets of apps
-    #[command(subcommand)]
-    Secret(SecretVerb),
     /// List functions and their replicas
     Ps(JsonArgs),
     /// Call a function

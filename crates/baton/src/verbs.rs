@@ -8,7 +8,6 @@ mod invoke;
 mod logs;
 mod ps;
 mod receipt;
-mod secret;
 mod trace;
 mod versions;
 
@@ -48,7 +47,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Promote(args) => versions::promote(&home, &args),
         Verb::Rollback(args) => versions::rollback(&home, &args),
         Verb::Traffic(args) => versions::traffic(&home, &args),
-        Verb::Secret(verb) => secret::run(&home, &verb),
         Verb::Ps(args) => ps::run(&home, &args),
         Verb::Invoke(args) => return invoke::run(&home, &args),
         Verb::Logs(args) => logs::run(&home, &args),

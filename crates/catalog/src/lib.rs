@@ -18,7 +18,6 @@ mod nearest;
 mod outgoing;
 mod rollout;
 mod routes;
-mod secret;
 mod units;
 mod words;
 
@@ -33,6 +32,5 @@ pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment, Side,
     merged,
 };
-pub use secret::{SecretName, SecretNameFault};
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
 pub use words::{Fallback, Isolation, Policy, PoolRights, Trust};

@@ -22,7 +22,6 @@ fn main() -> ExitCode {
         "inspect" => baton::serve(plain::inspect),
         "version" => baton::serve(plain::version),
         "counted" => baton::serve(plain::counted),
-        "secret" => baton::serve(plain::secret),
         "inline" => baton::serve(plain::inline),
         #[cfg(not(target_family = "wasm"))]
         "files" => files::serve(),
