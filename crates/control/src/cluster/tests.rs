@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::artifacts::ArtifactHash;
 use crate::deploy::tests::{Fixture, deployment, hashes, manifest};
-use crate::deploy::{DeployFault, Outcome};
+use crate::deploy::{DeployFault, Outcome, Submission};
 use crate::limits::BUS_ARTIFACT_KEPT;
 use crate::plane::Plane;
 
