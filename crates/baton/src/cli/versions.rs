@@ -54,8 +54,8 @@ pub(crate) struct RollbackArgs {
     /// The app
     pub(crate) app: String,
     /// The version to go back to, such as 3 or v3 [default: the one before]
-    #[arg(value_parser = version)]
-    pub(crate) version: Option<u64>,
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub(crate) to: Option<u64>,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }
