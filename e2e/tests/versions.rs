@@ -40,16 +40,23 @@ fn versions(node: &Node) -> Vec<(u64, String, String)> {
     let listed = node.cli(["versions", "shop", "--json"]).json();
     let rows = listed["versions"].as_array().unwrap().clone();
     let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
-    rows.iter().map(|row| (row["version"].as_u64().unwrap(), text(row, "state"), text(row, "share"))).collect()
+    rows.iter()
+        .map(|row| (row["version"].as_u64().unwrap(), text(row, "state"), text(row, "share")))
+        .collect()
 }
 
 /// What answers, and how much of it.
 fn shares(node: &Node) -> BTreeMap<u64, String> {
-    versions(node).into_iter().filter(|(_, _, share)| share != "0%").map(|(version, _, share)| (version, share)).collect()
+    versions(node)
+        .into_iter()
+        .filter(|(_, _, share)| share != "0%")
+        .map(|(version, _, share)| (version, share))
+        .collect()
 }
 
 fn expect_shares(node: &Node, expect: &[(u64, &str)]) {
-    let expect: BTreeMap<u64, String> = expect.iter().map(|(version, share)| (*version, (*share).to_owned())).collect();
+    let expect: BTreeMap<u64, String> =
+        expect.iter().map(|(version, share)| (*version, (*share).to_owned())).collect();
     assert_eq!(shares(node), expect);
 }
 
@@ -79,7 +86,11 @@ impl Load {
                 while !is_over.load(Ordering::Relaxed) && count < REQUESTS_MAX {
                     let number = format!("{client}-{count}");
                     // One of four keeps its body open for a while: it is in flight when versions change.
-                    let answer = if client == 0 { slowly(&mut connection, &number) } else { quickly(&mut connection, &number) };
+                    let answer = if client == 0 {
+                        slowly(&mut connection, &number)
+                    } else {
+                        quickly(&mut connection, &number)
+                    };
                     if let Err(why) = answer {
                         wrong.push(format!("{number}: {why}"));
                     }
@@ -108,7 +119,12 @@ impl Load {
         let mut numbers = Vec::new();
         for (client, thread) in self.clients.into_iter().enumerate() {
             let (count, wrong) = thread.join().expect("a client that ends");
-            assert!(wrong.is_empty(), "{} of {count} went wrong: {:?}", wrong.len(), &wrong[..wrong.len().min(3)]);
+            assert!(
+                wrong.is_empty(),
+                "{} of {count} went wrong: {:?}",
+                wrong.len(),
+                &wrong[..wrong.len().min(3)]
+            );
             numbers.extend((0..count).map(|number| format!("{client}-{number}")));
         }
         numbers
@@ -123,7 +139,9 @@ fn quickly(connection: &mut Client, number: &str) -> Result<(), String> {
 /// Sends a body whose second half comes later.
 fn slowly(connection: &mut Client, number: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
-    let head = format!("POST /count HTTP/1.1\r\nhost: localhost\r\nx-number: {number}\r\ncontent-length: 2000\r\n\r\n");
+    let head = format!(
+        "POST /count HTTP/1.1\r\nhost: localhost\r\nx-number: {number}\r\ncontent-length: 2000\r\n\r\n"
+    );
     connection.write(head.as_bytes()).map_err(failed)?;
     connection.write(&[b'a'; 1000]).map_err(failed)?;
     thread::sleep(Duration::from_millis(150));
@@ -133,7 +151,11 @@ fn slowly(connection: &mut Client, number: &str) -> Result<(), String> {
 
 fn answered(answer: baton_e2e::Response, bytes: u64) -> Result<(), String> {
     let is_whole = answer.header("x-bytes") == Some(bytes.to_string().as_str());
-    if answer.status == 200 && is_whole { Ok(()) } else { Err(format!("{} {}", answer.status, answer.text())) }
+    if answer.status == 200 && is_whole {
+        Ok(())
+    } else {
+        Err(format!("{} {}", answer.status, answer.text()))
+    }
 }
 
 /// How often each request was run, as the functions of all versions logged it.
@@ -240,9 +262,15 @@ fn a_canary_that_fails_is_rolled_back_and_the_reason_is_shown() {
     let statuses = (0..20).map(|_| ask(&mut client, "-", &[]).0);
     assert!(statuses.into_iter().all(|status| status == 200));
     let rows = versions(&node);
-    assert!(rows.iter().any(|(version, state, _)| *version == 2 && (state == "undone" || state == "draining")), "{rows:?}");
+    assert!(
+        rows.iter().any(|(version, state, _)| *version == 2 && (state == "undone" || state == "draining")),
+        "{rows:?}"
+    );
     let shown = node.cli(["ps"]).stdout;
-    assert!(shown.contains("shop version 2 was rolled back:") && shown.contains("requests failed"), "{shown}");
+    assert!(
+        shown.contains("shop version 2 was rolled back:") && shown.contains("requests failed"),
+        "{shown}"
+    );
     assert!(node.cli(["versions", "shop"]).stdout.contains("v2 was rolled back:"));
 }
 
@@ -273,7 +301,11 @@ fn a_version_that_dies_at_its_start_leaves_the_old_one_and_says_why() {
     for flags in [&[][..], &["--canary", "10%"][..]] {
         let done = deploy(&node, &stillborn, flags);
         assert_eq!(done.code, 1, "{}", done.stdout);
-        assert!(done.stderr.contains("did not become ready") && done.stderr.contains("status 7"), "{}", done.stderr);
+        assert!(
+            done.stderr.contains("did not become ready") && done.stderr.contains("status 7"),
+            "{}",
+            done.stderr
+        );
         assert_eq!(ask(&mut node.http(), "-", &[]), (200, "1".to_owned()));
         expect_shares(&node, &[(1, "100%")]);
     }

@@ -11,9 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
-pub(crate) use self::versions::{
-    AppArgs, RollbackArgs, RolloutArgs, TrafficArgs,
-};
+pub(crate) use self::versions::{AppArgs, RollbackArgs, RolloutArgs, TrafficArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.

@@ -29,8 +29,8 @@ pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;
 pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{
-    Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment, Side,
-    merged,
+    Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
+    Side, merged,
 };
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
 pub use words::{Fallback, Isolation, Policy, PoolRights, Trust};

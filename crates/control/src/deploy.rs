@@ -36,11 +36,11 @@ use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
 use crate::cluster::Cluster;
 use crate::limits::UPLOAD_KEPT;
-use tokio::sync::Notify;
 use crate::modules::{Host, Modules};
 use crate::plane::Plane;
 use crate::protocol::{FailedApp, Refusal};
 use crate::store::{Deployment, Made, Store};
+use tokio::sync::Notify;
 
 /// What a deployment came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::pin::Pin;
 
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals, VersionStatus};
 use baton_flow::{
-    AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle, Traffic,
+    AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
+    Traffic,
 };
 
 /// An answer that comes from the data-plane thread.

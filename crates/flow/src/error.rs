@@ -239,7 +239,9 @@ impl core::fmt::Display for DeployError {
                 "the two versions cannot answer side by side, since their routes clash: {clash}; name parameters alike in both, \
                  or deploy the new version for all requests"
             ),
-            DeployError::NotHere { app, version } => write!(f, "version {version} of {app} does not run here"),
+            DeployError::NotHere { app, version } => {
+                write!(f, "version {version} of {app} does not run here")
+            }
             DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
             DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
             DeployError::Draining => f.write_str("the node is shutting down"),
