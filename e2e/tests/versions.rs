@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use baton_e2e::{App, Client, Node, need_one_node, need_sandbox, wait_until};
+use baton_e2e::members::members;
+use baton_e2e::{App, Client, Nats, Node, need_one_node, need_sandbox, wait_until};
 use serde_json::Value;
 
-/// Connections that ask all the time.
-const CLIENTS: u64 = 4;
+/// Connections that ask all the time: the first with slow bodies, the last over HTTP/2.
+const CLIENTS: u64 = 5;
 /// Most requests of one of them: what the node keeps of an app's log holds all of them.
 const REQUESTS_MAX: u64 = 1500;
+/// Requests at once on the connection that has several.
+const STREAMS: u64 = 4;
 
 /// An app whose one function logs the number of each request that it runs.
 fn app(version: &str, more: &str) -> App {
@@ -101,7 +104,9 @@ impl Load {
                 (count, wrong)
             })
         };
-        let clients = (0..CLIENTS).map(client).collect();
+        let mut clients: Vec<_> = (0..CLIENTS - 1).map(client).collect();
+        let counts = (Arc::clone(&is_over), Arc::clone(&sent));
+        clients.push(thread::spawn(move || over_http2(gateway, &counts)));
         Self { is_over, clients, sent }
     }
 
@@ -129,6 +134,44 @@ impl Load {
         }
         numbers
     }
+}
+
+/// Several requests at once on one connection of HTTP/2, as the last of the clients.
+fn over_http2(gateway: SocketAddr, counts: &(Arc<AtomicBool>, Arc<AtomicU64>)) -> (u64, Vec<String>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(gateway).await.expect("the gateway accepts connections");
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream))
+                .await
+                .expect("the gateway speaks HTTP/2");
+        tokio::spawn(connection);
+        let (mut count, mut wrong) = (0, Vec::new());
+        while !counts.0.load(Ordering::Relaxed) && count < REQUESTS_MAX {
+            let numbers = (count..count + STREAMS).map(|number| format!("{}-{number}", CLIENTS - 1));
+            let asked = numbers.map(|number| tokio::spawn(one_over_http2(sender.clone(), gateway, number)));
+            for asked in asked.collect::<Vec<_>>() {
+                wrong.extend(asked.await.expect("no panic").err());
+            }
+            count += STREAMS;
+            counts.1.fetch_add(STREAMS, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(16)).await;
+        }
+        (count, wrong)
+    })
+}
+
+type Sender = hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>;
+
+async fn one_over_http2(mut sender: Sender, gateway: SocketAddr, number: String) -> Result<(), String> {
+    let failed = |error: hyper::Error| format!("{number}: {error}");
+    let request = hyper::Request::get(format!("http://{gateway}/count")).header("x-number", &number);
+    let request = request.body(http_body_util::Empty::new()).map_err(|error| error.to_string())?;
+    let answer = sender.send_request(request).await.map_err(failed)?;
+    let status = answer.status();
+    http_body_util::BodyExt::collect(answer.into_body()).await.map_err(failed)?;
+    if status == 200 { Ok(()) } else { Err(format!("{number}: {status}")) }
 }
 
 fn quickly(connection: &mut Client, number: &str) -> Result<(), String> {
@@ -211,6 +254,7 @@ fn nothing_is_lost_and_nothing_runs_twice_whatever_versions_do() {
     let twice: Vec<_> = ran.iter().filter(|(_, count)| **count != 1).collect();
     assert!(lost.is_empty() && twice.is_empty(), "of {}: lost {lost:?}, twice {twice:?}", sent.len());
     assert_eq!(ran.len(), sent.len(), "nothing else ran");
+    println!("{} requests, each of them run once", sent.len());
 }
 
 #[test]
@@ -335,4 +379,47 @@ fn wrong_changes_are_refused_with_what_to_do() {
     check(&["rollback", "shop", "first"], 2, "a version is a number");
     check(&["deploy", "--canary", "200%"], 2, "a share is 0 to 100");
     expect_shares(&node, &[(1, "100%")]);
+}
+
+/// The shares as a node of a cluster has them running.
+fn shares_at(node: &Node) -> BTreeMap<u64, u64> {
+    let apps = node.ask("/v1/apps");
+    let rows = apps["versions"].as_array().unwrap().clone();
+    let pair = |row: &Value| (row["version"].as_u64().unwrap(), row["share"].as_u64().unwrap());
+    rows.iter().map(pair).filter(|(_, share)| *share > 0).collect()
+}
+
+#[test]
+fn nodes_of_a_cluster_split_alike_and_follow() {
+    need_sandbox!();
+    need_one_node!();
+    let Some(nats) = Nats::start() else { return };
+    let first = app("1", "");
+    let mut nodes = members(&nats, &first, &["a", "b"]);
+    assert_eq!(deployed(&nodes[0], &app("2", ""), &["--canary", "40%", "--sticky", "header:x-user"]), 2);
+    let follow = |nodes: &[Node], expect: &[(u64, u64)]| {
+        let expect: BTreeMap<u64, u64> = expect.iter().copied().collect();
+        wait_until(Duration::from_secs(30), "all nodes have the same shares", || {
+            nodes.iter().all(|node| shares_at(node) == expect)
+        });
+    };
+    follow(&nodes, &[(1, 6000), (2, 4000)]);
+    let sides = |node: &Node| -> Vec<String> {
+        let mut client = node.http();
+        (0..60).map(|user| ask(&mut client, "-", &[("x-user", &format!("user-{user}"))]).1).collect()
+    };
+    let of_a = sides(&nodes[0]);
+    assert_eq!(of_a, sides(&nodes[1]), "a user meets the same version at every node");
+    assert!(of_a.contains(&"1".to_owned()) && of_a.contains(&"2".to_owned()));
+    // One that is killed comes back to the same split.
+    let home = nodes.pop().unwrap().kill();
+    nodes.push(Node::member_again(home, &nats.url(), "b", "127.0.0.2", "shop"));
+    follow(&nodes, &[(1, 6000), (2, 4000)]);
+    assert_eq!(of_a, sides(&nodes[1]));
+    // Any node takes a change, and all follow.
+    assert_eq!(nodes[1].cli(["promote", "shop"]).code, 0);
+    follow(&nodes, &[(2, 10_000)]);
+    assert_eq!(nodes[0].cli(["rollback", "shop"]).code, 0);
+    follow(&nodes, &[(1, 10_000)]);
+    assert_eq!(deployed(&nodes[1], &app("3", ""), &[]), 3);
 }

@@ -72,6 +72,7 @@ pub(super) async fn deploy(
     body: Body,
 ) -> Result<Json<DeployReply>, Fault> {
     let DeployRequest { manifest, artifacts, files, rollout, mut by } = json(body).await?;
+    by.retain(|letter| !letter.is_control());
     if let Some((end, _)) = by.char_indices().nth(limits::DEPLOYED_BY_CHARS_MAX) {
         by.truncate(end);
     }

@@ -33,10 +33,11 @@ impl Deployer {
         if let Authority::Cluster(cluster) = &self.authority {
             return Ok(cluster.find(app).await?);
         }
-        let mut stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
+        let stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
         let running = self.running().get(app).map(|placed| placed.deployment.clone());
-        let deployment = running.or_else(|| stored.deployments.remove(app));
-        let version = deployment.as_ref().map_or(0, Deployment::highest);
+        let deployment = running.or_else(|| stored.deployments.get(app).cloned());
+        let known = stored.deployments.get(app).into_iter().chain(&deployment).map(Deployment::highest);
+        let version = known.max().unwrap_or(0);
         Ok(Found { deployment, version, revision: 0 })
     }
 

@@ -212,7 +212,7 @@ pub(crate) struct Fixture {
     pub(crate) dir: TempDir,
     pub(crate) plane: Arc<Stub>,
     pub(crate) deployer: Arc<Deployer>,
-    programs: Programs,
+    pub(crate) programs: Programs,
 }
 
 impl Fixture {
@@ -229,7 +229,7 @@ impl Fixture {
         Self::at(tempfile::tempdir().unwrap(), programs)
     }
 
-    fn at(dir: TempDir, programs: Programs) -> Self {
+    pub(crate) fn at(dir: TempDir, programs: Programs) -> Self {
         let plane = Arc::new(Stub::default());
         let deployer = Arc::new(Self::deployer(&dir, &programs, plane.clone()));
         Self { dir, plane, deployer, programs }
@@ -248,21 +248,6 @@ impl Fixture {
         let trees = Trees::open(&dir.path().join("files")).unwrap();
         let modules = Modules::open(&dir.path().join("wasm"), programs.clone()).unwrap();
         Deployer::new(plane, store, artifacts, trees, modules)
-    }
-
-    /// Another node over a copy of the same state.
-    pub(crate) fn copied(&self) -> Self {
-        let copy = tempfile::tempdir().unwrap();
-        std::fs::create_dir(copy.path().join("artifacts")).unwrap();
-        for file in ["state.redb".into()].into_iter().chain(self.artifact_names()) {
-            std::fs::copy(self.dir.path().join(&file), copy.path().join(&file)).unwrap();
-        }
-        Self::at(copy, self.programs.clone())
-    }
-
-    fn artifact_names(&self) -> impl Iterator<Item = std::path::PathBuf> {
-        let files = std::fs::read_dir(self.dir.path().join("artifacts")).unwrap();
-        files.map(|file| Path::new("artifacts").join(file.unwrap().file_name()))
     }
 
     pub(crate) fn restart(self) -> Self {

@@ -212,3 +212,75 @@ fn a_full_disk_at_any_write_loses_nothing() {
         assert_eq!(apps(&store), [("shop".to_owned(), 3)]);
     }
 }
+
+fn numbers(store: &Store) -> Vec<u64> {
+    store.versions("shop").unwrap().iter().map(|kept| kept.deployment.version).collect()
+}
+
+#[test]
+fn a_file_of_format_1_is_taken_over_with_its_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state.redb");
+    let shop = deployment("shop", 3, b"x");
+    // As a node of that format wrote it: no versions, no newer fields.
+    let row = serde_json::json!({ "manifest": shop.manifest, "version": 3, "artifacts": shop.artifacts });
+    let store = Store::open(&file).unwrap();
+    let back = |database: &Database| {
+        let change = database.begin_write()?;
+        change.delete_table(versions::VERSIONS)?;
+        change.open_table(ABOUT)?.insert(FORMAT_KEY, FORMAT_WITHOUT_VERSIONS)?;
+        change.open_table(DEPLOYMENTS)?.insert("shop", row.to_string().as_bytes())?;
+        change.open_table(DEPLOYMENTS)?.insert("odd", b"{}".as_slice())?;
+        Ok(change.commit()?)
+    };
+    store.with(back).unwrap();
+    drop(store);
+    for _ in 0..2 {
+        let store = Store::open(&file).unwrap();
+        let stored = store.all().unwrap();
+        assert_eq!(stored.deployments.values().collect::<Vec<_>>(), [&shop]);
+        assert_eq!((numbers(&store), stored.unreadable.len(), stored.is_whole), (vec![3], 1, true));
+        assert!(shop.named().all(|hash| stored.named.contains(&hash)));
+    }
+}
+
+#[test]
+fn versions_are_kept_with_what_became_of_them_and_the_oldest_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state.redb")).unwrap();
+    store.put(&deployment("shopping", 1, b"x")).unwrap();
+    for version in 1..=12 {
+        store.put(&deployment("shop", version, &version.to_le_bytes())).unwrap();
+    }
+    assert_eq!(numbers(&store), (3..=12).collect::<Vec<_>>());
+    let undone = Undone { version: 12, why: "it failed".to_owned(), at_ms: 1 };
+    store.put(&Deployment { undone: Some(undone), ..deployment("shop", 3, &3_u64.to_le_bytes()) }).unwrap();
+    store.put(&deployment("shop", 13, b"13")).unwrap();
+    let kept = store.versions("shop").unwrap();
+    let told: Vec<_> = kept.iter().filter_map(|kept| kept.undone.clone()).collect();
+    assert_eq!((numbers(&store).first(), told), (Some(&4), vec!["it failed".to_owned()]));
+    store.remove("shop").unwrap();
+    assert_eq!((numbers(&store), store.versions("shopping").unwrap().len()), (Vec::new(), 1));
+}
+
+#[test]
+fn what_answers_is_kept_however_old_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state.redb")).unwrap();
+    let beside = |next: u64| Deployment {
+        beside: Some(Box::new(Beside {
+            next: deployment("shop", next, &next.to_le_bytes()),
+            share: "10%".parse().unwrap(),
+            sticky: None,
+            rollback: baton_catalog::Rollback::default(),
+            takes_over: false,
+        })),
+        ..deployment("shop", 1, b"1")
+    };
+    for next in 2..=20 {
+        store.put(&beside(next)).unwrap();
+    }
+    let kept = numbers(&store);
+    assert_eq!((kept.len(), kept.first(), kept.last()), (10, Some(&1), Some(&20)));
+    assert_eq!(store.all().unwrap().deployments.values().next(), Some(&beside(20)));
+}

@@ -77,6 +77,18 @@ async fn a_canary_is_promoted_and_a_promoted_version_is_gone_back_from() {
     assert_eq!(kept, [1, 2, 3]);
 }
 
+/// Another node over a copy of the same state.
+fn copied(fixture: &Fixture) -> Fixture {
+    let (from, to) = (fixture.dir.path(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(to.path().join("artifacts")).unwrap();
+    std::fs::copy(from.join("state.redb"), to.path().join("state.redb")).unwrap();
+    for file in std::fs::read_dir(from.join("artifacts")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.path().join("artifacts").join(file.file_name())).unwrap();
+    }
+    Fixture::at(to, fixture.programs.clone())
+}
+
 #[tokio::test]
 async fn a_split_survives_a_restart_and_one_half_of_it_the_other() {
     let fixture = Fixture::new();
@@ -86,7 +98,7 @@ async fn a_split_survives_a_restart_and_one_half_of_it_the_other() {
     fixture.deployer.restore(&[]).await.unwrap();
     assert_eq!(traffic(&fixture), (1, Some((2, 10))));
     for (broken, left) in [(2, 1), (1, 2)] {
-        let again = fixture.copied();
+        let again = copied(&fixture);
         again.plane.broken.store(broken, Ordering::Relaxed);
         let restored = again.deployer.restore(&[]).await.unwrap();
         assert!(restored[0].result.is_err());
