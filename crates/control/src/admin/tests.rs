@@ -1,6 +1,5 @@
 //! The admin API over real sockets, with a stand-in for the data plane.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +8,6 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::artifacts::ArtifactHash;
 use crate::deploy::tests::{Fixture, hashes, manifest};
-use crate::protocol::DeployRequest;
 
 struct Server {
     fixture: Fixture,
@@ -130,8 +128,7 @@ async fn an_app_is_uploaded_deployed_and_removed() {
     let server = Server::start().await;
     let hash = ArtifactHash::of(b"program");
     let artifact = format!("/v1/artifacts/{hash}");
-    let deploy =
-        DeployRequest { manifest: manifest("shop"), artifacts: hashes(b"program"), files: BTreeMap::new() };
+    let deploy = serde_json::json!({ "manifest": manifest("shop"), "artifacts": hashes(b"program") });
     let deploy = serde_json::to_vec(&deploy).unwrap();
     check(&server.send("HEAD", &artifact, b"").await, 404, "");
     check(&server.send("POST", "/v1/apps/shop", &deploy).await, 409, "not on the node");

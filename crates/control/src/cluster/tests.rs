@@ -113,7 +113,7 @@ async fn of_two_deployments_at_once_one_wins_and_the_other_is_told() {
     assert!(matches!(a.deploy(b"again").await, Ok(Outcome::Running { version: 3, .. })));
     b.runs(3).await;
     let versions = b.cluster.versions(&shop()).await.unwrap();
-    assert_eq!(versions.iter().map(|found| found.version).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(versions.iter().map(|found| found.deployment.version).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[tokio::test]
