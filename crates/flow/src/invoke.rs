@@ -23,6 +23,7 @@ use crate::error::InvokeError;
 use crate::landing::Landing;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
+use crate::tally::Answered;
 
 /// Bytes that a descriptor holds itself.
 const INLINE_BYTES: u64 = 8;
@@ -130,7 +131,9 @@ impl Upload {
             let name = app.function_name(function).to_owned();
             app.node.receipts.borrow_mut().begin(invocation, &app.name, &name);
         }
+        let (bytes_in, is_own) = (self.landing.body_len(), matches!(self.origin, Origin::Here));
         let result = self.call(invocation, record).await;
+        let took = started.elapsed();
         let status = match &result {
             Ok(reply) => reply.status,
             Err(InvokeError::Function { status, .. }) => *status,
@@ -138,13 +141,16 @@ impl Upload {
         };
         if let Some(state) = app.functions.get(function) {
             state.calls.set(state.calls.get() + 1);
+            let bytes_out = result.as_ref().map_or(0, |reply| reply.body.remaining() as u64);
+            let is_error = result.is_err();
+            state.tally.add(&Answered { status, is_error, is_own, took, bytes_in, bytes_out });
             if result.is_err() {
                 state.errors.set(state.errors.get() + 1);
                 app.node.totals.borrow_mut().failures += 1;
             }
         }
         if record {
-            let wall_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let wall_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             app.node.receipts.borrow_mut().end(invocation, status, wall_ns);
         }
         result

@@ -6,6 +6,7 @@
 
 mod app;
 mod cells;
+mod counted;
 mod deploy;
 mod edges;
 mod elsewhere;
@@ -30,6 +31,7 @@ mod snapshots;
 mod spill;
 mod start;
 pub mod status;
+mod tally;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
