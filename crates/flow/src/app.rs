@@ -321,6 +321,7 @@ impl App {
                 .map_or_else(String::new, |caller| self.function_name(caller.function).to_owned()),
         };
         let function = self.function_name(by.function).to_owned();
+        self.node.traces.borrow_mut().add(&self.name, cost, (by.holder, &function), None);
         self.node.receipts.borrow_mut().add(&self.name, cost, caller, function);
     }
 

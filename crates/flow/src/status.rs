@@ -266,6 +266,25 @@ impl Carried {
     }
 }
 
+/// What became of traces since the node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TracesStatus {
+    /// Invocations that were traced.
+    pub sampled: u64,
+    /// Spans that wait to be exported.
+    pub waiting: u64,
+    /// Spans that a collector took.
+    pub exported: u64,
+    /// Spans, and whole invocations, for which there was no room, or that the collector would not have.
+    pub dropped: u64,
+    /// Lines of functions that a collector took.
+    pub lines_exported: u64,
+    /// Lines of functions that were gone before a collector took them.
+    pub lines_dropped: u64,
+    /// Times that the collector did not take what it was sent.
+    pub failures: u64,
+}
+
 /// One line that a function wrote.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogLine {
@@ -283,6 +302,12 @@ pub struct LogLine {
     pub level: String,
     /// The invocation, where the line names one.
     pub invocation: Option<String>,
+    /// The trace that the invocation is part of, as 32 hexadecimal digits, if it is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The invocation's span, as 16 digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<String>,
     /// The text, at most 8 KiB.
     pub message: String,
 }
