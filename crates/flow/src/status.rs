@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// One deployed app.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct AppStatus {
     /// Its name.
     pub app: String,
@@ -37,7 +37,7 @@ pub struct ReferencesStatus {
 }
 
 /// One function.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct FunctionStatus {
     /// Its name.
     pub function: String,
@@ -109,7 +109,7 @@ pub struct LatencyStatus {
 }
 
 /// What a function's requests to the network came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NetworkStatus {
     /// Answered by the host, whatever the status.
     pub answered: u64,
@@ -148,7 +148,7 @@ pub struct ReplicaStatus {
 }
 
 /// How much of a pool is in whose hands.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct PoolStatus {
     /// Bytes of the pool.
     pub pool_bytes: u64,
@@ -264,6 +264,17 @@ impl Carried {
     fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What is recorded of invocations, and what came of it since the node started.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Observed {
+    /// Traces, and lines for a collector.
+    pub traces: TracesStatus,
+    /// Receipts that were begun.
+    pub receipts: u64,
+    /// What passed between this node and others, by what it was; empty without a cluster.
+    pub transfers: Vec<(&'static str, u64)>,
 }
 
 /// What became of traces since the node started.
