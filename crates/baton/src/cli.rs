@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cluster;
+mod telemetry;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
+pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -46,6 +48,10 @@ pub(crate) enum Verb {
     Caps(CapsVerb),
     /// What an invocation cost, hop by hop
     Receipt(ReceiptArgs),
+    /// What functions used, over restarts of the node
+    Usage(UsageArgs),
+    /// Test an app: its own cases, on a node of their own
+    Test(TestArgs),
     /// What this machine offers, and which isolation settings follow
     Doctor(DoctorArgs),
     /// Measure Baton against its yardsticks
@@ -151,9 +157,8 @@ pub(crate) struct NodeArgs {
     /// Cores for the node and its replicas, such as 0 or 0,2-3
     #[arg(long, value_name = "LIST")]
     pub(crate) cores: Option<CoreList>,
-    /// Record what each invocation costs
-    #[arg(long)]
-    pub(crate) receipts: bool,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
     /// Certificate authorities, in PEM, for outgoing requests of functions, beside the machine's
     #[arg(long, value_name = "FILE")]
     pub(crate) network_ca: Option<PathBuf>,
@@ -209,6 +214,9 @@ pub(crate) struct InvokeArgs {
     /// A header, as NAME:VALUE; may be repeated
     #[arg(long = "header", value_name = "NAME:VALUE")]
     pub(crate) headers: Vec<Header>,
+    /// Record what it costs, and print that afterwards
+    #[arg(long)]
+    pub(crate) receipt: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

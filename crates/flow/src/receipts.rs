@@ -18,6 +18,8 @@ const HOPS_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
     kept: VecDeque<(u64, Receipt)>,
+    /// How many there were.
+    pub(crate) begun: u64,
 }
 
 /// An invocation as people write it.
@@ -28,6 +30,7 @@ pub(crate) fn name(invocation: u64) -> String {
 impl Receipts {
     /// A recorded invocation begins.
     pub(crate) fn begin(&mut self, invocation: u64, app: &str, function: &str) {
+        self.begun += 1;
         if self.kept.len() == RECEIPTS_MAX {
             self.kept.pop_front();
         }

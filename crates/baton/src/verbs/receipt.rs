@@ -61,8 +61,13 @@ struct Carried {
 }
 
 pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
+    show(home, &args.id, args.output.json)
+}
+
+/// Prints the receipt of an invocation, or the last one.
+pub(super) fn show(home: &Path, id: &str, json: bool) -> Result<(), Failure> {
     let receipt: Value = talk(home, async |client| {
-        if args.id == "last" {
+        if id == "last" {
             let Receipts { receipts } = client.get("/v1/receipts").await?;
             return receipts.into_iter().next().ok_or_else(|| {
                 Failure::failed(
@@ -71,10 +76,10 @@ pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
                 )
             });
         }
-        let path = format!("/v1/receipts/{}", escaped(&args.id));
+        let path = format!("/v1/receipts/{}", escaped(id));
         parse(&client.call(Method::GET, &path, Bytes::new()).await?)
     })?;
-    if args.output.json {
+    if json {
         return json_out(&receipt);
     }
     let receipt: Receipt = parse(receipt.to_string().as_bytes())?;
