@@ -6,6 +6,7 @@
 
 mod app;
 mod cells;
+pub mod coldstart;
 mod deploy;
 mod edges;
 mod elsewhere;

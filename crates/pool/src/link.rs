@@ -30,7 +30,8 @@ const SLOT_BYTES: u64 = 64;
 pub struct Header {
     closed: AtomicU32,
     drained: AtomicU32,
-    _rest: [AtomicU32; 14],
+    retiring: AtomicU32,
+    _rest: [AtomicU32; 13],
 }
 
 // UNSAFETY: promises that a header may lie in memory that other processes write.
@@ -78,6 +79,20 @@ impl DuplexFlags {
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.header.first().is_none_or(|header| header.closed.load(Ordering::Acquire) != 0)
+    }
+
+    /// Node: the callee shall get no more calls, or may get some again; what it has goes on.
+    pub fn retire(&self, is_retiring: bool) {
+        if let Some(header) = self.header.first() {
+            header.retiring.store(u32::from(is_retiring), Ordering::Release);
+        }
+    }
+
+    /// Caller: whether the node said that no more calls shall be sent.
+    #[must_use]
+    #[inline]
+    pub fn is_retiring(&self) -> bool {
+        self.header.first().is_some_and(|header| header.retiring.load(Ordering::Acquire) != 0)
     }
 
     /// The side that is left: nothing that the other side sent is unseen any more.
@@ -205,6 +220,11 @@ mod tests {
         assert_eq!(near.from_peer.pop(), Ok(Some(request)));
         map_flags(&fd).unwrap().close();
         assert!(near.flags().is_closed() && far.flags().is_closed());
+        assert!(!near.flags().is_retiring());
+        map_flags(&fd).unwrap().retire(true);
+        assert!(near.flags().is_retiring());
+        map_flags(&fd).unwrap().retire(false);
+        assert!(!near.flags().is_retiring());
     }
 
     #[test]
