@@ -89,6 +89,7 @@ impl Flow {
         });
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
         tokio::task::spawn_local(Rc::clone(&node).keep_time());
+        tokio::task::spawn_local(crate::scale::run(Rc::clone(&node)));
         tokio::task::spawn_local(cells::relieve(node));
         Flow { inner }
     }
@@ -397,18 +398,10 @@ impl Flow {
 
 /// Starts what keeps an app's replicas, templates and cells alive.
 fn raise(app: &Rc<App>) {
-    for (function, state) in app.functions.iter().enumerate() {
-        if state.hosting.is_in_cell() {
-            continue;
-        }
-        for place in 0..state.replicas.borrow().len() {
-            tokio::task::spawn_local(lifecycle::keep_alive(Rc::clone(app), function, place));
-        }
-    }
     for group in &app.groups {
         tokio::task::spawn_local(cells::keep_template(Rc::clone(app), Rc::clone(group)));
-        for place in 0..group.places() {
-            tokio::task::spawn_local(cells::keep_cell(Rc::clone(app), Rc::clone(group), place));
-        }
+    }
+    for unit in &app.units {
+        crate::scale::begin(app, unit);
     }
 }

@@ -26,6 +26,7 @@ mod plane;
 mod puts;
 mod receipts;
 mod replica;
+mod scale;
 mod slots;
 mod snapshots;
 mod spill;
@@ -43,6 +44,7 @@ pub use landing::Landing;
 pub use node::Options;
 pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, Pieces, Revoked};
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
+pub use scale::ScaleError;
 pub use snapshots::secret;
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.

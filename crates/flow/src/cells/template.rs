@@ -72,6 +72,7 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
         Ok(entries) => entries,
         Err(why) => return End::Died(why),
     };
+    let began = Instant::now();
     find_images(app, group, &entries).await;
     let fds = match begin(app, group, &entries) {
         Ok(fds) => fds,
@@ -93,7 +94,14 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
         return End::Died(why);
     }
     group.let_go_of_stored();
+    if app.of_group(group).any(|state| state.queued() > 0) {
+        // Someone waited for this, too.
+        group.load.set(Some(began.elapsed()));
+    }
     group.ready.set(true);
+    if group.bounds.min == 0 {
+        group.prepare(app);
+    }
     app.changed.notify_waiters();
     End::Died(serve(app, group, &fds).await)
 }

@@ -41,9 +41,8 @@ impl Window {
         let last = self.number(now);
         let within = |part: &&(u64, u64, u32)| part.0 <= last && last - part.0 < PARTS;
         let sums = self.parts.iter().filter(within);
-        let (sum, looks) = sums.fold((0u64, 0u64), |(sum, looks), part| {
-            (sum.saturating_add(part.1), looks + u64::from(part.2))
-        });
+        let (sum, looks) = sums
+            .fold((0u64, 0u64), |(sum, looks), part| (sum.saturating_add(part.1), looks + u64::from(part.2)));
         sum.div_ceil(looks.max(1))
     }
 }
