@@ -10,7 +10,8 @@
 //!                     keep_cell, one task a place of the unit: born, ready, live ─── dies ─▶ all its replicas are buried,
 //!                                                                                back-off, forked again
 //! ```
-//! How many cells there are is up to the scaler (`crate::scale`). The template stays when there are none.
+//! How many cells there are is up to the scaler (`crate::scale`). The template stays for a while when there are none,
+//! and is started anew from the snapshots on the disk when there shall be one again.
 
 mod birth;
 mod evict;
@@ -21,6 +22,7 @@ mod keep;
 mod of_app;
 mod plan;
 mod pressure;
+mod rest;
 mod symbols;
 mod template;
 

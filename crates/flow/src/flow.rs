@@ -23,7 +23,8 @@ use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
 use crate::outgoing::Fetch;
-use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use crate::scale::ScaleError;
+use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ScaleStatus, Totals};
 
 /// How long the old version may take to finish what it has.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -259,6 +260,22 @@ impl Flow {
     pub async fn evict(&self, app: &str) -> Option<u32> {
         let app = self.inner.apps.borrow().get(app).cloned()?;
         Some(cells::evict(&app).await)
+    }
+
+    /// Sets how many replicas of a function there are at least and at most; what is not given stays. Lasts until the app is
+    /// deployed again, or the node ends.
+    ///
+    /// # Errors
+    /// [`ScaleError`]; nothing has changed then.
+    pub fn scale(
+        &self,
+        app: &str,
+        function: &str,
+        min: Option<u32>,
+        max: Option<u32>,
+    ) -> Result<ScaleStatus, ScaleError> {
+        let app = self.inner.apps.borrow().get(app).cloned().ok_or(ScaleError::Unknown)?;
+        crate::scale::set(&app, function, (min, max))
     }
 
     /// Calls a function from the admin API.

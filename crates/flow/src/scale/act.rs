@@ -196,6 +196,8 @@ impl Unit {
         }
         self.fit(app, places.len());
         drop(places);
+        // A template may have to be started first.
+        app.changed.notify_waiters();
         let (app, unit) = (Rc::clone(app), Rc::clone(self));
         tokio::task::spawn_local(async move {
             match &unit.what {
