@@ -26,7 +26,7 @@ pub(crate) async fn have_cells_show(replicas: &[Rc<Replica>]) {
         let Some(cell) = replica.peer.borrow().cell().cloned() else { continue };
         if !asked.iter().any(|(other, _)| Rc::ptr_eq(other, &cell)) {
             let number = cell.bell().ask_to_show();
-            cell.bell().ring();
+            replica.nudge();
             asked.push((cell, number));
         }
     }
