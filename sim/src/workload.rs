@@ -56,6 +56,18 @@ pub(crate) fn apps(count: u32, cores: f64, load: f64, seed: u64) -> Vec<App> {
     apps
 }
 
+/// Draws functions, each an app of its own, that are called as often as Azure's were, with `least` seconds between two calls.
+pub(crate) fn single(count: u32, least: f64, seed: u64) -> Vec<App> {
+    let mut dice = Dice::new(seed, 11);
+    let draw_one = |number| {
+        let mut app = draw(number, number, &mut dice);
+        app.functions.truncate(1);
+        app.gap = app.gap.max(least);
+        app
+    };
+    (0..count).map(draw_one).collect()
+}
+
 fn draw(number: u32, first: u32, dice: &mut Dice) -> App {
     let count = azure::FUNCTIONS.at(dice.share()).ceil();
     let mebibytes = azure::MEBIBYTES.at(dice.share()) / count;

@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Bench(BenchArgs),
     /// Remove an app from the node
     Rm(RemoveArgs),
+    /// Change how many replicas a function has at least and at most
+    Scale(ScaleArgs),
     /// List the nodes of the cluster
     Nodes(JsonArgs),
     /// The cluster that the node is in
@@ -325,6 +327,22 @@ pub(crate) struct BenchArgs {
 pub(crate) struct RemoveArgs {
     /// The app
     pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "limits", required = true, multiple = true, args = ["min", "max"])]
+pub(crate) struct ScaleArgs {
+    /// The function, as APP/FUNCTION
+    #[arg(value_name = "APP/FUNCTION")]
+    pub(crate) target: Target,
+    /// Replicas that are always there
+    #[arg(long, value_name = "N")]
+    pub(crate) min: Option<u32>,
+    /// Replicas that there may be
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u32>,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

@@ -9,6 +9,7 @@ mod logs;
 mod ps;
 mod receipt;
 mod test;
+mod scale;
 mod trace;
 mod usage;
 
@@ -58,6 +59,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         },
         Verb::Bench(args) => return bench::run(&args),
         Verb::Rm(args) => remove(&home, &args),
+        Verb::Scale(args) => scale::run(&home, &args),
         Verb::Nodes(args) => cluster::nodes(&home, &args),
         Verb::Cluster(ClusterVerb::Status(args)) => cluster::status(&home, &args),
         Verb::Drain(args) => cluster::drain(&home, &args),

@@ -12,6 +12,7 @@ mod invoke;
 mod metrics;
 mod reads;
 mod usage;
+mod scale;
 mod writes;
 
 use std::fmt;
@@ -141,6 +142,7 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps", get(reads::apps))
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
         .route("/v1/apps/{app}/evict", post(writes::evict))
+        .route("/v1/apps/{app}/functions/{function}/scale", put(scale::set))
         .route("/v1/apps/{app}/pool", get(reads::pool))
         .route("/v1/apps/{app}/versions", get(cluster::versions))
         .route("/v1/nodes", get(cluster::nodes))

@@ -3,10 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, Totals};
+use baton_flow::status::{
+    AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals,
+};
 use baton_flow::{
     AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
+    ScaleError,
 };
+
+use crate::protocol::ScaleWish;
 
 /// An answer that comes from the data-plane thread.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PlaneGone>> + Send + 'a>>;
@@ -19,6 +24,13 @@ pub trait Plane: Send + Sync + 'static {
     fn remove(&self, app: String) -> Answer<'_, bool>;
     /// Ends the cells of an app that have nothing to do; how many have ended, `None` without such an app.
     fn evict(&self, app: String) -> Answer<'_, Option<u32>>;
+    /// Sets how many replicas of a function there are at least and at most.
+    fn scale(
+        &self,
+        app: String,
+        function: String,
+        wish: ScaleWish,
+    ) -> Answer<'_, Result<ScaleStatus, ScaleError>>;
     /// What runs.
     fn status(&self) -> Answer<'_, Vec<AppStatus>>;
     /// What runs, without a look into cells: what it costs does not matter each second.
@@ -68,6 +80,15 @@ impl Plane for PlaneHandle {
 
     fn evict(&self, app: String) -> Answer<'_, Option<u32>> {
         Box::pin(self.run(|flow| async move { flow.evict(&app).await }))
+    }
+
+    fn scale(
+        &self,
+        app: String,
+        function: String,
+        wish: ScaleWish,
+    ) -> Answer<'_, Result<ScaleStatus, ScaleError>> {
+        Box::pin(self.run(move |flow| async move { flow.scale(&app, &function, wish.min, wish.max) }))
     }
 
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {

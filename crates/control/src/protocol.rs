@@ -54,6 +54,33 @@ pub struct EvictReply {
     pub evicted: u32,
 }
 
+/// `PUT /v1/apps/{app}/functions/{function}/scale`: what is not given stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleWish {
+    /// Replicas that are always there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<u32>,
+    /// Replicas that there may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+}
+
+/// The answer to a [`ScaleWish`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleReply {
+    /// The app.
+    pub app: String,
+    /// The function.
+    pub function: String,
+    /// Replicas that are always there.
+    pub min: u32,
+    /// Replicas that there may be.
+    pub max: u32,
+    /// Replicas that there shall be now.
+    pub wanted: u32,
+}
+
 /// `GET /v1/apps`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Apps {

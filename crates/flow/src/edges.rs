@@ -81,6 +81,12 @@ impl Edges {
         others
     }
 
+    /// Says to the callers of some replicas that those get no more calls, or get some again. Gives the callers.
+    pub(crate) fn retire(&self, callees: &[u16], is_retiring: bool) -> Vec<u16> {
+        let to = self.roads.iter().filter(|road| road.closed.is_none() && callees.contains(&road.callee));
+        to.inspect(|road| road.flags.retire(is_retiring)).map(|road| road.caller).collect()
+    }
+
     /// Forgets closed edges whose living end has seen everything, or had its time. `true` if any went.
     pub(crate) fn forget_drained(&mut self, is_up: impl Fn(u16) -> bool) -> bool {
         let before = self.roads.len();
@@ -180,6 +186,12 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
     let entries = ring_entries_for(EDGE_ENTRIES);
     let fd = link::create("baton-edge", entries).map_err(|error| error.to_string())?;
     let (flags, figures) = link::map_head(&fd).map_err(|error| error.to_string())?;
+    if callee.phase.get() == Phase::Draining {
+        flags.retire(true);
+    }
+    for end in [caller, callee] {
+        end.nudges.set(end.nudges.get().wrapping_add(1));
+    }
     let mut edges = app.edges.borrow_mut();
     let id = edges.next_id();
     let named = |index: usize| Name::new(app.function_name(index)).ok_or("a function's name is too long");

@@ -24,7 +24,8 @@ use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
 use crate::outgoing::Fetch;
-use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use crate::scale::ScaleError;
+use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ScaleStatus, Totals};
 use crate::watch::Wish;
 
 /// How long the old version may take to finish what it has.
@@ -91,6 +92,7 @@ impl Flow {
         });
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
         tokio::task::spawn_local(Rc::clone(&node).keep_time());
+        tokio::task::spawn_local(crate::scale::run(Rc::clone(&node)));
         tokio::task::spawn_local(cells::relieve(node));
         Flow { inner }
     }
@@ -268,6 +270,22 @@ impl Flow {
         Some(cells::evict(&app).await)
     }
 
+    /// Sets how many replicas of a function there are at least and at most; what is not given stays. Lasts until the app is
+    /// deployed again, or the node ends.
+    ///
+    /// # Errors
+    /// [`ScaleError`]; nothing has changed then.
+    pub fn scale(
+        &self,
+        app: &str,
+        function: &str,
+        min: Option<u32>,
+        max: Option<u32>,
+    ) -> Result<ScaleStatus, ScaleError> {
+        let app = self.inner.apps.borrow().get(app).cloned().ok_or(ScaleError::Unknown)?;
+        crate::scale::set(&app, function, (min, max))
+    }
+
     /// Calls a function from the admin API.
     ///
     /// # Errors
@@ -388,18 +406,10 @@ impl Flow {
 
 /// Starts what keeps an app's replicas, templates and cells alive.
 fn raise(app: &Rc<App>) {
-    for (function, state) in app.functions.iter().enumerate() {
-        if state.hosting.is_in_cell() {
-            continue;
-        }
-        for place in 0..state.replicas.borrow().len() {
-            tokio::task::spawn_local(lifecycle::keep_alive(Rc::clone(app), function, place));
-        }
-    }
     for group in &app.groups {
         tokio::task::spawn_local(cells::keep_template(Rc::clone(app), Rc::clone(group)));
-        for place in 0..group.places() {
-            tokio::task::spawn_local(cells::keep_cell(Rc::clone(app), Rc::clone(group), place));
-        }
+    }
+    for unit in &app.units {
+        crate::scale::begin(app, unit);
     }
 }

@@ -189,9 +189,9 @@ impl Upload {
         let reserved = app.reserve(self.function, Instant::now() + timeout).await?;
         app.node.busy.notify_one();
         let Some(buffer) = self.landing.take() else { return Err(InvokeError::PoolFull) };
-        let Reserved { replica, tag } = reserved;
+        let Reserved { replica, tag, cold } = reserved;
         // From here on the slot at the replica is this future's to abandon.
-        let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false };
+        let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false, cold };
         if replica.phase.get() == Phase::Dead {
             // It died after it gave the place: its buffers were taken back already, this one stays here.
             app.release(buffer.handle);
@@ -296,6 +296,8 @@ struct Waiting {
     replica: Rc<Replica>,
     tag: u32,
     done: bool,
+    /// When it was given to the replica, if it had waited for one to come up.
+    cold: Option<Instant>,
 }
 
 impl Future for Waiting {
@@ -304,6 +306,12 @@ impl Future for Waiting {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.replica.slots.borrow_mut().poll(self.tag, context.waker());
         self.done = polled.is_ready();
+        if self.done
+            && let Some(given) = self.cold.take()
+            && let Some(state) = self.app.functions.get(self.replica.function)
+        {
+            state.cold_starts.borrow_mut().get_or_insert_default().handler.add(given.elapsed());
+        }
         polled
     }
 }

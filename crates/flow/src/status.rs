@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::coldstart::ColdStarts;
+
 /// One deployed app.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AppStatus {
@@ -67,6 +69,10 @@ pub struct FunctionStatus {
     pub network: NetworkStatus,
     /// How its executable was last loaded into a template; `None` for processes, and before it was.
     pub loaded: Option<LoadStatus>,
+    /// How long those took for whom a replica had to be started first.
+    pub cold_starts: ColdStarts,
+    /// What the scaler holds it to.
+    pub scale: ScaleStatus,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -106,6 +112,17 @@ pub struct LatencyStatus {
     /// Buckets that are not empty: their upper bound in nanoseconds (the last one has none: the largest number) and how many
     /// calls took that long, and longer than the bound before.
     pub buckets: Vec<(u64, u64)>,
+}
+
+/// Within what replicas of a function come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ScaleStatus {
+    /// Replicas that are always there.
+    pub min: u32,
+    /// Replicas that there may be.
+    pub max: u32,
+    /// Replicas that there shall be now.
+    pub wanted: u32,
 }
 
 /// What a function's requests to the network came to.

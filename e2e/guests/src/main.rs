@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         "hello" => baton::serve(plain::hello),
         "echo" => baton::serve(plain::echo),
         "inspect" => baton::serve(plain::inspect),
+        "stamp" => baton::serve(plain::stamp),
         "version" => baton::serve(plain::version),
         "inline" => baton::serve(plain::inline),
         #[cfg(not(target_family = "wasm"))]

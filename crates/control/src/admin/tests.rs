@@ -146,6 +146,16 @@ async fn an_app_is_uploaded_deployed_and_removed() {
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 200, "\"buffers_in_use\":2");
     check(&server.send("POST", "/v1/apps/shop/evict", b"").await, 200, "\"evicted\":2");
     check(&server.send("POST", "/v1/apps/nobody/evict", b"").await, 404, "baton ps");
+    let scale = "/v1/apps/shop/functions/cart/scale";
+    check(&server.send("PUT", scale, b"{\"max\": 4}").await, 200, "\"min\":1,\"max\":4");
+    check(&server.send("PUT", scale, b"{\"min\": 5}").await, 400, "min is 5, above max");
+    check(&server.send("PUT", scale, b"{}").await, 400, "neither min nor max");
+    check(&server.send("PUT", scale, b"{\"least\": 5}").await, 400, "unknown field");
+    check(
+        &server.send("PUT", "/v1/apps/shop/functions/x/scale", b"{\"max\": 4}").await,
+        404,
+        "no such function",
+    );
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 200, "\"removed\":\"shop\"");
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 404, "no app shop");
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 404, "baton ps");

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use baton_catalog::Isolation;
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, Totals};
-use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError};
+use baton_flow::status::{
+    AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals,
+};
+use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError, ScaleError};
 use tempfile::TempDir;
 
 use super::*;
@@ -13,6 +15,7 @@ use crate::artifacts::ArtifactError;
 use crate::modules::Programs;
 use crate::modules::tests::Stand;
 use crate::plane::Answer;
+use crate::protocol::ScaleWish;
 
 pub(crate) fn manifest(app: &str) -> Manifest {
     let text = format!(
@@ -86,6 +89,20 @@ impl Plane for Stub {
     }
     fn evict(&self, app: String) -> Answer<'_, Option<u32>> {
         ready(self.apps.lock().unwrap().contains_key(&app).then_some(2))
+    }
+    fn scale(
+        &self,
+        app: String,
+        function: String,
+        wish: ScaleWish,
+    ) -> Answer<'_, Result<ScaleStatus, ScaleError>> {
+        let known = self.apps.lock().unwrap().contains_key(&app) && function == "cart";
+        let (min, max) = (wish.min.unwrap_or(1), wish.max.unwrap_or(2));
+        ready(match known {
+            false => Err(ScaleError::Unknown),
+            true if min > max => Err(ScaleError::MinAboveMax { min, max }),
+            true => Ok(ScaleStatus { min, max, wanted: min }),
+        })
     }
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {
         let apps = self.apps.lock().unwrap();
