@@ -2,6 +2,7 @@
 
 mod cluster;
 mod telemetry;
+mod versions;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,6 +13,9 @@ use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
 pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
+pub(crate) use self::versions::{
+    AppArgs, RollbackArgs, RolloutArgs, SecretRmArgs, SecretSetArgs, SecretVerb, TrafficArgs,
+};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -37,6 +41,17 @@ pub(crate) enum Verb {
     Node(NodeArgs),
     /// Build an app and deploy it to the running node
     Deploy(DeployArgs),
+    /// List the versions of an app, and which answer
+    Versions(AppArgs),
+    /// Have the newer of two versions answer all requests
+    Promote(AppArgs),
+    /// Go back to the version before, or to another that is kept
+    Rollback(RollbackArgs),
+    /// Set which versions of an app answer how many of its requests
+    Traffic(TrafficArgs),
+    /// Secrets of apps
+    #[command(subcommand)]
+    Secret(SecretVerb),
     /// List functions and their replicas
     Ps(JsonArgs),
     /// Call a function
@@ -126,6 +141,8 @@ pub(crate) struct DeployArgs {
     /// The app's directory, or the file of a component
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutArgs,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

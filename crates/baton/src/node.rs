@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use baton_catalog::AppName;
-use baton_control::{Home, Restored};
+use baton_control::{Home, Restored, Wish};
 use baton_flow::Sampling;
 use baton_gateway::Authorities;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -116,7 +116,7 @@ async fn foreground(mut running: Running, json: bool, first: Option<First>) -> R
     let client = Client::new(&running.root);
     let started = async {
         if let Some(First { app, built, .. }) = &first {
-            let reply = deploy_built(&client, app, built).await?;
+            let reply = deploy_built(&client, app, built, Wish::default()).await?;
             if !json {
                 line_out(&described(&client, &reply).await?)?;
             }
@@ -207,7 +207,7 @@ fn watch(mut app: App, mut sources: Sources, client: Client) -> Result<(), Failu
             let sources = Sources::of(&changed);
             let built = build::build(&changed)?;
             let reply = block_on(async {
-                let reply = deploy_built(&client, &changed, &built).await?;
+                let reply = deploy_built(&client, &changed, &built, Wish::default()).await?;
                 described(&client, &reply).await
             })?;
             Ok((changed, sources, reply))

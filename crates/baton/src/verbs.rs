@@ -12,6 +12,9 @@ mod test;
 mod scale;
 mod trace;
 mod usage;
+mod secret;
+mod trace;
+mod versions;
 
 use std::future::Future;
 use std::io;
@@ -46,6 +49,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Up(args) => return node::up(&home, &args),
         Verb::Node(args) => return node::run(&home, &args),
         Verb::Deploy(args) => deploy::run(&home, &args),
+        Verb::Versions(args) => versions::list(&home, &args),
+        Verb::Promote(args) => versions::promote(&home, &args),
+        Verb::Rollback(args) => versions::rollback(&home, &args),
+        Verb::Traffic(args) => versions::traffic(&home, &args),
+        Verb::Secret(verb) => secret::run(&home, &verb),
         Verb::Ps(args) => ps::run(&home, &args),
         Verb::Invoke(args) => return invoke::run(&home, &args),
         Verb::Logs(args) => logs::run(&home, &args),

@@ -16,7 +16,9 @@ mod manifest;
 mod names;
 mod nearest;
 mod outgoing;
+mod rollout;
 mod routes;
+mod secret;
 mod units;
 mod words;
 
@@ -26,8 +28,11 @@ pub use manifest::{
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;
+pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{
-    Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
+    Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment, Side,
+    merged,
 };
+pub use secret::{SecretName, SecretNameFault};
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
 pub use words::{Fallback, Isolation, Policy, PoolRights, Trust};

@@ -3,6 +3,7 @@
 //! A manifest is input from a person: each list and each text in it is bounded, so that nothing built from a
 //! manifest (a route table, a link per edge, an environment block) can grow without bound.
 
+use crate::rollout::Percent;
 use crate::units::{ByteSize, TimeSpan};
 
 /// Longest `baton.toml`, in bytes.
@@ -92,3 +93,25 @@ pub const QUEUE_DEFAULT: u32 = 128;
 pub const CPU_MILLI_MIN: u32 = 10;
 /// Largest share of the machine, in thousandths of a core.
 pub const CPU_MILLI_MAX: u32 = 1_024_000;
+
+/// Longest name of a header or a cookie by which one stays with a version, in characters.
+pub const STICKY_NAME_CHARS_MAX: usize = 64;
+/// How much higher a new version's share of failures may be where nothing is declared.
+pub const ROLLBACK_ERRORS_DEFAULT: Percent = match Percent::from_hundredths(500) {
+    Some(percent) => percent,
+    None => Percent::ALL,
+};
+/// Requests that a new version answers before it is judged, where nothing is declared.
+pub const ROLLBACK_AFTER_DEFAULT: u32 = 20;
+/// Over how long a new version's answers are counted, where nothing is declared.
+pub const ROLLBACK_WINDOW_DEFAULT: TimeSpan = TimeSpan::from_millis(60_000);
+/// Shortest such time.
+pub const ROLLBACK_WINDOW_MIN: TimeSpan = TimeSpan::from_millis(1_000);
+/// Longest such time.
+pub const ROLLBACK_WINDOW_MAX: TimeSpan = TimeSpan::from_millis(24 * 60 * 60 * 1000);
+/// Most requests that a new version may answer before it is judged.
+pub const ROLLBACK_AFTER_MAX: u32 = 1_000_000;
+/// Most secrets of one function.
+pub const SECRETS_PER_FUNCTION_MAX: usize = 32;
+/// Longest name of a secret, in characters.
+pub const SECRET_NAME_CHARS_MAX: usize = 64;

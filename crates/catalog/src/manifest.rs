@@ -23,7 +23,9 @@ pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NodeName};
+use crate::rollout::Rollout;
 use crate::routes::{Route, RouteTable};
+use crate::secret::SecretName;
 use crate::units::{ByteSize, Cores, TimeSpan};
 use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
 
@@ -38,6 +40,9 @@ pub struct Manifest {
     /// Where its functions run in a cluster.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// How new versions of it take over.
+    #[serde(default, skip_serializing_if = "Rollout::is_default")]
+    pub deploy: Rollout,
     /// Its functions.
     pub functions: BTreeMap<FunctionName, Function>,
     /// Its routes, in the order of the file.
@@ -111,6 +116,9 @@ pub struct Function {
     pub network: Vec<String>,
     /// Its environment.
     pub env: BTreeMap<String, String>,
+    /// The app's secrets that it finds in its environment, by their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
     /// Its arguments.
     pub args: Vec<String>,
     /// Whether its compartment goes back to its snapshot after each request.

@@ -13,6 +13,7 @@ mod metrics;
 mod reads;
 mod usage;
 mod scale;
+mod versions;
 mod writes;
 
 use std::fmt;
@@ -144,7 +145,10 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps/{app}/evict", post(writes::evict))
         .route("/v1/apps/{app}/functions/{function}/scale", put(scale::set))
         .route("/v1/apps/{app}/pool", get(reads::pool))
-        .route("/v1/apps/{app}/versions", get(cluster::versions))
+        .route("/v1/apps/{app}/versions", get(versions::list))
+        .route("/v1/apps/{app}/promote", post(versions::promote))
+        .route("/v1/apps/{app}/rollback", post(versions::rollback))
+        .route("/v1/apps/{app}/traffic", put(versions::traffic))
         .route("/v1/nodes", get(cluster::nodes))
         .route("/v1/nodes/{node}/drain", post(cluster::drain).delete(cluster::undrain))
         .route("/v1/cluster", get(cluster::report))

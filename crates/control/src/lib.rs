@@ -37,9 +37,11 @@ pub use cluster::{
     AppReport, AppRow, BucketReport, Cluster, ClusterError, ClusterOptions, ClusterReport, CopyReport,
     EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
-pub use deploy::{DeployFault, Deployer, Outcome, Placed, Restored, Step, plan};
+pub use deploy::{
+    Change, DeployFault, Deployer, Outcome, Placed, Restored, RolloutError, Step, Submission, Wish, plan,
+};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};
-pub use store::{Deployment, Store, StoreError, Stored};
+pub use store::{Beside, Deployment, Kept, Made, Store, StoreError, Stored, Undone};
 pub use usage::{Usage, UsageError, UsageReport, UsageRow, Used};

@@ -74,6 +74,16 @@ pub const MOVES_AFTER: Duration = Duration::from_millis(300);
 pub const START_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 /// Versions of an app that the cluster's store keeps, removals included.
 pub const VERSIONS_KEPT: i64 = 16;
+/// Versions of an app that a node keeps to go back to, what runs included.
+pub const VERSIONS_KEPT_HERE: usize = 10;
+/// Longest text by which whoever deploys names itself, in characters.
+pub const DEPLOYED_BY_CHARS_MAX: usize = 128;
+/// Largest secret, in bytes: what one environment entry holds.
+pub const SECRET_BYTES_MAX: usize = 31 << 10;
+/// Most secrets of one app.
+pub const SECRETS_PER_APP_MAX: usize = 64;
+/// Between two looks at how a new version does.
+pub const ROLLOUT_LOOK: Duration = Duration::from_millis(250);
 /// Apps and drained nodes that a cluster may have.
 pub const WANTED_ROWS_MAX: usize = 4096;
 /// How long an artifact stays in the cluster's store that no kept version names.

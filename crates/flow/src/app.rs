@@ -10,7 +10,7 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
-use baton_placement::{Admission, Here, Load, Waiting, admit, choose};
+use baton_placement::{Admission, Answered, Here, Load, Waiting, admit, choose};
 use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
@@ -117,6 +117,8 @@ pub(crate) struct App {
     pub(crate) uploads: Cell<usize>,
     /// Wakes those who wait for replicas to come or go.
     pub(crate) changed: Notify,
+    /// Requests of clients that it answered.
+    pub(crate) answered: Cell<Answered>,
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
     /// What other nodes may pull that its owner can take back, for as long as it is kept for them.
@@ -188,6 +190,7 @@ impl App {
             out: Semaphore::new(OUT_PER_APP_MAX),
             uploads: Cell::new(0),
             changed: Notify::new(),
+            answered: Cell::default(),
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
             shared_out: RefCell::default(),
@@ -290,6 +293,12 @@ impl App {
                 }
             }
         }
+    }
+
+    /// A request of a client is answered.
+    pub(crate) fn count(&self, has_failed: bool) {
+        let Answered { requests, failures } = self.answered.get();
+        self.answered.set(Answered { requests: requests + 1, failures: failures + u64::from(has_failed) });
     }
 
     /// Gives room that became free to those who wait.

@@ -190,11 +190,15 @@ fn peers(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> 
     let Some(state) = app.functions.get(function) else { return Vec::new() };
     let hosts = Rc::clone(&app.node.hosts.borrow());
     let is_new = |host: &&Host| !tried.iter().any(|node| **node == *host.node);
+    let of_all = hosts.of(&app.name, state.name.as_str());
+    // Calls stay within the version that the request began in, wherever that is to be had.
+    let has_own = of_all.iter().any(|host| host.version == app.version);
+    let is_own = |host: &&Host| !has_own || host.version == app.version;
     let up = |host: &'_ Host| endpoint.calls_out(&host.node);
-    let up: Vec<(&Host, u32)> = hosts
-        .of(&app.name, state.name.as_str())
+    let up: Vec<(&Host, u32)> = of_all
         .iter()
         .filter(is_new)
+        .filter(is_own)
         .filter_map(|host| Some((host, up(host)?)))
         .collect();
     let drains = |host: &Host| hosts.peers.get(&host.node).is_none_or(|peer| peer.draining);

@@ -1,6 +1,7 @@
 //! One invocation: its payload into the pool, its call to a replica, its answer.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -36,6 +37,8 @@ const MESSAGE_BYTES_MAX: u64 = 8 * 1024;
 #[derive(Debug, Default)]
 pub struct Head {
     pub(crate) bytes: Vec<u8>,
+    /// Where the request came from, if that is known.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Head {
@@ -43,6 +46,11 @@ impl Head {
     #[must_use]
     pub fn new() -> Head {
         Head::default()
+    }
+
+    /// Says where the request came from.
+    pub fn came_from(&mut self, client: Option<IpAddr>) {
+        self.client = client;
     }
 
     /// Adds one record. Names of headers are in lower case.
@@ -128,7 +136,7 @@ impl Upload {
     pub async fn finish(self) -> Result<Reply, InvokeError> {
         let app = Rc::clone(&self.app);
         let function = self.function;
-        let started = self.started;
+        let (started, origin) = (self.started, self.origin);
         let (invocation, record) = match self.origin {
             Origin::Here => (app.node.next_invocation(), app.node.watch.receipt_due() || self.wish.receipt),
             Origin::Node { invocation, is_recorded, .. } => (invocation, is_recorded),
@@ -151,6 +159,9 @@ impl Upload {
             Err(InvokeError::Function { status, .. }) => *status,
             Err(_) => 500,
         };
+        if matches!(origin, Origin::Here) {
+            app.count(result.as_ref().map_or_else(InvokeError::is_failure, |reply| reply.status >= 500));
+        }
         if let Some(state) = app.functions.get(function) {
             state.calls.set(state.calls.get() + 1);
             let bytes_out = result.as_ref().map_or(0, |reply| reply.body.remaining() as u64);

@@ -122,7 +122,7 @@ impl Landing {
     /// # Errors
     /// [`InvokeError::PoolFull`].
     pub(crate) fn again(app: &Rc<App>, head: &[u8], body: &Body) -> Result<Landing, InvokeError> {
-        let head = Head { bytes: head.to_vec() };
+        let head = Head { bytes: head.to_vec(), client: None };
         let mut landing = Landing::begin(app, &head, Some(body.remaining() as u64))?;
         match body.in_pool() {
             Some((_, view)) => landing.copy(&view)?,

@@ -36,6 +36,7 @@ pub mod status;
 mod tally;
 mod traces;
 mod watch;
+mod traffic;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
@@ -52,6 +53,7 @@ pub use scale::ScaleError;
 pub use snapshots::secret;
 pub use traces::{Span, Value};
 pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
+pub use traffic::{Next, Traffic};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {

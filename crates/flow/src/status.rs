@@ -21,6 +21,27 @@ pub struct AppStatus {
     pub references: ReferencesStatus,
 }
 
+/// One version of an app that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VersionStatus {
+    /// The app.
+    pub app: String,
+    /// Its number.
+    pub version: u64,
+    /// `serving`, `canary`, `standby` (it would answer again at once), `ready` (it never answered), `draining`.
+    pub state: String,
+    /// Its part of the requests, in hundredths of a percent.
+    pub share: u16,
+    /// Requests of clients that it answered.
+    pub requests: u64,
+    /// Of these, those that failed: no answer, or one with a status of 500 or above.
+    pub failures: u64,
+    /// Calls that its replicas have.
+    pub in_flight: u32,
+    /// Replicas that are up.
+    pub replicas: u32,
+}
+
 /// Payloads that were put up for others, and what their references came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReferencesStatus {

@@ -5,6 +5,7 @@
 //! means that the client has left: whatever the request holds is to be given back at once.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use baton_catalog::RouteTable;
@@ -89,6 +90,8 @@ pub struct RequestHead<'a> {
     pub traceparent: &'a str,
     /// Whether it is the client's.
     pub is_traced: bool,
+    /// Where the connection comes from.
+    pub client: Option<IpAddr>,
     pub(crate) forwarded: Forwarded<'a>,
 }
 

@@ -1,6 +1,7 @@
 //! One request from its head to its answer.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use baton_catalog::Match;
@@ -27,6 +28,8 @@ pub(crate) struct Session<B> {
     pub(crate) backend: B,
     pub(crate) conn: Rc<Conn>,
     pub(crate) tracer: Rc<Tracer>,
+    /// Where the connection comes from.
+    pub(crate) client: Option<IpAddr>,
 }
 
 /// What is kept of a request's head until its answer is written.
@@ -91,6 +94,7 @@ fn admit<B: Backend>(
         params: params.as_slice(),
         traceparent: traceparent.as_str(),
         is_traced: facts.trace.is_some(),
+        client: session.client,
         forwarded: Forwarded::new(&parts.headers, facts),
     };
     let upload = session.backend.begin(target, &head, body_len)?;

@@ -77,8 +77,10 @@ enum End {
 /// Serves one connection to its end.
 pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B, protocols: Rc<Protocols>) {
     let conn = seat.conn().clone();
+    let client = stream.peer_addr().ok().map(|address| address.ip());
     let mut io = Io::new(stream, conn.clone());
-    let session = Rc::new(Session { backend, conn: conn.clone(), tracer: protocols.tracer.clone() });
+    let tracer = protocols.tracer.clone();
+    let session = Rc::new(Session { backend, conn: conn.clone(), tracer, client });
     match io.version().await {
         Ok(Version::Http1) => http1(io, session, &protocols).await,
         Ok(Version::Http2) => {

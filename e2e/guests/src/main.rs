@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         "inspect" => baton::serve(plain::inspect),
         "stamp" => baton::serve(plain::stamp),
         "version" => baton::serve(plain::version),
+        "counted" => baton::serve(plain::counted),
+        "secret" => baton::serve(plain::secret),
         "inline" => baton::serve(plain::inline),
         #[cfg(not(target_family = "wasm"))]
         "files" => files::serve(),

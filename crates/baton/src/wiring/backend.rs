@@ -37,6 +37,7 @@ impl Backend for FlowBackend {
         body_len: Option<u64>,
     ) -> Result<FlowUpload, InvokeError> {
         let mut head = Head::new();
+        head.came_from(request.client);
         head.add(Field::Method, "", request.method.as_bytes())?;
         head.add(Field::Path, "", request.path.as_bytes())?;
         if let Some(query) = request.query {

@@ -36,6 +36,7 @@ fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
 pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     let root = Site::default();
     pool(manifest, &root.then("pool"))?;
+    rollout(manifest, &root.then("deploy"))?;
     let site = root.then("functions");
     if manifest.functions.is_empty() {
         return fail(site, ManifestFault::NoFunctions);
@@ -62,6 +63,14 @@ fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
         within(&site.then("size"), "pool.size of an app with Wasm functions", pool.size, bounds)?;
     }
     Ok(())
+}
+
+fn rollout(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
+    let Some(rollback) = &manifest.deploy.rollback else { return Ok(()) };
+    let site = site.then("rollback");
+    let windows = (limits::ROLLBACK_WINDOW_MIN, limits::ROLLBACK_WINDOW_MAX);
+    within(&site.then("window"), "deploy.rollback.window", rollback.window, windows)?;
+    within(&site.then("after"), "deploy.rollback.after", rollback.after, (1, limits::ROLLBACK_AFTER_MAX))
 }
 
 fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(), Misplaced> {
@@ -212,6 +221,14 @@ fn environment(function: &Function, site: &Site) -> Result<(), Misplaced> {
         }
         let bytes = name.len() + value.len();
         not_longer(&entry, "the environment entry", bytes, limits::ENV_ENTRY_BYTES_MAX)?;
+    }
+    let secrets = site.then("secrets");
+    at_most(&secrets, "secrets of one function", function.secrets.len(), limits::SECRETS_PER_FUNCTION_MAX)?;
+    for (place, name) in function.secrets.iter().enumerate() {
+        let is_known = function.secrets.iter().take(place).any(|earlier| earlier == name);
+        if is_known || function.env.contains_key(name.as_str()) {
+            return fail(secrets.then(place), ManifestFault::SecretTwice { name: name.to_string() });
+        }
     }
     let args = site.then("args");
     at_most(&args, "arguments", function.args.len(), limits::ARGS_MAX)?;

@@ -1,5 +1,8 @@
 //! From TOML to values: keys, types and the grammar of single values.
 
+mod rollout;
+mod shared;
+
 use std::collections::BTreeMap;
 
 use toml::Spanned;
@@ -13,10 +16,11 @@ use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 use crate::routes::{Method, Route};
+use crate::secret::SecretName;
 use crate::units::Cores;
 
-const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "functions", "routes"];
-const APP_KEYS: &[&str] = &["name", "trust"];
+const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "deploy", "functions", "routes"];
+const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
@@ -32,6 +36,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "scale",
     "network",
     "env",
+    "secrets",
     "args",
     "reset",
     "reuse",
@@ -60,6 +65,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
         app: app(&reader)?,
         pool: pool(&reader)?,
         placement: placement(&reader)?,
+        deploy: rollout::rollout(&reader)?,
         functions: functions(&reader)?,
         routes: routes(&reader)?,
     };
@@ -98,6 +104,7 @@ fn placement(document: &Reader<'_, '_>) -> Result<Placement, Located> {
 fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Function>, Located> {
     let Some(value) = document.get("functions") else { return Ok(BTreeMap::new()) };
     let table = value.get_ref().as_table().ok_or_else(|| wrong_type("functions", "a table", value))?;
+    let shared = shared::Shared::read(document)?;
     let mut functions = BTreeMap::new();
     // In the order of the text, so that the first fault of the file is the one that is told.
     let mut entries: Vec<_> = table.iter().collect();
@@ -107,7 +114,7 @@ fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Functio
         let path = format!("functions.{name}");
         let table = value.get_ref().as_table().ok_or_else(|| wrong_type(&path, "a table", value))?;
         let reader = Reader::open(path, table, key.span(), FUNCTION_KEYS)?;
-        functions.insert(name.clone(), function(&name, &reader)?);
+        functions.insert(name.clone(), shared.given_to(function(&name, &reader)?));
     }
     Ok(functions)
 }
@@ -129,6 +136,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         scale: scale(table)?,
         network: table.texts("network")?.unwrap_or_default().into_iter().map(owned).collect(),
         env: env(table)?,
+        secrets: secrets(table)?,
         args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
         reset: table.bool("reset")?.unwrap_or_default(),
         reuse: table.bool("reuse")?.unwrap_or_default(),
@@ -187,6 +195,13 @@ fn scale(table: &Reader<'_, '_>) -> Result<Scale, Located> {
         idle: table.time("idle")?.unwrap_or(defaults.idle),
         queue: table.count("queue")?.unwrap_or(defaults.queue),
     })
+}
+
+fn secrets(table: &Reader<'_, '_>) -> Result<Vec<SecretName>, Located> {
+    let names = table.texts("secrets")?.unwrap_or_default();
+    let bad = |name: &str, fault| ManifestFault::Secret { name: name.to_owned(), fault };
+    let read = |(span, name): Placed<'_>| SecretName::new(name).map_err(|fault| Located::new(span, bad(name, fault)));
+    names.into_iter().map(read).collect()
 }
 
 fn env(table: &Reader<'_, '_>) -> Result<BTreeMap<String, String>, Located> {

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::check::{self, Misplaced};
 use super::{App, Function, Manifest, Placement, Pool};
 use crate::names::FunctionName;
+use crate::rollout::Rollout;
 use crate::routes::Route;
 
 /// A place in a manifest: `functions.cart.calls[1]`.
@@ -104,6 +105,8 @@ pub(super) struct Unchecked {
     pool: Pool,
     #[serde(default)]
     placement: Placement,
+    #[serde(default)]
+    deploy: Rollout,
     functions: BTreeMap<FunctionName, Function>,
     #[serde(default)]
     routes: Vec<Route>,
@@ -113,8 +116,8 @@ impl TryFrom<Unchecked> for Manifest {
     type Error = Misplaced;
 
     fn try_from(unchecked: Unchecked) -> Result<Self, Misplaced> {
-        let Unchecked { app, pool, placement, functions, routes } = unchecked;
-        let manifest = Self { app, pool, placement, functions, routes };
+        let Unchecked { app, pool, placement, deploy, functions, routes } = unchecked;
+        let manifest = Self { app, pool, placement, deploy, functions, routes };
         check::manifest(&manifest)?;
         Ok(manifest)
     }

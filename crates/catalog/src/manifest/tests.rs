@@ -2,6 +2,8 @@
 
 mod isolation;
 
+mod rollout;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -100,6 +102,7 @@ fn every_setting_is_read() {
         scale: Scale { min: 0, max: 8, concurrency: 4, idle: TimeSpan::from_millis(30_000), queue: 16 },
         network: Vec::new(),
         env: [("LOG".to_owned(), "info".to_owned())].into(),
+        secrets: Vec::new(),
         args: vec!["--fast".to_owned()],
         reset: false,
         reuse: false,
@@ -179,7 +182,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     );
     check_error(
         "[application]\n",
-        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, functions, routes",
+        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, deploy, functions, routes",
     );
     check_cart(
         "timout = \"2s\"",

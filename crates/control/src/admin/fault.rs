@@ -7,7 +7,8 @@ use baton_flow::{DeployError, InvokeError, PlaneGone};
 
 use crate::artifacts::ArtifactError;
 use crate::cluster::ClusterError;
-use crate::deploy::DeployFault;
+use super::versions::no_app;
+use crate::deploy::{DeployFault, RolloutError};
 use crate::modules::ModuleError;
 use crate::protocol::ErrorBody;
 use crate::store::StoreError;
@@ -144,6 +145,17 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
+            DeployFault::Rollout(error) => {
+                let status = match error {
+                    RolloutError::Unknown { .. } => StatusCode::NOT_FOUND,
+                    RolloutError::Sum { .. } | RolloutError::Versions { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                    RolloutError::NoCanary { .. } | RolloutError::NoOlder { .. } | RolloutError::Routes { .. } => {
+                        StatusCode::CONFLICT
+                    }
+                };
+                Self::new(status, text, error.hint())
+            }
+            DeployFault::NoApp { app } => no_app(&app),
             DeployFault::Gone(gone) => gone.into(),
             DeployFault::Cluster(source) => source.into(),
             DeployFault::Store(source) => source.into(),
