@@ -16,6 +16,7 @@ mod manifest;
 mod names;
 mod nearest;
 mod outgoing;
+pub mod policy;
 mod routes;
 mod units;
 mod words;

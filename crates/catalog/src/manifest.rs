@@ -6,11 +6,11 @@
 //! [`limits`], on call edges and routes that lead to functions of the same app, and on routes that
 //! do not clash.
 
-mod check;
+pub(crate) mod check;
 mod error;
 mod fault;
 mod parse;
-mod read;
+pub(crate) mod read;
 mod site;
 
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NodeName};
+use crate::policy::{AppPolicies, Policies};
 use crate::routes::{Route, RouteTable};
 use crate::units::{ByteSize, Cores, TimeSpan};
 use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
@@ -38,6 +39,9 @@ pub struct Manifest {
     /// Where its functions run in a cluster.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// What the requests of every function pass.
+    #[serde(default, skip_serializing_if = "Policies::is_default")]
+    pub policy: Policies,
     /// Its functions.
     pub functions: BTreeMap<FunctionName, Function>,
     /// Its routes, in the order of the file.
@@ -137,6 +141,9 @@ pub struct Function {
     /// Whether a call that was lost with its node may be made again elsewhere: doing its work twice does no harm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// What its requests pass, beside what those of every function do.
+    #[serde(default, skip_serializing_if = "Policies::is_default")]
+    pub policy: Policies,
 }
 
 impl Function {
@@ -214,6 +221,33 @@ impl Manifest {
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {
         self.functions.get(name)
+    }
+
+    /// The policies that it declares.
+    #[must_use]
+    pub fn policies(&self) -> AppPolicies {
+        let own = self.functions.iter().filter(|(_, function)| !function.policy.is_empty());
+        let functions = own.map(|(name, function)| (name.clone(), function.policy.clone())).collect();
+        AppPolicies { policy: self.policy.clone(), functions }
+    }
+
+    /// The same manifest with other policies, checked anew.
+    ///
+    /// # Errors
+    /// What is wrong with them, and where.
+    pub fn with_policies(&self, policies: &AppPolicies) -> Result<Self, String> {
+        let mut manifest = self.clone();
+        manifest.policy = policies.policy.clone();
+        for (name, function) in &mut manifest.functions {
+            function.policy = policies.functions.get(name).cloned().unwrap_or_default();
+        }
+        if let Some(name) = policies.functions.keys().find(|name| !self.functions.contains_key(*name)) {
+            return Err(format!(
+                "functions.{name}: the app has no such function; `baton ps` lists those it has"
+            ));
+        }
+        crate::policy::check_functions(&manifest, &Site::default()).map_err(|fault| fault.to_string())?;
+        Ok(manifest)
     }
 
     /// Every declared call edge, caller first.

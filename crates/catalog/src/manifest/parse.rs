@@ -12,10 +12,11 @@ use super::read::{Located, Placed, Reader, text, wrong_type};
 use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
+use crate::policy::read_policy;
 use crate::routes::{Method, Route};
 use crate::units::Cores;
 
-const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "functions", "routes"];
+const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "policy", "functions", "routes"];
 const APP_KEYS: &[&str] = &["name", "trust"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
@@ -41,6 +42,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "nodes",
     "durable",
     "idempotent",
+    "policy",
 ];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
@@ -60,6 +62,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
         app: app(&reader)?,
         pool: pool(&reader)?,
         placement: placement(&reader)?,
+        policy: read_policy(&reader)?,
         functions: functions(&reader)?,
         routes: routes(&reader)?,
     };
@@ -141,6 +144,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
             .map(|callee| named(callee, FunctionName::new))
             .collect::<Result<_, _>>()?,
         idempotent: table.bool("idempotent")?.unwrap_or_default(),
+        policy: read_policy(table)?,
     })
 }
 
