@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cluster;
+mod policy;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
+pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -51,6 +53,9 @@ pub(crate) enum Verb {
     /// Measure Baton against its yardsticks
     #[command(disable_help_flag = true)]
     Bench(BenchArgs),
+    /// What requests of an app pass: limits, tokens, headers and more
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Remove an app from the node
     Rm(RemoveArgs),
     /// List the nodes of the cluster

@@ -23,7 +23,7 @@ pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NodeName};
-use crate::policy::{AppPolicies, Policies};
+use crate::policy::{AppPolicies, Policies, Schema};
 use crate::routes::{Route, RouteTable};
 use crate::units::{ByteSize, Cores, TimeSpan};
 use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
@@ -221,6 +221,12 @@ impl Manifest {
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {
         self.functions.get(name)
+    }
+
+    /// Every schema of its policies, so that whoever can read files puts its text in.
+    pub fn schemas_mut(&mut self) -> impl Iterator<Item = &mut Schema> {
+        let own = self.functions.values_mut().flat_map(|function| function.policy.schemas_mut());
+        self.policy.schemas_mut().chain(own)
     }
 
     /// The policies that it declares.

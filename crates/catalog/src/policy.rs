@@ -48,6 +48,14 @@ impl Policies {
     pub fn is_empty(&self) -> bool {
         self.inherit && self.handlers.is_empty()
     }
+
+    /// Every schema.
+    pub fn schemas_mut(&mut self) -> impl Iterator<Item = &mut Schema> {
+        self.handlers.iter_mut().filter_map(|handler| match handler {
+            Handler::Schema(schema) => Some(schema),
+            _ => None,
+        })
+    }
 }
 
 /// All policies of an app by themselves, as they can be changed without a deployment.
@@ -81,13 +89,9 @@ impl AppPolicies {
         self.policy.handlers.iter().chain(self.functions.values().flat_map(|own| &own.handlers))
     }
 
-    /// Every schema that is still only a file's name, so that whoever can read files puts its text in.
+    /// Every schema, so that whoever can read files puts its text in.
     pub fn schemas_mut(&mut self) -> impl Iterator<Item = &mut Schema> {
-        let own = self.functions.values_mut().flat_map(|own| &mut own.handlers);
-        self.policy.handlers.iter_mut().chain(own).filter_map(|handler| match handler {
-            Handler::Schema(schema) => Some(schema),
-            _ => None,
-        })
+        self.policy.schemas_mut().chain(self.functions.values_mut().flat_map(Policies::schemas_mut))
     }
 }
 

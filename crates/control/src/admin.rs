@@ -10,6 +10,7 @@ mod fault;
 mod guard;
 mod invoke;
 mod metrics;
+mod policy;
 mod reads;
 mod writes;
 
@@ -138,6 +139,7 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
         .route("/v1/apps/{app}/evict", post(writes::evict))
         .route("/v1/apps/{app}/pool", get(reads::pool))
+        .route("/v1/apps/{app}/policy", get(policy::show).put(policy::set).delete(policy::reset))
         .route("/v1/apps/{app}/versions", get(cluster::versions))
         .route("/v1/nodes", get(cluster::nodes))
         .route("/v1/nodes/{node}/drain", post(cluster::drain).delete(cluster::undrain))

@@ -15,6 +15,7 @@ mod complete;
 mod fault;
 mod files;
 mod plan;
+mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +30,7 @@ use self::complete::{complete, complete_files};
 pub use self::fault::DeployFault;
 use self::files::Files;
 pub use self::plan::{Placed, Step, plan};
+pub use self::policies::PolicyFault;
 use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
 use crate::cluster::Cluster;

@@ -35,7 +35,7 @@ pub use cluster::{
     AppReport, AppRow, BucketReport, Cluster, ClusterError, ClusterOptions, ClusterReport, CopyReport,
     EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
-pub use deploy::{DeployFault, Deployer, Outcome, Placed, Restored, Step, plan};
+pub use deploy::{DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, Step, plan};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use baton_catalog::policy::AppPolicies;
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
 use baton_flow::{
     AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
+    PolicyError, PolicyStatus,
 };
 
 /// An answer that comes from the data-plane thread.
@@ -15,6 +17,13 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PlaneGone>> + Sen
 pub trait Plane: Send + Sync + 'static {
     /// Starts a version of an app, switches to it once it is ready, and stops the one before.
     fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>>;
+    /// Sets policies of an app that runs, or takes them back.
+    fn set_policies(&self, app: String, policies: Option<AppPolicies>)
+    -> Answer<'_, Result<(), PolicyError>>;
+    /// Remembers policies of an app that does not run yet.
+    fn remember_policies(&self, app: String, policies: Option<AppPolicies>) -> Answer<'_, ()>;
+    /// The policies of an app, and what they have done.
+    fn policies(&self, app: String) -> Answer<'_, Option<PolicyStatus>>;
     /// Stops an app; says whether there was one.
     fn remove(&self, app: String) -> Answer<'_, bool>;
     /// Ends the cells of an app that have nothing to do; how many have ended, `None` without such an app.
@@ -56,6 +65,22 @@ pub trait Plane: Send + Sync + 'static {
 impl Plane for PlaneHandle {
     fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
         Box::pin(self.run(|flow| async move { flow.deploy(spec).await }))
+    }
+
+    fn set_policies(
+        &self,
+        app: String,
+        policies: Option<AppPolicies>,
+    ) -> Answer<'_, Result<(), PolicyError>> {
+        Box::pin(self.run(move |flow| async move { flow.set_policies(&app, policies).await }))
+    }
+
+    fn remember_policies(&self, app: String, policies: Option<AppPolicies>) -> Answer<'_, ()> {
+        Box::pin(self.run(move |flow| async move { flow.remember_policies(&app, policies) }))
+    }
+
+    fn policies(&self, app: String) -> Answer<'_, Option<PolicyStatus>> {
+        Box::pin(self.run(move |flow| async move { flow.policies(&app) }))
     }
 
     fn remove(&self, app: String) -> Answer<'_, bool> {

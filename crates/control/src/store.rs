@@ -296,5 +296,7 @@ fn fault(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
+mod policies;
+
 #[cfg(test)]
 mod tests;

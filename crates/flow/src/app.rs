@@ -11,6 +11,7 @@ use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
 use baton_placement::{Admission, Here, Load, Waiting, admit, choose};
+use baton_policy::{Chain, Set};
 use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
@@ -67,6 +68,8 @@ pub(crate) struct FunctionState {
     pub(crate) loaded: Cell<Option<LoadStatus>>,
     /// Groups of cells, by number, that may sleep when a request comes that may lead to them.
     pub(crate) sleepers: Vec<usize>,
+    /// What its requests pass; nothing for most.
+    pub(crate) chain: RefCell<Option<Rc<Chain>>>,
 }
 
 /// A place for one call at a replica. The call is counted there once its tag exists.
@@ -110,6 +113,8 @@ pub(crate) struct App {
     pub(crate) puts: RefCell<Puts>,
     /// The range of the capability table in which the node derives, once it does.
     pub(crate) node_arena: Cell<Option<u32>>,
+    /// What it has of policies.
+    pub(crate) policies: RefCell<Option<Rc<Set>>>,
     suspects: RefCell<Vec<Suspect>>,
     ticks: Cell<u32>,
 }
@@ -155,6 +160,7 @@ impl App {
                     faults: Cell::new(0),
                     out: Cell::default(),
                     loaded: Cell::new(None),
+                    chain: RefCell::default(),
                     sleepers: groups.iter().filter(may_sleep).map(|group| group.number).collect(),
                 }
             })
@@ -178,6 +184,7 @@ impl App {
             shared_out: RefCell::default(),
             puts: RefCell::new(Puts::new()),
             node_arena: Cell::new(None),
+            policies: RefCell::default(),
             suspects: RefCell::default(),
             ticks: Cell::new(0),
         });

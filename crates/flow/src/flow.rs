@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use baton_abi::head::Field;
+use baton_catalog::policy::AppPolicies;
 use baton_catalog::{Function, Manifest, RouteTable, Trust};
 use baton_pool::pool::Pool;
 use baton_transfer::{Endpoint, Service, StartError};
@@ -61,18 +62,20 @@ pub struct DirectReply {
     pub invocation: String,
 }
 
-struct Inner {
-    node: Rc<Node>,
-    apps: RefCell<BTreeMap<String, Rc<App>>>,
-    manifests: RefCell<BTreeMap<String, Manifest>>,
+pub(crate) struct Inner {
+    pub(crate) node: Rc<Node>,
+    pub(crate) apps: RefCell<BTreeMap<String, Rc<App>>>,
+    pub(crate) manifests: RefCell<BTreeMap<String, Manifest>>,
     routes: RefCell<Rc<RouteTable<Target>>>,
     next_index: Cell<usize>,
+    /// Policies that were set in the place of what manifests declare, by app.
+    pub(crate) set_policies: RefCell<BTreeMap<String, AppPolicies>>,
 }
 
 /// The data plane. Lives on one thread, inside a `LocalSet`; clones are the same data plane.
 #[derive(Clone)]
 pub struct Flow {
-    inner: Rc<Inner>,
+    pub(crate) inner: Rc<Inner>,
 }
 
 impl Flow {
@@ -86,6 +89,7 @@ impl Flow {
             manifests: RefCell::default(),
             routes: RefCell::new(Rc::new(RouteTable::empty())),
             next_index: Cell::new(0),
+            set_policies: RefCell::default(),
         });
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
         tokio::task::spawn_local(Rc::clone(&node).keep_time());
@@ -180,6 +184,7 @@ impl Flow {
         let index = self.inner.next_index.get();
         self.inner.next_index.set(index + 1);
         let app = App::new(node, &spec, index, Parts { pool, hosting, groups });
+        self.equip(&app, &spec.manifest).await?;
         raise(&app);
         if let Err(error) = wait_until_ready(&app).await {
             lifecycle::stop(&app, Duration::ZERO).await;
@@ -248,6 +253,7 @@ impl Flow {
     pub async fn remove(&self, app: &str) -> bool {
         let Some(old) = self.inner.apps.borrow_mut().remove(app) else { return false };
         self.inner.manifests.borrow_mut().remove(app);
+        self.remember_policies(app, None);
         self.switch_routes();
         lifecycle::stop(&old, DRAIN_WITHIN).await;
         true

@@ -11,6 +11,7 @@ use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_abi::{Descriptor, Flags, HeadExtent, Kind};
 use baton_catalog::PoolRights;
+use baton_policy::Ticket;
 use baton_pool::capability::Handle;
 use baton_pool::ledger::Place;
 use baton_pool::pool::NodeBuffer;
@@ -21,6 +22,7 @@ use crate::app::{App, Reserved};
 use crate::elsewhere::{self, Errand};
 use crate::error::InvokeError;
 use crate::landing::Landing;
+use crate::policy::ClientFacts;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 
@@ -33,6 +35,8 @@ const MESSAGE_BYTES_MAX: u64 = 8 * 1024;
 #[derive(Debug, Default)]
 pub struct Head {
     pub(crate) bytes: Vec<u8>,
+    /// Who sent it.
+    pub(crate) client: ClientFacts,
 }
 
 impl Head {
@@ -40,6 +44,11 @@ impl Head {
     #[must_use]
     pub fn new() -> Head {
         Head::default()
+    }
+
+    /// Says who sent it. Policies go by this, and by nothing that the client itself says.
+    pub fn sent_by(&mut self, client: ClientFacts) {
+        self.client = client;
     }
 
     /// Adds one record. Names of headers are in lower case.
@@ -64,11 +73,15 @@ impl Head {
 
 /// A request whose body is on its way into the pool. Dropping it gives everything back.
 pub struct Upload {
-    app: Rc<App>,
-    function: usize,
-    landing: Landing,
+    pub(crate) app: Rc<App>,
+    pub(crate) function: usize,
+    pub(crate) landing: Landing,
     started: Instant,
     origin: Origin,
+    /// How long the function has, where policies say less than it says itself.
+    pub(crate) within: Option<Duration>,
+    /// What policies keep of it until it is answered.
+    pub(crate) ticket: Option<Box<Ticket>>,
 }
 
 /// Who wants an invocation.
@@ -96,13 +109,35 @@ impl Upload {
         head: &Head,
         body_len: Option<u64>,
     ) -> Result<Upload, InvokeError> {
+        let chain = app.functions.get(function).and_then(|state| state.chain.borrow().clone());
+        if let Some(chain) = chain {
+            return crate::policy::begin(app, function, &chain, head, body_len);
+        }
+        Upload::plain(app, function, head, body_len)
+    }
+
+    /// A request that passes no policies.
+    pub(crate) fn plain(
+        app: &Rc<App>,
+        function: usize,
+        head: &Head,
+        body_len: Option<u64>,
+    ) -> Result<Upload, InvokeError> {
         Ok(Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here))
     }
 
     /// A request whose payload is in the pool already.
     pub(crate) fn landed(app: &Rc<App>, function: usize, landing: Landing, origin: Origin) -> Upload {
         app.uploads.set(app.uploads.get() + 1);
-        Upload { app: Rc::clone(app), function, landing, started: Instant::now(), origin }
+        Upload {
+            app: Rc::clone(app),
+            function,
+            landing,
+            started: Instant::now(),
+            origin,
+            within: None,
+            ticket: None,
+        }
     }
 
     /// Appends to the body.
@@ -117,7 +152,16 @@ impl Upload {
     ///
     /// # Errors
     /// Every [`InvokeError`]. Dropping the future cancels the call.
-    pub async fn finish(self) -> Result<Reply, InvokeError> {
+    pub async fn finish(mut self) -> Result<Reply, InvokeError> {
+        match self.ticket.take() {
+            None => self.run().await,
+            // Apart, so that who has no policies does not carry the room for them about.
+            Some(ticket) => Box::pin(crate::policy::finish(self, ticket)).await,
+        }
+    }
+
+    /// Calls the function, past all policies.
+    pub(crate) async fn run(self) -> Result<Reply, InvokeError> {
         let app = Rc::clone(&self.app);
         let function = self.function;
         let started = self.started;
@@ -158,7 +202,7 @@ impl Upload {
         let state = app.functions.get(self.function).ok_or(InvokeError::Unknown)?;
         // The function's time starts when its payload is complete: a slow client does not use it up.
         let timeout = match self.origin {
-            Origin::Here => state.spec.timeout.duration(),
+            Origin::Here => self.within.unwrap_or_else(|| state.spec.timeout.duration()),
             Origin::Node { timeout, .. } => timeout,
         };
         if matches!(self.origin, Origin::Here) && elsewhere::is_better(&app, self.function) {
@@ -304,8 +348,8 @@ impl Drop for Waiting {
 /// What a function answered.
 pub struct Reply {
     status: u16,
-    head: Vec<u8>,
-    body: Body,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Body,
     invocation: u64,
 }
 
@@ -412,7 +456,7 @@ impl Body {
     }
 
     /// The beginning as text, of a private copy: the function could still change what lies in the pool.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let copy = match &self.bytes {
             Bytes::Pool(view) => view.first(MESSAGE_BYTES_MAX).to_vec(),
             Bytes::Inline(..) => self.chunk().to_vec(),

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use baton_catalog::RouteTable;
-use baton_flow::InvokeError;
+use baton_flow::{ClientFacts, InvokeError};
 use bytes::Buf;
 
 use crate::headers::Forwarded;
@@ -87,6 +87,8 @@ pub struct RequestHead<'a> {
     pub params: &'a [(&'a str, &'a str)],
     /// The client's `traceparent` if it was well-formed, else a fresh one. It is among the headers too.
     pub traceparent: &'a str,
+    /// Who sent it, as the gateway knows it by the connection.
+    pub client: &'a ClientFacts,
     pub(crate) forwarded: Forwarded<'a>,
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use baton_catalog::Segment;
-use baton_catalog::policy::{Handler, Only, Source};
+use baton_catalog::policy::{Handler, Source};
 
 use crate::clients::{Names, Rule};
 use crate::edits::{Changes, Origin, Prepared};
@@ -108,7 +108,7 @@ impl Slot {
             Handler::RouteTo(route) => Step::Fork(Fork::new(route)),
             Handler::Ask(ask) => Step::Ask(ask.function.to_string()),
         };
-        let only = Filter::new(settings.only());
+        let only = Filter::new(settings);
         Ok(Self { settings: settings.clone(), only, step, counts: Counts::default() })
     }
 
@@ -308,11 +308,16 @@ struct Filter {
     paths: Vec<Vec<Segment>>,
     methods: Vec<String>,
     callers: Vec<String>,
+    /// Whether it says which functions may call.
+    judges_callers: bool,
 }
 
 impl Filter {
-    fn new(only: &Only) -> Self {
+    fn new(settings: &Handler) -> Self {
+        let only = settings.only();
+        let judges_callers = matches!(settings, Handler::Authorize(rule) if !rule.callers.is_empty());
         Self {
+            judges_callers,
             paths: only.paths.iter().map(|path| path.segments().to_vec()).collect(),
             methods: only.methods.iter().map(|method| method.as_str().to_owned()).collect(),
             callers: only.callers.iter().map(ToString::to_string).collect(),
@@ -325,8 +330,11 @@ impl Filter {
         let is_method = |known: &String| known == method || known == request.method;
         (self.methods.is_empty() || self.methods.iter().any(is_method))
             && (self.paths.is_empty() || self.paths.iter().any(|path| is_path(path, request.path)))
-            && (self.callers.is_empty()
-                || request.client.caller.is_some_and(|caller| self.callers.iter().any(|c| c == caller)))
+            && match request.client.caller {
+                // A function is known to the node: it has neither token nor key to show.
+                Some(caller) => self.callers.iter().any(|known| known == caller) || self.judges_callers,
+                None => self.callers.is_empty(),
+            }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
+use baton_abi::head::{Field, record_bytes, records, write_record};
 use baton_catalog::policy::{Edits, Forwarded, Template, network_of};
 
-use crate::answer::Answer;
 use crate::request::Request;
 
 /// Most bytes of a client's own `Forwarded` that are kept.
@@ -71,17 +71,32 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    pub(crate) fn on_answer(&self, answer: &mut Answer) {
-        for name in &self.remove {
-            answer.remove(name);
+    /// An answer's head with the changes in it. Records that stay are copied as they are; what no longer fits is left out.
+    pub(crate) fn on_answer(&self, head: &[u8]) -> Vec<u8> {
+        let own: usize =
+            { self.set.iter().chain(&self.add) }.map(|(name, value)| record_bytes(name, value)).sum();
+        let mut changed = Vec::with_capacity(head.len() + own);
+        let goes = |name: &str| {
+            let is = |known: &String| known.eq_ignore_ascii_case(name);
+            self.remove.iter().any(is) || self.set.iter().any(|(known, _)| is(known))
+        };
+        for record in records(head).map_while(Result::ok) {
+            if record.field != Field::Header || !goes(record.name) {
+                append(&mut changed, record.field, record.name, record.value);
+            }
         }
-        for (name, value) in &self.set {
-            answer.remove(name);
-            answer.add(name, value);
+        for (name, value) in self.set.iter().chain(&self.add) {
+            append(&mut changed, Field::Header, name, value);
         }
-        for (name, value) in &self.add {
-            answer.add(name, value);
-        }
+        changed
+    }
+}
+
+fn append(head: &mut Vec<u8>, field: Field, name: &str, value: &[u8]) {
+    let at = head.len();
+    head.resize(at + record_bytes(name, value), 0);
+    if write_record(head, at, field, name, value).is_err() {
+        head.truncate(at);
     }
 }
 

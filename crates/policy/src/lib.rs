@@ -28,7 +28,7 @@ mod span;
 mod ticket;
 mod verdict;
 
-pub use answer::{Answer, Outcome};
+pub use answer::Outcome;
 pub use chain::{Chain, Late};
 pub use jwt::KeyFile;
 pub use report::{HandlerReport, Report};

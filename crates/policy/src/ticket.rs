@@ -3,11 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::answer::{Answer, Outcome};
+use crate::answer::Outcome;
 use crate::chain::{Chain, Late, Step};
 use crate::edits::Prepared;
 use crate::limits::Pass;
-use crate::request::{HeadTooLarge, Now, Request};
+use crate::request::{Now, Request};
 use crate::retries::{Attempt, Failed};
 use crate::span::{SpanContext, SpanEnd};
 use crate::verdict::Refusal;
@@ -213,18 +213,21 @@ impl Ticket {
         })
     }
 
-    /// Changes an answer, the last handler first.
-    pub fn change(&self, answer: &mut Answer) {
+    /// The head of an answer with what handlers change of it, the last one first.
+    #[must_use]
+    pub fn change(&self, head: &[u8]) -> Vec<u8> {
+        let mut head = head.to_vec();
         for (at, slot) in self.chain.slots.iter().enumerate().rev().filter(|(at, _)| self.has_passed(*at)) {
-            let Step::Headers { fixed, .. } = &slot.step else { continue };
+            let Step::Headers { fixed, response, .. } = &slot.step else { continue };
             let own = self.held.iter().find_map(|(held, what)| match what {
                 Held::Changes(changes) if *held == at => Some(changes),
                 _ => None,
             });
-            if let Some(changes) = own.or(fixed.as_ref()) {
-                changes.on_answer(answer);
+            if let Some(changes) = own.or(fixed.as_ref()).filter(|_| !response.is_empty()) {
+                head = changes.on_answer(&head);
             }
         }
+        head
     }
 
     /// The request has its answer: handlers that it passed hear of it, the last one first.
@@ -237,7 +240,7 @@ impl Ticket {
         let now = self.chain.around.now();
         let duration_ns = now.ns.saturating_sub(self.began.ns);
         let (method, path) = self.asked.split_at_checked(self.method_len).unwrap_or_default();
-        for (at, slot) in self.chain.slots.iter().enumerate().rev().filter(|(at, _)| self.has_passed(*at)) {
+        for (_, slot) in self.chain.slots.iter().enumerate().rev().filter(|(at, _)| self.has_passed(*at)) {
             match &slot.step {
                 Step::Metrics(outcomes) => outcomes.count(&outcome, self.bytes_in, duration_ns),
                 Step::Log(_) => self.chain.around.line(&Line {
@@ -279,14 +282,6 @@ impl Ticket {
                 _ => {}
             }
         }
-    }
-
-    /// The head with what handlers changed; `None` if they changed nothing.
-    ///
-    /// # Errors
-    /// It is larger than a head may be.
-    pub fn head_of(request: &Request<'_>) -> Result<Option<Vec<u8>>, HeadTooLarge> {
-        request.encoded()
     }
 }
 

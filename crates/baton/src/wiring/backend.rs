@@ -48,6 +48,7 @@ impl Backend for FlowBackend {
         for (name, value) in request.headers() {
             head.add(Field::Header, name, value)?;
         }
+        head.sent_by(request.client.clone());
         self.flow.begin(target, &head, body_len).map(FlowUpload)
     }
 }

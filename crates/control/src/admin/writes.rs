@@ -59,7 +59,7 @@ pub(super) async fn collect(mut body: Body, most: usize) -> Result<Vec<u8>, Faul
     Ok(collected)
 }
 
-async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Fault> {
+pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Fault> {
     let bytes = collect(body, limits::DEPLOY_BYTES_MAX).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Fault::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body is not as it should be: {error}"), "")
@@ -97,6 +97,7 @@ pub(super) async fn remove(
     let name = app.clone();
     let work = tokio::spawn(async move { api.deployer.remove(&name).await });
     if finished(work.await)?? {
+        api.deployer.forget_policies(&app);
         return Ok(Json(RemoveReply { removed: app }));
     }
     Err(Fault::new(StatusCode::NOT_FOUND, format!("no app {app} is deployed"), "`baton ps` lists what is"))
@@ -112,7 +113,7 @@ pub(super) async fn evict(
     }
 }
 
-fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {
+pub(super) fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {
     joined.map_err(|_| {
         Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "the change broke off", "see the node's output")
     })

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use baton_catalog::Isolation;
+use baton_catalog::policy::AppPolicies;
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ReferencesStatus, Totals};
 use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError};
+use baton_flow::{PolicyError, PolicyStatus};
 use tempfile::TempDir;
 
 use super::*;
@@ -60,6 +62,18 @@ fn pool_status() -> PoolStatus {
 }
 
 impl Plane for Stub {
+    fn set_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, Result<(), PolicyError>> {
+        Box::pin(async { Ok(Err(PolicyError::Unknown)) })
+    }
+
+    fn remember_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn policies(&self, _: String) -> Answer<'_, Option<PolicyStatus>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
         let app = spec.manifest.app.name.to_string();
         if self.refuse.load(Ordering::Relaxed) || app == "broken" {
