@@ -3,6 +3,7 @@
 mod cluster;
 mod telemetry;
 mod versions;
+mod policy;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
 pub(crate) use self::versions::{
     AppArgs, RollbackArgs, RolloutArgs, SecretRmArgs, SecretSetArgs, SecretVerb, TrafficArgs,
 };
+pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -72,6 +74,9 @@ pub(crate) enum Verb {
     /// Measure Baton against its yardsticks
     #[command(disable_help_flag = true)]
     Bench(BenchArgs),
+    /// What requests of an app pass: limits, tokens, headers and more
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Remove an app from the node
     Rm(RemoveArgs),
     /// Change how many replicas a function has at least and at most

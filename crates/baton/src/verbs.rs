@@ -6,6 +6,7 @@ mod deploy;
 mod doctor;
 mod invoke;
 mod logs;
+mod policy;
 mod ps;
 mod receipt;
 mod test;
@@ -66,6 +67,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             None => doctor::run(&args.output),
         },
         Verb::Bench(args) => return bench::run(&args),
+        Verb::Policy(verb) => policy::run(&home, &verb),
         Verb::Rm(args) => remove(&home, &args),
         Verb::Scale(args) => scale::run(&home, &args),
         Verb::Nodes(args) => cluster::nodes(&home, &args),

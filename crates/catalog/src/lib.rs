@@ -17,6 +17,7 @@ mod names;
 mod nearest;
 mod outgoing;
 mod rollout;
+pub mod policy;
 mod routes;
 mod secret;
 mod units;

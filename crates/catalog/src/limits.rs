@@ -91,6 +91,8 @@ pub const QUEUE_MAX: u32 = 65_536;
 pub const QUEUE_DEFAULT: u32 = 128;
 /// Smallest share of a core, in thousandths.
 pub const CPU_MILLI_MIN: u32 = 10;
+/// Most handlers in one list of policies.
+pub const HANDLERS_MAX: usize = 32;
 /// Largest share of the machine, in thousandths of a core.
 pub const CPU_MILLI_MAX: u32 = 1_024_000;
 

@@ -10,6 +10,7 @@ mod fault;
 mod guard;
 mod invoke;
 mod metrics;
+mod policy;
 mod reads;
 mod usage;
 mod scale;
@@ -149,6 +150,7 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps/{app}/promote", post(versions::promote))
         .route("/v1/apps/{app}/rollback", post(versions::rollback))
         .route("/v1/apps/{app}/traffic", put(versions::traffic))
+        .route("/v1/apps/{app}/policy", get(policy::show).put(policy::set).delete(policy::reset))
         .route("/v1/nodes", get(cluster::nodes))
         .route("/v1/nodes/{node}/drain", post(cluster::drain).delete(cluster::undrain))
         .route("/v1/cluster", get(cluster::report))

@@ -17,6 +17,7 @@ mod fault;
 mod files;
 mod plan;
 mod rollout;
+mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +33,7 @@ pub use self::fault::DeployFault;
 use self::files::Files;
 pub use self::plan::{Placed, Step, plan};
 pub use self::rollout::{Change, RolloutError, Wish};
+pub use self::policies::PolicyFault;
 use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
 use crate::cluster::Cluster;

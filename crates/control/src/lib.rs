@@ -38,7 +38,7 @@ pub use cluster::{
     EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
 pub use deploy::{
-    Change, DeployFault, Deployer, Outcome, Placed, Restored, RolloutError, Step, Submission, Wish, plan,
+    Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission, Wish, plan,
 };
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use baton_catalog::policy::AppPolicies;
 use baton_flow::status::{
     AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals, VersionStatus,
 };
 use baton_flow::{
     AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
-    ScaleError, Traffic,
+    PolicyError, PolicyStatus, ScaleError, Traffic,
 };
 
 use crate::protocol::ScaleWish;
@@ -28,6 +29,13 @@ pub trait Plane: Send + Sync + 'static {
     fn versions(&self) -> Answer<'_, Vec<VersionStatus>>;
     /// What runs beside the leading versions.
     fn status_beside(&self) -> Answer<'_, Vec<AppStatus>>;
+    /// Sets policies of an app that runs, or takes them back.
+    fn set_policies(&self, app: String, policies: Option<AppPolicies>)
+    -> Answer<'_, Result<(), PolicyError>>;
+    /// Remembers policies of an app that does not run yet.
+    fn remember_policies(&self, app: String, policies: Option<AppPolicies>) -> Answer<'_, ()>;
+    /// The policies of an app, and what they have done.
+    fn policies(&self, app: String) -> Answer<'_, Option<PolicyStatus>>;
     /// Stops an app; says whether there was one.
     fn remove(&self, app: String) -> Answer<'_, bool>;
     /// Ends the cells of an app that have nothing to do; how many have ended, `None` without such an app.
@@ -97,6 +105,22 @@ impl Plane for PlaneHandle {
 
     fn status_beside(&self) -> Answer<'_, Vec<AppStatus>> {
         Box::pin(self.run(|flow| async move { flow.status_beside() }))
+    }
+
+    fn set_policies(
+        &self,
+        app: String,
+        policies: Option<AppPolicies>,
+    ) -> Answer<'_, Result<(), PolicyError>> {
+        Box::pin(self.run(move |flow| async move { flow.set_policies(&app, policies).await }))
+    }
+
+    fn remember_policies(&self, app: String, policies: Option<AppPolicies>) -> Answer<'_, ()> {
+        Box::pin(self.run(move |flow| async move { flow.remember_policies(&app, policies) }))
+    }
+
+    fn policies(&self, app: String) -> Answer<'_, Option<PolicyStatus>> {
+        Box::pin(self.run(move |flow| async move { flow.policies(&app) }))
     }
 
     fn remove(&self, app: String) -> Answer<'_, bool> {

@@ -363,5 +363,7 @@ fn fault(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
+mod policies;
+
 #[cfg(test)]
 mod tests;

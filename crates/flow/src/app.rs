@@ -11,6 +11,7 @@ use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
 use baton_placement::{Admission, Answered, Here, Load, Waiting, admit, choose};
+use baton_policy::{Chain, Set};
 use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
@@ -78,6 +79,8 @@ pub(crate) struct FunctionState {
     pub(crate) is_stirred: Cell<bool>,
     /// How long its cold starts took, once there are any.
     pub(crate) cold_starts: RefCell<Option<Box<ColdStarts>>>,
+    /// What its requests pass; nothing for most.
+    pub(crate) chain: RefCell<Option<Rc<Chain>>>,
 }
 
 /// A place for one call at a replica. The call is counted there once its tag exists.
@@ -127,6 +130,8 @@ pub(crate) struct App {
     pub(crate) puts: RefCell<Puts>,
     /// The range of the capability table in which the node derives, once it does.
     pub(crate) node_arena: Cell<Option<u32>>,
+    /// What it has of policies.
+    pub(crate) policies: RefCell<Option<Rc<Set>>>,
     suspects: RefCell<Vec<Suspect>>,
     ticks: Cell<u32>,
 }
@@ -172,6 +177,7 @@ impl App {
                     behind: (0..units.len()).filter(|unit| is_behind(*unit, number)).collect(),
                     is_stirred: Cell::new(false),
                     cold_starts: RefCell::default(),
+                    chain: RefCell::default(),
                 }
             })
             .collect();
@@ -196,6 +202,7 @@ impl App {
             shared_out: RefCell::default(),
             puts: RefCell::new(Puts::new()),
             node_arena: Cell::new(None),
+            policies: RefCell::default(),
             suspects: RefCell::default(),
             ticks: Cell::new(0),
         });

@@ -324,6 +324,7 @@ async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Op
 pub(crate) fn status_of(error: &InvokeError) -> u16 {
     match error {
         InvokeError::Function { status, .. } => *status,
+        InvokeError::Refused(refusal) => refusal.status,
         InvokeError::QueueFull => 429,
         InvokeError::DeadlineExceeded { .. } => 504,
         InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => 413,
@@ -334,7 +335,7 @@ pub(crate) fn status_of(error: &InvokeError) -> u16 {
 }
 
 /// A failure as the calling function gets it: its callee's own words, or the node's about it.
-fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
+pub(crate) fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
     let flags = match error {
         InvokeError::Function { .. } => Flags::MOVE,
         _ => Flags::REFUSED,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use baton_catalog::policy::AppPolicies;
 use baton_catalog::{Manifest, RouteTable};
 use baton_transfer::{Endpoint, Service, StartError};
 use bytes::Buf;
@@ -61,22 +62,24 @@ pub struct DirectReply {
     pub invocation: String,
 }
 
-struct Inner {
-    node: Rc<Node>,
-    apps: RefCell<BTreeMap<String, Rc<App>>>,
-    manifests: RefCell<BTreeMap<String, Manifest>>,
+pub(crate) struct Inner {
+    pub(crate) node: Rc<Node>,
+    pub(crate) apps: RefCell<BTreeMap<String, Rc<App>>>,
+    pub(crate) manifests: RefCell<BTreeMap<String, Manifest>>,
     /// Versions that have a part of the requests of the one in `apps`.
     beside: RefCell<BTreeMap<String, Beside>>,
     /// Versions that no route leads to yet.
     ready: RefCell<Vec<Version>>,
     routes: RefCell<Rc<RouteTable<Target>>>,
     next_index: Cell<usize>,
+    /// Policies that were set in the place of what manifests declare, by app.
+    pub(crate) set_policies: RefCell<BTreeMap<String, AppPolicies>>,
 }
 
 /// The data plane. Lives on one thread, inside a `LocalSet`; clones are the same data plane.
 #[derive(Clone)]
 pub struct Flow {
-    inner: Rc<Inner>,
+    pub(crate) inner: Rc<Inner>,
 }
 
 impl Flow {
@@ -92,6 +95,7 @@ impl Flow {
             ready: RefCell::default(),
             routes: RefCell::new(Rc::new(RouteTable::empty())),
             next_index: Cell::new(0),
+            set_policies: RefCell::default(),
         });
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
         tokio::task::spawn_local(Rc::clone(&node).keep_time());

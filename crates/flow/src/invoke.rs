@@ -1,7 +1,6 @@
 //! One invocation: its payload into the pool, its call to a replica, its answer.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,6 +11,7 @@ use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_abi::{Descriptor, Flags, HeadExtent, Kind};
 use baton_catalog::PoolRights;
+use baton_policy::Ticket;
 use baton_pool::capability::Handle;
 use baton_pool::ledger::Place;
 use baton_pool::pool::NodeBuffer;
@@ -22,6 +22,7 @@ use crate::app::{App, Reserved};
 use crate::elsewhere::{self, Errand};
 use crate::error::InvokeError;
 use crate::landing::Landing;
+use crate::policy::ClientFacts;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 use crate::tally::Answered;
@@ -37,8 +38,8 @@ const MESSAGE_BYTES_MAX: u64 = 8 * 1024;
 #[derive(Debug, Default)]
 pub struct Head {
     pub(crate) bytes: Vec<u8>,
-    /// Where the request came from, if that is known.
-    pub(crate) client: Option<IpAddr>,
+    /// Who sent it.
+    pub(crate) client: ClientFacts,
 }
 
 impl Head {
@@ -48,8 +49,8 @@ impl Head {
         Head::default()
     }
 
-    /// Says where the request came from.
-    pub fn came_from(&mut self, client: Option<IpAddr>) {
+    /// Says who sent it. Policies go by this, and by nothing that the client itself says.
+    pub fn sent_by(&mut self, client: ClientFacts) {
         self.client = client;
     }
 
@@ -75,12 +76,16 @@ impl Head {
 
 /// A request whose body is on its way into the pool. Dropping it gives everything back.
 pub struct Upload {
-    app: Rc<App>,
-    function: usize,
-    landing: Landing,
+    pub(crate) app: Rc<App>,
+    pub(crate) function: usize,
+    pub(crate) landing: Landing,
     started: Instant,
     origin: Origin,
     wish: Wish,
+    /// How long the function has, where policies say less than it says itself.
+    pub(crate) within: Option<Duration>,
+    /// What policies keep of it until it is answered.
+    pub(crate) ticket: Option<Box<Ticket>>,
 }
 
 /// Who wants an invocation.
@@ -109,16 +114,38 @@ impl Upload {
         body_len: Option<u64>,
         wish: Wish,
     ) -> Result<Upload, InvokeError> {
-        let mut upload = Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here);
+        let chain = app.functions.get(function).and_then(|state| state.chain.borrow().clone());
+        let mut upload = match chain {
+            Some(chain) => crate::policy::begin(app, function, &chain, head, body_len)?,
+            None => Upload::plain(app, function, head, body_len)?,
+        };
         upload.wish = wish;
         Ok(upload)
+    }
+
+    /// A request that passes no policies.
+    pub(crate) fn plain(
+        app: &Rc<App>,
+        function: usize,
+        head: &Head,
+        body_len: Option<u64>,
+    ) -> Result<Upload, InvokeError> {
+        Ok(Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here))
     }
 
     /// A request whose payload is in the pool already.
     pub(crate) fn landed(app: &Rc<App>, function: usize, landing: Landing, origin: Origin) -> Upload {
         app.uploads.set(app.uploads.get() + 1);
-        let (app, wish) = (Rc::clone(app), Wish::default());
-        Upload { app, function, landing, started: Instant::now(), origin, wish }
+        Upload {
+            app: Rc::clone(app),
+            function,
+            landing,
+            started: Instant::now(),
+            origin,
+            wish: Wish::default(),
+            within: None,
+            ticket: None,
+        }
     }
 
     /// Appends to the body.
@@ -133,7 +160,16 @@ impl Upload {
     ///
     /// # Errors
     /// Every [`InvokeError`]. Dropping the future cancels the call.
-    pub async fn finish(self) -> Result<Reply, InvokeError> {
+    pub async fn finish(mut self) -> Result<Reply, InvokeError> {
+        match self.ticket.take() {
+            None => self.run().await,
+            // Apart, so that who has no policies does not carry the room for them about.
+            Some(ticket) => Box::pin(crate::policy::finish(self, ticket)).await,
+        }
+    }
+
+    /// Calls the function, past all policies.
+    pub(crate) async fn run(self) -> Result<Reply, InvokeError> {
         let app = Rc::clone(&self.app);
         let function = self.function;
         let (started, origin) = (self.started, self.origin);
@@ -190,7 +226,7 @@ impl Upload {
         let state = app.functions.get(self.function).ok_or(InvokeError::Unknown)?;
         // The function's time starts when its payload is complete: a slow client does not use it up.
         let timeout = match self.origin {
-            Origin::Here => state.spec.timeout.duration(),
+            Origin::Here => self.within.unwrap_or_else(|| state.spec.timeout.duration()),
             Origin::Node { timeout, .. } => timeout,
         };
         if matches!(self.origin, Origin::Here) && elsewhere::is_better(&app, self.function) {
@@ -344,8 +380,8 @@ impl Drop for Waiting {
 /// What a function answered.
 pub struct Reply {
     status: u16,
-    head: Vec<u8>,
-    body: Body,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Body,
     invocation: u64,
 }
 
@@ -452,7 +488,7 @@ impl Body {
     }
 
     /// The beginning as text, of a private copy: the function could still change what lies in the pool.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let copy = match &self.bytes {
             Bytes::Pool(view) => view.first(MESSAGE_BYTES_MAX).to_vec(),
             Bytes::Inline(..) => self.chunk().to_vec(),

@@ -24,6 +24,7 @@ mod node;
 mod outgoing;
 mod outlet;
 mod plane;
+mod policy;
 mod puts;
 mod receipts;
 mod replica;
@@ -40,6 +41,7 @@ mod traffic;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
+pub use baton_policy::Refusal as Refused;
 pub use deploy::{AppSpec, BundledFiles, Deployed};
 pub use error::{DeployError, InvokeError};
 pub use flow::{DirectCall, DirectReply, Flow, Target};
@@ -50,6 +52,7 @@ pub use node::Options;
 pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, Pieces, Revoked};
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
 pub use scale::ScaleError;
+pub use policy::{ClientFacts, PolicyError, PolicyStatus};
 pub use snapshots::secret;
 pub use traces::{Span, Value};
 pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
@@ -58,4 +61,9 @@ pub use traffic::{Next, Traffic};
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {
     pub use baton_transfer::{Endpoint, Limits, Security, SecurityError, Settings, StartError};
+}
+
+/// What telemetry needs of policies: where spans go.
+pub mod spans {
+    pub use baton_policy::{SpanContext, SpanEnd, SpanSink};
 }

@@ -78,6 +78,8 @@ pub(crate) struct Node {
     chance: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
+    /// Where spans go, and the last number of one.
+    pub(crate) spans: crate::policy::Spans,
     /// Wakes the deadline loop when the first call goes out.
     pub(crate) busy: Notify,
 }
@@ -125,6 +127,7 @@ impl Node {
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),
             ring: Notify::new(),
+            spans: crate::policy::Spans::new(),
             busy: Notify::new(),
         })
     }

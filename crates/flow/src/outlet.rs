@@ -312,7 +312,7 @@ async fn serve(replica: Rc<Replica>, app: Rc<App>, beyond: Beyond, asked: Asked)
     let (key, invocation) = ((asked.edge, asked.tag), asked.invocation);
     let back = match beyond {
         Beyond::Network => ask_network(&replica, &app, asked).await,
-        Beyond::Function(callee) => crate::elsewhere::call_for(&replica, &app, callee, asked).await,
+        Beyond::Function(callee) => crate::policy::edge(&replica, &app, callee, asked).await,
         Beyond::References => crate::puts::serve::ask(&replica, &app, asked).await,
     };
     replica.answer_outgoing(&app, key, invocation, back);

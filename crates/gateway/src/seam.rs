@@ -5,11 +5,10 @@
 //! means that the client has left: whatever the request holds is to be given back at once.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use baton_catalog::RouteTable;
-use baton_flow::InvokeError;
+use baton_flow::{ClientFacts, InvokeError};
 use bytes::Buf;
 
 use crate::headers::Forwarded;
@@ -90,8 +89,8 @@ pub struct RequestHead<'a> {
     pub traceparent: &'a str,
     /// Whether it is the client's.
     pub is_traced: bool,
-    /// Where the connection comes from.
-    pub client: Option<IpAddr>,
+    /// Who sent it, as the gateway knows it by the connection.
+    pub client: &'a ClientFacts,
     pub(crate) forwarded: Forwarded<'a>,
 }
 

@@ -1,10 +1,10 @@
 //! One request from its head to its answer.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use baton_catalog::Match;
+use baton_flow::ClientFacts;
 use bytes::Buf;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use crate::answer::{AnswerBody, Content};
 use crate::conn::{Conn, Flight};
-use crate::headers::{Facts, Forwarded, vet};
+use crate::headers::{Facts, Forwarded, is_ours, vet};
 use crate::limits::{DISCARD_BYTES_MAX, Limits};
 use crate::refusal::Refusal;
 use crate::seam::{Backend, Reply, RequestHead, Upload};
@@ -28,8 +28,8 @@ pub(crate) struct Session<B> {
     pub(crate) backend: B,
     pub(crate) conn: Rc<Conn>,
     pub(crate) tracer: Rc<Tracer>,
-    /// Where the connection comes from.
-    pub(crate) client: Option<IpAddr>,
+    /// Who is at its other end.
+    pub(crate) client: ClientFacts,
 }
 
 /// What is kept of a request's head until its answer is written.
@@ -94,7 +94,7 @@ fn admit<B: Backend>(
         params: params.as_slice(),
         traceparent: traceparent.as_str(),
         is_traced: facts.trace.is_some(),
-        client: session.client,
+        client: &session.client,
         forwarded: Forwarded::new(&parts.headers, facts),
     };
     let upload = session.backend.begin(target, &head, body_len)?;
@@ -172,7 +172,7 @@ fn write_reply<R: Reply>(reply: R, asked: &Asked, to: &mut HeaderMap) -> Result<
         .ok()
         .filter(|status| (200..=599).contains(&status.as_u16()))
         .ok_or_else(Refusal::bad_reply)?;
-    if let Err(bad) = vet(reply.headers(), to) {
+    if let Err(bad) = vet(reply.headers().filter(|(name, _)| !is_ours(name)), to) {
         tracing::debug!(what = bad.0, "a function's answer is refused");
         return Err(Refusal::bad_reply());
     }

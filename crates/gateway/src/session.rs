@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use baton_flow::ClientFacts;
 use http::StatusCode;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -77,10 +78,10 @@ enum End {
 /// Serves one connection to its end.
 pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B, protocols: Rc<Protocols>) {
     let conn = seat.conn().clone();
-    let client = stream.peer_addr().ok().map(|address| address.ip());
+    let client =
+        ClientFacts { address: stream.peer_addr().ok().map(|peer| peer.ip()), ..ClientFacts::default() };
     let mut io = Io::new(stream, conn.clone());
-    let tracer = protocols.tracer.clone();
-    let session = Rc::new(Session { backend, conn: conn.clone(), tracer, client });
+    let session = Rc::new(Session { backend, conn: conn.clone(), tracer: protocols.tracer.clone(), client });
     match io.version().await {
         Ok(Version::Http1) => http1(io, session, &protocols).await,
         Ok(Version::Http2) => {

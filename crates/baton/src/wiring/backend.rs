@@ -37,7 +37,6 @@ impl Backend for FlowBackend {
         body_len: Option<u64>,
     ) -> Result<FlowUpload, InvokeError> {
         let mut head = Head::new();
-        head.came_from(request.client);
         head.add(Field::Method, "", request.method.as_bytes())?;
         head.add(Field::Path, "", request.path.as_bytes())?;
         if let Some(query) = request.query {
@@ -62,6 +61,7 @@ impl Backend for FlowBackend {
             };
             head.add(Field::Header, name, value)?;
         }
+        head.sent_by(request.client.clone());
         self.flow.begin(target, &head, body_len, wish).map(FlowUpload)
     }
 }

@@ -15,9 +15,9 @@ use crate::words::{Fallback, Isolation, PoolRights};
 
 /// A fault and the value that has it.
 #[derive(Debug)]
-pub(super) struct Misplaced {
-    pub(super) site: Site,
-    pub(super) fault: Box<ManifestFault>,
+pub(crate) struct Misplaced {
+    pub(crate) site: Site,
+    pub(crate) fault: Box<ManifestFault>,
 }
 
 impl fmt::Display for Misplaced {
@@ -28,7 +28,7 @@ impl fmt::Display for Misplaced {
 
 impl std::error::Error for Misplaced {}
 
-fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
+pub(crate) fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
     Err(Misplaced { site, fault: Box::new(fault) })
 }
 
@@ -47,6 +47,7 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
         calls(manifest, name, each, &site.then(name))?;
     }
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
+    crate::policy::check_functions(manifest, &root)?;
     routes(manifest, &root.then("routes"))
 }
 
@@ -312,7 +313,7 @@ fn route(manifest: &Manifest, route: &Route, site: &Site) -> Result<(), Misplace
     fail(site.then("function"), ManifestFault::RouteToNowhere { path, function, nearest })
 }
 
-fn within<V: PartialOrd + fmt::Display>(
+pub(crate) fn within<V: PartialOrd + fmt::Display>(
     site: &Site,
     key: &'static str,
     value: V,
@@ -325,7 +326,7 @@ fn within<V: PartialOrd + fmt::Display>(
     fail(site.clone(), ManifestFault::OutOfRange { key, value, min, max })
 }
 
-fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
+pub(crate) fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
     if count <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooMany { what, count, max }) }
 }
 

@@ -157,6 +157,13 @@ pub enum ManifestFault {
         /// Which text.
         what: &'static str,
     },
+    /// A handler of a policy that is not as it may be.
+    Handler {
+        /// The word behind `use`.
+        handler: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The app has no function.
     NoFunctions,
     /// A function with neither build nor artifact.

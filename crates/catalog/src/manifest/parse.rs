@@ -15,11 +15,12 @@ use super::read::{Located, Placed, Reader, text, wrong_type};
 use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
+use crate::policy::read_policy;
 use crate::routes::{Method, Route};
 use crate::secret::SecretName;
 use crate::units::Cores;
 
-const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "deploy", "functions", "routes"];
+const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "deploy", "policy", "functions", "routes"];
 const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
@@ -46,6 +47,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "nodes",
     "durable",
     "idempotent",
+    "policy",
 ];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
@@ -66,6 +68,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
         pool: pool(&reader)?,
         placement: placement(&reader)?,
         deploy: rollout::rollout(&reader)?,
+        policy: read_policy(&reader)?,
         functions: functions(&reader)?,
         routes: routes(&reader)?,
     };
@@ -149,6 +152,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
             .map(|callee| named(callee, FunctionName::new))
             .collect::<Result<_, _>>()?,
         idempotent: table.bool("idempotent")?.unwrap_or_default(),
+        policy: read_policy(table)?,
     })
 }
 

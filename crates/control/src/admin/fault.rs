@@ -178,6 +178,9 @@ impl Fault {
 impl From<InvokeError> for Fault {
     fn from(error: InvokeError) -> Self {
         let status = match &error {
+            InvokeError::Refused(refused) => {
+                StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN)
+            }
             InvokeError::Unknown => StatusCode::NOT_FOUND,
             InvokeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             InvokeError::QueueFull => StatusCode::TOO_MANY_REQUESTS,

@@ -107,6 +107,7 @@ pub(super) async fn remove(
     let name = app.clone();
     let work = tokio::spawn(async move { api.deployer.remove(&name).await });
     if finished(work.await)?? {
+        api.deployer.forget_policies(&app);
         return Ok(Json(RemoveReply { removed: app }));
     }
     Err(Fault::new(StatusCode::NOT_FOUND, format!("no app {app} is deployed"), "`baton ps` lists what is"))

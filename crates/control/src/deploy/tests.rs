@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use baton_catalog::Isolation;
+use baton_catalog::policy::AppPolicies;
 use baton_flow::status::{
     AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals, VersionStatus,
 };
 use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError, ScaleError, Traffic};
+use baton_flow::{PolicyError, PolicyStatus};
 use tempfile::TempDir;
 
 use super::*;
@@ -73,6 +75,18 @@ fn pool_status() -> PoolStatus {
 }
 
 impl Plane for Stub {
+    fn set_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, Result<(), PolicyError>> {
+        Box::pin(async { Ok(Err(PolicyError::Unknown)) })
+    }
+
+    fn remember_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn policies(&self, _: String) -> Answer<'_, Option<PolicyStatus>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn prepare(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
         let app = spec.manifest.app.name.to_string();
         let is_broken = app == "broken" || self.broken.load(Ordering::Relaxed) == spec.version;

@@ -59,6 +59,7 @@ impl fmt::Display for ManifestFault {
             Self::TooMany { what, count, max } => write!(f, "{count} {what}, the most is {max}"),
             Self::TooLong { what, bytes, max } => write!(f, "{what} has {bytes} bytes, the most is {max}"),
             Self::BadText { what } => write!(f, "{what} is empty or holds a NUL character"),
+            Self::Handler { handler, message } => write!(f, "policy handler {handler:?}: {}", message.trim()),
             Self::NoFunctions => f.write_str("the app has no function"),
             Self::NoBuild { function } => write!(f, "function {function:?} has neither build nor artifact"),
             Self::TwoBuilds { function } => write!(f, "function {function:?} gets its artifact in two ways"),
@@ -141,6 +142,9 @@ impl ManifestFault {
             Self::TooMany { what, .. } => format!("remove some {what}, or split the app"),
             Self::TooLong { .. } => "shorten it".to_owned(),
             Self::BadText { .. } => "write some text without NUL".to_owned(),
+            Self::Handler { handler, .. } => {
+                format!("docs/policy.md has an example of {handler:?} and all that it takes")
+            }
             Self::NoFunctions => "add a table [functions.NAME] with build or artifact".to_owned(),
             Self::NoBuild { .. } => "add build = { cargo = \"DIRECTORY\" } or artifact = \"FILE\"".to_owned(),
             Self::TwoBuilds { .. } => {
