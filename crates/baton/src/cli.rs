@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cluster;
+mod tls;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
+pub(crate) use self::tls::TlsArgs;
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -160,6 +162,8 @@ pub(crate) struct NodeArgs {
     /// Run functions without a sandbox where this machine forbids one
     #[arg(long)]
     pub(crate) insecure_no_sandbox: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     /// Print one line of JSON with addresses and token when ready

@@ -31,7 +31,7 @@ use baton_control::{
     ArtifactError, Artifacts, Cluster, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
 };
 use baton_flow::{Options, PlaneHandle, plane_channel};
-use baton_gateway::Authorities;
+use baton_gateway::{Authorities, Tls};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) receipts: bool,
     /// Whom outgoing requests trust beside the machine's certificate authorities.
     pub(crate) authorities: Authorities,
+    /// What the gateway's connections are encrypted with, if they are.
+    pub(crate) tls: Option<Tls>,
     pub(crate) insecure_no_sandbox: bool,
     /// How the node is one of several, if it is.
     pub(crate) cluster: Option<ClusterSettings>,
@@ -204,10 +206,11 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
         spill: Some(home.spill()),
     };
     let (listen, receipts, authorities) = (settings.listen, settings.receipts, settings.authorities.clone());
+    let tls = settings.tls.clone();
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, options, receipts, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane { listen, tls, options, receipts, authorities, inbox, orders, endpoint, bound });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });

@@ -9,7 +9,7 @@
 //! HTTP/2 connections are `Idle` from the start; what is in flight on them keeps them alive. Time is counted in
 //! ticks of the sweep: a request reads no clock and arms no timer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -66,6 +66,8 @@ pub(crate) struct Conn {
     order: Cell<Option<Order>>,
     waker: RefCell<Option<Waker>>,
     place: Cell<usize>,
+    /// Who the client is, by its certificate.
+    identity: OnceCell<Box<str>>,
 }
 
 /// All connections of a gateway.
@@ -188,6 +190,7 @@ impl Conn {
             order: Cell::new(None),
             waker: RefCell::new(None),
             place: Cell::new(place),
+            identity: OnceCell::new(),
         }
     }
 
@@ -202,6 +205,16 @@ impl Conn {
     pub(crate) fn set_http2(&self) {
         self.http2.set(true);
         self.enter_stage(Stage::Idle);
+    }
+
+    /// The client has shown a certificate, and it was verified.
+    pub(crate) fn identify(&self, identity: Box<str>) {
+        // There is one handshake a connection.
+        let _ = self.identity.set(identity);
+    }
+
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.identity.get().map(|identity| &**identity)
     }
 
     /// Whether any byte of a head has come: a client that said nothing is told nothing.

@@ -83,6 +83,8 @@ impl Default for Limits {
     }
 }
 
+/// TLS handshakes under way at once; others wait for one to end, and for as long as a head may take.
+pub(crate) const HANDSHAKES_MAX: usize = 512;
 const TICK_MIN: Duration = Duration::from_millis(5);
 const TICK_MAX: Duration = Duration::from_millis(500);
 /// Most bytes that one read of a body takes in.

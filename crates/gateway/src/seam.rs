@@ -87,6 +87,9 @@ pub struct RequestHead<'a> {
     pub params: &'a [(&'a str, &'a str)],
     /// The client's `traceparent` if it was well-formed, else a fresh one. It is among the headers too.
     pub traceparent: &'a str,
+    /// Who the client is, by a certificate that was verified; nothing that a client writes into its request can be taken
+    /// for it. A URI, or `dns:NAME`, or `cn:NAME`.
+    pub identity: Option<&'a str>,
     pub(crate) forwarded: Forwarded<'a>,
 }
 

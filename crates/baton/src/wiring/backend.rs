@@ -48,6 +48,9 @@ impl Backend for FlowBackend {
         for (name, value) in request.headers() {
             head.add(Field::Header, name, value)?;
         }
+        if let Some(identity) = request.identity {
+            head.add(Field::Identity, "", identity.as_bytes())?;
+        }
         self.flow.begin(target, &head, body_len).map(FlowUpload)
     }
 }
