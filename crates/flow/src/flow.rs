@@ -24,6 +24,7 @@ use crate::lifecycle;
 use crate::node::{Node, Options};
 use crate::outgoing::Fetch;
 use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use crate::stream::Offer;
 
 /// How long the old version may take to finish what it has.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -102,7 +103,15 @@ impl Flow {
     /// The largest body that `target` can ever take, bytes.
     #[must_use]
     pub fn body_limit(&self, target: &Target) -> u64 {
-        target.app.pool.borrow().bytes()
+        // What comes in parts need not be there at once.
+        if self.streams(target) { u64::MAX } else { target.app.pool.borrow().bytes() }
+    }
+
+    /// Whether requests and answers of `target` may be streams.
+    #[must_use]
+    pub fn streams(&self, target: &Target) -> bool {
+        target.app.functions.get(target.function).is_some_and(|state| state.spec.stream)
+            && target.app.is_here(target.function)
     }
 
     /// Begins an invocation: its head is in the pool, its body can be written.
@@ -114,6 +123,24 @@ impl Flow {
             return Err(InvokeError::Draining);
         }
         Upload::begin(&target.app, target.function, head, body_len)
+    }
+
+    /// As [`Flow::begin`], for a client that could do with a stream: where the function can do with one too,
+    /// [`Upload::feed`] and [`Reply::take_parts`](crate::Reply::take_parts) say so.
+    ///
+    /// # Errors
+    /// As [`Flow::begin`].
+    pub fn begin_streamed(
+        &self,
+        target: &Target,
+        head: Head,
+        body_len: Option<u64>,
+        offer: Offer,
+    ) -> Result<Upload, InvokeError> {
+        if self.inner.node.draining.get() {
+            return Err(InvokeError::Draining);
+        }
+        Upload::begin_streamed(&target.app, target.function, head, body_len, offer)
     }
 
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.

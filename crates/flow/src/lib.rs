@@ -30,6 +30,7 @@ mod snapshots;
 mod spill;
 mod start;
 pub mod status;
+mod stream;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
@@ -43,6 +44,7 @@ pub use node::Options;
 pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, Pieces, Revoked};
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
 pub use snapshots::secret;
+pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {

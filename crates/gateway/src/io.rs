@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::conn::{Conn, Order};
 use crate::wire::Wire;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a client with prior knowledge of HTTP/2 sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

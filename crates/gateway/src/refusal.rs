@@ -21,11 +21,20 @@ pub(crate) struct Refusal {
     pub(crate) allow: Option<HeaderValue>,
     /// Nothing more can be made of the connection.
     pub(crate) close: bool,
+    /// The version of WebSockets is to be said.
+    pub(crate) socket_version: bool,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), retry: false, allow: None, close: false }
+        Self {
+            status,
+            message: message.into(),
+            retry: false,
+            allow: None,
+            close: false,
+            socket_version: false,
+        }
     }
 
     /// A request that HTTP forbids: where the next one would begin is anyone's guess.
@@ -59,6 +68,12 @@ impl Refusal {
         Self { close: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, message) }
     }
 
+    /// A WebSocket of another version than there is.
+    pub(crate) fn socket_version() -> Self {
+        let message = "WebSockets are of version 13 here; ask with Sec-WebSocket-Version: 13";
+        Self { socket_version: true, ..Self::new(StatusCode::UPGRADE_REQUIRED, message) }
+    }
+
     pub(crate) fn bad_reply() -> Self {
         Self::from(InvokeError::BadReply { what: "its answer is no HTTP" })
     }
@@ -70,6 +85,9 @@ impl Refusal {
         to.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if self.retry {
             to.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if self.socket_version {
+            to.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(allow) = &self.allow {
             to.insert(header::ALLOW, allow.clone());

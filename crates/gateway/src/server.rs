@@ -136,7 +136,12 @@ impl Gateway {
         };
         let (listener, addr) = listen().map_err(|source| BindError::new(addr, source))?;
         let door = Door { open: Cell::new(true), close: Notify::new(), closed: Notify::new() };
-        Ok(Self { listener, addr, handle: Handle { desk: Desk::new(limits), door: Rc::new(door) }, tls: None })
+        Ok(Self {
+            listener,
+            addr,
+            handle: Handle { desk: Desk::new(limits), door: Rc::new(door) },
+            tls: None,
+        })
     }
 
     /// Speaks TLS, and nothing else.

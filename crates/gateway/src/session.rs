@@ -21,6 +21,7 @@ use crate::limits::{
 };
 use crate::seam::Backend;
 use crate::service::{Session, answer};
+use crate::socket;
 use crate::tls::Tls;
 use crate::trace::Tracer;
 use crate::wire::{Doorman, Greeted, Wire};
@@ -97,7 +98,7 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B,
         },
     };
     let mut io = Io::new(wire, conn.clone());
-    let session = Rc::new(Session { backend, conn: conn.clone(), tracer: protocols.tracer.clone() });
+    let session = Rc::new(Session::new(backend, conn.clone(), protocols.tracer.clone()));
     match io.version().await {
         Ok(Version::Http1) => http1(io, session, &protocols).await,
         Ok(Version::Http2) => {
@@ -111,7 +112,8 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B,
 
 async fn http1<B: Backend>(io: Io, session: Rc<Session<B>>, protocols: &Protocols) {
     let conn = session.conn.clone();
-    let service = service_fn(move |request| answer(session.clone(), request));
+    let served = session.clone();
+    let service = service_fn(move |request| answer(served.clone(), request));
     let mut link = protocols.http1.serve_connection(TokioIo::new(io), service);
     let end = poll_fn(|cx| {
         conn.park(cx);
@@ -124,7 +126,11 @@ async fn http1<B: Backend>(io: Io, session: Rc<Session<B>>, protocols: &Protocol
     })
     .await;
     // What was in flight goes with the parts that are dropped here.
-    let stream = link.into_parts().io.into_inner().into_stream();
+    let parts = link.into_parts();
+    if let (Some(upgrade), End::Done(Ok(()))) = (session.upgrade.take(), &end) {
+        return Box::pin(socket::serve(parts.io.into_inner(), parts.read_buf, upgrade, conn)).await;
+    }
+    let stream = parts.io.into_inner().into_stream();
     match end {
         End::Done(Ok(())) if conn.has_unread() => Box::pin(linger(stream)).await,
         End::Done(Err(error)) if error.is_parse() => {
@@ -174,7 +180,7 @@ async fn say_last(mut stream: Wire, words: &[u8]) {
 }
 
 /// Closes a connection whose client may still be sending, so that it can read its answer.
-async fn linger(mut stream: Wire) {
+pub(crate) async fn linger(mut stream: Wire) {
     // Fails where hyper has shut it before, or the client is gone; the reads below notice the latter.
     let _ = stream.shutdown().await;
     let reading = async {

@@ -139,8 +139,7 @@ impl TlsFiles {
                 let authority = |why: String| TlsError::Authority { path: path.clone(), why };
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(path)?), provider);
-                let verifier =
-                    if self.client_optional { verifier.allow_unauthenticated() } else { verifier };
+                let verifier = if self.client_optional { verifier.allow_unauthenticated() } else { verifier };
                 let verifier = verifier.build().map_err(|error| authority(error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }

@@ -51,7 +51,10 @@ impl Doorman {
         let mut handshake = pin!(self.shake(stream, conn));
         let greeted = poll_fn(|cx| {
             conn.park(cx);
-            if conn.take_order().is_some_and(|order| matches!(order, Order::HeadTimeout | Order::Cut | Order::Finish)) {
+            if conn
+                .take_order()
+                .is_some_and(|order| matches!(order, Order::HeadTimeout | Order::Cut | Order::Finish))
+            {
                 return Poll::Ready(Greeted::Not);
             }
             handshake.as_mut().poll(cx)

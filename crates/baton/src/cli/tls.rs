@@ -61,7 +61,9 @@ fn hint(error: &TlsError) -> &'static str {
         }
         TlsError::Certificate { .. } => "get a certificate that is good now, or set the machine's clock",
         TlsError::Key { .. } => "give each --tls-cert its own --tls-key, in the same order",
-        TlsError::Authority { .. } => "name a file with the authorities' own certificates with --tls-client-ca",
+        TlsError::Authority { .. } => {
+            "name a file with the authorities' own certificates with --tls-client-ca"
+        }
         TlsError::Unusable { .. } => "",
     }
 }

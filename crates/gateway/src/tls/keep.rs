@@ -1,5 +1,6 @@
 //! The certificates that the node serves with now, and the thread that looks for new ones.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -64,6 +65,12 @@ impl Tls {
     /// What a new connection is served with.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&lock(&self.shared.config))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("files", &self.shared.files).finish_non_exhaustive()
     }
 }
 

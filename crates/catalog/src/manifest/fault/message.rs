@@ -153,9 +153,7 @@ impl ManifestFault {
                 format!("add \"{callee}\" to calls, or remove it from durable")
             }
             Self::StreamWithoutPool => "set pool = \"write\", or remove stream".to_owned(),
-            Self::TimeoutsWithoutStream => {
-                "set stream = true; timeout alone bounds whole answers".to_owned()
-            }
+            Self::TimeoutsWithoutStream => "set stream = true; timeout alone bounds whole answers".to_owned(),
             Self::ReferencesWithoutPool => {
                 "set pool = \"write\" or \"read\", or remove references".to_owned()
             }
