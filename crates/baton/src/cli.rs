@@ -4,6 +4,7 @@ mod cluster;
 mod telemetry;
 mod versions;
 mod policy;
+mod tls;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub(crate) use self::versions::{
     AppArgs, RollbackArgs, RolloutArgs, SecretRmArgs, SecretSetArgs, SecretVerb, TrafficArgs,
 };
 pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
+pub(crate) use self::tls::TlsArgs;
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -189,6 +191,8 @@ pub(crate) struct NodeArgs {
     /// Run functions without a sandbox where this machine forbids one
     #[arg(long)]
     pub(crate) insecure_no_sandbox: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     /// Print one line of JSON with addresses and token when ready

@@ -32,7 +32,7 @@ use baton_control::{
     Usage, UsageError,
 };
 use baton_flow::{Options, PlaneHandle, Sampling, plane_channel};
-use baton_gateway::Authorities;
+use baton_gateway::{Authorities, Tls};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) otlp: Option<OtlpSettings>,
     /// Whom outgoing requests trust beside the machine's certificate authorities.
     pub(crate) authorities: Authorities,
+    /// What the gateway's connections are encrypted with, if they are.
+    pub(crate) tls: Option<Tls>,
     pub(crate) insecure_no_sandbox: bool,
     /// How the node is one of several, if it is.
     pub(crate) cluster: Option<ClusterSettings>,
@@ -219,10 +221,11 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
         spill: Some(home.spill()),
     };
     let (listen, sampling, authorities) = (settings.listen, settings.sampling, settings.authorities.clone());
+    let tls = settings.tls.clone();
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, options, sampling, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane { listen, tls, options, sampling, authorities, inbox, orders, endpoint, bound });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });

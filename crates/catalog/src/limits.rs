@@ -74,6 +74,12 @@ pub const TIMEOUT_MIN: TimeSpan = TimeSpan::from_millis(1);
 pub const TIMEOUT_MAX: TimeSpan = TimeSpan::from_millis(15 * 60 * 1000);
 /// Time-out of a function that declares none.
 pub const TIMEOUT_DEFAULT: TimeSpan = TimeSpan::from_millis(2_000);
+/// Shortest of the times of a stream.
+pub const STREAM_TIME_MIN: TimeSpan = TimeSpan::from_millis(1);
+/// Longest of the times of a stream.
+pub const STREAM_TIME_MAX: TimeSpan = TimeSpan::from_millis(7 * 24 * 3600 * 1000);
+/// How long a stream may stand still that declares nothing.
+pub const STREAM_IDLE_DEFAULT: TimeSpan = TimeSpan::from_millis(60_000);
 /// Shortest idle time before a replica above `scale.min` is let go.
 pub const IDLE_MIN: TimeSpan = TimeSpan::from_millis(1_000);
 /// Longest idle time.

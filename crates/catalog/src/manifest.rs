@@ -152,6 +152,33 @@ pub struct Function {
     /// What its requests pass, beside what those of every function do.
     #[serde(default, skip_serializing_if = "Policies::is_default")]
     pub policy: Policies,
+    /// Whether it may answer in parts, and gets requests in parts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
+    /// The times of its streams.
+    #[serde(default, skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
+}
+
+/// The times of a stream; what is absent has a default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// From the request's head to that of the answer; the function's `timeout` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<TimeSpan>,
+    /// How long nothing may move, either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<TimeSpan>,
+    /// From the request's head to the end; unbounded if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<TimeSpan>,
+}
+
+impl Timeouts {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Function {
@@ -162,6 +189,18 @@ impl Function {
             Isolation::Wasm => !self.reuse,
             Isolation::Process | Isolation::Compartment => self.reset,
         }
+    }
+
+    /// How long a stream of its may take to begin.
+    #[must_use]
+    pub fn first_byte(&self) -> TimeSpan {
+        self.timeouts.first_byte.unwrap_or(self.timeout)
+    }
+
+    /// How long a stream of its may stand still.
+    #[must_use]
+    pub fn stream_idle(&self) -> TimeSpan {
+        self.timeouts.idle.unwrap_or(limits::STREAM_IDLE_DEFAULT)
     }
 
     /// Whether it runs in a cell, where it is there.

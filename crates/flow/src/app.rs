@@ -31,6 +31,7 @@ use crate::scale::Unit;
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
 use crate::tally::Tally;
+use crate::stream::Streams;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
 const STUCK_GRACE: Duration = Duration::from_millis(500);
@@ -128,6 +129,8 @@ pub(crate) struct App {
     pub(crate) shared_out: RefCell<Vec<(Handle, Weak<()>)>>,
     /// What its functions have put up on this node.
     pub(crate) puts: RefCell<Puts>,
+    /// Its requests whose answers may be streams.
+    pub(crate) streams: Streams,
     /// The range of the capability table in which the node derives, once it does.
     pub(crate) node_arena: Cell<Option<u32>>,
     /// What it has of policies.
@@ -201,6 +204,7 @@ impl App {
             last_holder: Cell::new(1),
             shared_out: RefCell::default(),
             puts: RefCell::new(Puts::new()),
+            streams: Streams::default(),
             node_arena: Cell::new(None),
             policies: RefCell::default(),
             suspects: RefCell::default(),

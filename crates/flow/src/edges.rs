@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use baton_abi::boot::{Edge, NETWORK, NODE_PEER, Name};
 use baton_abi::reference::REFERENCES;
 use baton_pool::Placed;
+use baton_abi::stream::STREAMS;
 use baton_pool::capability::NODE;
 use baton_pool::figures::Figures;
 use baton_pool::link::{self, Duplex, DuplexFlags, Side, ring_entries_for};
@@ -238,6 +239,9 @@ fn connect_outside(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
     if state.spec.references {
         pave_outside(app, new, Beyond::References)?;
     }
+    if state.spec.stream {
+        pave_outside(app, new, Beyond::Streams)?;
+    }
     for (index, callee) in app.functions.iter().enumerate() {
         if callee.hosting == Hosting::Elsewhere && state.spec.calls.contains(&callee.name) {
             pave_outside(app, new, Beyond::Function(index))?;
@@ -250,6 +254,7 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
     let (name, bounded_by) = match beyond {
         Beyond::Network => (NETWORK, new.function),
         Beyond::References => (REFERENCES, new.function),
+        Beyond::Streams => (STREAMS, new.function),
         Beyond::Function(callee) => (app.function_name(callee), callee),
     };
     let spec = &app.functions.get(bounded_by).ok_or("no such function")?.spec;
@@ -267,7 +272,12 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
         is_caller: true,
         ring_entries: entries,
         queue_max: spec.scale.queue,
-        timeout_ms: u32::try_from(spec.timeout.duration().as_millis()).unwrap_or(u32::MAX),
+        timeout_ms: if beyond == Beyond::Streams {
+            // A part waits for as long as its stream lives.
+            u32::MAX
+        } else {
+            u32::try_from(spec.timeout.duration().as_millis()).unwrap_or(u32::MAX)
+        },
         name: Name::new(name).ok_or("a function's name is too long")?,
     };
     if let Err(errno) = new.peer.borrow().add_node_edge(edge, fd.as_fd()) {

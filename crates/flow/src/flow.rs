@@ -26,6 +26,7 @@ use crate::outgoing::Fetch;
 use crate::scale::ScaleError;
 use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ScaleStatus, Totals};
 use crate::watch::Wish;
+use crate::stream::Offer;
 
 /// Where a route leads.
 #[derive(Clone)]
@@ -34,6 +35,16 @@ pub struct Target {
     function: usize,
     /// The other version that may answer.
     other: Option<Other>,
+}
+
+impl Target {
+    /// The version that takes a request, and the function in it.
+    fn choose(&self, head: &Head) -> (&Rc<App>, usize) {
+        match &self.other {
+            Some(other) if other.split.takes(head) => (&other.split.app, other.function),
+            _ => (&self.app, self.function),
+        }
+    }
 }
 
 /// A call from the admin API.
@@ -113,9 +124,20 @@ impl Flow {
     /// The largest body that `target` can ever take, bytes.
     #[must_use]
     pub fn body_limit(&self, target: &Target) -> u64 {
+        // What comes in parts need not be there at once.
+        if self.streams(target) {
+            return u64::MAX;
+        }
         let own = target.app.pool.borrow().bytes();
         // Which version takes it is not known before its head is whole: that one says no if it is too small.
         target.other.as_ref().map_or(own, |other| own.max(other.split.app.pool.borrow().bytes()))
+    }
+
+    /// Whether requests and answers of `target` may be streams.
+    #[must_use]
+    pub fn streams(&self, target: &Target) -> bool {
+        target.app.functions.get(target.function).is_some_and(|state| state.spec.stream)
+            && target.app.is_here(target.function)
     }
 
     /// Begins an invocation: its head is in the pool, its body can be written.
@@ -132,11 +154,27 @@ impl Flow {
         if self.inner.node.draining.get() {
             return Err(InvokeError::Draining);
         }
-        let (app, function) = match &target.other {
-            Some(other) if other.split.takes(head) => (&other.split.app, other.function),
-            _ => (&target.app, target.function),
-        };
+        let (app, function) = target.choose(head);
         Upload::begin(app, function, head, body_len, wish)
+    }
+
+    /// As [`Flow::begin`], for a client that could do with a stream: where the function can do with one too,
+    /// [`Upload::feed`] and [`Reply::take_parts`](crate::Reply::take_parts) say so.
+    ///
+    /// # Errors
+    /// As [`Flow::begin`].
+    pub fn begin_streamed(
+        &self,
+        target: &Target,
+        head: Head,
+        body_len: Option<u64>,
+        (offer, wish): (Offer, Wish),
+    ) -> Result<Upload, InvokeError> {
+        if self.inner.node.draining.get() {
+            return Err(InvokeError::Draining);
+        }
+        let (app, function) = target.choose(&head);
+        Upload::begin_streamed(app, function, head, body_len, (offer, wish))
     }
 
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.

@@ -38,6 +38,7 @@ mod tally;
 mod traces;
 mod watch;
 mod traffic;
+mod stream;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
@@ -57,6 +58,7 @@ pub use snapshots::secret;
 pub use traces::{Span, Value};
 pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 pub use traffic::{Next, Traffic};
+pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {

@@ -87,6 +87,7 @@ fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(),
         let bounds = (Cores::from_milli(limits::CPU_MILLI_MIN), Cores::from_milli(limits::CPU_MILLI_MAX));
         within(&site.then("cpu"), "cpu", cpu, bounds)?;
     }
+    stream(function, site)?;
     scale(&function.scale, &site.then("scale"))?;
     environment(function, site)?;
     at_most(
@@ -132,6 +133,24 @@ fn files(path: &Path, site: &Site) -> Result<(), Misplaced> {
         return Ok(());
     }
     fail(site.clone(), ManifestFault::FilesOutside { path: path.to_owned() })
+}
+
+fn stream(function: &Function, site: &Site) -> Result<(), Misplaced> {
+    let times = &function.timeouts;
+    let all = [("first_byte", times.first_byte), ("idle", times.idle), ("total", times.total)];
+    let bounds = (limits::STREAM_TIME_MIN, limits::STREAM_TIME_MAX);
+    for (key, time) in all {
+        if let Some(time) = time {
+            within(&site.then("timeouts").then(key), key, time, bounds)?;
+        }
+    }
+    if !function.stream && !times.is_default() {
+        return fail(site.then("timeouts"), ManifestFault::TimeoutsWithoutStream);
+    }
+    if function.stream && function.pool != PoolRights::Write {
+        return fail(site.then("stream"), ManifestFault::StreamWithoutPool);
+    }
+    Ok(())
 }
 
 /// Settings that are fine one by one and cannot both be meant.

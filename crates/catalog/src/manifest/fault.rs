@@ -202,6 +202,10 @@ pub enum ManifestFault {
     },
     /// References for a function that does not see the pool, where what is behind them lies.
     ReferencesWithoutPool,
+    /// Streams for a function that may not write the pool, where their parts lie.
+    StreamWithoutPool,
+    /// Times of streams for a function that has none.
+    TimeoutsWithoutStream,
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

@@ -12,7 +12,7 @@ use super::check;
 use super::error::Location;
 use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, text, wrong_type};
-use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site};
+use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 use crate::policy::read_policy;
@@ -48,7 +48,10 @@ const FUNCTION_KEYS: &[&str] = &[
     "durable",
     "idempotent",
     "policy",
+    "stream",
+    "timeouts",
 ];
+const TIMEOUTS_KEYS: &[&str] = &["first_byte", "idle", "total"];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
 const ROUTE_KEYS: &[&str] = &["path", "methods", "function"];
@@ -153,6 +156,17 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
             .collect::<Result<_, _>>()?,
         idempotent: table.bool("idempotent")?.unwrap_or_default(),
         policy: read_policy(table)?,
+        stream: table.bool("stream")?.unwrap_or_default(),
+        timeouts: timeouts(table)?,
+    })
+}
+
+fn timeouts(table: &Reader<'_, '_>) -> Result<Timeouts, Located> {
+    let Some(table) = table.table("timeouts", TIMEOUTS_KEYS)? else { return Ok(Timeouts::default()) };
+    Ok(Timeouts {
+        first_byte: table.time("first_byte")?,
+        idle: table.time("idle")?,
+        total: table.time("total")?,
     })
 }
 

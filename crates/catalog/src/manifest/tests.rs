@@ -113,6 +113,8 @@ fn every_setting_is_read() {
         durable: vec![FunctionName::new("catalog").unwrap()],
         idempotent: true,
         policy: Policies::default(),
+        stream: false,
+        timeouts: Timeouts::default(),
     };
     assert_eq!(cart, &expect);
     assert_eq!(manifest.placement, Placement { policy: Policy::Pack });
@@ -123,6 +125,26 @@ fn every_setting_is_read() {
     let methods: Vec<&str> = manifest.routes[0].methods.iter().map(crate::Method::as_str).collect();
     assert_eq!(methods, ["GET", "POST"]);
     assert_eq!(manifest.edges().count(), 1);
+}
+
+#[test]
+fn streams_have_times_of_their_own() {
+    let text = "stream = true\ntimeout = \"5s\"\ntimeouts = { idle = \"250ms\", total = \"2h\" }";
+    let manifest = parse(&with(text, "")).unwrap();
+    let cart = manifest.function("cart").unwrap();
+    assert!(cart.stream);
+    assert_eq!(cart.first_byte(), TimeSpan::from_millis(5000), "as its timeout");
+    assert_eq!(cart.stream_idle(), TimeSpan::from_millis(250));
+    assert_eq!(cart.timeouts.total, Some(TimeSpan::from_millis(2 * 3600 * 1000)));
+    for bad in [
+        "timeouts = { idle = \"1s\" }",
+        "stream = true\ntimeouts = { idle = \"8d\" }",
+        "stream = true\ntimeouts = { ilde = \"1s\" }",
+        "stream = true\ntimeouts = { idle = \"30000h\" }",
+        "stream = true\npool = \"read\"",
+    ] {
+        assert!(parse(&with(bad, "")).is_err(), "{bad}");
+    }
 }
 
 #[test]

@@ -71,6 +71,8 @@ impl fmt::Display for ManifestFault {
                 write!(f, "{caller} does not call {callee}, which its durable names")
             }
             Self::ReferencesWithoutPool => f.write_str("what is behind references lies in the pool"),
+            Self::StreamWithoutPool => f.write_str("the parts of a stream lie in the pool"),
+            Self::TimeoutsWithoutStream => f.write_str("timeouts are those of streams"),
             Self::MinAboveMax { min, max } => {
                 write!(f, "scale.min is {min}, above scale.max, which is {max}")
             }
@@ -160,6 +162,8 @@ impl ManifestFault {
             Self::DurableWithoutCall { callee, .. } => {
                 format!("add \"{callee}\" to calls, or remove it from durable")
             }
+            Self::StreamWithoutPool => "set pool = \"write\", or remove stream".to_owned(),
+            Self::TimeoutsWithoutStream => "set stream = true; timeout alone bounds whole answers".to_owned(),
             Self::ReferencesWithoutPool => {
                 "set pool = \"write\" or \"read\", or remove references".to_owned()
             }
