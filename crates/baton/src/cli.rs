@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cluster;
+mod sights;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
+pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -37,6 +39,10 @@ pub(crate) enum Verb {
     Deploy(DeployArgs),
     /// List functions and their replicas
     Ps(JsonArgs),
+    /// Watch functions and calls, live
+    Top(TopArgs),
+    /// Draw an app's functions and calls, with what goes on
+    Graph(GraphArgs),
     /// Call a function
     Invoke(InvokeArgs),
     /// Print what functions wrote

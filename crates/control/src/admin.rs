@@ -4,12 +4,17 @@
 //! |---|---|
 //! | `$BATON_HOME/admin.sock` | whoever may open the file: mode 0600 |
 //! | TCP, loopback by default | whoever shows the token; only by a numeric host or `localhost`, and not from a page of another origin |
+//!
+//! The dashboard's own files are the exception: they tell nothing about the node, and who has no token yet needs them to
+//! type one in.
 
 mod cluster;
 mod fault;
 mod guard;
 mod invoke;
 mod metrics;
+mod overview;
+mod page;
 mod reads;
 mod writes;
 
@@ -133,10 +138,14 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
     let router = Router::new()
         .route("/healthz", get(reads::health))
         .route("/metrics", get(metrics::page))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
         .route("/v1/node", get(reads::node))
+        .route("/v1/overview", get(overview::overview))
         .route("/v1/apps", get(reads::apps))
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
         .route("/v1/apps/{app}/evict", post(writes::evict))
+        .route("/v1/apps/{app}/graph", get(overview::graph))
         .route("/v1/apps/{app}/pool", get(reads::pool))
         .route("/v1/apps/{app}/versions", get(cluster::versions))
         .route("/v1/nodes", get(cluster::nodes))

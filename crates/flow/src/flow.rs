@@ -343,6 +343,12 @@ impl Flow {
         self.inner.node.recording.set(on);
     }
 
+    /// Whether receipts are written.
+    #[must_use]
+    pub fn recording(&self) -> bool {
+        self.inner.node.recording.get()
+    }
+
     /// The receipt of one invocation, by its name or as `last`.
     #[must_use]
     pub fn receipt(&self, invocation: &str) -> Option<Receipt> {
