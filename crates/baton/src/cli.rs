@@ -2,6 +2,7 @@
 
 mod cluster;
 mod sights;
+mod telemetry;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
 pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
+pub(crate) use self::telemetry::{Receipts, TelemetryArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -157,9 +159,8 @@ pub(crate) struct NodeArgs {
     /// Cores for the node and its replicas, such as 0 or 0,2-3
     #[arg(long, value_name = "LIST")]
     pub(crate) cores: Option<CoreList>,
-    /// Record what each invocation costs
-    #[arg(long)]
-    pub(crate) receipts: bool,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
     /// Certificate authorities, in PEM, for outgoing requests of functions, beside the machine's
     #[arg(long, value_name = "FILE")]
     pub(crate) network_ca: Option<PathBuf>,

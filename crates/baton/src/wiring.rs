@@ -30,7 +30,7 @@ use baton_control::admin::{Api, Bounds, Node};
 use baton_control::{
     ArtifactError, Artifacts, Cluster, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
 };
-use baton_flow::{Options, PlaneHandle, plane_channel};
+use baton_flow::{Options, PlaneHandle, Sampling, plane_channel};
 use baton_gateway::Authorities;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -42,6 +42,7 @@ use self::control::{ControlPlane, control_plane};
 use self::dataplane::{Bound, DataPlane, data_plane};
 use self::panics::{ended, panicked};
 use crate::failure::Failure;
+use crate::otlp::OtlpSettings;
 
 /// How long what is in flight may take when the node goes down.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
@@ -56,7 +57,10 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) cores: Vec<usize>,
-    pub(crate) receipts: bool,
+    /// How much is recorded of invocations.
+    pub(crate) sampling: Sampling,
+    /// Where traces and lines of functions go.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Whom outgoing requests trust beside the machine's certificate authorities.
     pub(crate) authorities: Authorities,
     pub(crate) insecure_no_sandbox: bool,
@@ -126,7 +130,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let admin_address = sockets::address(&tcp)?;
     let Data { plane, orders, thread: data, end: data_end, gateway, presence } =
         start_data(&home, &settings)?;
-    let Settings { except, cluster, .. } = settings;
+    let Settings { except, cluster, otlp, .. } = settings;
 
     let runtime = runtime()?;
     let cluster = cluster.zip(presence.as_ref());
@@ -145,6 +149,10 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         deployer = deployer.in_cluster(Arc::clone(cluster));
     }
     let seat = cluster.as_ref().map(|cluster| (cluster.node().to_owned(), cluster.address()));
+    let (export_ending, ending) = oneshot::channel();
+    if let Some(settings) = otlp {
+        runtime.spawn(crate::otlp::export(plane.clone(), settings, ending));
+    }
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
         deployer: Arc::new(deployer),
@@ -158,7 +166,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop });
+        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, export_ending });
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {
@@ -203,11 +211,11 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
         snapshots: Some(home.snapshots()),
         spill: Some(home.spill()),
     };
-    let (listen, receipts, authorities) = (settings.listen, settings.receipts, settings.authorities.clone());
+    let (listen, sampling, authorities) = (settings.listen, settings.sampling, settings.authorities.clone());
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, options, receipts, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane { listen, options, sampling, authorities, inbox, orders, endpoint, bound });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });

@@ -106,7 +106,7 @@ impl Plane for PlaneHandle {
     }
 
     fn recording(&self) -> Answer<'_, bool> {
-        Box::pin(self.run(|flow| async move { flow.recording() }))
+        Box::pin(self.run(|flow| async move { flow.sampling().receipts_every > 0 }))
     }
 
     fn receipt(&self, invocation: String) -> Answer<'_, Option<Receipt>> {

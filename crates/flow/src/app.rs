@@ -27,6 +27,7 @@ use crate::puts::Puts;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
+use crate::tally::Tally;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
 const STUCK_GRACE: Duration = Duration::from_millis(500);
@@ -59,6 +60,8 @@ pub(crate) struct FunctionState {
     pub(crate) crash_looping: Cell<bool>,
     pub(crate) calls: Cell<u64>,
     pub(crate) errors: Cell<u64>,
+    /// How long its calls took, and what they brought and took.
+    pub(crate) tally: Tally,
     /// Times that a compartment of it was reset after a fault.
     pub(crate) faults: Cell<u64>,
     /// What it asked of the network.
@@ -152,6 +155,7 @@ impl App {
                     crash_looping: Cell::new(false),
                     calls: Cell::new(0),
                     errors: Cell::new(0),
+                    tally: Tally::default(),
                     faults: Cell::new(0),
                     out: Cell::default(),
                     loaded: Cell::new(None),
@@ -317,6 +321,7 @@ impl App {
                 .map_or_else(String::new, |caller| self.function_name(caller.function).to_owned()),
         };
         let function = self.function_name(by.function).to_owned();
+        self.node.traces.borrow_mut().add(&self.name, cost, (by.holder, &function), None);
         self.node.receipts.borrow_mut().add(&self.name, cost, caller, function);
     }
 

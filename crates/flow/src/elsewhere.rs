@@ -19,6 +19,7 @@ use baton_abi::Flags;
 use baton_abi::descriptor::HopCost;
 use baton_abi::reference::{REFERENCES, STATUS_NOTHING};
 use baton_placement::{Route, There, busy, reported, route};
+use baton_pool::capability::NODE;
 use baton_transfer::{Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Payload};
 use bytes::{Buf, Bytes};
 use tokio::time::timeout_at;
@@ -360,5 +361,6 @@ pub(crate) fn record(
         ..own
     };
     let names = (caller, app.function_name(errand.function).to_owned());
+    app.node.traces.borrow_mut().add(&app.name, &cost, (NODE, &names.1), node.as_deref());
     app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
 }

@@ -1,12 +1,13 @@
 //! The data plane of a node: the apps that run, and everything that can be asked of them.
 
+mod watching;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use baton_abi::head::Field;
 use baton_catalog::{Function, Manifest, RouteTable, Trust};
 use baton_pool::pool::Pool;
 use baton_transfer::{Endpoint, Service, StartError};
@@ -24,6 +25,7 @@ use crate::lifecycle;
 use crate::node::{Node, Options};
 use crate::outgoing::Fetch;
 use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use crate::watch::Wish;
 
 /// How long the old version may take to finish what it has.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -109,11 +111,17 @@ impl Flow {
     ///
     /// # Errors
     /// [`InvokeError::PoolFull`], [`InvokeError::TooLarge`], [`InvokeError::Draining`].
-    pub fn begin(&self, target: &Target, head: &Head, body_len: Option<u64>) -> Result<Upload, InvokeError> {
+    pub fn begin(
+        &self,
+        target: &Target,
+        head: &Head,
+        body_len: Option<u64>,
+        wish: Wish,
+    ) -> Result<Upload, InvokeError> {
         if self.inner.node.draining.get() {
             return Err(InvokeError::Draining);
         }
-        Upload::begin(&target.app, target.function, head, body_len)
+        Upload::begin(&target.app, target.function, head, body_len, wish)
     }
 
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.
@@ -273,21 +281,9 @@ impl Flow {
         let found = self.inner.apps.borrow().get(app).cloned().ok_or(InvokeError::Unknown)?;
         let index = found.functions.iter().position(|state| state.name.as_str() == function);
         let function = index.ok_or(InvokeError::Unknown)?;
-        let mut head = Head::new();
-        head.add(Field::Method, "", call.method.as_bytes())?;
-        let (path, query) = match call.path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (call.path.as_str(), None),
-        };
-        head.add(Field::Path, "", path.as_bytes())?;
-        if let Some(query) = query {
-            head.add(Field::Query, "", query.as_bytes())?;
-        }
-        for (name, value) in &call.headers {
-            head.add(Field::Header, name, value)?;
-        }
+        let (head, wish) = self.direct_head(&call)?;
         let target = Target { app: found, function };
-        let mut upload = self.begin(&target, &head, Some(call.body.len() as u64))?;
+        let mut upload = self.begin(&target, &head, Some(call.body.len() as u64), wish)?;
         upload.write(&call.body)?;
         let reply = upload.finish().await?;
         let invocation = crate::receipts::name(reply.invocation());
@@ -336,17 +332,6 @@ impl Flow {
         let apps = self.inner.apps.borrow();
         let wanted = apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
         wanted.flat_map(|(_, app)| crate::inspect::capabilities(app)).collect()
-    }
-
-    /// Turns receipts on or off.
-    pub fn record(&self, on: bool) {
-        self.inner.node.recording.set(on);
-    }
-
-    /// Whether receipts are written.
-    #[must_use]
-    pub fn recording(&self) -> bool {
-        self.inner.node.recording.get()
     }
 
     /// The receipt of one invocation, by its name or as `last`.

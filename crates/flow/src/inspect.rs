@@ -45,6 +45,10 @@ pub(crate) fn app(app: &App) -> AppStatus {
         queued: u32::try_from(state.queued()).unwrap_or(u32::MAX),
         calls: state.calls.get(),
         errors: state.errors.get(),
+        by_class: state.tally.classes(),
+        bytes_in: state.tally.bytes().0,
+        bytes_out: state.tally.bytes().1,
+        latency: state.tally.latency(),
         faults: state.faults.get(),
         network: network(state.out.get()),
         loaded: state.loaded.get(),
@@ -62,7 +66,8 @@ pub(crate) fn app(app: &App) -> AppStatus {
     });
     let functions = functions.collect();
     let references = references(app);
-    AppStatus { app: app.name.clone(), version: app.version, functions, pool: pool(app), references }
+    let edges = crate::counted::edges(app);
+    AppStatus { app: app.name.clone(), version: app.version, functions, edges, pool: pool(app), references }
 }
 
 fn references(app: &App) -> ReferencesStatus {

@@ -23,6 +23,9 @@ use crate::error::InvokeError;
 use crate::landing::Landing;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
+use crate::tally::Answered;
+use crate::traces::OpenSpan;
+use crate::watch::Wish;
 
 /// Bytes that a descriptor holds itself.
 const INLINE_BYTES: u64 = 8;
@@ -69,6 +72,7 @@ pub struct Upload {
     landing: Landing,
     started: Instant,
     origin: Origin,
+    wish: Wish,
 }
 
 /// Who wants an invocation.
@@ -95,14 +99,18 @@ impl Upload {
         function: usize,
         head: &Head,
         body_len: Option<u64>,
+        wish: Wish,
     ) -> Result<Upload, InvokeError> {
-        Ok(Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here))
+        let mut upload = Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here);
+        upload.wish = wish;
+        Ok(upload)
     }
 
     /// A request whose payload is in the pool already.
     pub(crate) fn landed(app: &Rc<App>, function: usize, landing: Landing, origin: Origin) -> Upload {
         app.uploads.set(app.uploads.get() + 1);
-        Upload { app: Rc::clone(app), function, landing, started: Instant::now(), origin }
+        let (app, wish) = (Rc::clone(app), Wish::default());
+        Upload { app, function, landing, started: Instant::now(), origin, wish }
     }
 
     /// Appends to the body.
@@ -122,7 +130,7 @@ impl Upload {
         let function = self.function;
         let started = self.started;
         let (invocation, record) = match self.origin {
-            Origin::Here => (app.node.next_invocation(), app.node.recording.get()),
+            Origin::Here => (app.node.next_invocation(), app.node.watch.receipt_due() || self.wish.receipt),
             Origin::Node { invocation, is_recorded, .. } => (invocation, is_recorded),
         };
         app.node.totals.borrow_mut().invocations += 1;
@@ -130,7 +138,14 @@ impl Upload {
             let name = app.function_name(function).to_owned();
             app.node.receipts.borrow_mut().begin(invocation, &app.name, &name);
         }
+        let span = self
+            .wish
+            .trace
+            .map(|traced| OpenSpan::begin(&app, invocation, traced, function, started.elapsed()));
+        let record = record || span.is_some();
+        let (bytes_in, is_own) = (self.landing.body_len(), matches!(self.origin, Origin::Here));
         let result = self.call(invocation, record).await;
+        let took = started.elapsed();
         let status = match &result {
             Ok(reply) => reply.status,
             Err(InvokeError::Function { status, .. }) => *status,
@@ -138,13 +153,19 @@ impl Upload {
         };
         if let Some(state) = app.functions.get(function) {
             state.calls.set(state.calls.get() + 1);
+            let bytes_out = result.as_ref().map_or(0, |reply| reply.body.remaining() as u64);
+            let is_error = result.is_err();
+            state.tally.add(&Answered { status, is_error, is_own, took, bytes_in, bytes_out });
             if result.is_err() {
                 state.errors.set(state.errors.get() + 1);
                 app.node.totals.borrow_mut().failures += 1;
             }
         }
+        if let Some(span) = span {
+            span.end(status);
+        }
         if record {
-            let wall_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let wall_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             app.node.receipts.borrow_mut().end(invocation, status, wall_ns);
         }
         result

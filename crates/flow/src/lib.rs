@@ -6,6 +6,7 @@
 
 mod app;
 mod cells;
+mod counted;
 mod deploy;
 mod edges;
 mod elsewhere;
@@ -30,6 +31,9 @@ mod snapshots;
 mod spill;
 mod start;
 pub mod status;
+mod tally;
+mod traces;
+mod watch;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
@@ -43,6 +47,8 @@ pub use node::Options;
 pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, Pieces, Revoked};
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
 pub use snapshots::secret;
+pub use traces::{Span, Value};
+pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {

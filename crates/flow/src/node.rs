@@ -21,6 +21,8 @@ use crate::replica::Replica;
 use crate::snapshots::Snapshots;
 use crate::spill::Spill;
 use crate::status::Totals;
+use crate::traces::Traces;
+use crate::watch::Watch;
 
 /// How often deadlines are looked at while calls are out. They are met to this precision.
 const TICK: Duration = Duration::from_millis(10);
@@ -46,7 +48,8 @@ pub(crate) struct Node {
     pub(crate) totals: RefCell<Totals>,
     pub(crate) logs: RefCell<Logs>,
     pub(crate) receipts: RefCell<Receipts>,
-    pub(crate) recording: Cell<bool>,
+    pub(crate) watch: Watch,
+    pub(crate) traces: RefCell<Traces>,
     pub(crate) draining: Cell<bool>,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
@@ -91,6 +94,8 @@ impl Node {
             };
             Spill::open(directory).inspect_err(failed).ok().map(Rc::new)
         });
+        let traces = Traces::default();
+        let logs = Logs::known(Rc::clone(&traces.known));
         Rc::new(Node {
             options,
             spill,
@@ -98,9 +103,10 @@ impl Node {
             hosts: RefCell::default(),
             prepared: RefCell::default(),
             totals: RefCell::default(),
-            logs: RefCell::default(),
+            logs: RefCell::new(logs),
             receipts: RefCell::default(),
-            recording: Cell::new(false),
+            watch: Watch::new(),
+            traces: RefCell::new(traces),
             draining: Cell::new(false),
             fetch: RefCell::new(None),
             apps: RefCell::default(),

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use baton_abi::boot::NODE_PEER;
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind};
 use baton_pool::capability::{Handle, Range};
@@ -338,6 +339,7 @@ async fn ask_network(replica: &Replica, app: &Rc<App>, asked: Asked) -> Returned
             ..HopCost::default()
         };
         let caller = app.function_name(replica.function).to_owned();
+        app.node.traces.borrow_mut().add(&app.name, &cost, (NODE_PEER, &origin), None);
         app.node.receipts.borrow_mut().add(&app.name, &cost, caller, origin);
     }
     match outcome {

@@ -11,6 +11,8 @@ pub struct AppStatus {
     pub version: u64,
     /// Its functions, by name.
     pub functions: Vec<FunctionStatus>,
+    /// What passed between the gateway and its functions, and among them.
+    pub edges: Vec<EdgeStatus>,
     /// Its pool.
     pub pool: PoolStatus,
     /// What its functions have put up on this node.
@@ -51,6 +53,14 @@ pub struct FunctionStatus {
     pub calls: u64,
     /// Of these, failures.
     pub errors: u64,
+    /// Of `calls`, by the hundreds of their status: `by_class[2]` counts those of 200 to 299, `by_class[0]` others.
+    pub by_class: [u64; 6],
+    /// Bytes of the bodies that these calls brought.
+    pub bytes_in: u64,
+    /// Bytes of the bodies that answered them.
+    pub bytes_out: u64,
+    /// How long these calls took.
+    pub latency: LatencyStatus,
     /// Times that a compartment of it was reset after a fault, whoever had called it.
     pub faults: u64,
     /// What it asked of the network.
@@ -59,6 +69,43 @@ pub struct FunctionStatus {
     pub loaded: Option<LoadStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// Calls of one function by another, or by the gateway, since the app's version was deployed.
+///
+/// What functions call of each other never passes the node: those figures are what the callers' sides say, to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EdgeStatus {
+    /// Who called: a function, or `gateway` for what came from outside.
+    pub caller: String,
+    /// Who was called.
+    pub callee: String,
+    /// Calls that were sent.
+    pub calls: u64,
+    /// Of these, ones that failed.
+    pub errors: u64,
+    /// Bytes of payloads that were handed over, with calls and answers.
+    pub bytes_handed: u64,
+    /// From call to answer, all calls together, nanoseconds. Among functions one call in 64 is timed, the rest is judged by them.
+    pub busy_ns: u64,
+}
+
+/// How long calls took, from the parsed head to the answer in the node's hands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LatencyStatus {
+    /// Calls.
+    pub count: u64,
+    /// All of them together, nanoseconds.
+    pub sum_ns: u64,
+    /// Half of them took no longer, nanoseconds; to within a quarter above.
+    pub p50_ns: u64,
+    /// 95 of 100 took no longer.
+    pub p95_ns: u64,
+    /// 99 of 100 took no longer.
+    pub p99_ns: u64,
+    /// Buckets that are not empty: their upper bound in nanoseconds (the last one has none: the largest number) and how many
+    /// calls took that long, and longer than the bound before.
+    pub buckets: Vec<(u64, u64)>,
 }
 
 /// What a function's requests to the network came to.
@@ -219,6 +266,25 @@ impl Carried {
     }
 }
 
+/// What became of traces since the node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TracesStatus {
+    /// Invocations that were traced.
+    pub sampled: u64,
+    /// Spans that wait to be exported.
+    pub waiting: u64,
+    /// Spans that a collector took.
+    pub exported: u64,
+    /// Spans, and whole invocations, for which there was no room, or that the collector would not have.
+    pub dropped: u64,
+    /// Lines of functions that a collector took.
+    pub lines_exported: u64,
+    /// Lines of functions that were gone before a collector took them.
+    pub lines_dropped: u64,
+    /// Times that the collector did not take what it was sent.
+    pub failures: u64,
+}
+
 /// One line that a function wrote.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogLine {
@@ -236,6 +302,12 @@ pub struct LogLine {
     pub level: String,
     /// The invocation, where the line names one.
     pub invocation: Option<String>,
+    /// The trace that the invocation is part of, as 32 hexadecimal digits, if it is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The invocation's span, as 16 digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<String>,
     /// The text, at most 8 KiB.
     pub message: String,
 }

@@ -87,6 +87,8 @@ pub struct RequestHead<'a> {
     pub params: &'a [(&'a str, &'a str)],
     /// The client's `traceparent` if it was well-formed, else a fresh one. It is among the headers too.
     pub traceparent: &'a str,
+    /// Whether it is the client's.
+    pub is_traced: bool,
     pub(crate) forwarded: Forwarded<'a>,
 }
 

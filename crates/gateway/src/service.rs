@@ -90,6 +90,7 @@ fn admit<B: Backend>(
         query: parts.uri.query(),
         params: params.as_slice(),
         traceparent: traceparent.as_str(),
+        is_traced: facts.trace.is_some(),
         forwarded: Forwarded::new(&parts.headers, facts),
     };
     let upload = session.backend.begin(target, &head, body_len)?;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use baton_catalog::RouteTable;
-use baton_flow::{Body, Field, Flow, Head, InvokeError, Target};
+use baton_flow::{Body, Field, Flow, Head, InvokeError, RECEIPT_HEADER, Target, TraceContext, Wish};
 use baton_gateway::{Backend, Reply, RequestHead, Upload};
 
 /// The flow, as the gateway calls it.
@@ -45,10 +45,23 @@ impl Backend for FlowBackend {
         for (name, value) in request.params {
             head.add(Field::Param, name, value.as_bytes())?;
         }
+        let sampling = self.flow.sampling();
+        let given = || request.is_traced.then(|| TraceContext::parse(request.traceparent)).flatten();
+        let trace = sampling.traces_ppm.and_then(|_| self.flow.trace(given()));
+        let mut wish = Wish { receipt: false, trace };
+        let traceparent = trace.map(|traced| traced.context.text());
         for (name, value) in request.headers() {
+            if sampling.on_demand && name == RECEIPT_HEADER {
+                wish.receipt = value == b"1";
+                continue;
+            }
+            let value = match &traceparent {
+                Some(own) if name == "traceparent" => own.as_bytes(),
+                _ => value,
+            };
             head.add(Field::Header, name, value)?;
         }
-        self.flow.begin(target, &head, body_len).map(FlowUpload)
+        self.flow.begin(target, &head, body_len, wish).map(FlowUpload)
     }
 }
 

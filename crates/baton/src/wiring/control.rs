@@ -23,11 +23,13 @@ pub(super) struct ControlPlane {
     /// Says that the node is about to end: others shall not count on it any more.
     pub(super) leave: oneshot::Receiver<()>,
     pub(super) stop: oneshot::Receiver<()>,
+    /// Tells whoever exports traces that the node is about to end.
+    pub(super) export_ending: oneshot::Sender<()>,
 }
 
 /// The control thread, from start to end.
 pub(super) fn control_plane(control: ControlPlane) {
-    let ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop } = control;
+    let ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, export_ending } = control;
     runtime.block_on(async move {
         let listeners = tokio::net::TcpListener::from_std(tcp)
             .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
@@ -46,6 +48,7 @@ pub(super) fn control_plane(control: ControlPlane) {
         if leave.await.is_ok() {
             api.cluster.as_ref().inspect(|cluster| cluster.retire());
         }
+        let _ = export_ending.send(());
         let _ = stop.await;
         if let Some(cluster) = &api.cluster {
             cluster.leave().await;

@@ -1,0 +1,98 @@
+//! What is recorded of invocations, as others set it and read it.
+
+use baton_abi::head::Field;
+
+use super::{DirectCall, Flow};
+use crate::error::InvokeError;
+use crate::invoke::Head;
+use crate::status::{LogLine, TracesStatus};
+use crate::traces::Span;
+use crate::watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
+
+impl Flow {
+    /// Turns receipts of all invocations on or off.
+    pub fn record(&self, on: bool) {
+        let sampling = Sampling { receipts_every: u32::from(on), ..self.sampling() };
+        self.set_sampling(sampling);
+    }
+
+    /// How much is recorded.
+    #[must_use]
+    pub fn sampling(&self) -> Sampling {
+        self.inner.node.watch.sampling()
+    }
+
+    /// From now on so much is recorded.
+    pub fn set_sampling(&self, sampling: Sampling) {
+        self.inner.node.watch.set(sampling);
+    }
+
+    /// The trace that a request becomes part of, if it is to be traced. `given`: the context that its client sent.
+    #[must_use]
+    pub fn trace(&self, given: Option<TraceContext>) -> Option<Traced> {
+        self.inner.node.watch.trace(given)
+    }
+
+    /// Takes spans that are complete, `max` at most. `at_once`: those too of which hops may still be missing.
+    #[must_use]
+    pub fn take_spans(&self, max: usize, at_once: bool) -> Vec<Span> {
+        let node = &self.inner.node;
+        node.traces.borrow_mut().take(max, || node.watch.draw(), at_once)
+    }
+
+    /// The first `max` lines of functions behind `number`, oldest first.
+    #[must_use]
+    pub fn logs_batch(&self, number: u64, max: usize) -> Vec<LogLine> {
+        self.inner.node.logs.borrow().batch(number, max)
+    }
+
+    /// An exporter says what became of what it took.
+    pub fn note_exported(&self, outcome: &TracesStatus) {
+        let mut traces = self.inner.node.traces.borrow_mut();
+        let status = &mut traces.status;
+        status.exported += outcome.exported;
+        status.dropped += outcome.dropped;
+        status.lines_exported += outcome.lines_exported;
+        status.lines_dropped += outcome.lines_dropped;
+        status.failures += outcome.failures;
+    }
+
+    /// What became of traces so far.
+    #[must_use]
+    pub fn traces(&self) -> TracesStatus {
+        self.inner.node.traces.borrow().status
+    }
+
+    /// The head of a call of the admin API, and what it wants to be recorded.
+    pub(super) fn direct_head(&self, call: &DirectCall) -> Result<(Head, Wish), InvokeError> {
+        let mut head = Head::new();
+        head.add(Field::Method, "", call.method.as_bytes())?;
+        let (path, query) = match call.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (call.path.as_str(), None),
+        };
+        head.add(Field::Path, "", path.as_bytes())?;
+        if let Some(query) = query {
+            head.add(Field::Query, "", query.as_bytes())?;
+        }
+        let mut given = None;
+        let mut wish = Wish::default();
+        for (name, value) in &call.headers {
+            match name.as_str() {
+                "traceparent" => given = std::str::from_utf8(value).ok().and_then(TraceContext::parse),
+                RECEIPT_HEADER => wish.receipt = value == b"1",
+                _ => {}
+            }
+        }
+        wish.trace = self.trace(given);
+        let traceparent = wish.trace.map(|traced| traced.context.text());
+        let is_told = |name: &str| name != RECEIPT_HEADER && (name != "traceparent" || traceparent.is_none());
+        for (name, value) in call.headers.iter().filter(|(name, _)| is_told(name)) {
+            head.add(Field::Header, name, value)?;
+        }
+        if let Some(traceparent) = &traceparent {
+            head.add(Field::Header, "traceparent", traceparent.as_bytes())?;
+        }
+        Ok((head, wish))
+    }
+}
