@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cluster;
+mod sights;
 mod telemetry;
 mod versions;
 mod policy;
@@ -20,6 +21,7 @@ pub(crate) use self::versions::{
 };
 pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
 pub(crate) use self::tls::TlsArgs;
+pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -58,6 +60,10 @@ pub(crate) enum Verb {
     Secret(SecretVerb),
     /// List functions and their replicas
     Ps(JsonArgs),
+    /// Watch functions and calls, live
+    Top(TopArgs),
+    /// Draw an app's functions and calls, with what goes on
+    Graph(GraphArgs),
     /// Call a function
     Invoke(InvokeArgs),
     /// Print what functions wrote

@@ -73,6 +73,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Nodes(args) => cluster::nodes(&home, &args),
         Verb::Cluster(ClusterVerb::Status(args)) => cluster::status(&home, &args),
         Verb::Drain(args) => cluster::drain(&home, &args),
+        Verb::Top(args) => crate::top::run(&home, &args),
+        Verb::Graph(args) => crate::picture::run(&home, &args),
         Verb::Completions(args) => completions(&args),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `$BATON_HOME/admin.sock` | whoever may open the file: mode 0600 |
 //! | TCP, loopback by default | whoever shows the token; only by a numeric host or `localhost`, and not from a page of another origin |
+//!
+//! The dashboard's own files are the exception: they tell nothing about the node, and who has no token yet needs them to
+//! type one in.
 
 mod cluster;
 mod fault;
@@ -11,6 +14,8 @@ mod guard;
 mod invoke;
 mod metrics;
 mod policy;
+mod overview;
+mod page;
 mod reads;
 mod usage;
 mod scale;
@@ -140,11 +145,15 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
     let router = Router::new()
         .route("/healthz", get(reads::health))
         .route("/metrics", get(metrics::page))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
         .route("/v1/node", get(reads::node))
+        .route("/v1/overview", get(overview::overview))
         .route("/v1/apps", get(reads::apps))
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
         .route("/v1/apps/{app}/evict", post(writes::evict))
         .route("/v1/apps/{app}/functions/{function}/scale", put(scale::set))
+        .route("/v1/apps/{app}/graph", get(overview::graph))
         .route("/v1/apps/{app}/pool", get(reads::pool))
         .route("/v1/apps/{app}/versions", get(versions::list))
         .route("/v1/apps/{app}/promote", post(versions::promote))

@@ -163,6 +163,13 @@ impl Deployer {
         self.running().clone()
     }
 
+    /// The version of an app that runs.
+    #[must_use]
+    pub fn deployed(&self, app: &str) -> Option<Deployment> {
+        let running = self.running();
+        running.iter().find(|(name, _)| name.as_str() == app).map(|(_, placed)| placed.deployment.clone())
+    }
+
     /// The uploaded executables.
     #[must_use]
     pub fn artifacts(&self) -> &Arc<Artifacts> {

@@ -18,6 +18,7 @@ mod artifacts;
 mod bundles;
 mod cluster;
 mod deploy;
+mod graph;
 mod home;
 pub mod limits;
 mod modules;
@@ -40,6 +41,7 @@ pub use cluster::{
 pub use deploy::{
     Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission, Wish, plan,
 };
+pub use graph::{Declared, GATEWAY, Graph, GraphEdge, GraphNode, GraphRoute};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};

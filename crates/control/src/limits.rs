@@ -26,6 +26,8 @@ pub const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const LOG_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at the log while a request waits for lines.
 pub const LOG_POLL: Duration = Duration::from_millis(100);
+/// Processes whose figures one overview tells; those of further ones are left out.
+pub const PROCESSES_SHOWN_MAX: usize = 1024;
 /// Log lines in one reply.
 pub const LOG_LINES_MAX: usize = 1000;
 /// How long an uploaded artifact is kept for the deployment that will name it.

@@ -66,6 +66,8 @@ pub trait Plane: Send + Sync + 'static {
     fn holders(&self, app: String) -> Answer<'_, Vec<(String, u64)>>;
     /// Turns receipts on or off.
     fn record(&self, on: bool) -> Answer<'_, ()>;
+    /// Whether receipts are written.
+    fn recording(&self) -> Answer<'_, bool>;
     /// The receipt of one invocation.
     fn receipt(&self, invocation: String) -> Answer<'_, Option<Receipt>>;
     /// The receipts that are kept, newest first.
@@ -186,6 +188,10 @@ impl Plane for PlaneHandle {
 
     fn record(&self, on: bool) -> Answer<'_, ()> {
         Box::pin(self.run(move |flow| async move { flow.record(on) }))
+    }
+
+    fn recording(&self) -> Answer<'_, bool> {
+        Box::pin(self.run(|flow| async move { flow.sampling().receipts_every > 0 }))
     }
 
     fn receipt(&self, invocation: String) -> Answer<'_, Option<Receipt>> {

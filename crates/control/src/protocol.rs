@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use baton_catalog::{FunctionName, Manifest, Percent, SecretName, Sticky};
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt, VersionStatus};
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt, Totals, VersionStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ArtifactHash;
@@ -192,6 +192,39 @@ pub struct NodeInfo {
     pub admin: String,
     /// The state directory.
     pub home: String,
+}
+
+/// `GET /v1/overview`: all that changes from moment to moment, in one answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// The node.
+    pub node: NodeInfo,
+    /// When this was so, milliseconds since the node's start: what rates are reckoned by.
+    pub at_ms: u64,
+    /// Counters since the start.
+    pub totals: Totals,
+    /// Whether receipts are written.
+    pub recording: bool,
+    /// What runs.
+    pub apps: Vec<AppStatus>,
+    /// What is stored and could not be started.
+    pub failed: Vec<FailedApp>,
+    /// The cluster, if the node is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Nodes>,
+    /// The node's process, then those of replicas and cells.
+    pub processes: Vec<ProcessFigures>,
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFigures {
+    /// The process.
+    pub pid: u32,
+    /// CPU time of all its threads since it started, milliseconds.
+    pub cpu_ms: u64,
+    /// Memory that it has resident, the app's pool included where it touched that.
+    pub resident_bytes: u64,
 }
 
 /// Any answer that is not a success.

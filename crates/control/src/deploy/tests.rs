@@ -207,6 +207,9 @@ impl Plane for Stub {
         self.recording.store(on, Ordering::Relaxed);
         ready(())
     }
+    fn recording(&self) -> Answer<'_, bool> {
+        ready(self.recording.load(Ordering::Relaxed))
+    }
     fn receipt(&self, _: String) -> Answer<'_, Option<Receipt>> {
         ready(None)
     }

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use baton_abi::stream::PARTS_AHEAD;
+use bytes::Buf;
 
 use super::{Arrived, Closing, End, PartKind, Stream};
 use crate::error::InvokeError;
-use crate::invoke::{Account, Body, Waiting};
+use crate::invoke::{Account, Body, Closed, Waiting};
 use crate::landing::Landing;
 
 /// One part of an answer, or a message to a client.
