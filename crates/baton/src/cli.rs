@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cluster;
+mod events;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
+pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -39,6 +41,8 @@ pub(crate) enum Verb {
     Ps(JsonArgs),
     /// Call a function
     Invoke(InvokeArgs),
+    /// Calls that nobody waits for: what waits, and what came to nothing
+    Events(EventsArgs),
     /// Print what functions wrote
     Logs(LogsArgs),
     /// Capabilities: who may access which bytes
@@ -209,6 +213,9 @@ pub(crate) struct InvokeArgs {
     /// A header, as NAME:VALUE; may be repeated
     #[arg(long = "header", value_name = "NAME:VALUE")]
     pub(crate) headers: Vec<Header>,
+    /// Do not wait for it: leave it to the node, which tries until it is done
+    #[arg(long)]
+    pub(crate) event: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

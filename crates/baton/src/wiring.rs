@@ -28,7 +28,8 @@ use std::time::{Duration, Instant};
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
 use baton_control::{
-    ArtifactError, Artifacts, Cluster, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
+    ArtifactError, Artifacts, Cluster, Deployer, Events, Home, Modules, Programs, Restored, Store,
+    StoreError, Trees,
 };
 use baton_flow::{Options, PlaneHandle, plane_channel};
 use baton_gateway::Authorities;
@@ -145,10 +146,13 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         deployer = deployer.in_cluster(Arc::clone(cluster));
     }
     let seat = cluster.as_ref().map(|cluster| (cluster.node().to_owned(), cluster.address()));
+    let deployer = Arc::new(deployer);
+    let events = open_events(&home, &plane, &deployer)?;
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
-        deployer: Arc::new(deployer),
+        deployer,
         cluster,
+        events,
         token: home.token().to_owned(),
         node,
         drain: Arc::clone(&drain),
@@ -264,14 +268,26 @@ fn runtime() -> Result<Runtime, Failure> {
     })
 }
 
+/// The events that wait, opened where a panic over a damaged file is nobody's but its own.
+fn open_events(home: &Home, plane: &PlaneHandle, deployer: &Arc<Deployer>) -> Result<Arc<Events>, Failure> {
+    let (path, plane, deployer) = (home.events(), Arc::new(plane.clone()), Arc::clone(deployer));
+    opened(home.events(), move || Events::open(&path, plane, deployer))
+}
+
 /// The store, opened where a panic over a damaged file is nobody's but its own.
 fn open_store(home: &Home) -> Result<Store, Failure> {
     let path = home.state();
-    let file = path.clone();
+    opened(home.state(), move || Store::open(&path).and_then(|store| store.all().map(|_| store)))
+}
+
+fn opened<T: Send + 'static>(
+    path: PathBuf,
+    open: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
     let (sender, receiver) = sync_channel(1);
     let thread = spawn(STORE_THREAD, move || {
         // The receiver waits for it.
-        let _ = sender.send(Store::open(&file).and_then(|store| store.all().map(|_| store)));
+        let _ = sender.send(open());
     })?;
     let opened = receiver.recv();
     let _ = thread.join();

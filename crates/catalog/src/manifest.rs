@@ -8,6 +8,7 @@
 
 mod check;
 mod error;
+mod events;
 mod fault;
 mod parse;
 mod read;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Location, ManifestError};
+pub use self::events::{Cron, Events};
 pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
@@ -42,6 +44,9 @@ pub struct Manifest {
     pub functions: BTreeMap<FunctionName, Function>,
     /// Its routes, in the order of the file.
     pub routes: Vec<Route>,
+    /// What calls its functions by the clock, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<Cron>,
 }
 
 /// The app as a whole.
@@ -137,6 +142,9 @@ pub struct Function {
     /// Whether a call that was lost with its node may be made again elsewhere: doing its work twice does no harm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// What happens to the events that are put in its queue.
+    #[serde(default, skip_serializing_if = "Events::is_default")]
+    pub events: Events,
 }
 
 impl Function {

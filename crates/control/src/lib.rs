@@ -18,6 +18,7 @@ mod artifacts;
 mod bundles;
 mod cluster;
 mod deploy;
+mod events;
 mod home;
 pub mod limits;
 mod modules;
@@ -36,6 +37,7 @@ pub use cluster::{
     EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
 pub use deploy::{DeployFault, Deployer, Outcome, Placed, Restored, Step, plan};
+pub use events::{DeadReport, Event, EventFault, Events, QueueReport};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};

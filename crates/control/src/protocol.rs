@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::events::{DeadReport, QueueReport};
 use baton_catalog::{FunctionName, Manifest};
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt};
 use serde::{Deserialize, Serialize};
@@ -187,4 +188,20 @@ pub struct VersionRow {
     pub version: u64,
     /// The artifact of each function.
     pub functions: BTreeMap<FunctionName, String>,
+}
+
+/// An event that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReply {
+    /// Its name.
+    pub event: String,
+}
+
+/// Calls that nobody waits for.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventsReply {
+    /// What waits, by function.
+    pub queues: Vec<QueueReport>,
+    /// What came to nothing, newest first.
+    pub dead: Vec<DeadReport>,
 }

@@ -28,7 +28,7 @@ impl fmt::Display for Misplaced {
 
 impl std::error::Error for Misplaced {}
 
-fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
+pub(super) fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
     Err(Misplaced { site, fault: Box::new(fault) })
 }
 
@@ -46,7 +46,8 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
         calls(manifest, name, each, &site.then(name))?;
     }
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
-    routes(manifest, &root.then("routes"))
+    routes(manifest, &root.then("routes"))?;
+    super::events::check(manifest, &root)
 }
 
 fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
@@ -295,7 +296,7 @@ fn route(manifest: &Manifest, route: &Route, site: &Site) -> Result<(), Misplace
     fail(site.then("function"), ManifestFault::RouteToNowhere { path, function, nearest })
 }
 
-fn within<V: PartialOrd + fmt::Display>(
+pub(super) fn within<V: PartialOrd + fmt::Display>(
     site: &Site,
     key: &'static str,
     value: V,
@@ -308,11 +309,11 @@ fn within<V: PartialOrd + fmt::Display>(
     fail(site.clone(), ManifestFault::OutOfRange { key, value, min, max })
 }
 
-fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
+pub(super) fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
     if count <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooMany { what, count, max }) }
 }
 
-fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
+pub(super) fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
     if bytes <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooLong { what, bytes, max }) }
 }
 

@@ -109,6 +109,7 @@ fn every_setting_is_read() {
         nodes: vec![NodeName::new("a").unwrap(), NodeName::new("b").unwrap()],
         durable: vec![FunctionName::new("catalog").unwrap()],
         idempotent: true,
+        events: super::Events::default(),
     };
     assert_eq!(cart, &expect);
     assert_eq!(manifest.placement, Placement { policy: Policy::Pack });
@@ -179,7 +180,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     );
     check_error(
         "[application]\n",
-        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, functions, routes",
+        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, functions, routes, cron",
     );
     check_cart(
         "timout = \"2s\"",
