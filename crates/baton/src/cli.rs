@@ -6,6 +6,7 @@ mod telemetry;
 mod versions;
 mod policy;
 mod tls;
+mod events;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub(crate) use self::versions::{
 pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
 pub(crate) use self::tls::TlsArgs;
 pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
+pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -66,6 +68,8 @@ pub(crate) enum Verb {
     Graph(GraphArgs),
     /// Call a function
     Invoke(InvokeArgs),
+    /// Calls that nobody waits for: what waits, and what came to nothing
+    Events(EventsArgs),
     /// Print what functions wrote
     Logs(LogsArgs),
     /// Capabilities: who may access which bytes
@@ -251,6 +255,9 @@ pub(crate) struct InvokeArgs {
     /// Record what it costs, and print that afterwards
     #[arg(long)]
     pub(crate) receipt: bool,
+    /// Do not wait for it: leave it to the node, which tries until it is done
+    #[arg(long)]
+    pub(crate) event: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod deploy;
 mod doctor;
+mod events;
 mod invoke;
 mod logs;
 mod policy;
@@ -57,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Secret(verb) => secret::run(&home, &verb),
         Verb::Ps(args) => ps::run(&home, &args),
         Verb::Invoke(args) => return invoke::run(&home, &args),
+        Verb::Events(args) => events::run(&home, &args),
         Verb::Logs(args) => logs::run(&home, &args),
         Verb::Caps(CapsVerb::Ls(args)) => ps::capabilities(&home, &args),
         Verb::Receipt(args) => receipt::run(&home, &args),

@@ -24,8 +24,8 @@ mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool, Scale, Site,
-    Step,
+    App, Build, Cron, Events, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool,
+    Scale, Site, Step,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;

@@ -12,6 +12,12 @@ pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 pub const NAME_CHARS_MAX: usize = 48;
 /// Most functions of one app.
 pub const FUNCTIONS_MAX: usize = 64;
+/// Most schedules of one app.
+pub const CRON_MAX: usize = 64;
+/// Longest schedule, in bytes.
+pub const SCHEDULE_BYTES_MAX: usize = 256;
+/// Largest body of a scheduled call, in bytes.
+pub const CRON_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Most routes of one app.
 pub const ROUTES_MAX: usize = 1024;
 /// Most functions that one function may declare to call.

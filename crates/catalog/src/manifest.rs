@@ -8,6 +8,7 @@
 
 pub(crate) mod check;
 mod error;
+mod events;
 mod fault;
 mod parse;
 pub(crate) mod read;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Location, ManifestError};
+pub use self::events::{Cron, Events};
 pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
@@ -51,6 +53,9 @@ pub struct Manifest {
     pub functions: BTreeMap<FunctionName, Function>,
     /// Its routes, in the order of the file.
     pub routes: Vec<Route>,
+    /// What calls its functions by the clock, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<Cron>,
 }
 
 /// The app as a whole.
@@ -158,6 +163,9 @@ pub struct Function {
     /// The times of its streams.
     #[serde(default, skip_serializing_if = "Timeouts::is_default")]
     pub timeouts: Timeouts,
+    /// What happens to the events that are put in its queue.
+    #[serde(default, skip_serializing_if = "Events::is_default")]
+    pub events: Events,
 }
 
 /// The times of a stream; what is absent has a default.

@@ -9,6 +9,7 @@
 //! type one in.
 
 mod cluster;
+mod events;
 mod fault;
 mod guard;
 mod invoke;
@@ -41,6 +42,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::Cluster;
 use crate::deploy::Deployer;
+use crate::events::Events;
 use crate::limits;
 use crate::plane::{Answer, Plane};
 use crate::protocol::NodeInfo;
@@ -85,6 +87,8 @@ pub struct Api {
     pub deployer: Arc<Deployer>,
     /// The cluster that the node is in, if it is in one.
     pub cluster: Option<Arc<Cluster>>,
+    /// Calls that nobody waits for.
+    pub events: Arc<Events>,
     /// What TCP clients must show.
     pub token: String,
     /// What the node tells about itself.
@@ -166,6 +170,9 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/artifacts/{hash}", put(writes::upload).head(reads::artifact))
         .route("/v1/modules/{hash}", post(writes::compile))
         .route("/v1/invoke/{app}/{function}", any(invoke::call))
+        .route("/v1/events", get(events::list))
+        .route("/v1/events/{app}/{function}", any(events::accept))
+        .route("/v1/dead/{event}", post(events::revive).delete(events::forget))
         .route("/v1/logs", get(reads::logs))
         .route("/v1/caps", get(reads::capabilities))
         .route("/v1/usage", get(usage::report))

@@ -170,6 +170,24 @@ impl Deployer {
         running.iter().find(|(name, _)| name.as_str() == app).map(|(_, placed)| placed.deployment.clone())
     }
 
+    /// What is asked of an app's manifest, if it runs.
+    pub(crate) fn declared<R>(&self, app: &str, ask: impl FnOnce(&Manifest) -> R) -> Option<R> {
+        self.running().get(app).map(|placed| ask(&placed.deployment.manifest))
+    }
+
+    /// Whether this node calls by the clock.
+    pub(crate) fn keeps_time(&self) -> bool {
+        match &self.authority {
+            Authority::Own => true,
+            Authority::Cluster(cluster) => cluster.keeps_time(),
+        }
+    }
+
+    /// What is asked of the manifest of each app that runs, in one list.
+    pub(crate) fn all_declared<R>(&self, ask: impl Fn(&AppName, &Manifest) -> Vec<R>) -> Vec<R> {
+        self.running().iter().flat_map(|(app, placed)| ask(app, &placed.deployment.manifest)).collect()
+    }
+
     /// The uploaded executables.
     #[must_use]
     pub fn artifacts(&self) -> &Arc<Artifacts> {

@@ -18,6 +18,7 @@ mod artifacts;
 mod bundles;
 mod cluster;
 mod deploy;
+mod events;
 mod graph;
 mod home;
 pub mod limits;
@@ -41,6 +42,7 @@ pub use cluster::{
 pub use deploy::{
     Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission, Wish, plan,
 };
+pub use events::{DeadReport, Event, EventFault, Events, QueueReport};
 pub use graph::{Declared, GATEWAY, Graph, GraphEdge, GraphNode, GraphRoute};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ArtifactHash;
 use crate::cluster::Row;
+use crate::events::{DeadReport, QueueReport};
 use crate::deploy::Wish;
 
 /// The header that names the invocation a reply belongs to.
@@ -377,4 +378,20 @@ pub struct TrafficReply {
     pub app: String,
     /// The part of the requests of each version that answers.
     pub shares: BTreeMap<u64, Percent>,
+}
+
+/// An event that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReply {
+    /// Its name.
+    pub event: String,
+}
+
+/// Calls that nobody waits for.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventsReply {
+    /// What waits, by function.
+    pub queues: Vec<QueueReport>,
+    /// What came to nothing, newest first.
+    pub dead: Vec<DeadReport>,
 }

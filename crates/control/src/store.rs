@@ -348,7 +348,7 @@ fn read_all(database: &Database) -> Result<Stored, redb::Error> {
     Ok(stored)
 }
 
-fn fault(path: &Path, error: redb::Error) -> StoreError {
+pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
     use io::ErrorKind as Kind;
     let path = path.to_owned();
     match error {

@@ -3,6 +3,7 @@
 //! It is a native program and a Wasm module. What only Linux has, files and a sandbox around them, is not in the module.
 
 mod chain;
+mod events;
 #[cfg(not(target_family = "wasm"))]
 mod files;
 mod outside;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         "scatterer" => baton::serve(references::scatterer),
         "recorder" => baton::serve(references::recorder),
         "adder" => baton::serve(references::adder),
+        "tally" => baton::serve(events::tally),
         "fetcher" => baton::serve(outside::fetcher),
         "sleeper" => baton::serve(unruly::sleeper),
         "crasher" => baton::serve(unruly::crasher),

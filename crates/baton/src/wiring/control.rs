@@ -58,6 +58,7 @@ pub(super) fn control_plane(control: ControlPlane) {
         tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
         let _ = restored.send(restore(&api, &except).await);
         tokio::spawn(Arc::clone(&api.deployer).watch());
+        tokio::spawn(Arc::clone(&api.events).run());
         // An error means that the main thread ends without a word, and the process with it.
         if leave.await.is_ok() {
             api.cluster.as_ref().inspect(|cluster| cluster.retire());

@@ -48,7 +48,8 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     }
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
     crate::policy::check_functions(manifest, &root)?;
-    routes(manifest, &root.then("routes"))
+    routes(manifest, &root.then("routes"))?;
+    super::events::check(manifest, &root)
 }
 
 fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
@@ -349,7 +350,7 @@ pub(crate) fn at_most(site: &Site, what: &'static str, count: usize, max: usize)
     if count <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooMany { what, count, max }) }
 }
 
-fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
+pub(super) fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
     if bytes <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooLong { what, bytes, max }) }
 }
 

@@ -12,7 +12,7 @@ use super::check;
 use super::error::Location;
 use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, text, wrong_type};
-use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
+use super::{App, Build, Cron, Events, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 use crate::policy::read_policy;
@@ -20,7 +20,7 @@ use crate::routes::{Method, Route};
 use crate::secret::SecretName;
 use crate::units::Cores;
 
-const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "deploy", "policy", "functions", "routes"];
+const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
 const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
@@ -50,11 +50,14 @@ const FUNCTION_KEYS: &[&str] = &[
     "policy",
     "stream",
     "timeouts",
+    "events",
 ];
 const TIMEOUTS_KEYS: &[&str] = &["first_byte", "idle", "total"];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
 const ROUTE_KEYS: &[&str] = &["path", "methods", "function"];
+const EVENTS_KEYS: &[&str] = &["attempts", "age", "pause", "concurrency", "queue", "dead_letter"];
+const CRON_KEYS: &[&str] = &["schedule", "timezone", "function", "method", "path", "body"];
 
 pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
     if text.len() > limits::MANIFEST_BYTES_MAX {
@@ -74,6 +77,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
         policy: read_policy(&reader)?,
         functions: functions(&reader)?,
         routes: routes(&reader)?,
+        cron: crons(&reader)?,
     };
     check::manifest(&manifest).map_err(|misplaced| {
         let mut fault = misplaced.fault;
@@ -155,6 +159,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
             .map(|callee| named(callee, FunctionName::new))
             .collect::<Result<_, _>>()?,
         idempotent: table.bool("idempotent")?.unwrap_or_default(),
+        events: events(table)?,
         policy: read_policy(table)?,
         stream: table.bool("stream")?.unwrap_or_default(),
         timeouts: timeouts(table)?,
@@ -220,6 +225,41 @@ fn secrets(table: &Reader<'_, '_>) -> Result<Vec<SecretName>, Located> {
     let bad = |name: &str, fault| ManifestFault::Secret { name: name.to_owned(), fault };
     let read = |(span, name): Placed<'_>| SecretName::new(name).map_err(|fault| Located::new(span, bad(name, fault)));
     names.into_iter().map(read).collect()
+}
+
+fn events(table: &Reader<'_, '_>) -> Result<Events, Located> {
+    let Some(table) = table.table("events", EVENTS_KEYS)? else { return Ok(Events::default()) };
+    let defaults = Events::default();
+    Ok(Events {
+        attempts: table.count("attempts")?.unwrap_or(defaults.attempts),
+        age: table.time("age")?.unwrap_or(defaults.age),
+        pause: table.time("pause")?.unwrap_or(defaults.pause),
+        concurrency: table.count("concurrency")?.unwrap_or(defaults.concurrency),
+        queue: table.count("queue")?.unwrap_or(defaults.queue),
+        dead_letter: table.text("dead_letter")?.map(|name| named(name, FunctionName::new)).transpose()?,
+    })
+}
+
+fn crons(document: &Reader<'_, '_>) -> Result<Vec<Cron>, Located> {
+    let Some(items) = document.list("cron", "tables [[cron]]")? else { return Ok(Vec::new()) };
+    items.iter().map(cron).collect()
+}
+
+fn cron(value: &Spanned<DeValue<'_>>) -> Result<Cron, Located> {
+    let table = value.get_ref().as_table().ok_or_else(|| wrong_type("cron", "tables [[cron]]", value))?;
+    let table = Reader::open("cron".to_owned(), table, value.span(), CRON_KEYS)?;
+    let example = "schedule = \"0 3 * * *\"";
+    let (_, schedule) = table.required(table.text("schedule")?, "schedule", example)?;
+    let function = table.required(table.text("function")?, "function", "function = \"NAME\"")?;
+    let word = |text: Option<Placed<'_>>| text.map(|(_, text)| text.to_owned());
+    Ok(Cron {
+        schedule: schedule.to_owned(),
+        timezone: word(table.text("timezone")?),
+        function: named(function, FunctionName::new)?,
+        method: table.text("method")?.map(method).transpose()?.unwrap_or_else(Method::post),
+        path: word(table.text("path")?).unwrap_or_else(|| "/".to_owned()),
+        body: word(table.text("body")?).unwrap_or_default(),
+    })
 }
 
 fn env(table: &Reader<'_, '_>) -> Result<BTreeMap<String, String>, Located> {

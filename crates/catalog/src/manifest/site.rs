@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Misplaced};
-use super::{App, Function, Manifest, Placement, Pool};
+use super::{App, Cron, Function, Manifest, Placement, Pool};
 use crate::names::FunctionName;
 use crate::policy::Policies;
 use crate::rollout::Rollout;
@@ -113,14 +113,16 @@ pub(super) struct Unchecked {
     routes: Vec<Route>,
     #[serde(default)]
     policy: Policies,
+    #[serde(default)]
+    cron: Vec<Cron>,
 }
 
 impl TryFrom<Unchecked> for Manifest {
     type Error = Misplaced;
 
     fn try_from(unchecked: Unchecked) -> Result<Self, Misplaced> {
-        let Unchecked { app, pool, placement, deploy, policy, functions, routes } = unchecked;
-        let manifest = Self { app, pool, placement, deploy, policy, functions, routes };
+        let Unchecked { app, pool, placement, deploy, policy, functions, routes, cron } = unchecked;
+        let manifest = Self { app, pool, placement, deploy, policy, functions, routes, cron };
         check::manifest(&manifest)?;
         Ok(manifest)
     }

@@ -115,6 +115,7 @@ fn every_setting_is_read() {
         policy: Policies::default(),
         stream: false,
         timeouts: Timeouts::default(),
+        events: super::Events::default(),
     };
     assert_eq!(cart, &expect);
     assert_eq!(manifest.placement, Placement { policy: Policy::Pack });
@@ -205,7 +206,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     );
     check_error(
         "[application]\n",
-        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, deploy, policy, functions, routes",
+        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, deploy, policy, functions, routes, cron",
     );
     check_cart(
         "timout = \"2s\"",

@@ -61,6 +61,12 @@ impl From<ArtifactError> for Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
+        Self::of_store(&error)
+    }
+}
+
+impl Fault {
+    pub(super) fn of_store(error: &StoreError) -> Self {
         let status = match error {
             StoreError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
             StoreError::Damaged { .. }

@@ -36,6 +36,7 @@ impl Server {
             plane: fixture.plane.clone(),
             deployer: Arc::clone(&fixture.deployer),
             cluster: None,
+            events: fixture.events(),
             token: TOKEN.to_owned(),
             node: Node {
                 version: "1.2.3",
@@ -261,4 +262,21 @@ async fn modules_are_compiled_ahead_or_told_why_not() {
     let answer = server.send("POST", &format!("/v1/modules/{hash}"), b"").await;
     // The programs lie beside a node, and not beside this test.
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("baton-wasmc"), "{answer}");
+}
+
+#[tokio::test]
+async fn events_are_taken_shown_and_refused() {
+    let server = Server::start().await;
+    check(&server.send("POST", "/v1/events/shop/hello", b"x").await, 404, "no function shop/hello");
+    server.fixture.deploy("shop", b"a").await.unwrap();
+    check(&server.send("POST", "/v1/events/shop/nobody", b"x").await, 404, "shop/nobody");
+    check(&server.send("POST", "/v1/events/shop/hello", b"x").await, 202, "\"event\":\"");
+    check(&server.send("GET", "/v1/events", b"").await, 200, "\"function\":\"hello\",\"waiting\":1");
+    check(&server.send("DELETE", "/v1/dead/0000000000000001", b"").await, 404, "no event");
+    check(&server.send("POST", "/v1/dead/x", b"").await, 404, "no event x");
+    check(&server.send_with("POST", "/v1/events/shop/hello", "", b"x").await, 401, "");
+    tokio::spawn(Arc::clone(&server.api.events).run());
+    while !server.send("GET", "/v1/events", b"").await.contains("\"waiting\":0,\"running\":0,\"done\":1") {
+        tokio::task::yield_now().await;
+    }
 }

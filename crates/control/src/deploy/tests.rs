@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::artifacts::ArtifactError;
+use crate::events::Events;
 use crate::modules::Programs;
 use crate::modules::tests::Stand;
 use crate::plane::Answer;
@@ -286,6 +287,11 @@ impl Fixture {
         let trees = Trees::open(&dir.path().join("files")).unwrap();
         let modules = Modules::open(&dir.path().join("wasm"), programs.clone()).unwrap();
         Deployer::new(plane, store, artifacts, trees, modules)
+    }
+
+    pub(crate) fn events(&self) -> Arc<Events> {
+        let path = self.dir.path().join("events.redb");
+        Events::open(&path, self.plane.clone(), Arc::clone(&self.deployer)).unwrap()
     }
 
     pub(crate) fn restart(self) -> Self {

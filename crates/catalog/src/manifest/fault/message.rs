@@ -102,6 +102,17 @@ impl fmt::Display for ManifestFault {
             Self::RouteToNowhere { path, function, .. } => {
                 write!(f, "route \"{path}\" leads to function \"{function}\", which does not exist")
             }
+            Self::Schedule { text, why } => write!(f, "{text:?} is no schedule: {why}"),
+            Self::TimeZone { name } => write!(f, "this machine knows no time zone {name:?}"),
+            Self::UnknownFunction { key, function, .. } => {
+                write!(f, "{key} names function \"{function}\", which does not exist")
+            }
+            Self::DeadLetterToItself { function } => {
+                write!(f, "what {function} fails at would go to {function} again")
+            }
+            Self::RequestPath { path } => {
+                write!(f, "{path:?} is no path: one begins with a slash and holds no spaces")
+            }
             Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
             Self::MethodTwice { method } => write!(f, "method {method} stands twice in the route"),
             Self::DuplicateRoute { clash, first_line } => fmt_duplicate(f, clash, *first_line),
@@ -175,6 +186,15 @@ impl ManifestFault {
             Self::RouteToNowhere { nearest, .. } => {
                 suggest(nearest.as_deref(), "add the function or remove the route")
             }
+            Self::Schedule { .. } => {
+                "write minute, hour, day, month and day of the week, such as \"0 3 * * MON\"".to_owned()
+            }
+            Self::TimeZone { .. } => "use a name such as \"Europe/Berlin\"".to_owned(),
+            Self::UnknownFunction { nearest, .. } => {
+                suggest(nearest.as_deref(), "add the function or name another one")
+            }
+            Self::DeadLetterToItself { .. } => "name another function, or remove dead_letter".to_owned(),
+            Self::RequestPath { .. } => "write a path such as \"/nightly?full=1\"".to_owned(),
             Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),
             Self::DuplicateRoute { .. } => {
                 "change the path or the methods of one of them; names in braces make no difference".to_owned()
