@@ -1,12 +1,12 @@
 //! The command line.
 
 mod cluster;
+mod events;
+mod policy;
 mod sights;
 mod telemetry;
-mod versions;
-mod policy;
 mod tls;
-mod events;
+mod versions;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
+pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
+pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
+pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
 pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
+pub(crate) use self::tls::TlsArgs;
 pub(crate) use self::versions::{
     AppArgs, RollbackArgs, RolloutArgs, SecretRmArgs, SecretSetArgs, SecretVerb, TrafficArgs,
 };
-pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
-pub(crate) use self::tls::TlsArgs;
-pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
-pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.

@@ -10,12 +10,11 @@ mod logs;
 mod policy;
 mod ps;
 mod receipt;
-mod test;
 mod scale;
+mod secret;
+mod test;
 mod trace;
 mod usage;
-mod secret;
-mod trace;
 mod versions;
 
 use std::future::Future;

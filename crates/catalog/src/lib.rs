@@ -16,8 +16,8 @@ mod manifest;
 mod names;
 mod nearest;
 mod outgoing;
-mod rollout;
 pub mod policy;
+mod rollout;
 mod routes;
 mod secret;
 mod units;
@@ -31,8 +31,8 @@ pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;
 pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{
-    Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment, Side,
-    merged,
+    Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
+    Side, merged,
 };
 pub use secret::{SecretName, SecretNameFault};
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};

@@ -63,7 +63,8 @@ impl FromStr for Percent {
 
     fn from_str(text: &str) -> Result<Self, RolloutFault> {
         let number = text.strip_suffix('%').ok_or(RolloutFault::Percent)?.trim_end();
-        let (whole, part) = number.split_once('.').map_or((number, None), |(whole, part)| (whole, Some(part)));
+        let (whole, part) =
+            number.split_once('.').map_or((number, None), |(whole, part)| (whole, Some(part)));
         let is_number = |text: &str, most: usize| {
             (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
         };
@@ -223,10 +224,14 @@ mod tests {
             let read = text.parse::<Percent>().ok().map(Percent::hundredths);
             assert_eq!(read, expect, "{text}");
         };
-        for (text, hundredths) in [("10%", 1000), ("0%", 0), ("100%", 10_000), ("0.5%", 50), ("12.25%", 1225), ("7 %", 700)] {
+        for (text, hundredths) in
+            [("10%", 1000), ("0%", 0), ("100%", 10_000), ("0.5%", 50), ("12.25%", 1225), ("7 %", 700)]
+        {
             check(text, Some(hundredths));
         }
-        for text in ["", "%", "10", "101%", "100.01%", "-1%", "1.%", ".5%", "0.125%", "1e1%", "ten%", "+5%", "65636%"] {
+        for text in
+            ["", "%", "10", "101%", "100.01%", "-1%", "1.%", ".5%", "0.125%", "1e1%", "ten%", "+5%", "65636%"]
+        {
             check(text, None);
         }
     }

@@ -14,12 +14,12 @@ mod fault;
 mod guard;
 mod invoke;
 mod metrics;
-mod policy;
 mod overview;
 mod page;
+mod policy;
 mod reads;
-mod usage;
 mod scale;
+mod usage;
 mod versions;
 mod writes;
 

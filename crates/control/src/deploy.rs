@@ -16,8 +16,8 @@ mod complete;
 mod fault;
 mod files;
 mod plan;
-mod rollout;
 mod policies;
+mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,17 +32,17 @@ use self::complete::{complete, complete_files};
 pub use self::fault::DeployFault;
 use self::files::Files;
 pub use self::plan::{Placed, Step, plan};
-pub use self::rollout::{Change, RolloutError, Wish};
 pub use self::policies::PolicyFault;
+pub use self::rollout::{Change, RolloutError, Wish};
 use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
 use crate::cluster::Cluster;
 use crate::limits::UPLOAD_KEPT;
-use tokio::sync::Notify;
 use crate::modules::{Host, Modules};
 use crate::plane::Plane;
 use crate::protocol::{FailedApp, Refusal};
 use crate::store::{Deployment, Made, Store};
+use tokio::sync::Notify;
 
 /// What a deployment came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl Deployer {
 
     /// The version of an app that runs.
     #[must_use]
-    pub fn deployed(&self, app: &str) -> Option<Deployment> {
+    pub fn leading(&self, app: &str) -> Option<Deployment> {
         let running = self.running();
         running.iter().find(|(name, _)| name.as_str() == app).map(|(_, placed)| placed.deployment.clone())
     }
@@ -223,8 +223,7 @@ impl Deployer {
         let made = Made { at_ms: changes::now_ms(), by };
         let secrets = BTreeMap::new();
         let version = found.version + 1;
-        let next =
-            Deployment { made, secrets, ..Deployment::new(manifest, version, artifacts, files) };
+        let next = Deployment { made, secrets, ..Deployment::new(manifest, version, artifacts, files) };
         let next = self.place(rollout::deployed(found.deployment.as_ref(), next, wish)?);
         self.publish(&next.deployment).await?;
         let newest = next.deployment.next().unwrap_or(&next.deployment).version;

@@ -40,7 +40,8 @@ pub use cluster::{
     EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
 pub use deploy::{
-    Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission, Wish, plan,
+    Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission,
+    Wish, plan,
 };
 pub use events::{DeadReport, Event, EventFault, Events, QueueReport};
 pub use graph::{Declared, GATEWAY, Graph, GraphEdge, GraphNode, GraphRoute};

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ArtifactHash;
 use crate::cluster::Row;
-use crate::events::{DeadReport, QueueReport};
 use crate::deploy::Wish;
+use crate::events::{DeadReport, QueueReport};
 
 /// The header that names the invocation a reply belongs to.
 pub const INVOCATION_HEADER: &str = "x-baton-invocation";

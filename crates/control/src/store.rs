@@ -19,9 +19,9 @@ use baton_catalog::{AppName, FunctionName, Manifest, SecretName};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use crate::artifacts::ArtifactHash;
 pub(crate) use self::versions::told;
 pub use self::versions::{Beside, Kept, Made, Undone};
+use crate::artifacts::ArtifactHash;
 use crate::limits::STORE_CACHE_BYTES;
 
 const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("deployments");

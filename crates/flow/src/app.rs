@@ -30,8 +30,8 @@ use crate::replica::{Phase, Replica};
 use crate::scale::Unit;
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
-use crate::tally::Tally;
 use crate::stream::Streams;
+use crate::tally::Tally;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
 const STUCK_GRACE: Duration = Duration::from_millis(500);

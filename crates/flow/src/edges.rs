@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use baton_abi::boot::{Edge, NETWORK, NODE_PEER, Name};
 use baton_abi::reference::REFERENCES;
-use baton_pool::Placed;
 use baton_abi::stream::STREAMS;
+use baton_pool::Placed;
 use baton_pool::capability::NODE;
 use baton_pool::figures::Figures;
 use baton_pool::link::{self, Duplex, DuplexFlags, Side, ring_entries_for};
@@ -286,7 +286,7 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
     }
     let between = match beyond {
         Beyond::Function(callee) => Some((new.function, callee)),
-        Beyond::Network | Beyond::References => None,
+        Beyond::Network | Beyond::References | Beyond::Streams => None,
     };
     let (caller, callee) = (new.holder, NODE);
     edges.roads.push(Road { id, caller, callee, flags, figures, between, closed: None });

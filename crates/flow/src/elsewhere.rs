@@ -195,12 +195,8 @@ fn peers(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> 
     let has_own = of_all.iter().any(|host| host.version == app.version);
     let is_own = |host: &&Host| !has_own || host.version == app.version;
     let up = |host: &'_ Host| endpoint.calls_out(&host.node);
-    let up: Vec<(&Host, u32)> = of_all
-        .iter()
-        .filter(is_new)
-        .filter(is_own)
-        .filter_map(|host| Some((host, up(host)?)))
-        .collect();
+    let up: Vec<(&Host, u32)> =
+        of_all.iter().filter(is_new).filter(is_own).filter_map(|host| Some((host, up(host)?))).collect();
     let drains = |host: &Host| hosts.peers.get(&host.node).is_none_or(|peer| peer.draining);
     let all_drain = up.iter().all(|(host, _)| drains(host));
     let chosen = up.into_iter().filter(|(host, _)| all_drain || !drains(host));

@@ -81,6 +81,7 @@ impl InvokeError {
             | InvokeError::TooLarge { .. }
             | InvokeError::QueueFull
             | InvokeError::HeadTooLarge
+            | InvokeError::Refused(_)
             | InvokeError::Draining => false,
             InvokeError::Function { status, .. } => *status >= 500,
             InvokeError::PoolFull
@@ -244,7 +245,9 @@ impl core::fmt::Display for DeployError {
                 "the two versions cannot answer side by side, since their routes clash: {clash}; name parameters alike in both, \
                  or deploy the new version for all requests"
             ),
-            DeployError::NotHere { app, version } => write!(f, "version {version} of {app} does not run here"),
+            DeployError::NotHere { app, version } => {
+                write!(f, "version {version} of {app} does not run here")
+            }
             DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
             DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
             DeployError::Policy(error) => write!(f, "{error}; docs/policy.md has an example of each handler"),

@@ -25,8 +25,8 @@ use crate::node::{Node, Options};
 use crate::outgoing::Fetch;
 use crate::scale::ScaleError;
 use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ScaleStatus, Totals};
-use crate::watch::Wish;
 use crate::stream::Offer;
+use crate::watch::Wish;
 
 /// Where a route leads.
 #[derive(Clone)]

@@ -153,7 +153,8 @@ impl Upload {
         // A policy may have led it to another function.
         let takes_it = app.functions.get(upload.function).is_some_and(|state| state.spec.stream);
         if !takes_it || !app.is_here(upload.function) {
-            let message = format!("a policy leads to {}, which takes no streams", app.function_name(upload.function));
+            let message =
+                format!("a policy leads to {}, which takes no streams", app.function_name(upload.function));
             return Err(InvokeError::Function { status: 501, message });
         }
         upload.stream = Stream::new(app, upload.function, offer);

@@ -136,7 +136,7 @@ pub struct LatencyStatus {
 }
 
 /// Within what replicas of a function come and go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScaleStatus {
     /// Replicas that are always there.
     pub min: u32,

@@ -90,7 +90,9 @@ fn client_place(client: std::net::IpAddr, version: u64) -> Standing {
 
 fn header<'a>(head: &'a Head, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let found = records(&head.bytes).map_while(Result::ok);
-    found.filter(move |record| record.field == Field::Header && record.name == name).map(|record| record.value)
+    found
+        .filter(move |record| record.field == Field::Header && record.name == name)
+        .map(|record| record.value)
 }
 
 /// The value of one cookie in a `cookie` header.

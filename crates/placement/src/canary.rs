@@ -66,7 +66,8 @@ pub fn judge(terms: Terms, new: Answered, old: Answered) -> Verdict {
     let (fresh, former) = (u128::from(new.requests), u128::from(old.requests.max(1)));
     // new.failures / new.requests > old.failures / old.requests + errors / 10 000, over one denominator.
     let worse = failures(new).saturating_mul(former).saturating_mul(10_000);
-    let allowed = failures(old).saturating_mul(10_000).saturating_add(u128::from(terms.errors).saturating_mul(former));
+    let allowed =
+        failures(old).saturating_mul(10_000).saturating_add(u128::from(terms.errors).saturating_mul(former));
     if worse > allowed.saturating_mul(fresh) {
         Verdict::Worse { rate: new.rate(), before: old.rate() }
     } else {

@@ -32,7 +32,10 @@ fn rollback(text: &str) -> Result<Rollback, String> {
         }
         seen.push(key);
         match key {
-            "errors" => terms.errors = value.parse().map_err(|fault: baton_catalog::RolloutFault| fault.to_string())?,
+            "errors" => {
+                terms.errors =
+                    value.parse().map_err(|fault: baton_catalog::RolloutFault| fault.to_string())?
+            }
             "after" => terms.after = value.parse().map_err(|_| "after is a number of requests".to_owned())?,
             "window" => {
                 terms.window = value.parse::<TimeSpan>().map_err(|fault| format!("window: {fault}"))?;

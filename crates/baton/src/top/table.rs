@@ -131,25 +131,23 @@ fn table<const N: usize>(
         Cell::from(Text::from(text).alignment(if right { Alignment::Right } else { Alignment::Left }))
             .style(style)
     };
-    let head = shown.iter().filter_map(|&at| {
-        let column = columns.get(at)?;
-        let mark = match sort {
-            Some((key, reversed)) if column.sort == Some(key) => {
-                if reversed != (key == SortKey::Name) {
-                    "▲"
-                } else {
-                    "▼"
-                }
-            }
-            _ => "",
-        };
-        let style = if mark.is_empty() {
-            Style::new()
-        } else {
-            Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
-        };
-        Some(cell(at, format!("{}{mark}", column.title), style))
-    });
+    let head =
+        shown.iter().filter_map(|&at| {
+            let column = columns.get(at)?;
+            let mark =
+                match sort {
+                    Some((key, reversed)) if column.sort == Some(key) => {
+                        if reversed != (key == SortKey::Name) { "▲" } else { "▼" }
+                    }
+                    _ => "",
+                };
+            let style = if mark.is_empty() {
+                Style::new()
+            } else {
+                Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
+            };
+            Some(cell(at, format!("{}{mark}", column.title), style))
+        });
     let head = Row::new(head.collect::<Vec<_>>()).style(Style::new().fg(Color::Cyan));
     let body = rows.into_iter().map(|row| {
         let cells = row.into_iter().enumerate().filter(|(at, _)| shown.contains(at));

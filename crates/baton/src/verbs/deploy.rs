@@ -58,12 +58,15 @@ pub(crate) async fn described(client: &Client, reply: &DeployReply) -> Result<St
     };
     let plural = if replicas == 1 { "" } else { "s" };
     let Apps { apps, beside } = client.get("/v1/apps").await?;
-    let running = apps.into_iter().chain(beside).filter(|found| found.app == *app && found.version == *version);
+    let running =
+        apps.into_iter().chain(beside).filter(|found| found.app == *app && found.version == *version);
     let functions = running.flat_map(|found| found.functions);
     let hosting = hosting(functions.map(|function| function.runs_as));
     let deployed = style.green("deployed");
     let share = match (&reply.share, reply.before) {
-        (Some(share), Some(before)) => format!("; it has {share} of the requests, version {before} stands beside it"),
+        (Some(share), Some(before)) => {
+            format!("; it has {share} of the requests, version {before} stands beside it")
+        }
         _ => String::new(),
     };
     Ok(format!("{deployed} {app} version {version}, {replicas} replica{plural} ready, {hosting}{share}"))

@@ -115,7 +115,8 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
     let leading = apps.iter().map(|app| (app.app.clone(), app));
     let next = beside.iter().map(|app| (format!("{} v{}", app.app, app.version), app));
     let named = leading.chain(next);
-    let rows = named.flat_map(|(name, app)| app.functions.iter().flat_map(move |function| rows(&name, function)));
+    let rows =
+        named.flat_map(|(name, app)| app.functions.iter().flat_map(move |function| rows(&name, function)));
     let head = [
         "FUNCTION",
         "RUNS AS",

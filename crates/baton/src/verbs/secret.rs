@@ -52,8 +52,9 @@ fn set(home: &Path, args: &SecretSetArgs) -> Result<(), Failure> {
             bounded(std::fs::File::open(file).map_err(unreadable)?).map_err(unreadable)?
         }
         None => {
-            let unreadable =
-                |error: io::Error| Failure::bad_input(format_args!("cannot read standard input: {error}"), "");
+            let unreadable = |error: io::Error| {
+                Failure::bad_input(format_args!("cannot read standard input: {error}"), "")
+            };
             let mut value = bounded(io::stdin().lock()).map_err(unreadable)?;
             // The end of the line is the terminal's, or that of `echo`.
             if value.last() == Some(&b'\n') {

@@ -24,7 +24,10 @@ pub(super) fn list(home: &Path, args: &AppArgs) -> Result<(), Failure> {
     print_table(&table(&head, versions.versions.iter().map(row)))?;
     for version in &versions.versions {
         if let Some(why) = &version.undone {
-            line_out(&format!("{} {why}", Style::stdout().red(&format!("v{} was rolled back:", version.version))))?;
+            line_out(&format!(
+                "{} {why}",
+                Style::stdout().red(&format!("v{} was rolled back:", version.version))
+            ))?;
         }
     }
     Ok(())
@@ -61,18 +64,23 @@ fn ago(at_ms: u64) -> String {
 
 fn body(request: &impl Serialize) -> Result<Bytes, Failure> {
     let json = serde_json::to_vec(request);
-    json.map(Bytes::from).map_err(|error| {
-        Failure::failed(format_args!("cannot write JSON: {error}"), "report this as a bug")
-    })
+    json.map(Bytes::from)
+        .map_err(|error| Failure::failed(format_args!("cannot write JSON: {error}"), "report this as a bug"))
 }
 
-fn ask(home: &Path, (method, app, what): (Method, &str, &str), body: Bytes, json: bool) -> Result<(), Failure> {
+fn ask(
+    home: &Path,
+    (method, app, what): (Method, &str, &str),
+    body: Bytes,
+    json: bool,
+) -> Result<(), Failure> {
     let path = format!("/v1/apps/{}/{what}", escaped(app));
     let reply: TrafficReply = talk(home, async |client| parse(&client.call(method, &path, body).await?))?;
     if json {
         return json_out(&reply);
     }
-    let shares: Vec<String> = reply.shares.iter().map(|(version, share)| format!("v{version} {share}")).collect();
+    let shares: Vec<String> =
+        reply.shares.iter().map(|(version, share)| format!("v{version} {share}")).collect();
     line_out(&format!("{} of {}: {}", Style::stdout().green("requests"), reply.app, shares.join(", ")))
 }
 

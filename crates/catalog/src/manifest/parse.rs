@@ -20,7 +20,8 @@ use crate::routes::{Method, Route};
 use crate::secret::SecretName;
 use crate::units::Cores;
 
-const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
+const DOCUMENT_KEYS: &[&str] =
+    &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
 const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
@@ -223,7 +224,9 @@ fn scale(table: &Reader<'_, '_>) -> Result<Scale, Located> {
 fn secrets(table: &Reader<'_, '_>) -> Result<Vec<SecretName>, Located> {
     let names = table.texts("secrets")?.unwrap_or_default();
     let bad = |name: &str, fault| ManifestFault::Secret { name: name.to_owned(), fault };
-    let read = |(span, name): Placed<'_>| SecretName::new(name).map_err(|fault| Located::new(span, bad(name, fault)));
+    let read = |(span, name): Placed<'_>| {
+        SecretName::new(name).map_err(|fault| Located::new(span, bad(name, fault)))
+    };
     names.into_iter().map(read).collect()
 }
 

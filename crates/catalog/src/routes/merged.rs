@@ -24,7 +24,8 @@ pub fn merged(first: &[Route], second: &[Route]) -> Vec<(Route, Side)> {
         let alike = second.iter().enumerate().filter(|(_, other)| other.path == route.path);
         let mut own = route.methods.clone();
         for (other, theirs) in alike {
-            let (both, rest): (Vec<Method>, _) = own.into_iter().partition(|method| theirs.methods.contains(method));
+            let (both, rest): (Vec<Method>, _) =
+                own.into_iter().partition(|method| theirs.methods.contains(method));
             push(&mut rows, route, both, Side::Both(place, other));
             own = rest;
         }
@@ -62,7 +63,8 @@ mod tests {
     #[test]
     fn what_both_answer_stands_there_once_and_the_rest_is_of_one() {
         let first = [route("/a", &["GET", "POST"], "one"), route("/b", &["GET"], "one")];
-        let second = [route("/a", &["GET"], "two"), route("/a", &["PUT"], "three"), route("/c/{x}", &["GET"], "two")];
+        let second =
+            [route("/a", &["GET"], "two"), route("/a", &["PUT"], "three"), route("/c/{x}", &["GET"], "two")];
         let rows = merged(&first, &second);
         let shown: Vec<_> = rows
             .iter()
@@ -87,7 +89,10 @@ mod tests {
     fn the_same_routes_are_all_of_both_and_other_names_of_parameters_clash() {
         let routes = [route("/a/{x}", &["GET"], "one"), route("/{*rest}", &["GET", "POST"], "one")];
         let rows = merged(&routes, &routes);
-        assert_eq!(rows.iter().map(|(_, side)| *side).collect::<Vec<_>>(), [Side::Both(0, 0), Side::Both(1, 1)]);
+        assert_eq!(
+            rows.iter().map(|(_, side)| *side).collect::<Vec<_>>(),
+            [Side::Both(0, 0), Side::Both(1, 1)]
+        );
         let renamed = [route("/a/{y}", &["GET"], "one")];
         assert!(RouteTable::compile(merged(&routes, &renamed)).is_err());
     }

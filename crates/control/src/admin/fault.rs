@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_flow::{DeployError, InvokeError, PlaneGone};
 
+use super::versions::no_app;
 use crate::artifacts::ArtifactError;
 use crate::cluster::ClusterError;
-use super::versions::no_app;
 use crate::deploy::{DeployFault, RolloutError};
 use crate::modules::ModuleError;
 use crate::protocol::ErrorBody;
@@ -154,10 +154,12 @@ impl From<DeployFault> for Fault {
             DeployFault::Rollout(error) => {
                 let status = match error {
                     RolloutError::Unknown { .. } => StatusCode::NOT_FOUND,
-                    RolloutError::Sum { .. } | RolloutError::Versions { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                    RolloutError::NoCanary { .. } | RolloutError::NoOlder { .. } | RolloutError::Routes { .. } => {
-                        StatusCode::CONFLICT
+                    RolloutError::Sum { .. } | RolloutError::Versions { .. } => {
+                        StatusCode::UNPROCESSABLE_ENTITY
                     }
+                    RolloutError::NoCanary { .. }
+                    | RolloutError::NoOlder { .. }
+                    | RolloutError::Routes { .. } => StatusCode::CONFLICT,
                 };
                 Self::new(status, text, error.hint())
             }

@@ -26,7 +26,10 @@ pub(super) fn no_app(app: &str) -> Fault {
     Fault::new(StatusCode::NOT_FOUND, format!("no app {app} is deployed"), "`baton ps` lists what is")
 }
 
-pub(super) async fn list(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Json<Versions>, Fault> {
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+) -> Result<Json<Versions>, Fault> {
     let kept = api.deployer.kept(&named(&app)?).await?;
     if kept.is_empty() {
         return Err(no_app(&app));
@@ -68,7 +71,9 @@ async fn change(api: Arc<Api>, app: String, change: Change) -> Result<Json<Traff
 fn shares(row: &Deployment) -> BTreeMap<u64, Percent> {
     match row.beside.as_deref() {
         None => BTreeMap::from([(row.version, Percent::ALL)]),
-        Some(beside) => BTreeMap::from([(row.version, beside.share.rest()), (beside.next.version, beside.share)]),
+        Some(beside) => {
+            BTreeMap::from([(row.version, beside.share.rest()), (beside.next.version, beside.share)])
+        }
     }
 }
 

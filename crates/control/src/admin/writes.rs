@@ -104,8 +104,8 @@ pub(super) async fn remove(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
 ) -> Result<Json<RemoveReply>, Fault> {
-    let name = app.clone();
-    let work = tokio::spawn(async move { api.deployer.remove(&name).await });
+    let (name, deployer) = (app.clone(), Arc::clone(&api.deployer));
+    let work = tokio::spawn(async move { deployer.remove(&name).await });
     if finished(work.await)?? {
         api.deployer.forget_policies(&app);
         return Ok(Json(RemoveReply { removed: app }));

@@ -172,12 +172,15 @@ pub(super) fn hosts<'a>(own: &str, rows: impl Iterator<Item = &'a Row>) -> Hosts
         }
         let peer = Peer { address: *address, incarnation: *incarnation, draining: *draining, cpu: *cpu };
         hosts.peers.insert(name.clone(), peer);
-        let leading = |(app, row): (&'_ String, &'_ AppRow)| (app.clone(), row.version, row.functions.clone());
+        let leading =
+            |(app, row): (&'_ String, &'_ AppRow)| (app.clone(), row.version, row.functions.clone());
         let beside = |(app, row): (&'_ String, &'_ AppRow)| {
             let beside = row.beside.clone()?;
             Some((app.clone(), Some(beside.version), beside.functions))
         };
-        for (app, version, functions) in row.apps.iter().map(leading).chain(row.apps.iter().filter_map(beside)) {
+        for (app, version, functions) in
+            row.apps.iter().map(leading).chain(row.apps.iter().filter_map(beside))
+        {
             // A name that is none here cannot be called here either.
             let (Some(version), Ok(app)) = (version, app.parse()) else { continue };
             let table = hosts.functions.entry(app).or_default();

@@ -70,7 +70,9 @@ pub(super) fn placed(
         if let Some(next) = deployment.next() {
             let functions = next.manifest.functions.keys().enumerate();
             let added = functions.filter(|(_, name)| !deployment.manifest.functions.contains_key(*name));
-            here.extend(added.filter(|(place, _)| is_later_here(number, *place)).map(|(_, name)| name.clone()));
+            here.extend(
+                added.filter(|(place, _)| is_later_here(number, *place)).map(|(_, name)| name.clone()),
+            );
         }
         (app.clone(), Placed { deployment: deployment.clone(), here: Some(here) })
     };

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use super::bus::{Bucket, key_of};
 use super::cores::Cores;
 use super::error::ClusterError;
-use super::members::{BesideRow, AppRow, Load, News, Row, hosts};
+use super::members::{AppRow, BesideRow, Load, News, Row, hosts};
 use super::plan::Seat;
 use super::{APP, Cluster, ClusterOptions, DRAIN, Wanted};
 use crate::artifacts::Artifacts;
@@ -368,10 +368,10 @@ fn parts(deployer: &Deployer, figures: &Figures) -> BTreeMap<String, AppRow> {
             let load = |name: &str| loads.and_then(|loads| loads.get(name)).copied().unwrap_or_default();
             part.hosted().map(|name| (name.to_string(), load(name.as_str()))).collect()
         };
-        let beside = placed.parts().get(1).map(|part| BesideRow {
-            version: part.deployment.version,
-            functions: hosted(part),
-        });
+        let beside = placed
+            .parts()
+            .get(1)
+            .map(|part| BesideRow { version: part.deployment.version, functions: hosted(part) });
         let version = Some(placed.deployment.version);
         parts.insert(app.to_string(), AppRow { version, error: None, functions: hosted(&placed), beside });
     }

@@ -44,7 +44,10 @@ impl Deployer {
         let kept = self.kept(app).await?;
         let next = self.place(rollout::changed(now, &kept, change)?);
         let row = next.deployment.clone();
-        if now.stands_as(&row) && now.undone == row.undone && self.running().get(app).is_some_and(|runs| runs.same_as(&next)) {
+        if now.stands_as(&row)
+            && now.undone == row.undone
+            && self.running().get(app).is_some_and(|runs| runs.same_as(&next))
+        {
             return Ok(row);
         }
         self.apply(next, &found).await?;
@@ -101,7 +104,8 @@ impl Deployer {
         let running = self.running().get(next.deployment.app()).map(Placed::parts).unwrap_or_default();
         let mut replicas = 0;
         for part in next.parts() {
-            let runs = |other: &&Placed| other.deployment.version == part.deployment.version && other.same_as(&part);
+            let runs =
+                |other: &&Placed| other.deployment.version == part.deployment.version && other.same_as(&part);
             if running.iter().find(runs).is_none() {
                 replicas = self.start(&part).await?.replicas;
             }
@@ -171,7 +175,8 @@ impl Deployer {
             for (app, row) in rollouts {
                 let Some(beside) = row.beside.as_deref() else { continue };
                 let seen = Seen::of(&figures, &row, &beside.next);
-                let known = watched.entry(app.clone()).or_insert_with(|| Watched::new(&row, &beside.next, seen));
+                let known =
+                    watched.entry(app.clone()).or_insert_with(|| Watched::new(&row, &beside.next, seen));
                 if let Some(change) = known.look(beside, seen) {
                     self.conclude(&app, change).await;
                 }
@@ -197,7 +202,9 @@ impl Deployer {
             },
             // Somebody else was faster: another node, or a person.
             Err(DeployFault::Rollout(_) | DeployFault::NoApp { .. }) => {}
-            Err(fault) => tracing::warn!(%app, %fault, change = told, "what a version's answers call for cannot be done yet"),
+            Err(fault) => {
+                tracing::warn!(%app, %fault, change = told, "what a version's answers call for cannot be done yet")
+            }
         }
     }
 }
@@ -222,7 +229,8 @@ struct Seen {
 impl Seen {
     fn of(figures: &[VersionStatus], row: &Deployment, next: &Deployment) -> Self {
         let answered = |version: u64| {
-            let found = figures.iter().filter(|figure| figure.app == row.app().as_str() && figure.version == version);
+            let found =
+                figures.iter().filter(|figure| figure.app == row.app().as_str() && figure.version == version);
             // One that replaced another of the same number counts on beside it while that drains.
             found.fold(Answered::default(), |sum, figure| Answered {
                 requests: sum.requests + figure.requests,
@@ -253,7 +261,8 @@ impl Watched {
 
     fn look(&mut self, beside: &Beside, seen: Seen) -> Option<Change> {
         let window: Duration = beside.rollback.window.duration();
-        let terms = Terms { errors: beside.rollback.errors.hundredths(), after: u64::from(beside.rollback.after) };
+        let terms =
+            Terms { errors: beside.rollback.errors.hundredths(), after: u64::from(beside.rollback.after) };
         let new = seen.new.since(self.base.new);
         let mut old = seen.old.since(self.base.old);
         if old.requests < terms.after {
@@ -264,7 +273,13 @@ impl Watched {
         if let Verdict::Worse { rate, before } = judge(terms, new, old) {
             let why = format!(
                 "{} of {} requests failed ({}.{:02}%) where {}.{:02}% did with version {}, and {} more are allowed",
-                new.failures, new.requests, rate / 100, rate % 100, before / 100, before % 100, self.versions.0,
+                new.failures,
+                new.requests,
+                rate / 100,
+                rate % 100,
+                before / 100,
+                before % 100,
+                self.versions.0,
                 beside.rollback.errors,
             );
             return Some(Change::Undo { version, why, at_ms: now_ms() });

@@ -23,7 +23,7 @@ impl Deployer {
     /// # Errors
     /// The store cannot be read.
     pub async fn restore_policies(&self) -> Result<(), DeployFault> {
-        for (app, policies) in self.files.store.policies()? {
+        for (app, policies) in self.files.store.policies().map_err(DeployFault::Store)? {
             // A data plane that is gone is found by what comes next.
             let _ = self.plane.remember_policies(app, Some(policies)).await;
         }

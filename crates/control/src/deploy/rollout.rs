@@ -101,7 +101,9 @@ pub enum RolloutError {
 impl std::fmt::Display for RolloutError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoCanary { version } => write!(f, "version {version} has all requests, no newer one stands beside it"),
+            Self::NoCanary { version } => {
+                write!(f, "version {version} has all requests, no newer one stands beside it")
+            }
             Self::NoOlder { version } => write!(f, "no version before {version} is kept"),
             Self::Unknown { version, .. } => write!(f, "version {version} is not kept"),
             Self::Sum { sum } => {
@@ -121,7 +123,9 @@ impl RolloutError {
     pub fn hint(&self) -> String {
         match self {
             Self::NoCanary { .. } => "`baton deploy --canary 10%` begins one".to_owned(),
-            Self::NoOlder { .. } => "`baton versions APP` lists what is kept; deploy what you want".to_owned(),
+            Self::NoOlder { .. } => {
+                "`baton versions APP` lists what is kept; deploy what you want".to_owned()
+            }
             Self::Unknown { kept, .. } => {
                 let kept: Vec<String> = kept.iter().map(|version| format!("v{version}")).collect();
                 format!("kept: {}; `baton versions APP` lists them", kept.join(" "))
@@ -142,7 +146,11 @@ impl From<RolloutError> for DeployFault {
 }
 
 /// What is to be deployed when a new version comes: `next` has its number, `now` is what is deployed.
-pub(super) fn deployed(now: Option<&Deployment>, next: Deployment, wish: Wish) -> Result<Deployment, RolloutError> {
+pub(super) fn deployed(
+    now: Option<&Deployment>,
+    next: Deployment,
+    wish: Wish,
+) -> Result<Deployment, RolloutError> {
     let Some(now) = now else { return Ok(next) };
     let declared = next.manifest.deploy.clone();
     let rollback = wish.rollback.or(declared.rollback);
@@ -208,7 +216,8 @@ fn find(now: &Deployment, kept: &[Kept], version: u64) -> Result<Deployment, Rol
     let running = std::iter::once(now).chain(now.next());
     let kept_versions = || kept.iter().map(|kept| &kept.deployment);
     let found = running.chain(kept_versions()).find(|found| found.version == version);
-    let unknown = || RolloutError::Unknown { version, kept: kept_versions().map(|kept| kept.version).collect() };
+    let unknown =
+        || RolloutError::Unknown { version, kept: kept_versions().map(|kept| kept.version).collect() };
     Ok(found.ok_or_else(unknown)?.alone())
 }
 
@@ -220,7 +229,8 @@ fn traffic(
 ) -> Result<Deployment, RolloutError> {
     let sum = shares.values().map(|share| u32::from(share.hundredths())).sum();
     // One that has nothing and neither leads nor is about to need not run.
-    let is_running = |version: u64| version == now.version || now.next().is_some_and(|next| next.version == version);
+    let is_running =
+        |version: u64| version == now.version || now.next().is_some_and(|next| next.version == version);
     for version in shares.keys() {
         find(now, kept, *version)?;
     }

@@ -120,7 +120,8 @@ impl Plane for Stub {
             })
         };
         let mut prepared = self.prepared.lock().unwrap();
-        for version in std::iter::once(traffic.leading).chain(traffic.next.as_ref().map(|next| next.version)) {
+        for version in std::iter::once(traffic.leading).chain(traffic.next.as_ref().map(|next| next.version))
+        {
             if !ran(version) && !prepared.contains(&(app.clone(), version)) {
                 return ready(Err(DeployError::NotHere { app, version }));
             }
@@ -382,9 +383,11 @@ async fn a_refused_version_changes_nothing() {
 #[tokio::test]
 async fn artifacts_must_match_the_manifest() {
     let fixture = Fixture::new();
-    let result = fixture.deployer.deploy(Submission::new(manifest("shop"), BTreeMap::new(), BTreeMap::new())).await;
+    let result =
+        fixture.deployer.deploy(Submission::new(manifest("shop"), BTreeMap::new(), BTreeMap::new())).await;
     assert!(matches!(result, Err(DeployFault::NoArtifact { .. })));
-    let result = fixture.deployer.deploy(Submission::new(manifest("shop"), hashes(b"nowhere"), BTreeMap::new())).await;
+    let result =
+        fixture.deployer.deploy(Submission::new(manifest("shop"), hashes(b"nowhere"), BTreeMap::new())).await;
     assert!(matches!(result, Err(DeployFault::Artifact { source: ArtifactError::Missing { .. }, .. })));
     let mut stray = hashes(b"a");
     stray.insert(FunctionName::new("stray").unwrap(), ArtifactHash::of(b"a"));
@@ -415,7 +418,11 @@ async fn files_are_another_version_and_are_there_for_processes() {
     let deploy = async |content: &[u8]| {
         let bundle = bundle(content);
         fixture.upload(&bundle);
-        fixture.deployer.deploy(Submission::new(with_files(Isolation::Process), hashes(b"a"), hashes(&bundle))).await.unwrap()
+        fixture
+            .deployer
+            .deploy(Submission::new(with_files(Isolation::Process), hashes(b"a"), hashes(&bundle)))
+            .await
+            .unwrap()
     };
     let greeting = || {
         let tree = fixture.plane.trees.lock().unwrap().clone().unwrap();
@@ -458,7 +465,10 @@ async fn what_no_compartment_may_run_is_refused_before_anything_starts() {
     for function in in_compartment.functions.values_mut() {
         function.isolation = Isolation::Compartment;
     }
-    let result = fixture.deployer.deploy(Submission::new(in_compartment, hashes(b"no executable"), BTreeMap::new())).await;
+    let result = fixture
+        .deployer
+        .deploy(Submission::new(in_compartment, hashes(b"no executable"), BTreeMap::new()))
+        .await;
     let Err(DeployFault::Unfit { function, source }) = result else { panic!("{result:?}") };
     assert_eq!(function.as_str(), "hello");
     assert!(!source.remedy().is_empty());
@@ -491,10 +501,16 @@ async fn a_module_is_compiled_for_its_deployment_and_kept_for_the_next_start() {
     fixture.upload(MODULE);
     fixture.deployer.compile(stand.hash).await.unwrap();
     assert_eq!(stand.runs(), 1);
-    let refused = fixture.deployer.deploy(Submission::new(wasm_manifest("1MiB"), hashes(MODULE), BTreeMap::new())).await;
+    let refused = fixture
+        .deployer
+        .deploy(Submission::new(wasm_manifest("1MiB"), hashes(MODULE), BTreeMap::new()))
+        .await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("hello") && text.contains("2MiB") && text.contains("raise"), "{text}");
-    let outcome = fixture.deployer.deploy(Submission::new(wasm_manifest("64MiB"), hashes(MODULE), BTreeMap::new())).await;
+    let outcome = fixture
+        .deployer
+        .deploy(Submission::new(wasm_manifest("64MiB"), hashes(MODULE), BTreeMap::new()))
+        .await;
     assert_eq!(outcome.unwrap(), Outcome::Running { version: 1, replicas: 1 });
     let fixture = fixture.restart();
     let restored = fixture.deployer.restore(&[]).await.unwrap();
@@ -509,7 +525,10 @@ async fn a_module_is_compiled_for_its_deployment_and_kept_for_the_next_start() {
 async fn a_node_without_the_programs_for_modules_says_so() {
     let fixture = Fixture::new();
     fixture.upload(b"\0asm");
-    let refused = fixture.deployer.deploy(Submission::new(wasm_manifest("64MiB"), hashes(b"\0asm"), BTreeMap::new())).await;
+    let refused = fixture
+        .deployer
+        .deploy(Submission::new(wasm_manifest("64MiB"), hashes(b"\0asm"), BTreeMap::new()))
+        .await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("hello") && text.contains("BATON_WASMC"), "{text}");
 }

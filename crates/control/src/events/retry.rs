@@ -86,6 +86,7 @@ fn is_hopeless(error: &InvokeError) -> bool {
     match error {
         InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => true,
         InvokeError::Function { status, .. } => is_final(*status),
+        InvokeError::Refused(refusal) => is_final(refusal.status),
         _ => false,
     }
 }
@@ -99,6 +100,7 @@ fn has_begun(error: &InvokeError) -> bool {
         | InvokeError::NoReplica { .. }
         | InvokeError::NoNode { .. }
         | InvokeError::NotKept { .. }
+        | InvokeError::Refused(_)
         | InvokeError::Draining => false,
         InvokeError::TooLarge { .. }
         | InvokeError::HeadTooLarge

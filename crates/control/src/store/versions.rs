@@ -82,7 +82,9 @@ pub(crate) fn told(rows: impl IntoIterator<Item = Deployment>) -> Vec<Kept> {
         for version in std::iter::once(&row).chain(row.next()) {
             let alone = version.alone();
             let known = kept.entry(version.version);
-            known.and_modify(|known| known.deployment = alone.clone()).or_insert(Kept { deployment: alone, undone: None });
+            known
+                .and_modify(|known| known.deployment = alone.clone())
+                .or_insert(Kept { deployment: alone, undone: None });
         }
         if let Some(undone) = &row.undone
             && let Some(known) = kept.get_mut(&undone.version)
@@ -129,7 +131,8 @@ pub(super) fn keep(change: &WriteTransaction, row: &Deployment) -> Result<(), re
     for row in table.range((app, 0)..=(app, u64::MAX))? {
         numbers.push(row?.0.value().1);
     }
-    let in_use: BTreeSet<u64> = std::iter::once(row.version).chain(row.next().map(|next| next.version)).collect();
+    let in_use: BTreeSet<u64> =
+        std::iter::once(row.version).chain(row.next().map(|next| next.version)).collect();
     let surplus = numbers.len().saturating_sub(VERSIONS_KEPT_HERE);
     for number in numbers.into_iter().filter(|number| !in_use.contains(number)).take(surplus) {
         table.remove((app, number))?;

@@ -187,10 +187,9 @@ impl Flow {
         }
         let beside = self.inner.beside.borrow();
         let beside = beside.get(name).filter(|beside| is_it(&beside.version.app));
-        beside.map(|beside| beside.version.clone()).ok_or_else(|| DeployError::NotHere {
-            app: name.to_owned(),
-            version,
-        })
+        beside
+            .map(|beside| beside.version.clone())
+            .ok_or_else(|| DeployError::NotHere { app: name.to_owned(), version })
     }
 
     /// All of an app that runs and is not on its way out: the leading version first.
@@ -223,7 +222,8 @@ impl Flow {
     /// What runs of each app, those versions included that finish what they have. By app, the oldest first.
     #[must_use]
     pub fn versions(&self) -> Vec<VersionStatus> {
-        let living: Vec<Rc<App>> = self.inner.node.apps.borrow().iter().filter_map(std::rc::Weak::upgrade).collect();
+        let living: Vec<Rc<App>> =
+            self.inner.node.apps.borrow().iter().filter_map(std::rc::Weak::upgrade).collect();
         let beside = self.inner.beside.borrow();
         let apps = self.inner.apps.borrow();
         let ready = self.inner.ready.borrow();
@@ -232,7 +232,8 @@ impl Flow {
             let leads = apps.get(&app.name).is_some_and(|leading| Rc::ptr_eq(leading, app));
             let (state, share) = match (leads, split) {
                 (true, _) => {
-                    let rest = beside.get(&app.name).map_or(10_000, |next| next.split.share().rest().hundredths());
+                    let rest =
+                        beside.get(&app.name).map_or(10_000, |next| next.split.share().rest().hundredths());
                     (if rest == 0 { "standby" } else { "serving" }, rest)
                 }
                 (false, Some(next)) => ("canary", next.split.share().hundredths()),
@@ -279,7 +280,9 @@ impl Flow {
         let clash = |other: &str, theirs: &Manifest| {
             let rows = theirs.routes.iter().chain(&manifest.routes).map(|route| (route.clone(), ()));
             let compiled = RouteTable::compile(rows);
-            compiled.map(|_| ()).map_err(|clash| DeployError::Routes { other: other.to_owned(), clash: clash.to_string() })
+            compiled
+                .map(|_| ())
+                .map_err(|clash| DeployError::Routes { other: other.to_owned(), clash: clash.to_string() })
         };
         for (other, theirs) in self.inner.manifests.borrow().iter().filter(|(name, _)| *name != own) {
             clash(other, theirs)?;
@@ -298,7 +301,10 @@ impl Flow {
             let Some(app) = apps.get(name) else { continue };
             match beside.get(name) {
                 None => rows.extend(manifest.routes.iter().filter_map(|route| {
-                    Some((route.clone(), Target { app: Rc::clone(app), function: position(app, route)?, other: None }))
+                    Some((
+                        route.clone(),
+                        Target { app: Rc::clone(app), function: position(app, route)?, other: None },
+                    ))
                 })),
                 Some(next) => {
                     for (route, side) in merged(&manifest.routes, &next.version.manifest.routes) {

@@ -23,7 +23,9 @@ impl Shared {
 
     pub(super) fn given_to(&self, mut function: Function) -> Function {
         let own_env = function.env.clone();
-        let is_own = |name: &str| own_env.contains_key(name) || function.secrets.iter().any(|own| own.as_str() == name);
+        let is_own = |name: &str| {
+            own_env.contains_key(name) || function.secrets.iter().any(|own| own.as_str() == name)
+        };
         let env: Vec<_> = self.env.iter().filter(|(name, _)| !is_own(name)).collect();
         let secrets: Vec<_> = self.secrets.iter().filter(|name| !is_own(name.as_str())).collect();
         function.env.extend(env.into_iter().map(|(name, value)| (name.clone(), value.clone())));

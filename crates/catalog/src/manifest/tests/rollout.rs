@@ -14,7 +14,10 @@ fn parse(app: &str, function: &str) -> Result<Manifest, String> {
 fn how_new_versions_take_over_is_read_with_defaults() {
     let plain = parse("", "").unwrap();
     assert_eq!(plain.deploy, Rollout::default());
-    assert!(!serde_json::to_string(&plain).unwrap().contains("deploy"), "older nodes read what does not use it");
+    assert!(
+        !serde_json::to_string(&plain).unwrap().contains("deploy"),
+        "older nodes read what does not use it"
+    );
     let text = "[deploy]\ncanary = { share = \"10%\", sticky = \"cookie:sid\" }\nrollback = { errors = \"2.5%\", after = 50, window = \"30s\" }";
     let manifest = parse(text, "").unwrap();
     let percent = |hundredths| Percent::from_hundredths(hundredths).unwrap();

@@ -57,12 +57,23 @@ async fn a_canary_is_promoted_and_a_promoted_version_is_gone_back_from() {
     assert_eq!(deploy(&fixture, b"b", canary(30)).await.unwrap(), Outcome::Unchanged { version: 2 });
     change(&fixture, Change::Promote).await.unwrap();
     assert_eq!((traffic(&fixture), starts(&fixture)), ((2, None), 2), "what runs takes over at once");
-    assert!(matches!(change(&fixture, Change::Promote).await, Err(DeployFault::Rollout(RolloutError::NoCanary { .. }))));
+    assert!(matches!(
+        change(&fixture, Change::Promote).await,
+        Err(DeployFault::Rollout(RolloutError::NoCanary { .. }))
+    ));
     change(&fixture, Change::Rollback { to: None }).await.unwrap();
-    assert_eq!((traffic(&fixture), starts(&fixture)), ((1, None), 3), "what does not run starts from what is stored");
+    assert_eq!(
+        (traffic(&fixture), starts(&fixture)),
+        ((1, None), 3),
+        "what does not run starts from what is stored"
+    );
     // Numbers go on.
-    assert_eq!(deploy(&fixture, b"c", Wish::default()).await.unwrap(), Outcome::Running { version: 3, replicas: 1 });
-    let kept: Vec<u64> = fixture.deployer.kept(&shop()).await.unwrap().iter().map(|kept| kept.deployment.version).collect();
+    assert_eq!(
+        deploy(&fixture, b"c", Wish::default()).await.unwrap(),
+        Outcome::Running { version: 3, replicas: 1 }
+    );
+    let kept: Vec<u64> =
+        fixture.deployer.kept(&shop()).await.unwrap().iter().map(|kept| kept.deployment.version).collect();
     assert_eq!(kept, [1, 2, 3]);
 }
 
@@ -162,7 +173,11 @@ async fn a_canary_that_fails_is_undone_with_the_reason() {
     let row = fixture.deployer.deployed(&shop()).await.unwrap();
     let undone = row.undone.unwrap();
     assert_eq!(undone.version, 2);
-    assert!(undone.why.contains("7 of 100 requests failed (7.00%) where 1.00% did with version 1"), "{}", undone.why);
+    assert!(
+        undone.why.contains("7 of 100 requests failed (7.00%) where 1.00% did with version 1"),
+        "{}",
+        undone.why
+    );
     let kept = fixture.deployer.kept(&shop()).await.unwrap();
     assert!(kept[1].undone.as_ref().is_some_and(|why| why.contains("7 of 100")));
     watch.abort();

@@ -29,7 +29,11 @@ fn shape(row: &Deployment) -> (u64, Option<(u64, u16)>) {
     (row.version, beside.map(|beside| (beside.next.version, beside.share.hundredths() / 100)))
 }
 
-fn change(now: &Deployment, kept: &[Kept], change: Change) -> Result<(u64, Option<(u64, u16)>), RolloutError> {
+fn change(
+    now: &Deployment,
+    kept: &[Kept],
+    change: Change,
+) -> Result<(u64, Option<(u64, u16)>), RolloutError> {
     changed(now, kept, change).map(|row| shape(&row))
 }
 
@@ -76,7 +80,10 @@ fn promoting_and_going_back() {
     assert_eq!(change(&two, &all, Change::Rollback { to: Some(1) }), Ok((1, None)));
     assert_eq!(change(&version(3), &all, Change::Rollback { to: None }), Ok((2, None)));
     assert_eq!(change(&version(3), &all, Change::Promote), Err(RolloutError::NoCanary { version: 3 }));
-    assert_eq!(change(&version(1), &all, Change::Rollback { to: None }), Err(RolloutError::NoOlder { version: 1 }));
+    assert_eq!(
+        change(&version(1), &all, Change::Rollback { to: None }),
+        Err(RolloutError::NoOlder { version: 1 })
+    );
     let unknown = change(&version(3), &all, Change::Rollback { to: Some(9) });
     assert_eq!(unknown, Err(RolloutError::Unknown { version: 9, kept: vec![1, 2, 3] }));
 }
