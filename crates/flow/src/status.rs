@@ -252,6 +252,13 @@ pub struct Receipt {
     pub switches: u64,
     /// CPU time of the replicas, nanoseconds.
     pub cpu_ns: u64,
+    /// Times that the node processed a protocol for it: HTTP with the client, or a host; frames with another node.
+    pub protocol_passes: u64,
+    /// Times that the node encoded or decoded something for it. What functions encode for themselves is not known.
+    pub serialisations: u64,
+    /// Resident memory of the replicas over the time of their hops, MiB-milliseconds; absent where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib_ms: Option<f64>,
     /// One row a call, in order of completion.
     pub hops: Vec<HopReceipt>,
 }
@@ -281,6 +288,16 @@ pub struct HopReceipt {
     pub cpu_ns: u64,
     /// From arrival to reply, nanoseconds.
     pub wall_ns: u64,
+    /// Times that the node processed a protocol for this call.
+    pub protocol_passes: u32,
+    /// Times that the node encoded or decoded something for it.
+    pub serialisations: u32,
+    /// Resident memory of the replica, or of its cell, over that time, MiB-milliseconds; absent if not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib_ms: Option<f64>,
+    /// Time that policies took, nanoseconds; absent where none ran or none was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar_ns: Option<u64>,
     /// The node of the cluster that served it, if that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
