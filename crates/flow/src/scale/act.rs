@@ -150,9 +150,8 @@ impl Unit {
             }
         }
         // One that is just ending counts until it is gone: there are never more than may be.
-        let ending = kept.iter().filter(|place| place.is_leaving()).count();
-        let most = (self.bounds().max as usize).saturating_sub(stays + ending);
-        for _ in 0..missing.min(most.max(wanted.saturating_sub(kept.len()))) {
+        let room = (self.bounds().max as usize).saturating_sub(kept.len());
+        for _ in 0..missing.min(room) {
             self.keep(app);
         }
     }
