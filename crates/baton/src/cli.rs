@@ -21,9 +21,7 @@ pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
 pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
 pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
 pub(crate) use self::tls::TlsArgs;
-pub(crate) use self::versions::{
-    AppArgs, RollbackArgs, RolloutArgs, SecretRmArgs, SecretSetArgs, SecretVerb, TrafficArgs,
-};
+pub(crate) use self::versions::{AppArgs, RollbackArgs, RolloutArgs, TrafficArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -57,9 +55,6 @@ pub(crate) enum Verb {
     Rollback(RollbackArgs),
     /// Set which versions of an app answer how many of its requests
     Traffic(TrafficArgs),
-    /// Secrets of apps
-    #[command(subcommand)]
-    Secret(SecretVerb),
     /// List functions and their replicas
     Ps(JsonArgs),
     /// Watch functions and calls, live

@@ -11,7 +11,6 @@ mod policy;
 mod ps;
 mod receipt;
 mod scale;
-mod secret;
 mod test;
 mod trace;
 mod usage;
@@ -54,7 +53,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Promote(args) => versions::promote(&home, &args),
         Verb::Rollback(args) => versions::rollback(&home, &args),
         Verb::Traffic(args) => versions::traffic(&home, &args),
-        Verb::Secret(verb) => secret::run(&home, &verb),
         Verb::Ps(args) => ps::run(&home, &args),
         Verb::Invoke(args) => return invoke::run(&home, &args),
         Verb::Events(args) => events::run(&home, &args),

@@ -19,7 +19,6 @@ mod outgoing;
 pub mod policy;
 mod rollout;
 mod routes;
-mod secret;
 mod units;
 mod words;
 
@@ -34,6 +33,5 @@ pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
     Side, merged,
 };
-pub use secret::{SecretName, SecretNameFault};
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
 pub use words::{Fallback, Isolation, Policy, PoolRights, Trust};

@@ -125,7 +125,3 @@ pub const ROLLBACK_WINDOW_MIN: TimeSpan = TimeSpan::from_millis(1_000);
 pub const ROLLBACK_WINDOW_MAX: TimeSpan = TimeSpan::from_millis(24 * 60 * 60 * 1000);
 /// Most requests that a new version may answer before it is judged.
 pub const ROLLBACK_AFTER_MAX: u32 = 1_000_000;
-/// Most secrets of one function.
-pub const SECRETS_PER_FUNCTION_MAX: usize = 32;
-/// Longest name of a secret, in characters.
-pub const SECRET_NAME_CHARS_MAX: usize = 64;

@@ -28,7 +28,6 @@ use crate::names::{AppName, FunctionName, KeyName, NodeName};
 use crate::policy::{AppPolicies, Policies, Schema};
 use crate::rollout::Rollout;
 use crate::routes::{Route, RouteTable};
-use crate::secret::SecretName;
 use crate::units::{ByteSize, Cores, TimeSpan};
 use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
 
@@ -125,9 +124,6 @@ pub struct Function {
     pub network: Vec<String>,
     /// Its environment.
     pub env: BTreeMap<String, String>,
-    /// The app's secrets that it finds in its environment, by their names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<SecretName>,
     /// Its arguments.
     pub args: Vec<String>,
     /// Whether its compartment goes back to its snapshot after each request.

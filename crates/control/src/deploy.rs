@@ -221,9 +221,8 @@ impl Deployer {
         let app = manifest.app.name.clone();
         let found = self.find(&app).await?;
         let made = Made { at_ms: changes::now_ms(), by };
-        let secrets = BTreeMap::new();
         let version = found.version + 1;
-        let next = Deployment { made, secrets, ..Deployment::new(manifest, version, artifacts, files) };
+        let next = Deployment { made, ..Deployment::new(manifest, version, artifacts, files) };
         let next = self.place(rollout::deployed(found.deployment.as_ref(), next, wish)?);
         self.publish(&next.deployment).await?;
         let newest = next.deployment.next().unwrap_or(&next.deployment).version;

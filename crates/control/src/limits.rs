@@ -80,10 +80,6 @@ pub const VERSIONS_KEPT: i64 = 16;
 pub const VERSIONS_KEPT_HERE: usize = 10;
 /// Longest text by which whoever deploys names itself, in characters.
 pub const DEPLOYED_BY_CHARS_MAX: usize = 128;
-/// Largest secret, in bytes: what one environment entry holds.
-pub const SECRET_BYTES_MAX: usize = 31 << 10;
-/// Most secrets of one app.
-pub const SECRETS_PER_APP_MAX: usize = 64;
 /// Between two looks at how a new version does.
 pub const ROLLOUT_LOOK: Duration = Duration::from_millis(250);
 /// Apps and drained nodes that a cluster may have.

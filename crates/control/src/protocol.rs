@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use baton_catalog::{FunctionName, Manifest, Percent, SecretName, Sticky};
+use baton_catalog::{FunctionName, Manifest, Percent, Sticky};
 use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt, Totals, VersionStatus};
 use serde::{Deserialize, Serialize};
 
@@ -338,37 +338,6 @@ pub struct TrafficRequest {
     /// By what one who asks again is known; as it was if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
-}
-
-/// `GET /v1/apps/{app}/secrets`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secrets {
-    /// The app.
-    pub app: String,
-    /// Its secrets, by name; never what they are.
-    pub secrets: Vec<SecretRow>,
-}
-
-/// A secret, without what it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretRow {
-    /// Its name.
-    pub name: SecretName,
-    /// How often it was set.
-    pub generation: u64,
-    /// The functions of the deployed version that use it.
-    pub used_by: Vec<String>,
-}
-
-/// `PUT` and `DELETE` of `/v1/apps/{app}/secrets/{name}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretReply {
-    /// The app.
-    pub app: String,
-    /// The secret.
-    pub name: SecretName,
-    /// The version that was deployed since functions use it.
-    pub version: Option<u64>,
 }
 
 /// The answer to a change of which versions answer.

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use baton_catalog::{AppName, FunctionName, Manifest, SecretName};
+use baton_catalog::{AppName, FunctionName, Manifest};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +47,6 @@ pub struct Deployment {
     /// When and by what it was deployed.
     #[serde(default)]
     pub made: Made,
-    /// How often the secrets that it uses had been set by then: another number is another version.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub secrets: BTreeMap<SecretName, u64>,
     /// The highest number that a version of the app had by then; 0 if that is this one's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub highest: u64,
@@ -74,8 +71,8 @@ impl Deployment {
         artifacts: BTreeMap<FunctionName, ArtifactHash>,
         files: BTreeMap<FunctionName, ArtifactHash>,
     ) -> Self {
-        let (made, secrets) = Default::default();
-        Self { manifest, version, artifacts, files, made, secrets, highest: 0, beside: None, undone: None }
+        let made = Made::default();
+        Self { manifest, version, artifacts, files, made, highest: 0, beside: None, undone: None }
     }
 
     /// The app's name.
@@ -87,10 +84,7 @@ impl Deployment {
     /// Whether both would run the same: all but the number, and what stands beside.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        self.manifest == other.manifest
-            && self.artifacts == other.artifacts
-            && self.files == other.files
-            && self.secrets == other.secrets
+        self.manifest == other.manifest && self.artifacts == other.artifacts && self.files == other.files
     }
 
     /// Whether both say the same of what answers, and how much of it.

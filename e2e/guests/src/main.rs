@@ -24,7 +24,6 @@ fn main() -> ExitCode {
         "stamp" => baton::serve(plain::stamp),
         "version" => baton::serve(plain::version),
         "counted" => baton::serve(plain::counted),
-        "secret" => baton::serve(plain::secret),
         "inline" => baton::serve(plain::inline),
         #[cfg(not(target_family = "wasm"))]
         "files" => files::serve(),

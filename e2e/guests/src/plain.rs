@@ -48,20 +48,13 @@ pub(crate) async fn version(_ctx: Context, _request: Request) -> Result<Response
 /// Logs the number of each request that it runs, and says which version it is; fails where its environment says so.
 pub(crate) async fn counted(ctx: Context, request: Request) -> Result<Response, Error> {
     let version = std::env::var("VERSION").unwrap_or_default();
-    let number = request.header("x-number").unwrap_or(b"-");
-    ctx.log(baton::Level::Info, format_args!("ran {}", String::from_utf8_lossy(number)));
+    let number = request.header("x-number").unwrap_or("-");
+    ctx.log(baton::Level::Info, format_args!("ran {number}"));
     if std::env::var_os("FAILS").is_some() {
         return Ok(Response::ok("it fails on purpose").status(500));
     }
     let bytes = request.body().len().to_string();
     Ok(Response::ok(version).header("x-bytes", bytes))
-}
-
-/// Says how long its secret is, and whether it is the expected one: never what it is.
-pub(crate) async fn secret(_ctx: Context, request: Request) -> Result<Response, Error> {
-    let secret = std::env::var("DB_PASSWORD").unwrap_or_default();
-    let is_it = request.header("x-expect").is_some_and(|expect| expect == secret.as_bytes());
-    Ok(Response::ok(format!("{} bytes, expected: {is_it}", secret.len())))
 }
 
 /// Answers inside the descriptor, or tries what needs the pool.

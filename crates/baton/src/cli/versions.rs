@@ -1,9 +1,7 @@
-//! Arguments about versions of an app and its secrets.
-
-use std::path::PathBuf;
+//! Arguments about versions of an app.
 
 use baton_catalog::{Percent, Rollback, Sticky, TimeSpan};
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::JsonArgs;
 
@@ -59,8 +57,8 @@ pub(crate) struct RollbackArgs {
     /// The app
     pub(crate) app: String,
     /// The version to go back to, such as 3 or v3 [default: the one before]
-    #[arg(value_parser = version)]
-    pub(crate) version: Option<u64>,
+    #[arg(value_name = "VERSION", value_parser = version)]
+    pub(crate) to: Option<u64>,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }
@@ -90,39 +88,6 @@ fn share(text: &str) -> Result<(u64, Percent), String> {
     let whole = if share.ends_with('%') { share.to_owned() } else { format!("{share}%") };
     let share = whole.parse::<Percent>().map_err(|fault| fault.to_string())?;
     Ok((version(number)?, share))
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SecretVerb {
-    /// Set a secret, from standard input or a file; functions that use it start anew
-    Set(SecretSetArgs),
-    /// List the names of an app's secrets
-    Ls(AppArgs),
-    /// Remove a secret
-    Rm(SecretRmArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SecretSetArgs {
-    /// The app; it need not be deployed yet
-    pub(crate) app: String,
-    /// The secret, which is the name of the environment entry too
-    pub(crate) name: String,
-    /// Read it from this file, byte for byte, rather than a line from standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) output: JsonArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SecretRmArgs {
-    /// The app
-    pub(crate) app: String,
-    /// The secret
-    pub(crate) name: String,
-    #[command(flatten)]
-    pub(crate) output: JsonArgs,
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ pub(super) fn promote(home: &Path, args: &AppArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn rollback(home: &Path, args: &RollbackArgs) -> Result<(), Failure> {
-    let body = body(&RollbackRequest { version: args.version })?;
+    let body = body(&RollbackRequest { version: args.to })?;
     ask(home, (Method::POST, &args.app, "rollback"), body, args.output.json)
 }
 

@@ -243,14 +243,6 @@ fn environment(function: &Function, site: &Site) -> Result<(), Misplaced> {
         let bytes = name.len() + value.len();
         not_longer(&entry, "the environment entry", bytes, limits::ENV_ENTRY_BYTES_MAX)?;
     }
-    let secrets = site.then("secrets");
-    at_most(&secrets, "secrets of one function", function.secrets.len(), limits::SECRETS_PER_FUNCTION_MAX)?;
-    for (place, name) in function.secrets.iter().enumerate() {
-        let is_known = function.secrets.iter().take(place).any(|earlier| earlier == name);
-        if is_known || function.env.contains_key(name.as_str()) {
-            return fail(secrets.then(place), ManifestFault::SecretTwice { name: name.to_string() });
-        }
-    }
     let args = site.then("args");
     at_most(&args, "arguments", function.args.len(), limits::ARGS_MAX)?;
     for (place, arg) in function.args.iter().enumerate() {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use crate::names::{FunctionName, NameFault};
 use crate::rollout::RolloutFault;
 use crate::routes::{Method, MethodFault, PatternFault, RouteClash, RoutePattern};
-use crate::secret::SecretNameFault;
 use crate::units::{ByteSize, SizeFault, TimeFault};
 
 /// What is wrong. `Display` says what; [`remedy`](Self::remedy) says what to do.
@@ -96,18 +95,6 @@ pub enum ManifestFault {
         text: String,
         /// What is wrong with it.
         fault: RolloutFault,
-    },
-    /// A bad name of a secret.
-    Secret {
-        /// What stands there.
-        name: String,
-        /// What is wrong with it.
-        fault: SecretNameFault,
-    },
-    /// A secret that stands in the list twice, or that is an environment entry too.
-    SecretTwice {
-        /// Its name.
-        name: String,
     },
     /// A bad route path.
     Path {

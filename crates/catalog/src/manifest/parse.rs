@@ -17,12 +17,11 @@ use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 use crate::policy::read_policy;
 use crate::routes::{Method, Route};
-use crate::secret::SecretName;
 use crate::units::Cores;
 
 const DOCUMENT_KEYS: &[&str] =
     &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
-const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
+const APP_KEYS: &[&str] = &["name", "trust", "env"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
@@ -38,7 +37,6 @@ const FUNCTION_KEYS: &[&str] = &[
     "scale",
     "network",
     "env",
-    "secrets",
     "args",
     "reset",
     "reuse",
@@ -147,7 +145,6 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         scale: scale(table)?,
         network: table.texts("network")?.unwrap_or_default().into_iter().map(owned).collect(),
         env: env(table)?,
-        secrets: secrets(table)?,
         args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
         reset: table.bool("reset")?.unwrap_or_default(),
         reuse: table.bool("reuse")?.unwrap_or_default(),
@@ -219,15 +216,6 @@ fn scale(table: &Reader<'_, '_>) -> Result<Scale, Located> {
         idle: table.time("idle")?.unwrap_or(defaults.idle),
         queue: table.count("queue")?.unwrap_or(defaults.queue),
     })
-}
-
-fn secrets(table: &Reader<'_, '_>) -> Result<Vec<SecretName>, Located> {
-    let names = table.texts("secrets")?.unwrap_or_default();
-    let bad = |name: &str, fault| ManifestFault::Secret { name: name.to_owned(), fault };
-    let read = |(span, name): Placed<'_>| {
-        SecretName::new(name).map_err(|fault| Located::new(span, bad(name, fault)))
-    };
-    names.into_iter().map(read).collect()
 }
 
 fn events(table: &Reader<'_, '_>) -> Result<Events, Located> {

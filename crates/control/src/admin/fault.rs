@@ -154,7 +154,7 @@ impl From<DeployFault> for Fault {
             DeployFault::Rollout(error) => {
                 let status = match error {
                     RolloutError::Unknown { .. } => StatusCode::NOT_FOUND,
-                    RolloutError::Sum { .. } | RolloutError::Versions { .. } => {
+                    RolloutError::Sum { .. } | RolloutError::Versions { .. } | RolloutError::Terms => {
                         StatusCode::UNPROCESSABLE_ENTITY
                     }
                     RolloutError::NoCanary { .. }

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use baton_catalog::{Canary, Percent, Rollback, RouteTable, Sticky, merged};
+use baton_catalog::{Canary, Percent, Rollback, RouteTable, Sticky, limits, merged};
 
 use super::DeployFault;
 use crate::store::{Beside, Deployment, Kept, Undone};
@@ -91,6 +91,8 @@ pub enum RolloutError {
         /// How many.
         count: usize,
     },
+    /// What a roll-back is to be decided by is out of bounds.
+    Terms,
     /// Routes of the two versions clash.
     Routes {
         /// How.
@@ -110,6 +112,9 @@ impl std::fmt::Display for RolloutError {
                 write!(f, "the shares add up to {}.{:02}%, not to 100%", sum / 100, sum % 100)
             }
             Self::Versions { count } => write!(f, "{count} versions are to answer; one or two can"),
+            Self::Terms => {
+                f.write_str("a roll-back is decided over 1s to 24h, and after 1 to 1000000 requests")
+            }
             Self::Routes { clash } => {
                 write!(f, "the two versions cannot answer side by side, since their routes clash: {clash}")
             }
@@ -132,6 +137,7 @@ impl RolloutError {
             }
             Self::Sum { .. } => "write shares such as v3=90 v4=10".to_owned(),
             Self::Versions { .. } => "name one or two versions, such as v3=90 v4=10".to_owned(),
+            Self::Terms => "write terms such as errors=5%,after=20,window=60s".to_owned(),
             Self::Routes { .. } => {
                 "name parameters alike in both, or deploy the new version for all requests".to_owned()
             }
@@ -151,6 +157,13 @@ pub(super) fn deployed(
     next: Deployment,
     wish: Wish,
 ) -> Result<Deployment, RolloutError> {
+    let is_bounded = |terms: &Rollback| {
+        (limits::ROLLBACK_WINDOW_MIN..=limits::ROLLBACK_WINDOW_MAX).contains(&terms.window)
+            && (1..=limits::ROLLBACK_AFTER_MAX).contains(&terms.after)
+    };
+    if !wish.rollback.as_ref().is_none_or(is_bounded) {
+        return Err(RolloutError::Terms);
+    }
     let Some(now) = now else { return Ok(next) };
     let declared = next.manifest.deploy.clone();
     let rollback = wish.rollback.or(declared.rollback);

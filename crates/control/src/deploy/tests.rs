@@ -295,6 +295,21 @@ impl Fixture {
         Events::open(&path, self.plane.clone(), Arc::clone(&self.deployer)).unwrap()
     }
 
+    /// Another node over a copy of the same state.
+    pub(crate) fn copied(&self) -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("artifacts")).unwrap();
+        for file in ["state.redb".into()].into_iter().chain(self.artifact_names()) {
+            std::fs::copy(self.dir.path().join(&file), copy.path().join(&file)).unwrap();
+        }
+        Self::at(copy, self.programs.clone())
+    }
+
+    fn artifact_names(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        let files = std::fs::read_dir(self.dir.path().join("artifacts")).unwrap();
+        files.map(|file| Path::new("artifacts").join(file.unwrap().file_name()))
+    }
+
     pub(crate) fn restart(self) -> Self {
         drop(self.deployer);
         Self::at(self.dir, self.programs)

@@ -49,8 +49,6 @@ impl fmt::Display for ManifestFault {
             Self::Size { key, text, fault } => write!(f, "bad size {text:?} of {key}: {fault}"),
             Self::Time { key, text, fault } => write!(f, "bad time {text:?} of {key}: {fault}"),
             Self::Rollout { key, text, fault } => write!(f, "bad {key} {text:?}: {fault}"),
-            Self::Secret { name, fault } => write!(f, "bad name {name:?} of a secret: {fault}"),
-            Self::SecretTwice { name } => write!(f, "{name:?} is given in two ways"),
             Self::Path { path, fault } => write!(f, "bad path {path:?}: {fault}"),
             Self::Method { method, fault } => write!(f, "bad method {method:?}: {fault}"),
             Self::OutOfRange { key, value, min, max } => {
@@ -147,8 +145,6 @@ impl ManifestFault {
                 "write a whole number and one of ms, s, m, h, such as \"500ms\" or \"2s\"".to_owned()
             }
             Self::Rollout { .. } => "write a share such as \"10%\", and stay by \"cookie:NAME\"".to_owned(),
-            Self::Secret { .. } => "write a name such as \"DB_PASSWORD\"".to_owned(),
-            Self::SecretTwice { .. } => "keep it once: in secrets, or in env".to_owned(),
             Self::Path { fault, .. } => fault.remedy().to_owned(),
             Self::Method { .. } => "write a method in upper case, such as \"GET\"".to_owned(),
             Self::OutOfRange { min, max, .. } => format!("choose a value from {min} to {max}"),

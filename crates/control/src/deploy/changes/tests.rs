@@ -86,26 +86,13 @@ async fn a_split_survives_a_restart_and_one_half_of_it_the_other() {
     fixture.deployer.restore(&[]).await.unwrap();
     assert_eq!(traffic(&fixture), (1, Some((2, 10))));
     for (broken, left) in [(2, 1), (1, 2)] {
-        let again = fixture_again(&fixture);
+        let again = fixture.copied();
         again.plane.broken.store(broken, Ordering::Relaxed);
         let restored = again.deployer.restore(&[]).await.unwrap();
         assert!(restored[0].result.is_err());
         assert_eq!(traffic(&again), (left, None), "one half that fails does not take the other with it");
         assert_eq!(again.deployer.failed().len(), 1);
     }
-}
-
-/// Another node over a copy of the same state.
-fn fixture_again(fixture: &Fixture) -> Fixture {
-    let copy = Fixture::new();
-    let (from, to) = (fixture.dir.path(), copy.dir.path().to_owned());
-    for file in std::fs::read_dir(from.join("artifacts")).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join("artifacts").join(file.file_name())).unwrap();
-    }
-    let path = to.join("copied.redb");
-    std::fs::copy(from.join("state.redb"), &path).unwrap();
-    copy.with_store(&path)
 }
 
 #[tokio::test]
