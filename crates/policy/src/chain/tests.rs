@@ -78,7 +78,7 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     head
 }
 
-const OK: Outcome = Outcome { status: 200, has_failed: false, bytes_out: 3, invocation: 1 };
+const OK: Outcome = Outcome { status: 200, has_failed: Some(false), bytes_out: 3, invocation: 1 };
 
 /// The status of a refusal, or 0; the request is ended as it would be.
 fn ask(set: &Set, stage: &Stage, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
@@ -91,7 +91,7 @@ fn ask(set: &Set, stage: &Stage, method: &str, path: &str, headers: &[(&str, &st
             0
         }
         Err(refusal) => {
-            ticket.end(Outcome { status: refusal.status, ..OK });
+            ticket.end(Outcome { status: refusal.status, has_failed: None, ..OK });
             refusal.status
         }
     }
@@ -141,7 +141,7 @@ fn a_handler_that_panics_refuses_and_is_counted_and_the_next_request_passes() {
     for _ in 0..2 {
         let (ticket, verdict) = broken.admit(&mut Request::of(&head, Client::default()), stage.now());
         assert_eq!(verdict.unwrap_err().status, 500);
-        ticket.end(Outcome { status: 500, has_failed: false, ..OK });
+        ticket.end(Outcome { status: 500, has_failed: None, ..OK });
     }
     let panicked: Vec<_> = broken.slots.iter().map(|slot| slot.report().failed).collect();
     assert_eq!(panicked, [0, 0, 2]);
