@@ -217,3 +217,32 @@ fn bodies_are_checked_and_lead_elsewhere_and_functions_may_decide() {
     assert_eq!(shown(&node, "bodies", "doomed", "ask")["refused"], 1);
     assert_eq!(node.get("/guarded").status, 200, "the node and its other functions go on");
 }
+
+#[test]
+fn only_what_does_no_harm_twice_is_made_again_and_a_breaker_opens_and_closes() {
+    need_sandbox!();
+    let again = handler("crash", "use = \"retry\"\nattempts = 3");
+    let breaker = handler("frail", "use = \"breaker\"\nfailures = 50\nleast = 2\nopen = \"1s\"\nprobes = 1");
+    let app = App::new("again")
+        .function("crash", "crasher", &format!("timeout = \"10s\"\n{again}"))
+        .function("frail", "crasher", &format!("timeout = \"10s\"\n{breaker}"))
+        .route("/crash/{name}", "frail", "methods = [\"DELETE\"]");
+    let node = Node::start(&app);
+    let calls = || node.function("crash")["calls"].as_u64().unwrap();
+    let ask = |method: &str, path: &str| node.http().request(method, path, &[], b"x").unwrap();
+    assert_eq!(ask("POST", "/crash/exit").status, 502);
+    assert_eq!(calls(), 1, "a POST was made twice");
+    assert_eq!(ask("PUT", "/crash/exit").status, 502);
+    assert_eq!(calls(), 4, "three attempts");
+    assert_eq!(ask("PUT", "/crash/fine").text(), "alive");
+    for _ in 0..2 {
+        assert_eq!(ask("DELETE", "/crash/exit").status, 502);
+    }
+    let open = ask("DELETE", "/crash/fine");
+    assert_eq!((open.status, open.header("retry-after")), (503, Some("1")));
+    wait_until(Duration::from_secs(10), "the breaker to close", || {
+        ask("DELETE", "/crash/fine").status == 200
+    });
+    let state = shown(&node, "again", "frail", "breaker")["state"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(state, "closed, opened 1 times");
+}

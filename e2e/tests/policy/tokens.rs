@@ -12,4 +12,5 @@ pub(crate) const OTHER_AUDIENCE: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImt
 /// By the same secret under the name of another key.
 pub(crate) const UNKNOWN_KEY: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6Ims5In0.eyJzdWIiOiJhZGEiLCJhdWQiOiJzaG9wIiwiZXhwIjo0MTAyNDQ0ODAwfQ.PrLiQmjHDHNPXYgc9sTZJ9mI8p9OslHTmoODjzJRWUg";
 /// With `alg: none`.
-pub(crate) const UNSIGNED: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEiLCJhdWQiOiJzaG9wIiwiZXhwIjo0MTAyNDQ0ODAwfQ.";
+pub(crate) const UNSIGNED: &str =
+    "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEiLCJhdWQiOiJzaG9wIiwiZXhwIjo0MTAyNDQ0ODAwfQ.";
