@@ -30,7 +30,7 @@ pub struct ClientFacts {
     /// Its address.
     pub address: Option<IpAddr>,
     /// Its identity by the certificate that it showed.
-    pub identity: Option<String>,
+    pub identity: Option<Rc<str>>,
     /// Whether its connection is encrypted.
     pub is_secure: bool,
 }
@@ -156,9 +156,9 @@ fn status_of(error: &InvokeError) -> u16 {
     }
 }
 
-/// Whether the function is to blame: what a breaker counts.
-fn has_failed(error: &InvokeError) -> bool {
-    !matches!(
+/// Whether the function is to blame: what a breaker counts. `None` where it had no say.
+fn has_failed(error: &InvokeError) -> Option<bool> {
+    let had_no_say = matches!(
         error,
         InvokeError::Refused(_)
             | InvokeError::Unknown
@@ -167,7 +167,8 @@ fn has_failed(error: &InvokeError) -> bool {
             | InvokeError::Draining
             | InvokeError::PoolFull
             | InvokeError::QueueFull
-    ) && status_of(error) >= 500
+    );
+    (!had_no_say).then(|| status_of(error) >= 500)
 }
 
 fn outcome_of(error: &InvokeError) -> Outcome {

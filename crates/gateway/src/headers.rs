@@ -94,7 +94,7 @@ impl<'a> Forwarded<'a> {
 
     fn passes(&self, name: &HeaderName) -> bool {
         let held_back = is_hop_by_hop(name)
-            || is_ours(name.as_str())
+            || name.as_str().starts_with("x-baton-")
             || *name == header::EXPECT
             || name.as_str() == "traceparent"
             || (!self.tracestate && name.as_str() == "tracestate")

@@ -102,7 +102,7 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B,
     let mut io = Io::new(wire, conn.clone());
     let client = ClientFacts {
         address,
-        identity: conn.identity().map(str::to_owned),
+        identity: conn.identity().map(Into::into),
         is_secure: protocols.doorman.is_some(),
     };
     let session = Rc::new(Session::new(backend, conn.clone(), protocols.tracer.clone(), client));

@@ -363,3 +363,6 @@ fn is_path(pattern: &[Segment], path: &str) -> bool {
     // The pattern of the root has no segment.
     rest.is_empty()
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,8 +134,12 @@ impl Origin {
         if !is_trusted || request.header("x-forwarded-proto").is_none() {
             request.set("x-forwarded-proto", proto.into());
         }
-        if !is_trusted || request.header("x-forwarded-host").is_none() {
-            request.set("x-forwarded-host", host);
+        if is_trusted && request.header("x-forwarded-host").is_some() {
+            return;
+        }
+        match host.is_empty() {
+            true => request.remove("x-forwarded-host"),
+            false => request.set("x-forwarded-host", host),
         }
     }
 

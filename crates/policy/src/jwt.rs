@@ -229,3 +229,6 @@ fn named(algorithm: Algorithm) -> jwt::Algorithm {
         Algorithm::EdDSA => jwt::Algorithm::EdDSA,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,10 +232,10 @@ impl Ticket {
 
     /// The request has its answer: handlers that it passed hear of it, the last one first.
     pub fn end(mut self, outcome: Outcome) {
-        self.close(outcome, Some(outcome.has_failed));
+        self.close(outcome);
     }
 
-    fn close(&mut self, outcome: Outcome, has_failed: Option<bool>) {
+    fn close(&mut self, outcome: Outcome) {
         self.is_over = true;
         let now = self.chain.around.now();
         let duration_ns = now.ns.saturating_sub(self.began.ns);
@@ -277,7 +277,7 @@ impl Ticket {
             match (self.chain.slots.get(at).map(|slot| &slot.step), held) {
                 (Some(Step::Concurrency(limit)), Held::Place(key)) => limit.borrow_mut().leave(key),
                 (Some(Step::Breaker(circuit)), Held::Pass(pass)) => {
-                    circuit.borrow_mut().tell(pass, has_failed, now);
+                    circuit.borrow_mut().tell(pass, outcome.has_failed, now);
                 }
                 _ => {}
             }
@@ -288,8 +288,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_over {
-            let left = Outcome { status: 499, has_failed: false, bytes_out: 0, invocation: 0 };
-            self.close(left, None);
+            self.close(Outcome { status: 499, has_failed: None, bytes_out: 0, invocation: 0 });
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn control_plane(control: ControlPlane) {
 /// Brings up what is stored here, or what the cluster wants here.
 async fn restore(api: &Arc<Api>, except: &[AppName]) -> Result<Vec<Restored>, Failure> {
     let policies = api.deployer.restore_policies().await;
-    policies.map_err(|fault: DeployFault| Failure::failed(fault, ""))?;
+    policies.map_err(|error| Failure::failed(&error, error.hint()))?;
     let Some(cluster) = &api.cluster else {
         let restored = api.deployer.restore(except).await;
         return restored.map_err(|fault: DeployFault| Failure::failed(fault, ""));

@@ -104,10 +104,15 @@ pub(super) async fn remove(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
 ) -> Result<Json<RemoveReply>, Fault> {
-    let (name, deployer) = (app.clone(), Arc::clone(&api.deployer));
-    let work = tokio::spawn(async move { deployer.remove(&name).await });
+    let name = app.clone();
+    let work = tokio::spawn(async move {
+        let removed = api.deployer.remove(&name).await;
+        if matches!(removed, Ok(true)) {
+            api.deployer.forget_policies(&name);
+        }
+        removed
+    });
     if finished(work.await)?? {
-        api.deployer.forget_policies(&app);
         return Ok(Json(RemoveReply { removed: app }));
     }
     Err(Fault::new(StatusCode::NOT_FOUND, format!("no app {app} is deployed"), "`baton ps` lists what is"))

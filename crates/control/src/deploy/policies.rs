@@ -3,7 +3,7 @@
 use baton_catalog::policy::AppPolicies;
 use baton_flow::PolicyError;
 
-use super::{DeployFault, Deployer};
+use super::Deployer;
 use crate::store::StoreError;
 
 /// Why policies were not set. Those of before hold.
@@ -22,8 +22,8 @@ impl Deployer {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn restore_policies(&self) -> Result<(), DeployFault> {
-        for (app, policies) in self.files.store.policies().map_err(DeployFault::Store)? {
+    pub async fn restore_policies(&self) -> Result<(), StoreError> {
+        for (app, policies) in self.files.store.policies()? {
             // A data plane that is gone is found by what comes next.
             let _ = self.plane.remember_policies(app, Some(policies)).await;
         }

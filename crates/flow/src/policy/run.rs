@@ -76,8 +76,8 @@ pub(crate) async fn finish(upload: Upload, mut ticket: Box<Ticket>) -> Result<Re
             }
             let status = reply.status();
             let bytes_out = reply.body.remaining() as u64;
-            let outcome =
-                Outcome { status, has_failed: status >= 500, bytes_out, invocation: reply.invocation() };
+            let (has_failed, invocation) = (Some(status >= 500), reply.invocation());
+            let outcome = Outcome { status, has_failed, bytes_out, invocation };
             (Ok(reply), outcome)
         }
     };
@@ -269,6 +269,6 @@ pub(crate) async fn edge(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, mu
     let invocation = asked.invocation;
     let returned = elsewhere::call_for(replica, app, callee, asked).await;
     let status = returned.status;
-    ticket.end(Outcome { status, has_failed: status >= 500, bytes_out: 0, invocation });
+    ticket.end(Outcome { status, has_failed: Some(status >= 500), bytes_out: 0, invocation });
     returned
 }

@@ -151,9 +151,7 @@ impl ManifestFault {
             Self::TooMany { what, .. } => format!("remove some {what}, or split the app"),
             Self::TooLong { .. } => "shorten it".to_owned(),
             Self::BadText { .. } => "write some text without NUL".to_owned(),
-            Self::Handler { handler, .. } => {
-                format!("docs/policy.md has an example of {handler:?} and all that it takes")
-            }
+            Self::Handler { handler, .. } => format!("docs/policy.md has all that {handler:?} takes"),
             Self::NoFunctions => "add a table [functions.NAME] with build or artifact".to_owned(),
             Self::NoBuild { .. } => "add build = { cargo = \"DIRECTORY\" } or artifact = \"FILE\"".to_owned(),
             Self::TwoBuilds { .. } => {
