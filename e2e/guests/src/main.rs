@@ -10,6 +10,7 @@ mod plain;
 mod references;
 #[cfg(not(target_family = "wasm"))]
 mod sandbox;
+mod streams;
 mod unruly;
 
 use std::process::ExitCode;
@@ -38,6 +39,14 @@ fn main() -> ExitCode {
         "recorder" => baton::serve(references::recorder),
         "adder" => baton::serve(references::adder),
         "fetcher" => baton::serve(outside::fetcher),
+        "streamer" => baton::serve(streams::streamer),
+        "mirror" => baton::serve(streams::mirror),
+        "counter" => baton::serve(streams::counter),
+        "ticker" => baton::serve(streams::ticker),
+        "talker" => baton::serve(streams::talker),
+        "meddler" => baton::serve(streams::meddler),
+        "identity" => baton::serve(streams::identity),
+        "stream-caller" => baton::serve(streams::caller),
         "sleeper" => baton::serve(unruly::sleeper),
         "crasher" => baton::serve(unruly::crasher),
         "spinner" => baton::serve(unruly::spinner),
