@@ -175,7 +175,7 @@ fn times_of_streams_are_kept() {
     let began = Instant::now();
     assert!(bounded.chunks().is_err(), "broken off");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    assert_eq!(node.post("/lazy", b"1500").status, 504);
+    assert_eq!(node.get("/lazy?ms=1500").status, 504);
     node.wait_at_rest(REST);
 }
 

@@ -30,6 +30,21 @@ impl Parts {
         Parts(From::Whole(request.into_body().ok().filter(|body| !body.is_empty())))
     }
 
+    /// All that is left, in one.
+    ///
+    /// # Errors
+    /// [`Error::Handler`] with status 413 where it is more than `max` bytes; as [`Parts::next`].
+    pub async fn gather(&mut self, max: usize) -> Result<Vec<u8>, Error> {
+        let mut all = Vec::new();
+        while let Some(part) = self.next().await? {
+            if all.len().saturating_add(part.len()) > max {
+                return Err(Error::new(413, format!("the body is larger than {max} bytes")));
+            }
+            all.extend_from_slice(&part);
+        }
+        Ok(all)
+    }
+
     /// The next part; `None` at the body's end. What is waited for is kept: dropping the future loses nothing.
     ///
     /// # Errors
