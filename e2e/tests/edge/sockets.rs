@@ -72,6 +72,9 @@ fn functions_close_end_and_fail() {
     node.wait_at_rest(REST);
 }
 
+/// What a client does that it may not.
+type Act = &'static dyn Fn(&mut Socket);
+
 /// The head of a message of `len` bytes, with its mask.
 fn huge(len: u64) -> Vec<u8> {
     [head_of(0x80 | BINARY, len, true), vec![1, 2, 3, 4]].concat()
@@ -81,7 +84,7 @@ fn huge(len: u64) -> Vec<u8> {
 fn what_the_protocol_forbids_ends_it() {
     need_sandbox!();
     let node = start("forbidden");
-    let broken: [(&str, u16, &dyn Fn(&mut Socket)); 8] = [
+    let broken: [(&str, u16, Act); 8] = [
         ("no mask", 1002, &|socket| socket.frame(0x80 | TEXT, b"plain", false)),
         ("no UTF-8", 1007, &|socket| socket.send(TEXT, b"\xc3\x28")),
         ("too long", 1009, &|socket| socket.raw(&huge(17 << 20))),

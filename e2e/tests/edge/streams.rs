@@ -89,6 +89,13 @@ fn a_request_is_answered_while_it_comes() {
     answer.write(b"0\r\n\r\n");
     assert_eq!(answer.chunk().unwrap(), None);
     node.wait_at_rest(REST);
+    // One that leaves in the middle of its body.
+    let head = "POST /mirror HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
+    let mut answer = Open::ask(node.gateway, head);
+    answer.write(&[1; 5000]);
+    assert!(!answer.chunk().unwrap().unwrap().is_empty());
+    answer.leave();
+    node.wait_at_rest(REST);
 }
 
 #[test]
@@ -104,18 +111,6 @@ fn a_body_may_be_larger_than_the_pool() {
     // One that came with its head.
     assert_eq!(node.get("/counter").text(), "0 0");
     node.wait_at_rest(REST);
-    // A client that leaves in the middle.
-    let mut stream = connect(node.gateway);
-    let head = "POST /counter HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(&[1; 5000]).unwrap();
-    wait_until(REST, "the function has its first part", || node.buffers_in_use() > 0 || has_begun(&node));
-    drop(stream);
-    node.wait_at_rest(REST);
-}
-
-fn has_begun(node: &Node) -> bool {
-    node.function("counter")["replicas"].as_array().is_some()
 }
 
 #[test]
@@ -209,7 +204,9 @@ fn what_a_function_may_not_do_with_a_stream_it_cannot() {
     assert_eq!(flooded.status, 200);
     let text = String::from_utf8(flooded.chunks().expect("a proper end").concat()).unwrap();
     assert!(text.contains("again 409\n"), "{text}");
-    assert!(text.contains("taken 300\n") && text.matches("flood\n").count() == 300, "{text}");
+    // As many calls as may be out at once; of what was taken, all is there.
+    let floods = text.matches("flood\n").count();
+    assert!(floods > 8 && text.contains(&format!("taken {floods}\n")), "{text}");
     assert!(!text.contains("behind the end"), "{text}");
     node.wait_at_rest(REST);
     assert_eq!(node.get("/meddler").status, 200, "it lives");
