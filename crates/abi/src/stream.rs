@@ -25,6 +25,8 @@ pub const TEXT: u16 = 2;
 pub const NEXT: u16 = 3;
 /// Ends a WebSocket: the payload is a close code, big end first, and a reason in UTF-8; or empty.
 pub const CLOSE: u16 = 4;
+/// Is answered after as many milliseconds as the payload says, eight bytes, little end first; or when the stream is over.
+pub const PAUSE: u16 = 5;
 /// Begins the answer as a WebSocket.
 pub const UPGRADE: u16 = 101;
 /// From here to [`BEGIN_LAST`], an operation begins the answer with that status.
@@ -54,6 +56,6 @@ pub const OFFER_SOCKET: u8 = 4;
 pub const PARTS_AHEAD: usize = 8;
 
 const _: () = {
-    assert!(PART < UPGRADE && CLOSE < UPGRADE && UPGRADE < BEGIN_FIRST && BEGIN_FIRST < BEGIN_LAST);
+    assert!(PART < UPGRADE && PAUSE < UPGRADE && UPGRADE < BEGIN_FIRST && BEGIN_FIRST < BEGIN_LAST);
     assert!(OFFER_ANSWER | OFFER_BODY | OFFER_SOCKET == 7);
 };

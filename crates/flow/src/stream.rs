@@ -103,6 +103,8 @@ pub(crate) struct Stream {
     room: Notify,
     /// There is something in `inward`, or nothing more will be.
     arrived: Notify,
+    /// The stream is over.
+    ended: Notify,
 }
 
 /// The streams of an app, by the holder whose request each belongs to and that request's invocation.
@@ -148,6 +150,7 @@ impl Stream {
             writer: RefCell::default(),
             room: Notify::new(),
             arrived: Notify::new(),
+            ended: Notify::new(),
         }))
     }
 
@@ -241,6 +244,7 @@ impl Stream {
         self.app.streams.all.borrow_mut().retain(|stream| !Rc::ptr_eq(stream, self));
         self.room.notify_waiters();
         self.arrived.notify_waiters();
+        self.ended.notify_waiters();
         self.wake_writer();
     }
 

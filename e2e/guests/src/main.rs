@@ -11,6 +11,7 @@ mod plain;
 mod references;
 #[cfg(not(target_family = "wasm"))]
 mod sandbox;
+mod streams;
 mod unruly;
 
 use std::process::ExitCode;
@@ -42,6 +43,14 @@ fn main() -> ExitCode {
         "adder" => baton::serve(references::adder),
         "tally" => baton::serve(events::tally),
         "fetcher" => baton::serve(outside::fetcher),
+        "streamer" => baton::serve(streams::streamer),
+        "mirror" => baton::serve(streams::mirror),
+        "counter" => baton::serve(streams::counter),
+        "ticker" => baton::serve(streams::ticker),
+        "talker" => baton::serve(streams::talker),
+        "meddler" => baton::serve(streams::meddler),
+        "identity" => baton::serve(streams::identity),
+        "stream-caller" => baton::serve(streams::caller),
         "sleeper" => baton::serve(unruly::sleeper),
         "crasher" => baton::serve(unruly::crasher),
         "spinner" => baton::serve(unruly::spinner),

@@ -4,13 +4,15 @@
 //! own; each operation is checked against what was offered and what has happened.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use baton_abi::Flags;
 use baton_abi::stream::{
-    BEGIN_FIRST, BEGIN_LAST, CLOSE, NEXT, PART, STATUS_END, STATUS_NOT_NOW, STATUS_OVER, STATUS_PART,
+    BEGIN_FIRST, BEGIN_LAST, CLOSE, NEXT, PART, PAUSE, STATUS_END, STATUS_NOT_NOW, STATUS_OVER, STATUS_PART,
     STATUS_TEXT, TEXT, UPGRADE,
 };
 use bytes::Buf;
+use tokio::time::timeout;
 
 use super::{Arrived, Begun, End, Part, PartKind, Stream};
 use crate::app::App;
@@ -26,6 +28,9 @@ enum Refused {
     PoolFull,
 }
 
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 const LEFT: &str = "the client has left, or the stream's time is over";
 
 /// Answers one operation.
@@ -37,6 +42,7 @@ pub(crate) async fn ask(replica: &Rc<Replica>, app: &Rc<App>, asked: Asked) -> R
             PART => stream.send(PartKind::Binary, asked.body).await,
             TEXT => stream.send(PartKind::Text, asked.body).await,
             CLOSE => stream.send(PartKind::Close, asked.body).await,
+            PAUSE => stream.pause(&asked.body).await,
             status @ (UPGRADE | BEGIN_FIRST..=BEGIN_LAST) => stream.begin(status, asked.head),
             _ => Err(Refused::NotNow("streams have no such operation")),
         },
@@ -102,6 +108,21 @@ impl Stream {
         self.outward.borrow_mut().push_back(Part { kind, body });
         self.wake_reader();
         Ok(taken())
+    }
+
+    async fn pause(&self, body: &Body) -> Result<Returned, Refused> {
+        let millis = body.to_vec().first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+        let millis = millis.ok_or(Refused::NotNow("a pause is eight bytes of milliseconds"))?;
+        let room = self.ended.notified();
+        if self.is_over.get() {
+            return Err(Refused::Over(LEFT));
+        }
+        // A stream that nothing moves on is over by itself long before that.
+        let time = Duration::from_millis(millis).min(PAUSE_MAX);
+        match timeout(time, room).await {
+            Ok(()) => Err(Refused::Over(LEFT)),
+            Err(_) => Ok(taken()),
+        }
     }
 
     /// A part waits for its client for as long as that takes: what its sender could take back or change until then is copied.
