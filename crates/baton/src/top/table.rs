@@ -57,6 +57,11 @@ pub(super) fn count(value: f64) -> String {
     }
 }
 
+/// A number of things: no part of one.
+fn whole(number: u64) -> String {
+    if number < 10_000 { number.to_string() } else { count(number as f64) }
+}
+
 fn time(ns: Option<u64>) -> String {
     ns.map_or_else(|| "-".to_owned(), nanos)
 }
@@ -91,7 +96,7 @@ fn cells(row: &FunctionRates) -> [(String, Style); 12] {
         (row.in_flight.to_string(), zero(row.in_flight as f64)),
         (row.queued.to_string(), if row.queued > 0 { Style::new().fg(Color::Yellow) } else { quiet }),
         (cpu, if row.cpu_cores.is_none() { quiet } else { plain }),
-        (count(row.calls as f64), zero(row.calls as f64)),
+        (whole(row.calls), zero(row.calls as f64)),
     ]
 }
 
@@ -131,25 +136,23 @@ fn table<const N: usize>(
         Cell::from(Text::from(text).alignment(if right { Alignment::Right } else { Alignment::Left }))
             .style(style)
     };
-    let head = shown.iter().filter_map(|&at| {
-        let column = columns.get(at)?;
-        let mark = match sort {
-            Some((key, reversed)) if column.sort == Some(key) => {
-                if reversed != (key == SortKey::Name) {
-                    "▲"
-                } else {
-                    "▼"
-                }
-            }
-            _ => "",
-        };
-        let style = if mark.is_empty() {
-            Style::new()
-        } else {
-            Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
-        };
-        Some(cell(at, format!("{}{mark}", column.title), style))
-    });
+    let head =
+        shown.iter().filter_map(|&at| {
+            let column = columns.get(at)?;
+            let mark =
+                match sort {
+                    Some((key, reversed)) if column.sort == Some(key) => {
+                        if reversed != (key == SortKey::Name) { "▲" } else { "▼" }
+                    }
+                    _ => "",
+                };
+            let style = if mark.is_empty() {
+                Style::new()
+            } else {
+                Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
+            };
+            Some(cell(at, format!("{}{mark}", column.title), style))
+        });
     let head = Row::new(head.collect::<Vec<_>>()).style(Style::new().fg(Color::Cyan));
     let body = rows.into_iter().map(|row| {
         let cells = row.into_iter().enumerate().filter(|(at, _)| shown.contains(at));
