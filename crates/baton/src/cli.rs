@@ -13,7 +13,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
 pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
-pub(crate) use self::telemetry::{Receipts, TelemetryArgs};
+pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -54,6 +54,10 @@ pub(crate) enum Verb {
     Caps(CapsVerb),
     /// What an invocation cost, hop by hop
     Receipt(ReceiptArgs),
+    /// What functions used, over restarts of the node
+    Usage(UsageArgs),
+    /// Test an app: its own cases, on a node of their own
+    Test(TestArgs),
     /// What this machine offers, and which isolation settings follow
     Doctor(DoctorArgs),
     /// Measure Baton against its yardsticks
@@ -216,6 +220,9 @@ pub(crate) struct InvokeArgs {
     /// A header, as NAME:VALUE; may be repeated
     #[arg(long = "header", value_name = "NAME:VALUE")]
     pub(crate) headers: Vec<Header>,
+    /// Record what it costs, and print that afterwards
+    #[arg(long)]
+    pub(crate) receipt: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

@@ -8,7 +8,9 @@ mod invoke;
 mod logs;
 mod ps;
 mod receipt;
+mod test;
 mod trace;
+mod usage;
 
 use std::future::Future;
 use std::io;
@@ -22,6 +24,7 @@ use hyper::Method;
 use serde_json::json;
 
 pub(crate) use self::deploy::{deploy_built, described};
+pub(crate) use self::usage::back;
 use crate::app::App;
 use crate::build;
 use crate::cli::{
@@ -47,6 +50,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Logs(args) => logs::run(&home, &args),
         Verb::Caps(CapsVerb::Ls(args)) => ps::capabilities(&home, &args),
         Verb::Receipt(args) => receipt::run(&home, &args),
+        Verb::Usage(args) => usage::run(&home, &args),
+        Verb::Test(args) => return test::run(&args),
         Verb::Doctor(args) => match &args.trace_syscalls {
             Some(program) => trace::run(&home, program, &args),
             None => doctor::run(&args.output),

@@ -29,6 +29,7 @@ use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
 use baton_control::{
     ArtifactError, Artifacts, Cluster, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
+    Usage, UsageError,
 };
 use baton_flow::{Options, PlaneHandle, Sampling, plane_channel};
 use baton_gateway::Authorities;
@@ -38,7 +39,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::cluster::ClusterSettings;
 use self::cluster::Presence;
-use self::control::{ControlPlane, control_plane};
+use self::control::{ControlPlane, Observers, control_plane};
 use self::dataplane::{Bound, DataPlane, data_plane};
 use self::panics::{ended, panicked};
 use crate::failure::Failure;
@@ -153,6 +154,11 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     if let Some(settings) = otlp {
         runtime.spawn(crate::otlp::export(plane.clone(), settings, ending));
     }
+    let (usage_ending, ending) = oneshot::channel();
+    let refused = |error: &UsageError| tracing::warn!(%error, "no accounts of usage are kept");
+    let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
+    let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
+    let observers = Observers { export_ending, usage_ending, keeping };
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
         deployer: Arc::new(deployer),
@@ -160,13 +166,14 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         token: home.token().to_owned(),
         node,
         drain: Arc::clone(&drain),
-        gateway: Some(figures::of(plane)),
+        gateway: Some(figures::of(plane.clone())),
+        usage: usage.clone(),
         bounds: Bounds::default(),
     });
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, export_ending });
+        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, observers });
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {

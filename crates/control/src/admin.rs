@@ -16,6 +16,7 @@ mod metrics;
 mod overview;
 mod page;
 mod reads;
+mod usage;
 mod writes;
 
 use std::fmt;
@@ -40,6 +41,7 @@ use crate::deploy::Deployer;
 use crate::limits;
 use crate::plane::{Answer, Plane};
 use crate::protocol::NodeInfo;
+use crate::usage::Usage;
 
 /// A figure of the gateway, as the metrics show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +90,8 @@ pub struct Api {
     pub drain: Arc<Notify>,
     /// Figures of the gateway, if there is one.
     pub gateway: Option<GatewayFigures>,
+    /// The node's accounts, if it can keep any.
+    pub usage: Option<Arc<Usage>>,
     /// Bounds what runs at once.
     pub bounds: Bounds,
 }
@@ -156,6 +160,7 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/invoke/{app}/{function}", any(invoke::call))
         .route("/v1/logs", get(reads::logs))
         .route("/v1/caps", get(reads::capabilities))
+        .route("/v1/usage", get(usage::report))
         .route("/v1/receipts", get(reads::receipts))
         .route("/v1/receipts/{id}", get(reads::receipt))
         .route("/v1/recording", put(writes::recording))

@@ -149,6 +149,12 @@ impl Home {
         self.root.join("artifacts")
     }
 
+    /// The file of usage accounts.
+    #[must_use]
+    pub fn usage(&self) -> PathBuf {
+        self.root.join("usage.redb")
+    }
+
     /// The directory of unpacked files.
     #[must_use]
     pub fn files(&self) -> PathBuf {

@@ -23,8 +23,10 @@ mod home;
 pub mod limits;
 mod modules;
 mod plane;
+mod procs;
 pub mod protocol;
 mod store;
+mod usage;
 
 pub use artifacts::{
     ArtifactError, ArtifactHash, Artifacts, Context, HashFault, Incoming, Objection, Place, VetError, Vetted,
@@ -42,3 +44,4 @@ pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};
 pub use store::{Deployment, Store, StoreError, Stored};
+pub use usage::{Usage, UsageError, UsageReport, UsageRow, Used};

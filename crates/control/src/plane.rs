@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, Totals};
 use baton_flow::{
     AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
 };
@@ -31,6 +31,10 @@ pub trait Plane: Send + Sync + 'static {
     fn pool(&self, app: String) -> Answer<'_, Option<PoolStatus>>;
     /// Who may access what now.
     fn capabilities(&self, app: Option<String>) -> Answer<'_, Vec<CapabilityRow>>;
+    /// What is recorded of invocations, and what came of it.
+    fn observed(&self) -> Answer<'_, Observed>;
+    /// Buffers of an app by who holds them, most first.
+    fn holders(&self, app: String) -> Answer<'_, Vec<(String, u64)>>;
     /// Turns receipts on or off.
     fn record(&self, on: bool) -> Answer<'_, ()>;
     /// Whether receipts are written.
@@ -99,6 +103,14 @@ impl Plane for PlaneHandle {
             flow.have_cells_show(app.as_deref()).await;
             flow.capabilities(app.as_deref())
         }))
+    }
+
+    fn observed(&self) -> Answer<'_, Observed> {
+        Box::pin(self.run(|flow| async move { flow.observed() }))
+    }
+
+    fn holders(&self, app: String) -> Answer<'_, Vec<(String, u64)>> {
+        Box::pin(self.run(move |flow| async move { flow.holders(&app) }))
     }
 
     fn record(&self, on: bool) -> Answer<'_, ()> {

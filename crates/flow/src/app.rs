@@ -24,6 +24,7 @@ use crate::hosting::Hosting;
 use crate::node::Node;
 use crate::outlet::{Counts, OUT_PER_APP_MAX};
 use crate::puts::Puts;
+use crate::receipts::{Beside, GATEWAY};
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
@@ -315,14 +316,16 @@ impl App {
 
     pub(crate) fn add_cost(&self, by: &Replica, cost: &HopCost) {
         let caller = match cost.caller {
-            0 => "gateway".to_owned(),
+            0 => GATEWAY.to_owned(),
             holder => self
                 .replica(holder)
                 .map_or_else(String::new, |caller| self.function_name(caller.function).to_owned()),
         };
         let function = self.function_name(by.function).to_owned();
         self.node.traces.borrow_mut().add(&self.name, cost, (by.holder, &function), None);
-        self.node.receipts.borrow_mut().add(&self.name, cost, caller, function);
+        let memory_mib_ms = by.memory_over(cost.wall_ns);
+        let beside = Beside { memory_mib_ms, ..Beside::default() };
+        self.node.receipts.borrow_mut().add(&self.name, cost, (caller, function), beside);
     }
 
     /// Fails overdue calls and finds handlers that stand still. `true` while there is something to watch.

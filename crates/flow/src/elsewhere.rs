@@ -33,6 +33,7 @@ use crate::hosts::Host;
 use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outlet::{Asked, Returned, Sent};
+use crate::receipts::Beside;
 use crate::replica::Replica;
 use crate::spill::{About, Kept};
 use crate::status::Carried;
@@ -361,6 +362,7 @@ pub(crate) fn record(
         ..own
     };
     let names = (caller, app.function_name(errand.function).to_owned());
+    let beside = Beside { carried, ..Beside::default() };
     app.node.traces.borrow_mut().add(&app.name, &cost, (NODE, &names.1), node.as_deref());
-    app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
+    app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, beside);
 }

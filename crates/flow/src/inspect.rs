@@ -1,5 +1,6 @@
 //! What can be seen of an app from outside.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -115,6 +116,28 @@ pub(crate) fn pool(app: &App) -> PoolStatus {
 pub(crate) fn capabilities(app: &App) -> Vec<CapabilityRow> {
     let found: Vec<Capability> = app.pool.borrow().capabilities().collect();
     found.into_iter().map(|found| row(app, &found)).collect()
+}
+
+/// Buffers by who holds them, most first: the functions' names, without those of replicas.
+pub(crate) fn holders(app: &App) -> Vec<(String, u64)> {
+    let mut counts: BTreeMap<Option<usize>, u64> = BTreeMap::new();
+    let of: BTreeMap<u16, usize> = app.replicas().iter().map(|up| (up.holder, up.function)).collect();
+    {
+        let pool = app.pool.borrow();
+        for found in pool.capabilities().filter(|found| found.parent.is_none()) {
+            let holder = match found.hold {
+                Hold { state: State::InFlight, holder } => {
+                    app.edges.borrow().ends(holder).map_or(0, |(_, callee)| callee)
+                }
+                Hold { holder, .. } => holder,
+            };
+            *counts.entry(of.get(&holder).copied()).or_default() += 1;
+        }
+    }
+    let name = |function: Option<usize>| function.map_or("node", |index| app.function_name(index)).to_owned();
+    let mut held: Vec<_> = counts.into_iter().map(|(function, count)| (name(function), count)).collect();
+    held.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    held
 }
 
 fn row(app: &App, found: &Capability) -> CapabilityRow {

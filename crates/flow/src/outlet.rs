@@ -27,6 +27,7 @@ use crate::app::App;
 use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outgoing::{Answered, FetchError, Outgoing};
+use crate::receipts::Beside;
 use crate::replica::{Pumped, Replica};
 
 /// Requests to the network that one app may have out; others wait as long as they may.
@@ -339,8 +340,9 @@ async fn ask_network(replica: &Replica, app: &Rc<App>, asked: Asked) -> Returned
             ..HopCost::default()
         };
         let caller = app.function_name(replica.function).to_owned();
+        let beside = Beside { is_network: true, ..Beside::default() };
         app.node.traces.borrow_mut().add(&app.name, &cost, (NODE_PEER, &origin), None);
-        app.node.receipts.borrow_mut().add(&app.name, &cost, caller, origin);
+        app.node.receipts.borrow_mut().add(&app.name, &cost, (caller, origin), beside);
     }
     match outcome {
         Ok(Answered { status, landing }) => {

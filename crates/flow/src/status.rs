@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// One deployed app.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct AppStatus {
     /// Its name.
     pub app: String,
@@ -37,7 +37,7 @@ pub struct ReferencesStatus {
 }
 
 /// One function.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct FunctionStatus {
     /// Its name.
     pub function: String,
@@ -109,7 +109,7 @@ pub struct LatencyStatus {
 }
 
 /// What a function's requests to the network came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NetworkStatus {
     /// Answered by the host, whatever the status.
     pub answered: u64,
@@ -148,7 +148,7 @@ pub struct ReplicaStatus {
 }
 
 /// How much of a pool is in whose hands.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct PoolStatus {
     /// Bytes of the pool.
     pub pool_bytes: u64,
@@ -214,6 +214,13 @@ pub struct Receipt {
     pub switches: u64,
     /// CPU time of the replicas, nanoseconds.
     pub cpu_ns: u64,
+    /// Times that the node processed a protocol for it: HTTP with the client, or a host; frames with another node.
+    pub protocol_passes: u64,
+    /// Times that the node encoded or decoded something for it. What functions encode for themselves is not known.
+    pub serialisations: u64,
+    /// Resident memory of the replicas over the time of their hops, MiB-milliseconds; absent where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib_ms: Option<f64>,
     /// One row a call, in order of completion.
     pub hops: Vec<HopReceipt>,
 }
@@ -243,6 +250,16 @@ pub struct HopReceipt {
     pub cpu_ns: u64,
     /// From arrival to reply, nanoseconds.
     pub wall_ns: u64,
+    /// Times that the node processed a protocol for this call.
+    pub protocol_passes: u32,
+    /// Times that the node encoded or decoded something for it.
+    pub serialisations: u32,
+    /// Resident memory of the replica, or of its cell, over that time, MiB-milliseconds; absent if not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib_ms: Option<f64>,
+    /// Time that policies took, nanoseconds; absent where none ran or none was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar_ns: Option<u64>,
     /// The node of the cluster that served it, if that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -264,6 +281,17 @@ impl Carried {
     fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What is recorded of invocations, and what came of it since the node started.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Observed {
+    /// Traces, and lines for a collector.
+    pub traces: TracesStatus,
+    /// Receipts that were begun.
+    pub receipts: u64,
+    /// What passed between this node and others, by what it was; empty without a cluster.
+    pub transfers: Vec<(&'static str, u64)>,
 }
 
 /// What became of traces since the node started.

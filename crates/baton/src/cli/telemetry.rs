@@ -1,9 +1,14 @@
 //! What a node records of invocations, and where that goes.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::Args;
 
+use super::JsonArgs;
 use crate::logging::Format;
 use crate::otlp::sample;
+use crate::verbs::back;
 
 /// Which invocations get receipts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,42 @@ pub(crate) struct TelemetryArgs {
     /// What the node says, such as info or warn,baton_flow=debug; functions' lines are target `function`
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// Only this app
+    #[arg(value_name = "APP")]
+    pub(crate) app: Option<String>,
+    /// How far back, such as 90m, 24h or 7d [default: all that is kept, two months]
+    #[arg(long, value_name = "TIME", value_parser = back)]
+    pub(crate) since: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// The app's directory
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// The cases [default: baton.test.toml in the app's directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cases: Option<PathBuf>,
+    /// Only cases whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Take what an earlier build left behind
+    #[arg(long)]
+    pub(crate) no_build: bool,
+    /// Write the results as JUnit's XML, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Run functions without a sandbox where this machine forbids one
+    #[arg(long)]
+    pub(crate) insecure_no_sandbox: bool,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
 }
 
 impl TelemetryArgs {

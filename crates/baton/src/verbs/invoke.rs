@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use baton_control::protocol::{INVOCATION_HEADER, PATH_HEADER};
+use baton_flow::RECEIPT_HEADER;
 use bytes::Bytes;
+
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::json;
@@ -40,8 +42,17 @@ pub(super) fn run(home: &Path, args: &InvokeArgs) -> Result<ExitCode, Failure> {
     };
     add(PATH_HEADER, &args.path)?;
     args.headers.iter().try_for_each(|header| add(&header.name, &header.value))?;
+    if args.receipt {
+        add(RECEIPT_HEADER, "1")?;
+    }
     let answer = talk(home, async |client| client.send(request).await)?;
-    report(args, &answer)
+    let code = report(args, &answer)?;
+    if args.receipt
+        && let Some(invocation) = answer.headers.get(INVOCATION_HEADER).and_then(|value| value.to_str().ok())
+    {
+        super::receipt::show(home, invocation, args.output.json)?;
+    }
+    Ok(code)
 }
 
 /// The body of a request: text, a file, or standard input.

@@ -46,6 +46,7 @@ impl Server {
             },
             drain: Arc::default(),
             gateway: Some(Arc::new(|| Box::pin(async { Ok(figures()) }))),
+            usage: None,
             bounds: Bounds::default(),
         });
         tokio::spawn(serve_tcp(listener, Arc::clone(&api)));
@@ -201,7 +202,10 @@ async fn metrics_name_what_is_counted() {
         "baton_gateway_answers_total{class=\"2xx\"} 5",
         "baton_gateway_connections 3",
         "baton_resident_bytes ",
-        "# EOF",
+        "baton_pool_held_buffers{app=\"shop\",holder=\"hello\"} 2",
+        "baton_receipts_total 9",
+        "baton_build_info{version=",
+        "# TYPE baton_invocations_total counter",
     ] {
         check(&page, 200, line);
     }

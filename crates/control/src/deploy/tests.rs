@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use baton_catalog::Isolation;
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ReferencesStatus, Totals};
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, Totals};
 use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError};
 use tempfile::TempDir;
 
@@ -92,9 +92,8 @@ impl Plane for Stub {
         let status = |(app, version): (&String, &u64)| AppStatus {
             app: app.clone(),
             version: *version,
-            functions: Vec::new(),
             pool: pool_status(),
-            references: ReferencesStatus::default(),
+            ..AppStatus::default()
         };
         ready(apps.iter().map(status).collect())
     }
@@ -113,6 +112,12 @@ impl Plane for Stub {
     }
     fn capabilities(&self, _: Option<String>) -> Answer<'_, Vec<CapabilityRow>> {
         ready(Vec::new())
+    }
+    fn observed(&self) -> Answer<'_, Observed> {
+        ready(Observed { receipts: 9, ..Observed::default() })
+    }
+    fn holders(&self, _: String) -> Answer<'_, Vec<(String, u64)>> {
+        ready(vec![("hello".to_owned(), 2)])
     }
     fn record(&self, on: bool) -> Answer<'_, ()> {
         self.recording.store(on, Ordering::Relaxed);
@@ -149,6 +154,8 @@ impl Plane for Stub {
             holder: 1,
             level: "info".to_owned(),
             invocation: None,
+            trace: None,
+            span: None,
             message: "hello".to_owned(),
         };
         ready((number + 1..=3).map(line).collect())

@@ -1,13 +1,30 @@
 //! What is recorded of invocations, as others set it and read it.
 
 use baton_abi::head::Field;
+use baton_transfer::Counted;
 
 use super::{DirectCall, Flow};
 use crate::error::InvokeError;
 use crate::invoke::Head;
-use crate::status::{LogLine, TracesStatus};
+use crate::status::{LogLine, Observed, TracesStatus};
 use crate::traces::Span;
 use crate::watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
+
+/// What passes between nodes, as it is called outside.
+const TRANSFERS: [(&str, Counted); 12] = [
+    ("calls_out", Counted::CallsOut),
+    ("calls_in", Counted::CallsIn),
+    ("calls_failed", Counted::CallsFailed),
+    ("pulls", Counted::Pulls),
+    ("pulls_failed", Counted::PullsFailed),
+    ("pulls_served", Counted::PullsServed),
+    ("bytes_inline", Counted::BytesInline),
+    ("bytes_sent", Counted::BytesSent),
+    ("bytes_pulled", Counted::BytesPulled),
+    ("connections", Counted::Connections),
+    ("violations", Counted::Violations),
+    ("untrusted", Counted::Untrusted),
+];
 
 impl Flow {
     /// Turns receipts of all invocations on or off.
@@ -57,10 +74,23 @@ impl Flow {
         status.failures += outcome.failures;
     }
 
-    /// What became of traces so far.
+    /// What is recorded, and what came of it so far.
     #[must_use]
-    pub fn traces(&self) -> TracesStatus {
-        self.inner.node.traces.borrow().status
+    pub fn observed(&self) -> Observed {
+        let node = &self.inner.node;
+        let counts = node.endpoint.borrow().as_ref().map(|endpoint| endpoint.counts());
+        let transfers = counts.map(|counts| TRANSFERS.map(|(name, what)| (name, counts.of(what))).to_vec());
+        Observed {
+            traces: node.traces.borrow().status,
+            receipts: node.receipts.borrow().begun,
+            transfers: transfers.unwrap_or_default(),
+        }
+    }
+
+    /// Buffers of an app by who holds them, most first: `node`, a function, or both ends of the way that they are on.
+    #[must_use]
+    pub fn holders(&self, app: &str) -> Vec<(String, u64)> {
+        self.app(app).map_or_else(Vec::new, |app| crate::inspect::holders(&app))
     }
 
     /// The head of a call of the admin API, and what it wants to be recorded.
