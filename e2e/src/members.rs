@@ -102,13 +102,22 @@ impl Load {
     }
 }
 
-/// Three nodes in a network of their own, and the calling thread in its hub.
+/// Nodes a, b and c in a network of their own, and the calling thread in its hub.
 pub fn network(name: &str, functions: impl FnOnce(App) -> App) -> Option<(Arc<Net>, Nats, Vec<Node>)> {
+    network_of(&["a", "b", "c"], name, functions)
+}
+
+/// The same with nodes of other names.
+pub fn network_of(
+    names: &[&str],
+    name: &str,
+    functions: impl FnOnce(App) -> App,
+) -> Option<(Arc<Net>, Nats, Vec<Node>)> {
     if isolation() != "process" {
         println!("SKIP: faults of the network are tried with functions in processes");
         return None;
     }
-    let net = match Net::star(3) {
+    let net = match Net::star(names.len()) {
         Ok(net) => Arc::new(net),
         Err(error) => {
             println!("SKIP: no networks of a test's own here: {error}");
@@ -118,7 +127,6 @@ pub fn network(name: &str, functions: impl FnOnce(App) -> App) -> Option<(Arc<Ne
     net.enter_hub().expect("the hub is there");
     let nats = Nats::start_in_hub(&net)?;
     let app = functions(App::new(name));
-    let names = ["a", "b", "c"];
     let nodes: Vec<Node> = (names.iter().enumerate())
         .map(|(seat, name)| Node::member_in(&net, seat, &nats.url(), name, app.name()))
         .collect();
