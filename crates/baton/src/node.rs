@@ -194,7 +194,7 @@ async fn ready(running: &Running, client: &Client, json: bool, scheme: &'static 
     let style = Style::stdout();
     line_out(&format!("{} {scheme}://{gateway}/", style.green("ready")))?;
     line_out(&style.faint(&format!(
-        "admin API and metrics on {admin}, token in {}",
+        "dashboard and admin API on http://{admin}/, token in {}",
         running.root.join("token").display()
     )))?;
     if let Some((name, address)) = &running.seat {

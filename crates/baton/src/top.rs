@@ -29,7 +29,7 @@ use crate::verbs::block_on;
 /// How long a key may wait to be seen.
 const KEY_WITHIN: Duration = Duration::from_millis(50);
 /// Width of a snapshot that no terminal shows.
-const SNAPSHOT_WIDTH: u16 = 160;
+const SNAPSHOT_WIDTH: u16 = 140;
 
 /// What the thread that asks the node says.
 enum News {

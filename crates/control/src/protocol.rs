@@ -206,8 +206,11 @@ pub struct Overview {
     pub totals: Totals,
     /// Whether receipts are written.
     pub recording: bool,
-    /// What runs.
+    /// What runs; of an app with several versions, the one that leads.
     pub apps: Vec<AppStatus>,
+    /// What runs beside those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<AppStatus>,
     /// What is stored and could not be started.
     pub failed: Vec<FailedApp>,
     /// The cluster, if the node is in one.

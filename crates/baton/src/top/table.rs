@@ -57,6 +57,11 @@ pub(super) fn count(value: f64) -> String {
     }
 }
 
+/// A number of things: no part of one.
+fn whole(number: u64) -> String {
+    if number < 10_000 { number.to_string() } else { count(number as f64) }
+}
+
 fn time(ns: Option<u64>) -> String {
     ns.map_or_else(|| "-".to_owned(), nanos)
 }
@@ -91,7 +96,7 @@ fn cells(row: &FunctionRates) -> [(String, Style); 12] {
         (row.in_flight.to_string(), zero(row.in_flight as f64)),
         (row.queued.to_string(), if row.queued > 0 { Style::new().fg(Color::Yellow) } else { quiet }),
         (cpu, if row.cpu_cores.is_none() { quiet } else { plain }),
-        (count(row.calls as f64), zero(row.calls as f64)),
+        (whole(row.calls), zero(row.calls as f64)),
     ]
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use baton_flow::status::AppStatus;
 
 use super::Api;
 use super::fault::Fault;
@@ -19,9 +20,12 @@ use crate::limits;
 use crate::protocol::{NodeRow, Nodes, Overview, ProcessFigures};
 
 pub(super) async fn overview(State(api): State<Arc<Api>>) -> Result<Json<Overview>, Fault> {
-    let apps = api.plane.load().await?;
+    let (apps, beside) = leading(api.plane.load().await?);
     let at_ms = u64::try_from(api.node.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let replicas = apps.iter().flat_map(|app| app.functions.iter().flat_map(|function| &function.replicas));
+    let replicas = apps
+        .iter()
+        .chain(&beside)
+        .flat_map(|app| app.functions.iter().flat_map(|function| &function.replicas));
     let pids: BTreeSet<u32> = replicas.map(|replica| replica.pid).filter(|&pid| pid != 0).collect();
     let pids: Vec<u32> =
         std::iter::once(std::process::id()).chain(pids).take(limits::PROCESSES_SHOWN_MAX).collect();
@@ -37,6 +41,7 @@ pub(super) async fn overview(State(api): State<Arc<Api>>) -> Result<Json<Overvie
         totals: api.plane.totals().await?,
         recording: api.plane.recording().await?,
         apps,
+        beside,
         failed: api.deployer.failed(),
         cluster,
         processes: processes.unwrap_or_default(),
@@ -53,6 +58,12 @@ pub(super) async fn graph(
     graph.map(Json).map_err(|_| {
         Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "the graph was not laid out", "see the node's output")
     })
+}
+
+/// Of each app the version that leads, and what runs beside those.
+fn leading(all: Vec<AppStatus>) -> (Vec<AppStatus>, Vec<AppStatus>) {
+    let mut seen = BTreeSet::new();
+    all.into_iter().partition(|app| seen.insert(app.app.clone()))
 }
 
 /// What the kernel says of a process; `None` if it is gone.

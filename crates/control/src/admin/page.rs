@@ -95,3 +95,6 @@ fn found(name: &str, headers: &HeaderMap) -> Result<Response, Fault> {
     set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use crate::artifacts::ArtifactHash;
 use crate::deploy::tests::{Fixture, hashes, manifest};
 use crate::protocol::DeployRequest;
 
-struct Server {
-    fixture: Fixture,
+pub(super) struct Server {
+    pub(super) fixture: Fixture,
     address: SocketAddr,
     api: Arc<Api>,
 }
@@ -25,10 +25,10 @@ fn figures() -> Vec<Figure> {
     ]
 }
 
-const TOKEN: &str = "00112233445566778899aabbccddeeff";
+pub(super) const TOKEN: &str = "00112233445566778899aabbccddeeff";
 
 impl Server {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let fixture = Fixture::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -55,21 +55,21 @@ impl Server {
     }
 
     /// Sends text as it is and returns all that comes back.
-    async fn raw(&self, request: &[u8]) -> String {
+    pub(super) async fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         exchange(&mut stream, request).await
     }
 
-    async fn send(&self, method: &str, path: &str, body: &[u8]) -> String {
+    pub(super) async fn send(&self, method: &str, path: &str, body: &[u8]) -> String {
         self.send_with(method, path, &format!("authorization: Bearer {TOKEN}\r\n"), body).await
     }
 
-    async fn send_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
+    pub(super) async fn send_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
         self.raw(&request(method, path, &format!("host: {}\r\n{headers}", self.address), body)).await
     }
 }
 
-fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     let head = format!("{method} {path} HTTP/1.1\r\n{headers}{length}connection: close\r\n\r\n");
     [head.as_bytes(), body].concat()
@@ -83,7 +83,7 @@ async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &
     String::from_utf8(reply).unwrap()
 }
 
-fn check(reply: &str, status: u16, contains: &str) {
+pub(super) fn check(reply: &str, status: u16, contains: &str) {
     assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{status} expected, got {reply}");
     assert!(reply.contains(contains), "{contains:?} expected, got {reply}");
 }

@@ -42,12 +42,20 @@ export function lanes(receipt) {
   return rows;
 }
 
-function waterfall(receipt) {
-  const all = Math.max(receipt.wall_ns, 1);
-  const top = h("div", { class: "row top" }, h("span", {}, "Call"), h("span", {}, `0 to ${f.nanos(receipt.wall_ns)}`), ...["Time", "CPU", "Handed over"].map((title) => h("span", { class: "num" }, title)));
-  const rows = lanes(receipt).slice(0, 400).map(({ hop, depth, from, until }) => {
+/** From the start of the outermost calls to their end: around it lie the gateway, rings and waiting. */
+function extent(rows) {
+  const outer = rows.filter((row) => row.depth === 0);
+  const from = Math.min(...outer.map((row) => row.from));
+  return outer.length > 0 ? [from, Math.max(...outer.map((row) => row.until), from + 1)] : [0, 1];
+}
+
+function waterfall(rows) {
+  const [start, end] = extent(rows);
+  const all = end - start;
+  const top = h("div", { class: "row top" }, h("span", {}, "Call"), h("span", {}, `0 to ${f.nanos(all)}`), ...["Time", "CPU", "Handed over"].map((title) => h("span", { class: "num" }, title)));
+  const drawn = rows.slice(0, 400).map(({ hop, depth, from, until }) => {
     const bar = h("i", { class: kindOf(hop.status) === "good" ? undefined : "bad" });
-    bar.style.left = `${(100 * from) / all}%`;
+    bar.style.left = `${(100 * (from - start)) / all}%`;
     bar.style.width = `${(100 * (until - from)) / all}%`;
     const cpu = h("i", { class: "cpu" });
     cpu.style.left = bar.style.left;
@@ -56,7 +64,7 @@ function waterfall(receipt) {
     name.style.paddingLeft = `${Math.min(depth, 12) * 14}px`;
     return h("div", { class: "row" }, name, h("span", { class: "lane", "aria-hidden": "true" }, bar, cpu), ...[f.nanos(hop.wall_ns), f.nanos(hop.cpu_ns), f.bytes(hop.bytes_handed)].map((value) => h("span", { class: "num" }, value)));
   });
-  return h("div", { class: "fall" }, top, rows);
+  return h("div", { class: "fall" }, top, drawn);
 }
 
 const COLUMNS = (choose) => [
@@ -108,12 +116,14 @@ export function invocations({ go, model, again }) {
     state.shown = receipt;
     if (same) return;
     detail.note(`${receipt.app}/${receipt.function} ${receipt.invocation}`);
+    const rows = lanes(receipt);
+    const [start, end] = extent(rows);
     const pairs = [
-      ["Status", String(receipt.status), ""], ["Time", f.nanos(receipt.wall_ns), ""], ["CPU", f.nanos(receipt.cpu_ns), ""], ["Handed over", f.bytes(receipt.bytes_handed), ""],
+      ["Status", String(receipt.status), ""], ["Time", f.nanos(receipt.wall_ns), ""], ["In functions", f.nanos(end - start), ""], ["CPU", f.nanos(receipt.cpu_ns), ""], ["Handed over", f.bytes(receipt.bytes_handed), ""],
       ["Copied", f.bytes(receipt.bytes_copied), `in ${f.count(receipt.copies)}`], ["Crossings", f.count(receipt.crossings), ""], ["Switches", f.count(receipt.switches), ""], ...away(receipt),
     ];
     facts.replaceChildren(...pairs.map(([name, value, small]) => h("div", { class: "figure" }, h("dt", {}, name), h("dd", {}, value, h("small", {}, small)))));
-    fall.replaceChildren(waterfall(receipt));
+    fall.replaceChildren(waterfall(rows));
   }
 
   return {

@@ -4,6 +4,8 @@
 const PAST = 120;
 /** Samples over which latencies are taken: one call does not make a percentile. */
 const WINDOW = 8;
+/// Calls among functions that make a mean.
+const TIMED_FROM = 512;
 
 const sum = (list, of) => list.reduce((total, item) => total + (of(item) ?? 0), 0);
 const key = (app, name) => `${app}/${name}`;
@@ -87,18 +89,22 @@ export class Model {
     const pids = new Set(app.functions.flatMap((fn) => fn.replicas.map((replica) => replica.pid)));
     const cpu = at.seconds === undefined ? undefined : sum([...pids], at.busy);
     const resident = sum([...pids], (pid) => at.now.cpu.get(pid)?.resident_bytes);
-    return { name: app.app, version: app.version, pool: app.pool, references: app.references, raw: app, functions, edges, cpu, resident };
+    const beside = (at.now.overview.beside ?? []).filter((one) => one.app === app.app).map((one) => one.version);
+    return { name: app.app, version: app.version, beside, pool: app.pool, references: app.references, raw: app, functions, edges, cpu, resident };
   }
 
   edge(edge, id, { now, before, early, seconds }) {
     const old = before?.edges.get(id);
     const first = early?.edges.get(id);
     const per = (field) => (seconds === undefined || !old ? undefined : grown(edge[field], old[field]) / seconds);
-    const calls = first && early !== now ? grown(edge.calls, first.calls) : edge.calls;
-    const time = first && early !== now ? grown(edge.busy_ns, first.busy_ns) : edge.busy_ns;
+    // Among functions one call in 64 is timed: few calls lately make no mean, those since the version was deployed do.
+    const lately = first && early !== now ? grown(edge.calls, first.calls) : 0;
+    const enough = lately >= (edge.caller === "gateway" ? 1 : TIMED_FROM);
+    const calls = enough ? lately : edge.calls;
+    const time = enough ? grown(edge.busy_ns, first.busy_ns) : edge.busy_ns;
     return {
       ...edge, rate: per("calls"), errorRate: per("errors"), bytesRate: per("bytes_handed"),
-      mean: calls > 0 ? time / calls : undefined,
+      mean: calls > 0 && time > 0 ? time / calls : undefined,
     };
   }
 

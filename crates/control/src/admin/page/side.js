@@ -85,7 +85,7 @@ export class Side {
       h("p", { class: "note" }, "Choose a function or a call in the graph to see more of it."),
       h("div", { class: "actions" }, button("Evict idle cells", () => this.evict(), "small"), button("Versions", () => this.go("deployments", { app: this.app.name, fn: null, edge: null }), "small")));
     return (app) => facts.set([
-      ["Version", String(app.version)], ["Functions", String(app.functions.length)],
+      ["Version", String(app.version)], ["Beside it", app.beside.length > 0 ? app.beside.map((version) => `version ${version}`).join(", ") : undefined], ["Functions", String(app.functions.length)],
       ["CPU", app.cpu === undefined ? undefined : `${app.cpu.toFixed(2)} cores`], ["Memory of processes", f.bytes(app.resident)],
       ["Pool free", `${f.bytes(app.pool.free_bytes)} of ${f.bytes(app.pool.pool_bytes)}`], ["Buffers in use", f.count(app.pool.buffers_in_use)],
       ["Payloads put up", app.references?.put > 0 ? `${f.count(app.references.held)} held, ${f.count(app.references.got)} got` : undefined],
