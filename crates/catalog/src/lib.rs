@@ -16,14 +16,15 @@ mod manifest;
 mod names;
 mod nearest;
 mod outgoing;
+pub mod policy;
 mod rollout;
 mod routes;
 mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool, Scale, Site,
-    Step,
+    App, Build, Cron, Events, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool,
+    Scale, Site, Step,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;

@@ -218,6 +218,13 @@ impl Cluster {
         Arc::clone(&self.table.borrow())
     }
 
+    /// Whether this node is the one of the cluster that calls by the clock: the first by name of those that live.
+    pub(crate) fn keeps_time(&self) -> bool {
+        let rows = self.rows();
+        let first = rows.iter().map(|row| row.name.as_str()).min();
+        first.is_none_or(|first| first == self.options.node)
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }

@@ -16,6 +16,7 @@ mod complete;
 mod fault;
 mod files;
 mod plan;
+mod policies;
 mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use self::complete::{complete, complete_files};
 pub use self::fault::DeployFault;
 use self::files::Files;
 pub use self::plan::{Placed, Step, plan};
+pub use self::policies::PolicyFault;
 pub use self::rollout::{Change, RolloutError, Wish};
 use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
@@ -159,6 +161,31 @@ impl Deployer {
     #[must_use]
     pub fn placed(&self) -> BTreeMap<AppName, Placed> {
         self.running().clone()
+    }
+
+    /// The version of an app that runs.
+    #[must_use]
+    pub fn leading(&self, app: &str) -> Option<Deployment> {
+        let running = self.running();
+        running.iter().find(|(name, _)| name.as_str() == app).map(|(_, placed)| placed.deployment.clone())
+    }
+
+    /// What is asked of an app's manifest, if it runs.
+    pub(crate) fn declared<R>(&self, app: &str, ask: impl FnOnce(&Manifest) -> R) -> Option<R> {
+        self.running().get(app).map(|placed| ask(&placed.deployment.manifest))
+    }
+
+    /// Whether this node calls by the clock.
+    pub(crate) fn keeps_time(&self) -> bool {
+        match &self.authority {
+            Authority::Own => true,
+            Authority::Cluster(cluster) => cluster.keeps_time(),
+        }
+    }
+
+    /// What is asked of the manifest of each app that runs, in one list.
+    pub(crate) fn all_declared<R>(&self, ask: impl Fn(&AppName, &Manifest) -> Vec<R>) -> Vec<R> {
+        self.running().iter().flat_map(|(app, placed)| ask(app, &placed.deployment.manifest)).collect()
     }
 
     /// The uploaded executables.

@@ -3,11 +3,16 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals, VersionStatus};
+use baton_catalog::policy::AppPolicies;
+use baton_flow::status::{
+    AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals, VersionStatus,
+};
 use baton_flow::{
     AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
-    Traffic,
+    PolicyError, PolicyStatus, ScaleError, Traffic,
 };
+
+use crate::protocol::ScaleWish;
 
 /// An answer that comes from the data-plane thread.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PlaneGone>> + Send + 'a>>;
@@ -24,10 +29,24 @@ pub trait Plane: Send + Sync + 'static {
     fn versions(&self) -> Answer<'_, Vec<VersionStatus>>;
     /// What runs beside the leading versions.
     fn status_beside(&self) -> Answer<'_, Vec<AppStatus>>;
+    /// Sets policies of an app that runs, or takes them back.
+    fn set_policies(&self, app: String, policies: Option<AppPolicies>)
+    -> Answer<'_, Result<(), PolicyError>>;
+    /// Remembers policies of an app that does not run yet.
+    fn remember_policies(&self, app: String, policies: Option<AppPolicies>) -> Answer<'_, ()>;
+    /// The policies of an app, and what they have done.
+    fn policies(&self, app: String) -> Answer<'_, Option<PolicyStatus>>;
     /// Stops an app; says whether there was one.
     fn remove(&self, app: String) -> Answer<'_, bool>;
     /// Ends the cells of an app that have nothing to do; how many have ended, `None` without such an app.
     fn evict(&self, app: String) -> Answer<'_, Option<u32>>;
+    /// Sets how many replicas of a function there are at least and at most.
+    fn scale(
+        &self,
+        app: String,
+        function: String,
+        wish: ScaleWish,
+    ) -> Answer<'_, Result<ScaleStatus, ScaleError>>;
     /// What runs.
     fn status(&self) -> Answer<'_, Vec<AppStatus>>;
     /// What runs, those beside the leading versions included, without a look into cells: what it costs does not matter each
@@ -41,8 +60,14 @@ pub trait Plane: Send + Sync + 'static {
     fn pool(&self, app: String) -> Answer<'_, Option<PoolStatus>>;
     /// Who may access what now.
     fn capabilities(&self, app: Option<String>) -> Answer<'_, Vec<CapabilityRow>>;
+    /// What is recorded of invocations, and what came of it.
+    fn observed(&self) -> Answer<'_, Observed>;
+    /// Buffers of an app by who holds them, most first.
+    fn holders(&self, app: String) -> Answer<'_, Vec<(String, u64)>>;
     /// Turns receipts on or off.
     fn record(&self, on: bool) -> Answer<'_, ()>;
+    /// Whether receipts are written.
+    fn recording(&self) -> Answer<'_, bool>;
     /// The receipt of one invocation.
     fn receipt(&self, invocation: String) -> Answer<'_, Option<Receipt>>;
     /// The receipts that are kept, newest first.
@@ -84,12 +109,37 @@ impl Plane for PlaneHandle {
         Box::pin(self.run(|flow| async move { flow.status_beside() }))
     }
 
+    fn set_policies(
+        &self,
+        app: String,
+        policies: Option<AppPolicies>,
+    ) -> Answer<'_, Result<(), PolicyError>> {
+        Box::pin(self.run(move |flow| async move { flow.set_policies(&app, policies).await }))
+    }
+
+    fn remember_policies(&self, app: String, policies: Option<AppPolicies>) -> Answer<'_, ()> {
+        Box::pin(self.run(move |flow| async move { flow.remember_policies(&app, policies) }))
+    }
+
+    fn policies(&self, app: String) -> Answer<'_, Option<PolicyStatus>> {
+        Box::pin(self.run(move |flow| async move { flow.policies(&app) }))
+    }
+
     fn remove(&self, app: String) -> Answer<'_, bool> {
         Box::pin(self.run(|flow| async move { flow.remove(&app).await }))
     }
 
     fn evict(&self, app: String) -> Answer<'_, Option<u32>> {
         Box::pin(self.run(|flow| async move { flow.evict(&app).await }))
+    }
+
+    fn scale(
+        &self,
+        app: String,
+        function: String,
+        wish: ScaleWish,
+    ) -> Answer<'_, Result<ScaleStatus, ScaleError>> {
+        Box::pin(self.run(move |flow| async move { flow.scale(&app, &function, wish.min, wish.max) }))
     }
 
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {
@@ -128,8 +178,20 @@ impl Plane for PlaneHandle {
         }))
     }
 
+    fn observed(&self) -> Answer<'_, Observed> {
+        Box::pin(self.run(|flow| async move { flow.observed() }))
+    }
+
+    fn holders(&self, app: String) -> Answer<'_, Vec<(String, u64)>> {
+        Box::pin(self.run(move |flow| async move { flow.holders(&app) }))
+    }
+
     fn record(&self, on: bool) -> Answer<'_, ()> {
         Box::pin(self.run(move |flow| async move { flow.record(on) }))
+    }
+
+    fn recording(&self) -> Answer<'_, bool> {
+        Box::pin(self.run(|flow| async move { flow.sampling().receipts_every > 0 }))
     }
 
     fn receipt(&self, invocation: String) -> Answer<'_, Option<Receipt>> {

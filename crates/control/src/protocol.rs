@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use baton_catalog::{FunctionName, Manifest, Percent, Sticky};
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt, VersionStatus};
+use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Receipt, Totals, VersionStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ArtifactHash;
 use crate::cluster::Row;
 use crate::deploy::Wish;
+use crate::events::{DeadReport, QueueReport};
 
 /// The header that names the invocation a reply belongs to.
 pub const INVOCATION_HEADER: &str = "x-baton-invocation";
@@ -65,6 +66,33 @@ pub struct RemoveReply {
 pub struct EvictReply {
     /// Idle cells that have ended.
     pub evicted: u32,
+}
+
+/// `PUT /v1/apps/{app}/functions/{function}/scale`: what is not given stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleWish {
+    /// Replicas that are always there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<u32>,
+    /// Replicas that there may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+}
+
+/// The answer to a [`ScaleWish`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleReply {
+    /// The app.
+    pub app: String,
+    /// The function.
+    pub function: String,
+    /// Replicas that are always there.
+    pub min: u32,
+    /// Replicas that there may be.
+    pub max: u32,
+    /// Replicas that there shall be now.
+    pub wanted: u32,
 }
 
 /// `GET /v1/apps`.
@@ -165,6 +193,42 @@ pub struct NodeInfo {
     pub admin: String,
     /// The state directory.
     pub home: String,
+}
+
+/// `GET /v1/overview`: all that changes from moment to moment, in one answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// The node.
+    pub node: NodeInfo,
+    /// When this was so, milliseconds since the node's start: what rates are reckoned by.
+    pub at_ms: u64,
+    /// Counters since the start.
+    pub totals: Totals,
+    /// Whether receipts are written.
+    pub recording: bool,
+    /// What runs; of an app with several versions, the one that leads.
+    pub apps: Vec<AppStatus>,
+    /// What runs beside those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<AppStatus>,
+    /// What is stored and could not be started.
+    pub failed: Vec<FailedApp>,
+    /// The cluster, if the node is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Nodes>,
+    /// The node's process, then those of replicas and cells.
+    pub processes: Vec<ProcessFigures>,
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFigures {
+    /// The process.
+    pub pid: u32,
+    /// CPU time of all its threads since it started, milliseconds.
+    pub cpu_ms: u64,
+    /// Memory that it has resident, the app's pool included where it touched that.
+    pub resident_bytes: u64,
 }
 
 /// Any answer that is not a success.
@@ -286,4 +350,20 @@ pub struct TrafficReply {
     pub app: String,
     /// The part of the requests of each version that answers.
     pub shares: BTreeMap<u64, Percent>,
+}
+
+/// An event that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReply {
+    /// Its name.
+    pub event: String,
+}
+
+/// Calls that nobody waits for.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventsReply {
+    /// What waits, by function.
+    pub queues: Vec<QueueReport>,
+    /// What came to nothing, newest first.
+    pub dead: Vec<DeadReport>,
 }

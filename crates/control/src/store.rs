@@ -342,7 +342,7 @@ fn read_all(database: &Database) -> Result<Stored, redb::Error> {
     Ok(stored)
 }
 
-fn fault(path: &Path, error: redb::Error) -> StoreError {
+pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
     use io::ErrorKind as Kind;
     let path = path.to_owned();
     match error {
@@ -356,6 +356,8 @@ fn fault(path: &Path, error: redb::Error) -> StoreError {
         error => StoreError::Damaged { path, source: Box::new(error) },
     }
 }
+
+mod policies;
 
 #[cfg(test)]
 mod tests;

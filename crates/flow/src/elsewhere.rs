@@ -19,6 +19,7 @@ use baton_abi::Flags;
 use baton_abi::descriptor::HopCost;
 use baton_abi::reference::{REFERENCES, STATUS_NOTHING};
 use baton_placement::{Route, There, busy, reported, route};
+use baton_pool::capability::NODE;
 use baton_transfer::{Answer, AnswerKind, Arrived, Call, CallError, Endpoint, Payload};
 use bytes::{Buf, Bytes};
 use tokio::time::timeout_at;
@@ -32,6 +33,7 @@ use crate::hosts::Host;
 use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outlet::{Asked, Returned, Sent};
+use crate::receipts::Beside;
 use crate::replica::Replica;
 use crate::spill::{About, Kept};
 use crate::status::Carried;
@@ -319,6 +321,7 @@ async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Op
 pub(crate) fn status_of(error: &InvokeError) -> u16 {
     match error {
         InvokeError::Function { status, .. } => *status,
+        InvokeError::Refused(refusal) => refusal.status,
         InvokeError::QueueFull => 429,
         InvokeError::DeadlineExceeded { .. } => 504,
         InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => 413,
@@ -329,7 +332,7 @@ pub(crate) fn status_of(error: &InvokeError) -> u16 {
 }
 
 /// A failure as the calling function gets it: its callee's own words, or the node's about it.
-fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
+pub(crate) fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
     let flags = match error {
         InvokeError::Function { .. } => Flags::MOVE,
         _ => Flags::REFUSED,
@@ -360,5 +363,7 @@ pub(crate) fn record(
         ..own
     };
     let names = (caller, app.function_name(errand.function).to_owned());
-    app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
+    let beside = Beside { carried, ..Beside::default() };
+    app.node.traces.borrow_mut().add(&app.name, &cost, (NODE, &names.1), node.as_deref());
+    app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, beside);
 }

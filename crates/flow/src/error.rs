@@ -67,6 +67,8 @@ pub enum InvokeError {
     },
     /// The head (method, path, headers) is larger than a link carries.
     HeadTooLarge,
+    /// A policy does not let the request pass.
+    Refused(Box<baton_policy::Refusal>),
     /// The node is going down and takes no new work.
     Draining,
 }
@@ -79,6 +81,7 @@ impl InvokeError {
             | InvokeError::TooLarge { .. }
             | InvokeError::QueueFull
             | InvokeError::HeadTooLarge
+            | InvokeError::Refused(_)
             | InvokeError::Draining => false,
             InvokeError::Function { status, .. } => *status >= 500,
             InvokeError::PoolFull
@@ -133,6 +136,7 @@ impl fmt::Display for InvokeError {
             InvokeError::BadReply { what } => write!(f, "the function broke the protocol: {what}"),
             InvokeError::Function { message, .. } => f.write_str(message),
             InvokeError::HeadTooLarge => f.write_str("the request's head is too large"),
+            InvokeError::Refused(refusal) => f.write_str(&refusal.message),
             InvokeError::Draining => f.write_str("the node is shutting down"),
         }
     }
@@ -202,6 +206,8 @@ pub enum DeployError {
         /// Its last words, or what the node knows.
         why: String,
     },
+    /// Its policies cannot be made ready.
+    Policy(baton_policy::CompileError),
     /// The node is going down.
     Draining,
 }
@@ -244,6 +250,7 @@ impl core::fmt::Display for DeployError {
             }
             DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
             DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
+            DeployError::Policy(error) => write!(f, "{error}; docs/policy.md has an example of each handler"),
             DeployError::Draining => f.write_str("the node is shutting down"),
         }
     }

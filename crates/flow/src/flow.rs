@@ -1,13 +1,14 @@
 //! The data plane of a node: the apps that run, and everything that can be asked of them.
 
 mod versions;
+mod watching;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use baton_abi::head::Field;
+use baton_catalog::policy::AppPolicies;
 use baton_catalog::{Manifest, RouteTable};
 use baton_transfer::{Endpoint, Service, StartError};
 use bytes::Buf;
@@ -22,7 +23,10 @@ use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
 use crate::outgoing::Fetch;
-use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use crate::scale::ScaleError;
+use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ScaleStatus, Totals};
+use crate::stream::Offer;
+use crate::watch::Wish;
 
 /// Where a route leads.
 #[derive(Clone)]
@@ -31,6 +35,16 @@ pub struct Target {
     function: usize,
     /// The other version that may answer.
     other: Option<Other>,
+}
+
+impl Target {
+    /// The version that takes a request, and the function in it.
+    fn choose(&self, head: &Head) -> (&Rc<App>, usize) {
+        match &self.other {
+            Some(other) if other.split.takes(head) => (&other.split.app, other.function),
+            _ => (&self.app, self.function),
+        }
+    }
 }
 
 /// A call from the admin API.
@@ -59,22 +73,24 @@ pub struct DirectReply {
     pub invocation: String,
 }
 
-struct Inner {
-    node: Rc<Node>,
-    apps: RefCell<BTreeMap<String, Rc<App>>>,
-    manifests: RefCell<BTreeMap<String, Manifest>>,
+pub(crate) struct Inner {
+    pub(crate) node: Rc<Node>,
+    pub(crate) apps: RefCell<BTreeMap<String, Rc<App>>>,
+    pub(crate) manifests: RefCell<BTreeMap<String, Manifest>>,
     /// Versions that have a part of the requests of the one in `apps`.
     beside: RefCell<BTreeMap<String, Beside>>,
     /// Versions that no route leads to yet.
     ready: RefCell<Vec<Version>>,
     routes: RefCell<Rc<RouteTable<Target>>>,
     next_index: Cell<usize>,
+    /// Policies that were set in the place of what manifests declare, by app.
+    pub(crate) set_policies: RefCell<BTreeMap<String, AppPolicies>>,
 }
 
 /// The data plane. Lives on one thread, inside a `LocalSet`; clones are the same data plane.
 #[derive(Clone)]
 pub struct Flow {
-    inner: Rc<Inner>,
+    pub(crate) inner: Rc<Inner>,
 }
 
 impl Flow {
@@ -90,9 +106,11 @@ impl Flow {
             ready: RefCell::default(),
             routes: RefCell::new(Rc::new(RouteTable::empty())),
             next_index: Cell::new(0),
+            set_policies: RefCell::default(),
         });
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
         tokio::task::spawn_local(Rc::clone(&node).keep_time());
+        tokio::task::spawn_local(crate::scale::run(Rc::clone(&node)));
         tokio::task::spawn_local(cells::relieve(node));
         Flow { inner }
     }
@@ -106,24 +124,57 @@ impl Flow {
     /// The largest body that `target` can ever take, bytes.
     #[must_use]
     pub fn body_limit(&self, target: &Target) -> u64 {
+        // What comes in parts need not be there at once.
+        if self.streams(target) {
+            return u64::MAX;
+        }
         let own = target.app.pool.borrow().bytes();
         // Which version takes it is not known before its head is whole: that one says no if it is too small.
         target.other.as_ref().map_or(own, |other| own.max(other.split.app.pool.borrow().bytes()))
+    }
+
+    /// Whether requests and answers of `target` may be streams.
+    #[must_use]
+    pub fn streams(&self, target: &Target) -> bool {
+        target.app.functions.get(target.function).is_some_and(|state| state.spec.stream)
+            && target.app.is_here(target.function)
     }
 
     /// Begins an invocation: its head is in the pool, its body can be written.
     ///
     /// # Errors
     /// [`InvokeError::PoolFull`], [`InvokeError::TooLarge`], [`InvokeError::Draining`].
-    pub fn begin(&self, target: &Target, head: &Head, body_len: Option<u64>) -> Result<Upload, InvokeError> {
+    pub fn begin(
+        &self,
+        target: &Target,
+        head: &Head,
+        body_len: Option<u64>,
+        wish: Wish,
+    ) -> Result<Upload, InvokeError> {
         if self.inner.node.draining.get() {
             return Err(InvokeError::Draining);
         }
-        let (app, function) = match &target.other {
-            Some(other) if other.split.takes(head) => (&other.split.app, other.function),
-            _ => (&target.app, target.function),
-        };
-        Upload::begin(app, function, head, body_len)
+        let (app, function) = target.choose(head);
+        Upload::begin(app, function, head, body_len, wish)
+    }
+
+    /// As [`Flow::begin`], for a client that could do with a stream: where the function can do with one too,
+    /// [`Upload::feed`] and [`Reply::take_parts`](crate::Reply::take_parts) say so.
+    ///
+    /// # Errors
+    /// As [`Flow::begin`].
+    pub fn begin_streamed(
+        &self,
+        target: &Target,
+        head: Head,
+        body_len: Option<u64>,
+        (offer, wish): (Offer, Wish),
+    ) -> Result<Upload, InvokeError> {
+        if self.inner.node.draining.get() {
+            return Err(InvokeError::Draining);
+        }
+        let (app, function) = target.choose(&head);
+        Upload::begin_streamed(app, function, head, body_len, (offer, wish))
     }
 
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.
@@ -174,6 +225,22 @@ impl Flow {
         Some(cells::evict(&app).await)
     }
 
+    /// Sets how many replicas of a function there are at least and at most; what is not given stays. Lasts until the app is
+    /// deployed again, or the node ends.
+    ///
+    /// # Errors
+    /// [`ScaleError`]; nothing has changed then.
+    pub fn scale(
+        &self,
+        app: &str,
+        function: &str,
+        min: Option<u32>,
+        max: Option<u32>,
+    ) -> Result<ScaleStatus, ScaleError> {
+        let app = self.inner.apps.borrow().get(app).cloned().ok_or(ScaleError::Unknown)?;
+        crate::scale::set(&app, function, (min, max))
+    }
+
     /// Calls a function from the admin API.
     ///
     /// # Errors
@@ -187,21 +254,9 @@ impl Flow {
         let found = self.inner.apps.borrow().get(app).cloned().ok_or(InvokeError::Unknown)?;
         let index = found.functions.iter().position(|state| state.name.as_str() == function);
         let function = index.ok_or(InvokeError::Unknown)?;
-        let mut head = Head::new();
-        head.add(Field::Method, "", call.method.as_bytes())?;
-        let (path, query) = match call.path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (call.path.as_str(), None),
-        };
-        head.add(Field::Path, "", path.as_bytes())?;
-        if let Some(query) = query {
-            head.add(Field::Query, "", query.as_bytes())?;
-        }
-        for (name, value) in &call.headers {
-            head.add(Field::Header, name, value)?;
-        }
+        let (head, wish) = self.direct_head(&call)?;
         let target = Target { app: found, function, other: None };
-        let mut upload = self.begin(&target, &head, Some(call.body.len() as u64))?;
+        let mut upload = self.begin(&target, &head, Some(call.body.len() as u64), wish)?;
         upload.write(&call.body)?;
         let reply = upload.finish().await?;
         let invocation = crate::receipts::name(reply.invocation());
@@ -254,11 +309,6 @@ impl Flow {
     pub fn capabilities(&self, app: Option<&str>) -> Vec<CapabilityRow> {
         let wanted = self.all().into_iter().filter(|found| app.is_none_or(|app| app == found.name));
         wanted.flat_map(|app| crate::inspect::capabilities(&app)).collect()
-    }
-
-    /// Turns receipts on or off.
-    pub fn record(&self, on: bool) {
-        self.inner.node.recording.set(on);
     }
 
     /// The receipt of one invocation, by its name or as `last`.
@@ -315,18 +365,10 @@ impl Flow {
 
 /// Starts what keeps an app's replicas, templates and cells alive.
 fn raise(app: &Rc<App>) {
-    for (function, state) in app.functions.iter().enumerate() {
-        if state.hosting.is_in_cell() {
-            continue;
-        }
-        for place in 0..state.replicas.borrow().len() {
-            tokio::task::spawn_local(lifecycle::keep_alive(Rc::clone(app), function, place));
-        }
-    }
     for group in &app.groups {
         tokio::task::spawn_local(cells::keep_template(Rc::clone(app), Rc::clone(group)));
-        for place in 0..group.places() {
-            tokio::task::spawn_local(cells::keep_cell(Rc::clone(app), Rc::clone(group), place));
-        }
+    }
+    for unit in &app.units {
+        crate::scale::begin(app, unit);
     }
 }

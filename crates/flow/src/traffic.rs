@@ -69,7 +69,7 @@ impl Split {
                 let mut found = header(head, "cookie").filter_map(|value| cookie(value, name.as_bytes()));
                 found.next().map(|value| place(value, version))
             }
-            Some(Sticky::Client) => head.client.map(|client| client_place(client, version)),
+            Some(Sticky::Client) => head.client.address.map(|client| client_place(client, version)),
         };
         let at = known.unwrap_or_else(|| {
             let number = self.turns.get();

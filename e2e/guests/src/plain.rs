@@ -69,3 +69,12 @@ pub(crate) async fn inline(ctx: Context, request: Request) -> Result<Response, E
         _ => Ok(Response::ok("inline")),
     }
 }
+
+/// Works for as many milliseconds as its environment says, and says for what: each request has a number as its body.
+pub(crate) async fn stamp(ctx: Context, request: Request) -> Result<Response, Error> {
+    let works = std::env::var("WORKS_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(0);
+    std::thread::sleep(std::time::Duration::from_millis(works));
+    let number = String::from_utf8_lossy(request.body()).into_owned();
+    ctx.log(baton::Level::Info, format_args!("stamped {number}"));
+    Ok(Response::ok(number))
+}

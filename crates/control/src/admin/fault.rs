@@ -61,6 +61,12 @@ impl From<ArtifactError> for Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
+        Self::of_store(&error)
+    }
+}
+
+impl Fault {
+    pub(super) fn of_store(error: &StoreError) -> Self {
         let status = match error {
             StoreError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
             StoreError::Damaged { .. }
@@ -180,6 +186,9 @@ impl Fault {
 impl From<InvokeError> for Fault {
     fn from(error: InvokeError) -> Self {
         let status = match &error {
+            InvokeError::Refused(refused) => {
+                StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN)
+            }
             InvokeError::Unknown => StatusCode::NOT_FOUND,
             InvokeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             InvokeError::QueueFull => StatusCode::TOO_MANY_REQUESTS,

@@ -106,7 +106,13 @@ pub(super) async fn remove(
     Path(app): Path<String>,
 ) -> Result<Json<RemoveReply>, Fault> {
     let name = app.clone();
-    let work = tokio::spawn(async move { api.deployer.remove(&name).await });
+    let work = tokio::spawn(async move {
+        let removed = api.deployer.remove(&name).await;
+        if matches!(removed, Ok(true)) {
+            api.deployer.forget_policies(&name);
+        }
+        removed
+    });
     if finished(work.await)?? {
         return Ok(Json(RemoveReply { removed: app }));
     }

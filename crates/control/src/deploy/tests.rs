@@ -4,17 +4,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use baton_catalog::Isolation;
+use baton_catalog::policy::AppPolicies;
 use baton_flow::status::{
-    AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ReferencesStatus, Totals, VersionStatus,
+    AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals, VersionStatus,
 };
-use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError, Traffic};
+use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError, ScaleError, Traffic};
+use baton_flow::{PolicyError, PolicyStatus};
 use tempfile::TempDir;
 
 use super::*;
 use crate::artifacts::ArtifactError;
+use crate::events::Events;
 use crate::modules::Programs;
 use crate::modules::tests::Stand;
 use crate::plane::Answer;
+use crate::protocol::ScaleWish;
 
 pub(crate) fn manifest(app: &str) -> Manifest {
     let text = format!(
@@ -72,6 +76,18 @@ fn pool_status() -> PoolStatus {
 }
 
 impl Plane for Stub {
+    fn set_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, Result<(), PolicyError>> {
+        Box::pin(async { Ok(Err(PolicyError::Unknown)) })
+    }
+
+    fn remember_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn policies(&self, _: String) -> Answer<'_, Option<PolicyStatus>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn prepare(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
         let app = spec.manifest.app.name.to_string();
         let is_broken = app == "broken" || self.broken.load(Ordering::Relaxed) == spec.version;
@@ -143,14 +159,27 @@ impl Plane for Stub {
     fn evict(&self, app: String) -> Answer<'_, Option<u32>> {
         ready(self.apps.lock().unwrap().contains_key(&app).then_some(2))
     }
+    fn scale(
+        &self,
+        app: String,
+        function: String,
+        wish: ScaleWish,
+    ) -> Answer<'_, Result<ScaleStatus, ScaleError>> {
+        let known = self.apps.lock().unwrap().contains_key(&app) && function == "cart";
+        let (min, max) = (wish.min.unwrap_or(1), wish.max.unwrap_or(2));
+        ready(match known {
+            false => Err(ScaleError::Unknown),
+            true if min > max => Err(ScaleError::MinAboveMax { min, max }),
+            true => Ok(ScaleStatus { min, max, wanted: min }),
+        })
+    }
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {
         let apps = self.apps.lock().unwrap();
         let status = |(app, version): (&String, &u64)| AppStatus {
             app: app.clone(),
             version: *version,
-            functions: Vec::new(),
             pool: pool_status(),
-            references: ReferencesStatus::default(),
+            ..AppStatus::default()
         };
         ready(apps.iter().map(status).collect())
     }
@@ -170,9 +199,18 @@ impl Plane for Stub {
     fn capabilities(&self, _: Option<String>) -> Answer<'_, Vec<CapabilityRow>> {
         ready(Vec::new())
     }
+    fn observed(&self) -> Answer<'_, Observed> {
+        ready(Observed { receipts: 9, ..Observed::default() })
+    }
+    fn holders(&self, _: String) -> Answer<'_, Vec<(String, u64)>> {
+        ready(vec![("hello".to_owned(), 2)])
+    }
     fn record(&self, on: bool) -> Answer<'_, ()> {
         self.recording.store(on, Ordering::Relaxed);
         ready(())
+    }
+    fn recording(&self) -> Answer<'_, bool> {
+        ready(self.recording.load(Ordering::Relaxed))
     }
     fn receipt(&self, _: String) -> Answer<'_, Option<Receipt>> {
         ready(None)
@@ -202,6 +240,8 @@ impl Plane for Stub {
             holder: 1,
             level: "info".to_owned(),
             invocation: None,
+            trace: None,
+            span: None,
             message: "hello".to_owned(),
         };
         ready((number + 1..=3).map(line).collect())
@@ -248,6 +288,11 @@ impl Fixture {
         let trees = Trees::open(&dir.path().join("files")).unwrap();
         let modules = Modules::open(&dir.path().join("wasm"), programs.clone()).unwrap();
         Deployer::new(plane, store, artifacts, trees, modules)
+    }
+
+    pub(crate) fn events(&self) -> Arc<Events> {
+        let path = self.dir.path().join("events.redb");
+        Events::open(&path, self.plane.clone(), Arc::clone(&self.deployer)).unwrap()
     }
 
     pub(crate) fn restart(self) -> Self {

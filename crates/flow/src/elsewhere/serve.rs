@@ -54,7 +54,7 @@ async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> 
     let timeout = call.timeout.min(state.spec.timeout.duration());
     let deadline = Instant::now() + timeout;
     // Its replica is readied while its payload comes.
-    app.wake_cells(state);
+    app.stir(state);
     let (operation, invocation, is_recorded) = (call.operation, call.invocation, call.record);
     let landing = match land(&app, endpoint, (from, &call.head), call.body, deadline).await {
         Ok(landing) => landing,

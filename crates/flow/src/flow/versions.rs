@@ -89,6 +89,7 @@ impl Flow {
         let index = self.inner.next_index.get();
         self.inner.next_index.set(index + 1);
         let app = App::new(node, &spec, index, Parts { pool, hosting, groups });
+        self.equip(&app, &spec.manifest).await?;
         super::raise(&app);
         // Another app may have been deployed meanwhile.
         let ready = wait_until_ready(&app).await.and_then(|()| self.check_routes(&spec.manifest));
@@ -164,6 +165,7 @@ impl Flow {
         let old = self.of(app);
         self.put(app, None, None, None);
         self.inner.ready.borrow_mut().retain(|ready| ready.app.name != app);
+        self.remember_policies(app, None);
         // Fewer routes never clash.
         let _ = self.switch_routes();
         for old in &old {
