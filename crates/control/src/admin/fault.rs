@@ -98,6 +98,21 @@ impl From<ClusterError> for Fault {
     }
 }
 
+impl From<RolloutError> for Fault {
+    fn from(error: RolloutError) -> Self {
+        let status = match error {
+            RolloutError::Unknown { .. } => StatusCode::NOT_FOUND,
+            RolloutError::Sum { .. } | RolloutError::Versions { .. } | RolloutError::Terms => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            RolloutError::NoCanary { .. } | RolloutError::NoOlder { .. } | RolloutError::Routes { .. } => {
+                StatusCode::CONFLICT
+            }
+        };
+        Self::new(status, error.to_string(), error.hint())
+    }
+}
+
 impl From<DeployFault> for Fault {
     fn from(fault: DeployFault) -> Self {
         let text = fault.to_string();
@@ -151,18 +166,7 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
-            DeployFault::Rollout(error) => {
-                let status = match error {
-                    RolloutError::Unknown { .. } => StatusCode::NOT_FOUND,
-                    RolloutError::Sum { .. } | RolloutError::Versions { .. } | RolloutError::Terms => {
-                        StatusCode::UNPROCESSABLE_ENTITY
-                    }
-                    RolloutError::NoCanary { .. }
-                    | RolloutError::NoOlder { .. }
-                    | RolloutError::Routes { .. } => StatusCode::CONFLICT,
-                };
-                Self::new(status, text, error.hint())
-            }
+            DeployFault::Rollout(error) => error.into(),
             DeployFault::NoApp { app } => no_app(&app),
             DeployFault::Gone(gone) => gone.into(),
             DeployFault::Cluster(source) => source.into(),
