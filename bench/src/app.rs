@@ -222,6 +222,20 @@ impl App {
         self
     }
 
+    /// The same with policies, as a manifest has them.
+    ///
+    /// # Errors
+    /// They are no TOML.
+    pub fn with_policies(mut self, text: &str) -> Result<Self, AppError> {
+        let malformed = |error: toml::de::Error| AppError::Malformed {
+            path: MANIFEST.into(),
+            problem: error.to_string(),
+        };
+        let policies: Table = text.parse().map_err(malformed)?;
+        self.manifest.extend(policies);
+        Ok(self)
+    }
+
     /// The same with so many replicas of each function always there.
     #[must_use]
     pub fn with_replicas(mut self, count: u32) -> Self {

@@ -44,6 +44,8 @@ enum Verb {
     Transfer(RunArgs),
     /// A component that says hello, against `wasmtime serve` and workerd
     Components(RunArgs),
+    /// Policies in the path of requests, against nginx as a sidecar
+    Sidecar(RunArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
     Soak(SoakArgs),
     /// Thousands of distinct Wasm functions on one node, called at random; fails unless every answer is right
@@ -208,6 +210,7 @@ pub fn main() -> ExitCode {
         Verb::Scale(args) => run_suite(&args.run, &args.isolation, suites::scale),
         Verb::Components(args) => run_suite(&args, &[Isolation::Wasm], suites::components),
         Verb::Transfer(args) => run_suite(&args, &[Isolation::Process], suites::transfer),
+        Verb::Sidecar(args) => run_suite(&args, &[Isolation::Process], suites::sidecar),
         Verb::Soak(args) => run_soak(&args),
         Verb::Functions(args) => run_functions(&args),
         Verb::Load(args) => run_load(&args),

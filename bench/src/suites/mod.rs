@@ -11,6 +11,7 @@ mod hop;
 mod http;
 mod sampling;
 mod scale;
+mod sidecar;
 mod soak;
 mod transfer;
 
@@ -31,6 +32,7 @@ pub use functions::{Books, Disk, FunctionsOptions, Latency, Look, Memory, run as
 pub use hop::run as hop;
 pub use http::run as http;
 pub use scale::run as scale;
+pub use sidecar::run as sidecar;
 pub use soak::{SoakOptions, Verdict, run as soak};
 pub use transfer::run as transfer;
 

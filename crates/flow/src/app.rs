@@ -10,7 +10,8 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
-use baton_placement::{Admission, Here, Load, Waiting, admit, choose};
+use baton_placement::{Admission, Answered, Here, Load, Waiting, admit, choose};
+use baton_policy::{Chain, Set};
 use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
@@ -25,10 +26,13 @@ use crate::hosting::Hosting;
 use crate::node::Node;
 use crate::outlet::{Counts, OUT_PER_APP_MAX};
 use crate::puts::Puts;
+use crate::receipts::{Beside, GATEWAY};
 use crate::replica::{Phase, Replica};
 use crate::scale::Unit;
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
+use crate::stream::Streams;
+use crate::tally::Tally;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
 const STUCK_GRACE: Duration = Duration::from_millis(500);
@@ -61,6 +65,8 @@ pub(crate) struct FunctionState {
     pub(crate) crash_looping: Cell<bool>,
     pub(crate) calls: Cell<u64>,
     pub(crate) errors: Cell<u64>,
+    /// How long its calls took, and what they brought and took.
+    pub(crate) tally: Tally,
     /// Times that a compartment of it was reset after a fault.
     pub(crate) faults: Cell<u64>,
     /// What it asked of the network.
@@ -75,6 +81,8 @@ pub(crate) struct FunctionState {
     pub(crate) is_stirred: Cell<bool>,
     /// How long its cold starts took, once there are any.
     pub(crate) cold_starts: RefCell<Option<Box<ColdStarts>>>,
+    /// What its requests pass; nothing for most.
+    pub(crate) chain: RefCell<Option<Rc<Chain>>>,
 }
 
 /// A place for one call at a replica. The call is counted there once its tag exists.
@@ -114,14 +122,20 @@ pub(crate) struct App {
     pub(crate) uploads: Cell<usize>,
     /// Wakes those who wait for replicas to come or go.
     pub(crate) changed: Notify,
+    /// Requests of clients that it answered.
+    pub(crate) answered: Cell<Answered>,
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
     /// What other nodes may pull that its owner can take back, for as long as it is kept for them.
     pub(crate) shared_out: RefCell<Vec<(Handle, Weak<()>)>>,
     /// What its functions have put up on this node.
     pub(crate) puts: RefCell<Puts>,
+    /// Its requests whose answers may be streams.
+    pub(crate) streams: Streams,
     /// The range of the capability table in which the node derives, once it does.
     pub(crate) node_arena: Cell<Option<u32>>,
+    /// What it has of policies.
+    pub(crate) policies: RefCell<Option<Rc<Set>>>,
     suspects: RefCell<Vec<Suspect>>,
     ticks: Cell<u32>,
 }
@@ -159,6 +173,7 @@ impl App {
                     crash_looping: Cell::new(false),
                     calls: Cell::new(0),
                     errors: Cell::new(0),
+                    tally: Tally::default(),
                     faults: Cell::new(0),
                     out: Cell::default(),
                     loaded: Cell::new(None),
@@ -166,6 +181,7 @@ impl App {
                     behind: (0..units.len()).filter(|unit| is_behind(*unit, number)).collect(),
                     is_stirred: Cell::new(false),
                     cold_starts: RefCell::default(),
+                    chain: RefCell::default(),
                 }
             })
             .collect();
@@ -184,11 +200,14 @@ impl App {
             out: Semaphore::new(OUT_PER_APP_MAX),
             uploads: Cell::new(0),
             changed: Notify::new(),
+            answered: Cell::default(),
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
             shared_out: RefCell::default(),
             puts: RefCell::new(Puts::new()),
+            streams: Streams::default(),
             node_arena: Cell::new(None),
+            policies: RefCell::default(),
             suspects: RefCell::default(),
             ticks: Cell::new(0),
         });
@@ -288,6 +307,12 @@ impl App {
         }
     }
 
+    /// A request of a client is answered.
+    pub(crate) fn count(&self, has_failed: bool) {
+        let Answered { requests, failures } = self.answered.get();
+        self.answered.set(Answered { requests: requests + 1, failures: failures + u64::from(has_failed) });
+    }
+
     /// Gives room that became free to those who wait.
     pub(crate) fn serve_queue(&self, function: usize) {
         let Some(state) = self.functions.get(function) else { return };
@@ -328,13 +353,16 @@ impl App {
 
     pub(crate) fn add_cost(&self, by: &Replica, cost: &HopCost) {
         let caller = match cost.caller {
-            0 => "gateway".to_owned(),
+            0 => GATEWAY.to_owned(),
             holder => self
                 .replica(holder)
                 .map_or_else(String::new, |caller| self.function_name(caller.function).to_owned()),
         };
         let function = self.function_name(by.function).to_owned();
-        self.node.receipts.borrow_mut().add(&self.name, cost, caller, function);
+        self.node.traces.borrow_mut().add(&self.name, cost, (by.holder, &function), None);
+        let memory_mib_ms = by.memory_over(cost.wall_ns);
+        let beside = Beside { memory_mib_ms, ..Beside::default() };
+        self.node.receipts.borrow_mut().add(&self.name, cost, (caller, function), beside);
     }
 
     /// Fails overdue calls and finds handlers that stand still. `true` while there is something to watch.

@@ -1,5 +1,6 @@
 //! What can be seen of an app from outside.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,10 @@ pub(crate) fn app(app: &App) -> AppStatus {
             queued: u32::try_from(state.queued()).unwrap_or(u32::MAX),
             calls: state.calls.get(),
             errors: state.errors.get(),
+            by_class: state.tally.classes(),
+            bytes_in: state.tally.bytes().0,
+            bytes_out: state.tally.bytes().1,
+            latency: state.tally.latency(),
             faults: state.faults.get(),
             network: network(state.out.get()),
             loaded: state.loaded.get(),
@@ -69,7 +74,8 @@ pub(crate) fn app(app: &App) -> AppStatus {
     });
     let functions = functions.collect();
     let references = references(app);
-    AppStatus { app: app.name.clone(), version: app.version, functions, pool: pool(app), references }
+    let edges = crate::counted::edges(app);
+    AppStatus { app: app.name.clone(), version: app.version, functions, edges, pool: pool(app), references }
 }
 
 fn references(app: &App) -> ReferencesStatus {
@@ -117,6 +123,28 @@ pub(crate) fn pool(app: &App) -> PoolStatus {
 pub(crate) fn capabilities(app: &App) -> Vec<CapabilityRow> {
     let found: Vec<Capability> = app.pool.borrow().capabilities().collect();
     found.into_iter().map(|found| row(app, &found)).collect()
+}
+
+/// Buffers by who holds them, most first: the functions' names, without those of replicas.
+pub(crate) fn holders(app: &App) -> Vec<(String, u64)> {
+    let mut counts: BTreeMap<Option<usize>, u64> = BTreeMap::new();
+    let of: BTreeMap<u16, usize> = app.replicas().iter().map(|up| (up.holder, up.function)).collect();
+    {
+        let pool = app.pool.borrow();
+        for found in pool.capabilities().filter(|found| found.parent.is_none()) {
+            let holder = match found.hold {
+                Hold { state: State::InFlight, holder } => {
+                    app.edges.borrow().ends(holder).map_or(0, |(_, callee)| callee)
+                }
+                Hold { holder, .. } => holder,
+            };
+            *counts.entry(of.get(&holder).copied()).or_default() += 1;
+        }
+    }
+    let name = |function: Option<usize>| function.map_or("node", |index| app.function_name(index)).to_owned();
+    let mut held: Vec<_> = counts.into_iter().map(|(function, count)| (name(function), count)).collect();
+    held.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    held
 }
 
 fn row(app: &App, found: &Capability) -> CapabilityRow {

@@ -289,6 +289,7 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
             }
         }
     }
+    crate::counted::keep(app, replica);
     let others = app.edges.borrow_mut().close(replica.holder);
     for other in others.into_iter().filter_map(|holder| app.replica(holder)) {
         other.nudge();

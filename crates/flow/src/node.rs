@@ -22,6 +22,8 @@ use crate::scale::Unit;
 use crate::snapshots::Snapshots;
 use crate::spill::Spill;
 use crate::status::Totals;
+use crate::traces::Traces;
+use crate::watch::Watch;
 
 /// How often deadlines are looked at while calls are out. They are met to this precision.
 const TICK: Duration = Duration::from_millis(10);
@@ -47,7 +49,8 @@ pub(crate) struct Node {
     pub(crate) totals: RefCell<Totals>,
     pub(crate) logs: RefCell<Logs>,
     pub(crate) receipts: RefCell<Receipts>,
-    pub(crate) recording: Cell<bool>,
+    pub(crate) watch: Watch,
+    pub(crate) traces: RefCell<Traces>,
     pub(crate) draining: Cell<bool>,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
@@ -75,6 +78,8 @@ pub(crate) struct Node {
     chance: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
+    /// Where spans go, and the last number of one.
+    pub(crate) spans: crate::policy::Spans,
     /// Wakes the deadline loop when the first call goes out.
     pub(crate) busy: Notify,
 }
@@ -97,6 +102,8 @@ impl Node {
             };
             Spill::open(directory).inspect_err(failed).ok().map(Rc::new)
         });
+        let traces = Traces::default();
+        let logs = Logs::known(Rc::clone(&traces.known));
         Rc::new(Node {
             options,
             spill,
@@ -107,9 +114,10 @@ impl Node {
             stirred: Notify::new(),
             began: Instant::now(),
             totals: RefCell::default(),
-            logs: RefCell::default(),
+            logs: RefCell::new(logs),
             receipts: RefCell::default(),
-            recording: Cell::new(false),
+            watch: Watch::new(),
+            traces: RefCell::new(traces),
             draining: Cell::new(false),
             fetch: RefCell::new(None),
             apps: RefCell::default(),
@@ -119,6 +127,7 @@ impl Node {
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),
             ring: Notify::new(),
+            spans: crate::policy::Spans::new(),
             busy: Notify::new(),
         })
     }

@@ -92,6 +92,7 @@ impl Runtime {
     ) -> i64 {
         self.copied.set((0, 0));
         self.handed.set(0);
+        let bytes = d.body.len;
         // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
         let Some(call) = seat.calls.borrow_mut().reserve() else { return EAGAIN };
         let Some(tag) = to.requests.borrow_mut().reserve() else {
@@ -127,6 +128,7 @@ impl Runtime {
             hop: d.flags.has(Flags::RECORD).then(|| self.begin_hop(seat, d)),
         };
         to.requests.borrow_mut().fill(tag, request);
+        seat.note_call(Target::Seat(to.id), call, bytes);
         self.run_callee(to, &parcel);
         self.finish_call(seat, call, at)
     }
@@ -189,6 +191,7 @@ impl Runtime {
                 if let Some(call) = seat.calls.borrow_mut().get_mut(tag) {
                     call.lent = lent;
                 }
+                seat.note_call(Target::Outside(road), tag, d.body.len);
                 self.write_pending(seat, tag, at)
             }
             Err(error) => {

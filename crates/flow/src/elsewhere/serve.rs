@@ -37,7 +37,9 @@ impl Service for Inbound {
 }
 
 async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> Outcome {
-    let Some(app) = flow.app(&call.app) else { return refused(404, "the app does not run here") };
+    let Some(app) = flow.app_of(&call.app, call.version) else {
+        return refused(404, "the app does not run here");
+    };
     if call.function == REFERENCES {
         return referenced(&app, &call);
     }

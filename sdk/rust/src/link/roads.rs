@@ -90,6 +90,11 @@ impl Link {
         }
     }
 
+    /// Whether a function is among those that may be called.
+    pub(crate) fn declares(&self, function: &str) -> bool {
+        self.declared.iter().any(|name| name == function)
+    }
+
     /// A call that waited for credit does not any more; the credit that may have woken it goes to the next one.
     pub(crate) fn stop_waiting(&self, wait: &mut Option<Box<Wait>>) {
         let Some(parked) = wait.take().and_then(|wait| wait.parked) else { return };
