@@ -31,14 +31,20 @@ const STEP_CONNECTIONS: u32 = 64;
 const FIRST: Duration = Duration::from_secs(1);
 /// How long replicas stay that nobody needs, in the manifest's words and as a time.
 const IDLE: (&str, Duration) = ("1s", Duration::from_secs(1));
-/// After `idle`, nothing may be left after so long.
+/// After `idle`, nothing may be left after so long; with `--quick` it is looked sooner.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
+const GONE_WITHIN_QUICK: Duration = Duration::from_millis(1_500);
 /// What waiting for replicas to go may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Functions of one app at rest.
 const FUNCTIONS_AN_APP: usize = 10;
-/// How long functions at rest are watched.
+/// How long functions at rest are watched: the templates of cells go ten seconds after the last cell.
 const WATCHED: Duration = Duration::from_secs(5);
+const SETTLES: Duration = Duration::from_secs(15);
+const WATCHED_QUICK: Duration = Duration::from_secs(2);
+/// Functions at rest.
+const AT_REST: usize = 1_000;
+const AT_REST_QUICK: usize = 50;
 
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
@@ -64,14 +70,14 @@ fn measure(options: &Options, apps: &[(Isolation, App)], report: &mut Report) ->
     for round in 1..=options.rounds {
         for ((isolation, _), fleet) in apps.iter().zip(&fleets) {
             say(format_args!("round {round}: step, {}", isolation.system()));
-            series.add(Key::new(isolation.system(), "step", STEP_CONNECTIONS), step(fleet)?);
+            series.add(Key::new(isolation.system(), "step", STEP_CONNECTIONS), step(options, fleet)?);
         }
     }
     super::note_losses(report, &fleets);
     drop(fleets);
     for (isolation, app) in apps {
         say(format_args!("at rest, {}", isolation.system()));
-        let count = if options.quick { 100 } else { 1_000 };
+        let count = if options.quick { AT_REST_QUICK } else { AT_REST };
         series.add(Key::new(isolation.system(), "idle", 1), idle(options, *isolation, app, count)?);
         report.notes.push(format!("{}: `idle` has {count} functions, 10 an app", isolation.system()));
         say(format_args!("trace, {}", isolation.system()));
@@ -81,7 +87,7 @@ fn measure(options: &Options, apps: &[(Isolation, App)], report: &mut Report) ->
 }
 
 /// From nothing to many requests, and back.
-fn step(fleet: &Fleet) -> Result<Sample, SuiteError> {
+fn step(options: &Options, fleet: &Fleet) -> Result<Sample, SuiteError> {
     wait_for_rest(fleet)?;
     let before = fleet.usage()?;
     let plan = Plan::get(fleet.address, "/");
@@ -91,7 +97,8 @@ fn step(fleet: &Fleet) -> Result<Sample, SuiteError> {
     let mut sample = sample_of(&outcome);
     let most = replicas(fleet);
     let gone = wait_for_rest(fleet)?;
-    thread::sleep((IDLE.1 + GONE_WITHIN).saturating_sub(gone));
+    let within = if options.quick { GONE_WITHIN_QUICK } else { GONE_WITHIN };
+    thread::sleep((IDLE.1 + within).saturating_sub(gone));
     let after = fleet.usage()?;
     let figures = &mut sample.figures;
     figures.insert("replicas".into(), most as f64);
@@ -110,11 +117,13 @@ fn idle(options: &Options, isolation: Isolation, app: &App, count: usize) -> Res
         systems::deploy(&options.setup, &fleet, &next)?;
     }
     wait_for_rest(&fleet)?;
-    thread::sleep(IDLE.1 + GONE_WITHIN);
+    let (settles, watched) =
+        if options.quick { (GONE_WITHIN_QUICK, WATCHED_QUICK) } else { (SETTLES, WATCHED) };
+    thread::sleep(settles);
     let before = fleet.usage()?;
-    thread::sleep(WATCHED);
+    thread::sleep(watched);
     let after = fleet.usage()?;
-    let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64() / WATCHED.as_secs_f64();
+    let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64() / watched.as_secs_f64();
     let mut sample = Sample::default();
     sample.figures.insert("rss_mib".into(), after.rss_kib as f64 / 1024.0);
     sample.figures.insert("node_mib".into(), after.root_rss_kib as f64 / 1024.0);

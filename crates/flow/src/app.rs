@@ -1,5 +1,7 @@
 //! One version of an app: its pool, its functions, their replicas and the edges between them.
 
+mod waits;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
-use baton_placement::{Admission, Answered, Here, Load, Waiting, admit, choose};
+use baton_placement::{Admission, Answered, Load, Waiting, admit, choose};
 use baton_policy::{Chain, Set};
 use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
@@ -482,25 +484,6 @@ impl FunctionState {
         let replica = self.replicas.borrow().get(place)?.clone()?;
         let tag = replica.slots.borrow_mut().add(deadline)?;
         Some(Reserved { replica, tag, cold: None })
-    }
-
-    /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
-    /// `node`: how busy the node's cores are, in thousandths.
-    pub(crate) fn here(&self, sleeps: bool, node: u32) -> Here {
-        let ready = self.loads().into_iter().filter(|load| load.ready);
-        let (running, room) =
-            ready.fold((0, 0), |(running, room), load| (running + load.in_flight, room + load.concurrency));
-        let room = if sleeps { room.max(self.spec.scale.concurrency) } else { room };
-        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue, node }
-    }
-
-    /// A call that had found no replica, and waited since then, was given to one.
-    fn note_cold(&self, since: Option<Instant>, mut reserved: Reserved) -> Reserved {
-        if let Some(since) = since {
-            self.cold_starts.borrow_mut().get_or_insert_default().queue.add(since.elapsed());
-            reserved.cold = Some(Instant::now());
-        }
-        reserved
     }
 
     fn any_ready(&self) -> bool {

@@ -1,3 +1,5 @@
+//! What the scaler promises, whatever it sees.
+
 use proptest::prelude::*;
 
 use super::*;

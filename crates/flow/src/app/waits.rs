@@ -1,0 +1,28 @@
+//! How busy a function is here, and what it cost those who found no replica.
+
+use std::time::Instant;
+
+use baton_placement::Here;
+
+use super::{FunctionState, Reserved, count};
+
+impl FunctionState {
+    /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
+    /// `node`: how busy the node's cores are, in thousandths.
+    pub(crate) fn here(&self, sleeps: bool, node: u32) -> Here {
+        let ready = self.loads().into_iter().filter(|load| load.ready);
+        let (running, room) =
+            ready.fold((0, 0), |(running, room), load| (running + load.in_flight, room + load.concurrency));
+        let room = if sleeps { room.max(self.spec.scale.concurrency) } else { room };
+        Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue, node }
+    }
+
+    /// A call that had found no replica, and waited since then, was given to one.
+    pub(super) fn note_cold(&self, since: Option<Instant>, mut reserved: Reserved) -> Reserved {
+        if let Some(since) = since {
+            self.cold_starts.borrow_mut().get_or_insert_default().queue.add(since.elapsed());
+            reserved.cold = Some(Instant::now());
+        }
+        reserved
+    }
+}
