@@ -29,7 +29,7 @@ mod ticket;
 mod verdict;
 
 pub use answer::Outcome;
-pub use chain::{Chain, Late};
+pub use chain::{Chain, Late, is_guarded};
 pub use jwt::KeyFile;
 pub use report::{HandlerReport, Report};
 pub use request::{Client, HeadTooLarge, Now, Request};

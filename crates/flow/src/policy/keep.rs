@@ -210,11 +210,12 @@ type Found = (Stamp, Option<Result<Vec<u8>, String>>);
 fn read_if_new(path: &Path, before: Option<Stamp>) -> Found {
     use std::os::unix::fs::MetadataExt;
     let read = || -> std::io::Result<(Stamp, Option<Vec<u8>>)> {
-        let file = std::fs::File::open(path)?;
-        let about = file.metadata()?;
-        if !about.is_file() {
+        // Before it is opened: a pipe would wait for its writer.
+        if !std::fs::metadata(path)?.is_file() {
             return Err(std::io::Error::other("it is no file"));
         }
+        let file = std::fs::File::open(path)?;
+        let about = file.metadata()?;
         let stamp = Some((about.modified()?, about.len(), about.ino()));
         if before == Some(stamp) {
             return Ok((stamp, None));

@@ -133,7 +133,8 @@ fn a_handler_that_panics_refuses_and_is_counted_and_the_next_request_passes() {
     let chain = set.chain("f").unwrap();
     let mut slot =
         Slot::new(&policies(r#"{"use":"metrics"}"#).functions["f"].handlers[0], || unreachable!()).unwrap();
-    slot.step = Step::Panic;
+    let guarded = Rc::new(Cell::new(false));
+    slot.step = Step::Panic(Rc::clone(&guarded));
     let mut slots = chain.slots.clone();
     slots.push(Rc::new(slot));
     let broken = Rc::new(Chain::new("f", slots, &chain.around));
@@ -145,6 +146,7 @@ fn a_handler_that_panics_refuses_and_is_counted_and_the_next_request_passes() {
     }
     let panicked: Vec<_> = broken.slots.iter().map(|slot| slot.report().failed).collect();
     assert_eq!(panicked, [0, 0, 2]);
+    assert!(guarded.get() && !is_guarded());
     assert_eq!(ask(&set, &stage, "GET", "/", &[]), 0);
 }
 
