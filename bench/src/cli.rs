@@ -38,6 +38,8 @@ enum Verb {
     Boutique(SuiteArgs),
     /// New replicas, new cells and first loads against starting a process; what a reset and a further cell cost
     Coldstart(ColdstartArgs),
+    /// Replicas that come and go by load: a step from none, functions at rest, a trace
+    Scale(SuiteArgs),
     /// Payloads between functions of two nodes, against stores, HTTP, a bare connection and `iperf3`; the boutique over two
     Transfer(RunArgs),
     /// A component that says hello, against `wasmtime serve` and workerd
@@ -205,6 +207,7 @@ pub fn main() -> ExitCode {
         Verb::Hop(args) => run_suite(&args.run, &args.isolation, suites::hop),
         Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
         Verb::Coldstart(args) => run_suite(&args.run, &args.isolation, suites::coldstart),
+        Verb::Scale(args) => run_suite(&args.run, &args.isolation, suites::scale),
         Verb::Components(args) => run_suite(&args, &[Isolation::Wasm], suites::components),
         Verb::Transfer(args) => run_suite(&args, &[Isolation::Process], suites::transfer),
         Verb::Sidecar(args) => run_suite(&args, &[Isolation::Process], suites::sidecar),

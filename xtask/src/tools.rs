@@ -55,6 +55,10 @@ pub(crate) const NGINX: Tool = Tool {
 pub(crate) const IPERF: Tool =
     Tool { package: "iperf3", programs: &["iperf3"], wanted_for: "the bandwidth that transfers are held to" };
 
+/// Checks the metrics, and scrapes them.
+pub(crate) const PROMETHEUS: Tool =
+    Tool { package: "prometheus", programs: &["promtool"], wanted_for: "the check of the metrics" };
+
 impl Tool {
     /// Where the first of its programs is, if one is there.
     pub(crate) fn find(&self) -> Option<PathBuf> {

@@ -8,6 +8,7 @@
 
 pub(crate) mod check;
 mod error;
+mod events;
 mod fault;
 mod parse;
 pub(crate) mod read;
@@ -19,11 +20,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Location, ManifestError};
+pub use self::events::{Cron, Events};
 pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NodeName};
 use crate::policy::{AppPolicies, Policies, Schema};
+use crate::rollout::Rollout;
 use crate::routes::{Route, RouteTable};
 use crate::units::{ByteSize, Cores, TimeSpan};
 use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
@@ -39,6 +42,9 @@ pub struct Manifest {
     /// Where its functions run in a cluster.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// How new versions of it take over.
+    #[serde(default, skip_serializing_if = "Rollout::is_default")]
+    pub deploy: Rollout,
     /// What the requests of every function pass.
     #[serde(default, skip_serializing_if = "Policies::is_default")]
     pub policy: Policies,
@@ -46,6 +52,9 @@ pub struct Manifest {
     pub functions: BTreeMap<FunctionName, Function>,
     /// Its routes, in the order of the file.
     pub routes: Vec<Route>,
+    /// What calls its functions by the clock, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<Cron>,
 }
 
 /// The app as a whole.
@@ -144,6 +153,36 @@ pub struct Function {
     /// What its requests pass, beside what those of every function do.
     #[serde(default, skip_serializing_if = "Policies::is_default")]
     pub policy: Policies,
+    /// Whether it may answer in parts, and gets requests in parts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
+    /// The times of its streams.
+    #[serde(default, skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
+    /// What happens to the events that are put in its queue.
+    #[serde(default, skip_serializing_if = "Events::is_default")]
+    pub events: Events,
+}
+
+/// The times of a stream; what is absent has a default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// From the request's head to that of the answer; the function's `timeout` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<TimeSpan>,
+    /// How long nothing may move, either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<TimeSpan>,
+    /// From the request's head to the end; unbounded if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<TimeSpan>,
+}
+
+impl Timeouts {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Function {
@@ -154,6 +193,18 @@ impl Function {
             Isolation::Wasm => !self.reuse,
             Isolation::Process | Isolation::Compartment => self.reset,
         }
+    }
+
+    /// How long a stream of its may take to begin.
+    #[must_use]
+    pub fn first_byte(&self) -> TimeSpan {
+        self.timeouts.first_byte.unwrap_or(self.timeout)
+    }
+
+    /// How long a stream of its may stand still.
+    #[must_use]
+    pub fn stream_idle(&self) -> TimeSpan {
+        self.timeouts.idle.unwrap_or(limits::STREAM_IDLE_DEFAULT)
     }
 
     /// Whether it runs in a cell, where it is there.

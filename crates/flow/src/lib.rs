@@ -6,6 +6,8 @@
 
 mod app;
 mod cells;
+pub mod coldstart;
+mod counted;
 mod deploy;
 mod edges;
 mod elsewhere;
@@ -26,11 +28,17 @@ mod policy;
 mod puts;
 mod receipts;
 mod replica;
+mod scale;
 mod slots;
 mod snapshots;
 mod spill;
 mod start;
 pub mod status;
+mod stream;
+mod tally;
+mod traces;
+mod traffic;
+mod watch;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
@@ -45,7 +53,12 @@ pub use node::Options;
 pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, Pieces, Revoked};
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
 pub use policy::{ClientFacts, PolicyError, PolicyStatus};
+pub use scale::ScaleError;
 pub use snapshots::secret;
+pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
+pub use traces::{Span, Value};
+pub use traffic::{Next, Traffic};
+pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {

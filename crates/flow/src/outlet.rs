@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use baton_abi::boot::NODE_PEER;
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind};
 use baton_pool::capability::{Handle, Range};
@@ -26,6 +27,7 @@ use crate::app::App;
 use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outgoing::{Answered, FetchError, Outgoing};
+use crate::receipts::Beside;
 use crate::replica::{Pumped, Replica};
 
 /// Requests to the network that one app may have out; others wait as long as they may.
@@ -44,6 +46,8 @@ pub(crate) enum Beyond {
     Function(usize),
     /// Payloads that were put up for others.
     References,
+    /// The clients of its requests.
+    Streams,
 }
 
 /// The node's end of a road.
@@ -155,6 +159,7 @@ impl Replica {
                         Beyond::Network => "it overran its ring to the network",
                         Beyond::Function(_) => "it overran its ring to a function on other nodes",
                         Beyond::References => "it overran its ring to references",
+                        Beyond::Streams => "it overran its ring to streams",
                     });
                     return Pumped::Broken;
                 }
@@ -221,7 +226,7 @@ impl Replica {
     /// What the caller says, and no later than the callee's time; the network's is that of the function that asks it.
     fn outgoing_deadline(&self, app: &App, beyond: Beyond, deadline_ns: u64) -> Instant {
         let bounded_by = match beyond {
-            Beyond::Network | Beyond::References => self.function,
+            Beyond::Network | Beyond::References | Beyond::Streams => self.function,
             Beyond::Function(callee) => callee,
         };
         let most = app.functions.get(bounded_by).map_or(Duration::ZERO, |f| f.spec.timeout.duration());
@@ -313,6 +318,7 @@ async fn serve(replica: Rc<Replica>, app: Rc<App>, beyond: Beyond, asked: Asked)
         Beyond::Network => ask_network(&replica, &app, asked).await,
         Beyond::Function(callee) => crate::policy::edge(&replica, &app, callee, asked).await,
         Beyond::References => crate::puts::serve::ask(&replica, &app, asked).await,
+        Beyond::Streams => crate::stream::serve::ask(&replica, &app, asked).await,
     };
     replica.answer_outgoing(&app, key, invocation, back);
 }
@@ -338,7 +344,9 @@ async fn ask_network(replica: &Replica, app: &Rc<App>, asked: Asked) -> Returned
             ..HopCost::default()
         };
         let caller = app.function_name(replica.function).to_owned();
-        app.node.receipts.borrow_mut().add(&app.name, &cost, caller, origin);
+        let beside = Beside { is_network: true, ..Beside::default() };
+        app.node.traces.borrow_mut().add(&app.name, &cost, (NODE_PEER, &origin), None);
+        app.node.receipts.borrow_mut().add(&app.name, &cost, (caller, origin), beside);
     }
     match outcome {
         Ok(Answered { status, landing }) => {

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) expects: bool,
     /// Whether the client would rather read JSON than text: the one that `Accept` names first.
     pub(crate) json: bool,
+    /// Whether the client would rather speak another protocol.
+    pub(crate) upgrades: bool,
     /// The client's `traceparent` if there is one only, and that well-formed.
     pub(crate) trace: Option<Traceparent>,
     traces: u32,
@@ -52,6 +54,8 @@ impl Facts {
                 facts.nominated |= nominates(value);
             } else if *name == header::CONTENT_LENGTH {
                 facts.measured = true;
+            } else if *name == header::UPGRADE {
+                facts.upgrades = true;
             } else if *name == header::EXPECT {
                 facts.expects = true;
             } else if name.as_str() == "traceparent" {
@@ -106,7 +110,7 @@ impl<'a> Forwarded<'a> {
     }
 }
 
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Refusal {
     pub(crate) after: Option<u32>,
     /// What the client has to show.
     pub(crate) challenge: Option<&'static str>,
+    /// The version of WebSockets is to be said.
+    pub(crate) socket_version: bool,
 }
 
 impl Refusal {
@@ -37,6 +39,7 @@ impl Refusal {
             close: false,
             after: None,
             challenge: None,
+            socket_version: false,
         }
     }
 
@@ -71,6 +74,12 @@ impl Refusal {
         Self { close: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, message) }
     }
 
+    /// A WebSocket of another version than there is.
+    pub(crate) fn socket_version() -> Self {
+        let message = "WebSockets are of version 13 here; ask with Sec-WebSocket-Version: 13";
+        Self { socket_version: true, ..Self::new(StatusCode::UPGRADE_REQUIRED, message) }
+    }
+
     pub(crate) fn bad_reply() -> Self {
         Self::from(InvokeError::BadReply { what: "its answer is no HTTP" })
     }
@@ -87,6 +96,9 @@ impl Refusal {
             to.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         } else if self.retry {
             to.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if self.socket_version {
+            to.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(allow) = &self.allow {
             to.insert(header::ALLOW, allow.clone());

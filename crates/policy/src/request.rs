@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub(crate) token: Option<Rc<Token>>,
     pub(crate) key: Option<Rc<Key>>,
     pub(crate) is_changed: bool,
+    /// What the gateway says beside what the client said.
+    of_gateway: Vec<(Field, &'a [u8])>,
 }
 
 impl<'a> Request<'a> {
@@ -62,6 +64,7 @@ impl<'a> Request<'a> {
             token: None,
             key: None,
             is_changed: false,
+            of_gateway: Vec::new(),
         };
         for record in records(head).map_while(Result::ok) {
             match record.field {
@@ -72,6 +75,7 @@ impl<'a> Request<'a> {
                 Field::Header => {
                     request.headers.push((Cow::Borrowed(record.name), Cow::Borrowed(record.value)));
                 }
+                Field::Identity | Field::Stream => request.of_gateway.push((record.field, record.value)),
             }
         }
         request
@@ -169,6 +173,9 @@ impl<'a> Request<'a> {
         }
         for (name, value) in &self.headers {
             add(Field::Header, name, value)?;
+        }
+        for (field, value) in &self.of_gateway {
+            add(*field, "", value)?;
         }
         Ok(Some(head))
     }

@@ -9,9 +9,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Misplaced};
-use super::{App, Function, Manifest, Placement, Pool};
+use super::{App, Cron, Function, Manifest, Placement, Pool};
 use crate::names::FunctionName;
 use crate::policy::Policies;
+use crate::rollout::Rollout;
 use crate::routes::Route;
 
 /// A place in a manifest: `functions.cart.calls[1]`.
@@ -105,19 +106,23 @@ pub(super) struct Unchecked {
     pool: Pool,
     #[serde(default)]
     placement: Placement,
+    #[serde(default)]
+    deploy: Rollout,
     functions: BTreeMap<FunctionName, Function>,
     #[serde(default)]
     routes: Vec<Route>,
     #[serde(default)]
     policy: Policies,
+    #[serde(default)]
+    cron: Vec<Cron>,
 }
 
 impl TryFrom<Unchecked> for Manifest {
     type Error = Misplaced;
 
     fn try_from(unchecked: Unchecked) -> Result<Self, Misplaced> {
-        let Unchecked { app, pool, placement, functions, routes, policy } = unchecked;
-        let manifest = Self { app, pool, placement, policy, functions, routes };
+        let Unchecked { app, pool, placement, deploy, policy, functions, routes, cron } = unchecked;
+        let manifest = Self { app, pool, placement, deploy, policy, functions, routes, cron };
         check::manifest(&manifest)?;
         Ok(manifest)
     }

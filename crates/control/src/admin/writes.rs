@@ -15,7 +15,7 @@ use super::Api;
 use super::fault::Fault;
 use super::reads::no_app;
 use crate::artifacts::{ArtifactError, ArtifactHash, HashFault};
-use crate::deploy::Outcome;
+use crate::deploy::{Outcome, Submission};
 use crate::limits;
 use crate::protocol::{DeployReply, DeployRequest, EvictReply, Recording, RemoveReply};
 
@@ -71,7 +71,10 @@ pub(super) async fn deploy(
     Path(app): Path<String>,
     body: Body,
 ) -> Result<Json<DeployReply>, Fault> {
-    let DeployRequest { manifest, artifacts, files } = json(body).await?;
+    let DeployRequest { manifest, artifacts, files, rollout, mut by } = json(body).await?;
+    if let Some((end, _)) = by.char_indices().nth(limits::DEPLOYED_BY_CHARS_MAX) {
+        by.truncate(end);
+    }
     if manifest.app.name.as_str() != app {
         return Err(Fault::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -80,12 +83,19 @@ pub(super) async fn deploy(
         ));
     }
     // On a task of its own: a client that leaves must not stop a change half way.
-    let work = tokio::spawn(async move { api.deployer.deploy(manifest, artifacts, files).await });
+    let submission = Submission { manifest, artifacts, files, wish: rollout, by };
+    let work = tokio::spawn(async move { api.deployer.deploy(submission).await });
     let outcome = finished(work.await)??;
     Ok(Json(match outcome {
-        Outcome::Unchanged { version } => DeployReply { app, version, replicas: None, changed: false },
+        Outcome::Unchanged { version } => {
+            DeployReply { app, version, replicas: None, changed: false, share: None, before: None }
+        }
         Outcome::Running { version, replicas } => {
-            DeployReply { app, version, replicas: Some(replicas), changed: true }
+            DeployReply { app, version, replicas: Some(replicas), changed: true, share: None, before: None }
+        }
+        Outcome::Beside { version, replicas, before, share } => {
+            let (share, before) = (Some(share), Some(before));
+            DeployReply { app, version, replicas: Some(replicas), changed: true, share, before }
         }
     }))
 }

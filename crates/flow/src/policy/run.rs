@@ -116,7 +116,7 @@ struct Kept {
 
 async fn attempts(mut upload: Upload, ticket: &Ticket, until: Instant) -> Result<Reply, InvokeError> {
     let (app, function) = (Rc::clone(&upload.app), upload.function);
-    let kept = ticket.keeps().and_then(|most| {
+    let kept = ticket.keeps().filter(|_| upload.stream.is_none()).and_then(|most| {
         let head = upload.landing.head();
         let says_so = app.functions.get(function).is_some_and(|state| state.spec.idempotent);
         let is_idempotent = says_so || is_safe_twice(&head);
