@@ -8,7 +8,7 @@ use baton_catalog::policy::AppPolicies;
 
 use super::*;
 use crate::report::HandlerReport;
-use crate::set::Set;
+use crate::set::{Before, Set};
 use crate::span::{SpanEnd, SpanSink};
 use crate::ticket::Line;
 use crate::{Client, Outcome};
@@ -62,7 +62,16 @@ fn policies(handlers: &str) -> AppPolicies {
 fn compile(handlers: &str, before: Option<&Set>) -> (Set, Rc<Stage>) {
     let stage = Rc::new(Stage { now: Cell::new(5_000_000_000), ..Stage::default() });
     let around = Rc::clone(&stage) as Rc<dyn Around>;
-    (Set::compile(&policies(handlers), ["f"].into_iter(), before, &around).unwrap(), stage)
+    (
+        Set::compile(
+            &policies(handlers),
+            ["f"].into_iter(),
+            before.map(|set| Before { set, is_own: true }),
+            &around,
+        )
+        .unwrap(),
+        stage,
+    )
 }
 
 fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
