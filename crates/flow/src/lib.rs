@@ -42,7 +42,7 @@ mod watch;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
-pub use baton_policy::Refusal as Refused;
+pub use baton_policy::{Refusal as Refused, is_guarded};
 pub use deploy::{AppSpec, BundledFiles, Deployed};
 pub use error::{DeployError, InvokeError};
 pub use flow::{DirectCall, DirectReply, Flow, Target};

@@ -25,6 +25,16 @@ use crate::verdict::Refusal;
 /// One request of so many has its handlers timed one by one.
 const TIMED_ONE_OF: u32 = 64;
 
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a handler, of which a panic is caught: whoever takes a panic for the end of the node asks.
+#[must_use]
+pub fn is_guarded() -> bool {
+    GUARDED.get()
+}
+
 /// One handler at work.
 pub(crate) struct Slot {
     pub(crate) settings: Handler,
@@ -56,8 +66,9 @@ pub(crate) enum Step {
     Schema(Form),
     Fork(Fork),
     Ask(String),
+    /// Says whether it is guarded, and panics.
     #[cfg(test)]
-    Panic,
+    Panic(Rc<Cell<bool>>),
 }
 
 /// What is left to do once the body is complete.
@@ -177,7 +188,10 @@ impl Slot {
             }
             Step::Schema(_) | Step::Ask(_) => {}
             #[cfg(test)]
-            Step::Panic => panic!("a handler's own bug"),
+            Step::Panic(guarded) => {
+                guarded.set(is_guarded());
+                panic!("a handler's own bug")
+            }
         }
         Ok(())
     }
@@ -294,7 +308,10 @@ impl Chain {
             Ok(())
         };
         // What a handler was about to change is its own; the request that met it ends here.
-        catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| {
+        let guarded = GUARDED.replace(true);
+        let caught = catch_unwind(AssertUnwindSafe(all));
+        GUARDED.set(guarded);
+        caught.unwrap_or_else(|_| {
             if let Some(slot) = current {
                 slot.counts.panic();
             }

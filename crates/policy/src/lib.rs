@@ -29,12 +29,12 @@ mod ticket;
 mod verdict;
 
 pub use answer::Outcome;
-pub use chain::{Chain, Late};
+pub use chain::{Chain, Late, is_guarded};
 pub use jwt::KeyFile;
 pub use report::{HandlerReport, Report};
 pub use request::{Client, HeadTooLarge, Now, Request};
 pub use retries::{Attempt, Failed};
-pub use set::{Around, CompileError, Set};
+pub use set::{Around, Before, CompileError, Set};
 pub use span::{SpanContext, SpanEnd, SpanSink};
 pub use ticket::{Line, Ticket};
 pub use verdict::Refusal;

@@ -82,7 +82,10 @@ impl Fork {
                 match json.pointer(field) {
                     Some(Value::String(text)) => *text == rule.equals,
                     Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => false,
-                    Some(plain) => plain.to_string() == rule.equals,
+                    Some(plain) => {
+                        let text = plain.to_string();
+                        text == rule.equals
+                    }
                 }
             }
             (None, None) => false,

@@ -28,6 +28,15 @@ pub trait Around {
     fn sink(&self) -> Option<Rc<dyn SpanSink>>;
 }
 
+/// The set in whose place another comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// It.
+    pub set: &'a Set,
+    /// Whether it was of the same version of the app: only then go breakers, retries and counters on.
+    pub is_own: bool,
+}
+
 /// Policies that cannot be made ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileError {
@@ -69,7 +78,7 @@ impl Set {
     pub fn compile<'a>(
         policies: &AppPolicies,
         functions: impl Iterator<Item = &'a str>,
-        before: Option<&Set>,
+        before: Option<Before<'_>>,
         around: &Rc<dyn Around>,
     ) -> Result<Set, CompileError> {
         let mut set = Set {
@@ -78,9 +87,9 @@ impl Set {
             chains: BTreeMap::new(),
             files: BTreeMap::new(),
         };
-        let known_files = before.map(|before| &before.files);
-        let mut shared = Vec::new();
-        let mut old_shared = before.map_or_else(Vec::new, |before| before.shared.clone());
+        let known_files = before.map(|before| &before.set.files);
+        let mut of_app = Vec::new();
+        let mut old_shared = before.map_or_else(Vec::new, |before| before.set.shared.clone());
         for (place, handler) in policies.policy.handlers.iter().enumerate() {
             let slot = match is_of_function(handler) {
                 true => None,
@@ -91,15 +100,21 @@ impl Set {
                     )
                 }
             };
-            shared.push((place, handler, slot));
+            of_app.push((place, handler, slot));
         }
-        set.shared = shared.iter().filter_map(|(.., slot)| slot.clone()).collect();
+        set.shared = of_app.iter().filter_map(|(.., slot)| slot.clone()).collect();
         for function in functions {
             let (app, own) = policies.of(function);
-            let old = before.and_then(|before| before.chains.get(function));
+            let old = before.and_then(|before| before.set.chains.get(function));
+            let is_own = before.is_some_and(|before| before.is_own);
             let mut old: Vec<_> = old.map_or_else(Vec::new, |old| old.slots.clone());
+            // What one version's function came to is nothing that another's has to answer for.
+            old.retain(|slot| is_own || !is_of_function(&slot.settings));
+            // Nor is what all functions share one function's own.
+            let shared = before.map_or(&[][..], |before| before.set.shared.as_slice());
+            old.retain(|slot| !shared.iter().any(|other| Rc::ptr_eq(other, slot)));
             let mut slots = Vec::with_capacity(app.len() + own.len());
-            for (place, handler, slot) in shared.iter().filter(|_| !app.is_empty()) {
+            for (place, handler, slot) in of_app.iter().filter(|_| !app.is_empty()) {
                 let slot = match slot {
                     Some(slot) => Ok(Rc::clone(slot)),
                     None => ready(handler, &mut old, known_files, &mut set.files),

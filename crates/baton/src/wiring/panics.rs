@@ -43,6 +43,10 @@ pub(super) fn watch() {
             return;
         }
         default(info);
+        if baton_flow::is_guarded() {
+            // A handler of a policy: it is caught, its request ends, and that is all.
+            return;
+        }
         if name == DATA_THREAD || name == CONTROL_THREAD {
             let mut message = panic.message.lock().unwrap_or_else(PoisonError::into_inner);
             message.get_or_insert_with(|| format!("the node's thread {name} panicked: {info}"));

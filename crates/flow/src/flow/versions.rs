@@ -201,6 +201,18 @@ impl Flow {
         found
     }
 
+    /// The versions of an app with what they declare, the leading one first.
+    pub(crate) fn versions_of(&self, name: &str) -> Vec<(Rc<App>, Manifest)> {
+        let lead = self.inner.apps.borrow().get(name).cloned();
+        let mut found: Vec<_> =
+            lead.zip(self.inner.manifests.borrow().get(name).cloned()).into_iter().collect();
+        let pair = |version: &Version| (Rc::clone(&version.app), version.manifest.clone());
+        found.extend(self.inner.beside.borrow().get(name).map(|beside| pair(&beside.version)));
+        let ready = self.inner.ready.borrow();
+        found.extend(ready.iter().filter(|ready| ready.app.name == name).map(pair));
+        found
+    }
+
     /// All that run and are not on their way out.
     pub(super) fn all(&self) -> Vec<Rc<App>> {
         let mut found: Vec<Rc<App>> = self.inner.apps.borrow().values().cloned().collect();

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use baton_catalog::Manifest;
 use baton_catalog::policy::AppPolicies;
-use baton_policy::{Around, CompileError, HandlerReport, KeyFile, Set, SpanSink};
+use baton_policy::{Around, Before, CompileError, HandlerReport, KeyFile, Set, SpanSink};
 use serde::Serialize;
 
 use super::AppAround;
@@ -64,10 +64,12 @@ impl Flow {
             }
         }
         if policies.is_empty() {
+            install(app, None);
             return Ok(());
         }
         let before = self.app(&app.name).and_then(|old| old.policies.borrow().clone());
-        let set = compile(app, &policies, before.as_deref()).map_err(DeployError::Policy)?;
+        let before = before.as_deref().map(|set| Before { set, is_own: false });
+        let set = compile(app, &policies, before).map_err(DeployError::Policy)?;
         read_all(&set, &app.node, &app.name).await;
         install(app, Some(set));
         Ok(())
@@ -79,36 +81,44 @@ impl Flow {
     /// # Errors
     /// They are not as they may be; those of before hold.
     pub async fn set_policies(&self, app: &str, policies: Option<AppPolicies>) -> Result<(), PolicyError> {
-        let manifest = self.inner.manifests.borrow().get(app).cloned();
-        let running = self.app(app);
-        let (Some(manifest), Some(running)) = (manifest, running) else { return Err(PolicyError::Unknown) };
-        let holds = match &policies {
-            Some(policies) => {
-                manifest.with_policies(policies).map_err(PolicyError::Bad)?;
-                policies.clone()
-            }
-            None => manifest.policies(),
-        };
-        let before = running.policies.borrow().clone();
-        let set = match holds.is_empty() {
-            true => None,
-            false => {
-                let set = compile(&running, &holds, before.as_deref());
-                Some(set.map_err(|error| PolicyError::Bad(error.to_string()))?)
-            }
-        };
-        if let Some(set) = &set {
-            read_all(set, &running.node, app).await;
+        let versions = self.versions_of(app);
+        let (_, lead) = versions.first().ok_or(PolicyError::Unknown)?;
+        if let Some(policies) = &policies {
+            lead.with_policies(policies).map_err(PolicyError::Bad)?;
         }
-        // Another version may have come meanwhile; it took what was set before, and takes this too.
-        let current = self.app(app).unwrap_or_else(|| Rc::clone(&running));
+        let mut made: Vec<(Rc<App>, Option<Rc<Set>>)> = Vec::new();
+        for (version, manifest) in &versions {
+            let fitting = policies.as_ref().filter(|policies| manifest.with_policies(policies).is_ok());
+            let holds = fitting.cloned().unwrap_or_else(|| manifest.policies());
+            // Versions beside each other share their limits.
+            let (before, is_own) = match made.first() {
+                None => (version.policies.borrow().clone(), true),
+                Some((_, lead)) => (lead.clone(), false),
+            };
+            let set = match holds.is_empty() {
+                true => None,
+                false => {
+                    let set = compile(version, &holds, before.as_deref().map(|set| Before { set, is_own }));
+                    Some(set.map_err(|error| PolicyError::Bad(error.to_string()))?)
+                }
+            };
+            if let Some(set) = &set {
+                read_all(set, &version.node, app).await;
+            }
+            made.push((Rc::clone(version), set));
+        }
         self.remember_policies(app, policies);
-        if Rc::ptr_eq(&current, &running) {
-            install(&running, set);
-            return Ok(());
+        for (version, set) in &made {
+            install(version, set.clone());
         }
-        let manifest = self.inner.manifests.borrow().get(app).cloned().unwrap_or(manifest);
-        self.equip(&current, &manifest).await.map_err(|error| PolicyError::Bad(error.to_string()))
+        // One that came meanwhile took what was set before, and takes this too.
+        for (version, manifest) in self.versions_of(app) {
+            if !made.iter().any(|(known, _)| Rc::ptr_eq(known, &version)) {
+                let equipped = self.equip(&version, &manifest).await;
+                equipped.map_err(|error| PolicyError::Bad(error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Remembers policies of an app that does not run yet.
@@ -134,7 +144,11 @@ impl Flow {
     }
 }
 
-fn compile(app: &Rc<App>, policies: &AppPolicies, before: Option<&Set>) -> Result<Rc<Set>, CompileError> {
+fn compile(
+    app: &Rc<App>,
+    policies: &AppPolicies,
+    before: Option<Before<'_>>,
+) -> Result<Rc<Set>, CompileError> {
     let around: Rc<dyn Around> = Rc::new(AppAround { node: Rc::clone(&app.node), app: app.name.clone() });
     let functions = app.functions.iter().map(|state| state.name.as_str());
     Set::compile(policies, functions, before, &around).map(Rc::new)
@@ -210,11 +224,12 @@ type Found = (Stamp, Option<Result<Vec<u8>, String>>);
 fn read_if_new(path: &Path, before: Option<Stamp>) -> Found {
     use std::os::unix::fs::MetadataExt;
     let read = || -> std::io::Result<(Stamp, Option<Vec<u8>>)> {
-        let file = std::fs::File::open(path)?;
-        let about = file.metadata()?;
-        if !about.is_file() {
+        // Before it is opened: a pipe would wait for its writer.
+        if !std::fs::metadata(path)?.is_file() {
             return Err(std::io::Error::other("it is no file"));
         }
+        let file = std::fs::File::open(path)?;
+        let about = file.metadata()?;
         let stamp = Some((about.modified()?, about.len(), about.ino()));
         if before == Some(stamp) {
             return Ok((stamp, None));

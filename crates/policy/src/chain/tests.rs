@@ -8,7 +8,7 @@ use baton_catalog::policy::AppPolicies;
 
 use super::*;
 use crate::report::HandlerReport;
-use crate::set::Set;
+use crate::set::{Before, Set};
 use crate::span::{SpanEnd, SpanSink};
 use crate::ticket::Line;
 use crate::{Client, Outcome};
@@ -62,7 +62,16 @@ fn policies(handlers: &str) -> AppPolicies {
 fn compile(handlers: &str, before: Option<&Set>) -> (Set, Rc<Stage>) {
     let stage = Rc::new(Stage { now: Cell::new(5_000_000_000), ..Stage::default() });
     let around = Rc::clone(&stage) as Rc<dyn Around>;
-    (Set::compile(&policies(handlers), ["f"].into_iter(), before, &around).unwrap(), stage)
+    (
+        Set::compile(
+            &policies(handlers),
+            ["f"].into_iter(),
+            before.map(|set| Before { set, is_own: true }),
+            &around,
+        )
+        .unwrap(),
+        stage,
+    )
 }
 
 fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
@@ -133,7 +142,8 @@ fn a_handler_that_panics_refuses_and_is_counted_and_the_next_request_passes() {
     let chain = set.chain("f").unwrap();
     let mut slot =
         Slot::new(&policies(r#"{"use":"metrics"}"#).functions["f"].handlers[0], || unreachable!()).unwrap();
-    slot.step = Step::Panic;
+    let guarded = Rc::new(Cell::new(false));
+    slot.step = Step::Panic(Rc::clone(&guarded));
     let mut slots = chain.slots.clone();
     slots.push(Rc::new(slot));
     let broken = Rc::new(Chain::new("f", slots, &chain.around));
@@ -145,6 +155,7 @@ fn a_handler_that_panics_refuses_and_is_counted_and_the_next_request_passes() {
     }
     let panicked: Vec<_> = broken.slots.iter().map(|slot| slot.report().failed).collect();
     assert_eq!(panicked, [0, 0, 2]);
+    assert!(guarded.get() && !is_guarded());
     assert_eq!(ask(&set, &stage, "GET", "/", &[]), 0);
 }
 
