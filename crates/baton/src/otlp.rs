@@ -75,7 +75,7 @@ pub(crate) async fn export(plane: PlaneHandle, settings: OtlpSettings, mut endin
         outcome.lines_dropped = (newest - last_line).saturating_sub(lines.len() as u64);
         last_line = newest;
         for batch in [Batch::Spans(spans), Batch::Lines(lines)].into_iter().filter(|batch| batch.len() > 0) {
-            let sent = send(&settings, &batch, &mut is_ending, &mut ending, &mut outcome).await;
+            let sent = send((&settings, &plane), &batch, (&mut is_ending, &mut ending)).await;
             match (&sent, was_heard) {
                 (Err(why), true) => {
                     tracing::warn!(why, "the collector of traces and logs does not take them");
@@ -121,11 +121,9 @@ impl Batch {
 
 /// Sends a batch, again and again if need be. Gives how many of it the collector would not have, or why all of it is lost.
 async fn send(
-    settings: &OtlpSettings,
+    (settings, plane): (&OtlpSettings, &PlaneHandle),
     batch: &Batch,
-    is_ending: &mut bool,
-    ending: &mut oneshot::Receiver<()>,
-    outcome: &mut TracesStatus,
+    (is_ending, ending): (&mut bool, &mut oneshot::Receiver<()>),
 ) -> Result<u64, String> {
     let (to, body) = match batch {
         Batch::Spans(spans) => (&settings.traces, encode::traces(spans, &settings.resource)),
@@ -140,7 +138,9 @@ async fn send(
             Ok(Err(refused)) => refused,
             Err(_) => Refused::Now(format!("{to} did not answer within {:?}", settings.timeout)),
         };
-        outcome.failures += 1;
+        // At once: the batch may be tried for minutes.
+        let failed = TracesStatus { failures: 1, ..TracesStatus::default() };
+        let _ = plane.run(move |flow| async move { flow.note_exported(&failed) }).await;
         match refused {
             Refused::Now(_) if attempt < TRIES_MAX && !*is_ending => {
                 tokio::select! {

@@ -40,7 +40,7 @@ fn every_edge_says_what_passed_over_it() {
         assert_eq!(edge["bytes_handed"], 40_000, "{caller} {callee}: {edge}");
         assert!(edge["busy_ns"].as_u64().is_some_and(|ns| ns > 0), "{caller} {callee}: {edge}");
     }
-    assert_eq!(node.post("/a?fail", b"x").status, 500);
+    assert_eq!(node.post("/a?fail", b"x").status, 502);
     assert_eq!(edge(&node, "b", "c")["errors"], 1);
     assert_eq!(edge(&node, "gateway", "a")["errors"], 1);
     let a = node.function("a");

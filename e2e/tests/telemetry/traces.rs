@@ -108,7 +108,7 @@ fn a_share_of_requests_is_traced_and_failures_are_marked() {
     need_one_node!();
     let collector = Collector::start(Manner::Takes);
     let node = Node::start_with(&app(), &["--otlp", collector.url(), "--trace-sample", "100%"]);
-    assert_eq!(node.post("/a?fail", b"x").status, 500);
+    assert_eq!(node.post("/a?fail", b"x").status, 502);
     wait_until(SOON, "the collector has the spans", || collector.spans().len() >= 4);
     let spans = collector.spans();
     assert!(spans.iter().all(|span| span.trace_id == spans[0].trace_id), "{spans:#?}");

@@ -9,6 +9,8 @@ use crate::failure::{Failure, Kind};
 
 /// How long a collector may take to answer, unless a variable says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How a collector is named.
+const EXAMPLE: &str = "write http://HOST:PORT, such as http://127.0.0.1:4318";
 /// How often what has come together is sent.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -28,17 +30,15 @@ fn bad(what: impl std::fmt::Display, hint: &str) -> Failure {
 }
 
 fn uri(text: &str, named: &str) -> Result<Uri, Failure> {
-    let parsed: Uri = text.parse().map_err(|error| bad(format_args!("{named}: `{text}`: {error}"), ""))?;
+    let parsed: Uri =
+        text.parse().map_err(|error| bad(format_args!("{named}: `{text}`: {error}"), EXAMPLE))?;
     match parsed.scheme_str() {
         Some("http") if parsed.authority().is_some() => Ok(parsed),
         Some("https") => Err(bad(
             format_args!("{named}: this node speaks OTLP without TLS, not to `{text}`"),
             "run a collector on this machine, and have it send the telemetry on",
         )),
-        _ => Err(bad(
-            format_args!("{named}: `{text}` is no URL"),
-            "write http://HOST:PORT, such as http://127.0.0.1:4318",
-        )),
+        _ => Err(bad(format_args!("{named}: `{text}` is no URL"), EXAMPLE)),
     }
 }
 

@@ -140,6 +140,10 @@ impl<V: Amount> Collector for Rows<V> {
             _ => MetricType::Gauge,
         };
         let mut metric = encoder.encode_descriptor(&self.name, &self.help, None, kind())?;
+        // Without labels the row is the metric itself.
+        if let (1, Some(value)) = (self.rows.len(), self.rows.get(&Labels::new())) {
+            return value.encode(metric, kind());
+        }
         self.rows.iter().try_for_each(|(labels, value)| value.encode(metric.encode_family(labels)?, kind()))
     }
 }

@@ -52,7 +52,7 @@ pub(super) async fn graph(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
 ) -> Result<Json<Graph>, Fault> {
-    let deployment = api.deployer.deployed(&app).ok_or_else(|| no_app(&app))?;
+    let deployment = api.deployer.leading(&app).ok_or_else(|| no_app(&app))?;
     // Off this thread: an app of the largest size takes a while.
     let graph = tokio::task::spawn_blocking(move || Graph::of(&deployment)).await;
     graph.map(Json).map_err(|_| {

@@ -36,6 +36,7 @@ impl Server {
             plane: fixture.plane.clone(),
             deployer: Arc::clone(&fixture.deployer),
             cluster: None,
+            events: fixture.events(),
             token: TOKEN.to_owned(),
             node: Node {
                 version: "1.2.3",
@@ -146,6 +147,16 @@ async fn an_app_is_uploaded_deployed_and_removed() {
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 200, "\"buffers_in_use\":2");
     check(&server.send("POST", "/v1/apps/shop/evict", b"").await, 200, "\"evicted\":2");
     check(&server.send("POST", "/v1/apps/nobody/evict", b"").await, 404, "baton ps");
+    let scale = "/v1/apps/shop/functions/cart/scale";
+    check(&server.send("PUT", scale, b"{\"max\": 4}").await, 200, "\"min\":1,\"max\":4");
+    check(&server.send("PUT", scale, b"{\"min\": 5}").await, 400, "min is 5, above max");
+    check(&server.send("PUT", scale, b"{}").await, 400, "neither min nor max");
+    check(&server.send("PUT", scale, b"{\"least\": 5}").await, 400, "unknown field");
+    check(
+        &server.send("PUT", "/v1/apps/shop/functions/x/scale", b"{\"max\": 4}").await,
+        404,
+        "no such function",
+    );
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 200, "\"removed\":\"shop\"");
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 404, "no app shop");
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 404, "baton ps");
@@ -251,4 +262,21 @@ async fn modules_are_compiled_ahead_or_told_why_not() {
     let answer = server.send("POST", &format!("/v1/modules/{hash}"), b"").await;
     // The programs lie beside a node, and not beside this test.
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("baton-wasmc"), "{answer}");
+}
+
+#[tokio::test]
+async fn events_are_taken_shown_and_refused() {
+    let server = Server::start().await;
+    check(&server.send("POST", "/v1/events/shop/hello", b"x").await, 404, "no function shop/hello");
+    server.fixture.deploy("shop", b"a").await.unwrap();
+    check(&server.send("POST", "/v1/events/shop/nobody", b"x").await, 404, "shop/nobody");
+    check(&server.send("POST", "/v1/events/shop/hello", b"x").await, 202, "\"event\":\"");
+    check(&server.send("GET", "/v1/events", b"").await, 200, "\"function\":\"hello\",\"waiting\":1");
+    check(&server.send("DELETE", "/v1/dead/0000000000000001", b"").await, 404, "no event");
+    check(&server.send("POST", "/v1/dead/x", b"").await, 404, "no event x");
+    check(&server.send_with("POST", "/v1/events/shop/hello", "", b"x").await, 401, "");
+    tokio::spawn(Arc::clone(&server.api.events).run());
+    while !server.send("GET", "/v1/events", b"").await.contains("\"waiting\":0,\"running\":0,\"done\":1") {
+        tokio::task::yield_now().await;
+    }
 }
