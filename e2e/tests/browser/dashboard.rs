@@ -5,9 +5,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton_e2e::{Client, need_sandbox, wait_until};
+use baton_e2e::{App, Client, Node, need_one_node, need_sandbox, wait_until};
 
-use super::driver::{ENTER, TAB};
+use super::driver::{Browser, ENTER, TAB};
 use super::{Visit, artifacts};
 
 /// How long the page may take to show what the node says: it looks every two seconds.
@@ -49,6 +49,20 @@ impl Visit {
             view,
             &format!("return document.querySelector('nav a[aria-current]').dataset.view === {view:?}"),
         );
+    }
+
+    /// Clicks the first button with this text, and in the dialog that asks, the one with that.
+    #[track_caller]
+    fn answered(&self, action: &str, answer: &str) {
+        let click = |within: &str, text: &str| {
+            format!(
+                "let found = [...document.querySelectorAll('{within} button')].find((b) => b.textContent === {text:?} && b.offsetParent);\
+                 found?.click(); return Boolean(found)"
+            )
+        };
+        self.shown(action, &click("main", action));
+        self.shown(answer, &click("dialog", answer));
+        self.shown("it is done", "return !document.querySelector('#ask').open || document.querySelector('#ask-title').textContent === 'That did not work'");
     }
 
     /// Visits the shop from another thread, for a while.
@@ -243,4 +257,59 @@ fn a_thousand_functions_are_quick_and_names_stay_text() {
     println!("the longest piece of work with 1,000 functions took {longest} ms");
     let _ = fs::write(artifacts().join("dashboard-thousand.txt"), format!("longest task: {longest} ms\n"));
     assert!(longest < LONGEST_MS, "{longest} ms of work at once");
+}
+
+#[test]
+fn an_operator_rolls_back_splits_and_scales() {
+    need_sandbox!();
+    need_one_node!();
+    let Some(browser) = Browser::start() else { return };
+    let app = |version: &str| {
+        let more = format!("env = {{ VERSION = \"{version}\" }}\nscale = {{ min = 1, max = 2 }}");
+        App::new("shop").function("front", "hello", &more)
+    };
+    let visit = Visit { browser, node: Node::start(&app("1")) };
+    let next = app("2");
+    let deployed = visit.node.cli(["deploy", next.directory().to_str().expect("a path in UTF-8"), "--json"]);
+    assert_eq!(deployed.code, 0, "{deployed:?}");
+    visit.enter();
+    visit.go("deployments");
+    let row = |version: u64, word: &str| {
+        format!(
+            "return [...document.querySelectorAll('table[aria-label=Versions] tbody tr')]\
+             .some((row) => row.textContent.startsWith('{version}{word}'))"
+        )
+    };
+    visit.shown("the second version serves", &row(2, "serving"));
+    visit.answered("Split the requests", "Split");
+    visit.shown("the first has a part", &row(1, "canary10%"));
+    visit.answered("Undo", "Roll back");
+    visit.shown("the second has all again", &row(2, "serving100%"));
+    visit.answered("Roll back to it", "Roll back");
+    visit.shown("the first serves", &row(1, "serving100%"));
+    assert!(visit.node.get("/front").status == 200);
+    visit.picture("dashboard-versions.png");
+
+    visit.browser.open(&visit.admin("/#/live?app=shop&fn=front"));
+    visit.shown(
+        "limits can be set",
+        "return document.querySelectorAll('.side form:not(.hidden) input').length === 2",
+    );
+    visit.browser.script("document.querySelector('.side form input').value = '2'");
+    visit.answered("Set", "Scale");
+    visit.shown(
+        "there are two replicas",
+        "return document.querySelector('.side .facts').textContent.includes('2 to 2, wants 2')",
+    );
+    wait_until(SHOWN, "the node has two", || {
+        visit.node.function("front")["replicas"].as_array().map(Vec::len) == Some(2)
+    });
+    visit.picture("dashboard-scaled.png");
+    // What a node refuses is said in its words.
+    visit.browser.script("document.querySelector('.side form input').value = '64'; document.querySelector('.side form').noValidate = true");
+    visit.answered("Set", "Scale");
+    visit.shown(
+        "a refusal is told",
+        "return document.querySelector('#ask-title')?.textContent === 'That did not work'",
+    );
 }

@@ -16,7 +16,7 @@ const FIGURES = [
   ["queued", "Waiting", (v) => f.count(v.queued), ""],
   ["ready", "Replicas", (v) => `${f.count(v.ready)}`, (v) => `of ${f.count(v.replicas)}`],
   ["cpu", "CPU", (v) => (v.cpu === undefined ? "–" : v.cpu.toFixed(2)), "cores"],
-  ["poolUsed", "Pool in use", (v) => f.bytes(v.poolUsed), (v) => `of ${f.bytes(v.poolBytes)}`],
+  ["poolUsed", "Pool in use", (v) => f.bytes(v.poolUsed), (v) => (v.poolBytes > 0 ? f.percent(v.poolUsed / v.poolBytes) : "")],
 ];
 
 function figures() {
