@@ -24,7 +24,7 @@ use crate::error::InvokeError;
 use crate::landing::Landing;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
-use crate::stream::{Feed, Offer, Parts, Stream};
+use crate::stream::{Feed, Offer, Open, Parts, Stream};
 
 /// Bytes that a descriptor holds itself.
 const INLINE_BYTES: u64 = 8;
@@ -70,7 +70,7 @@ pub struct Upload {
     started: Instant,
     origin: Origin,
     /// Where its answer may be a stream.
-    stream: Option<Rc<Stream>>,
+    stream: Option<Open>,
 }
 
 /// Who wants an invocation.
@@ -125,7 +125,7 @@ impl Upload {
     /// The way for the client's side, where that does not come with the head: nothing is to be written then.
     #[must_use]
     pub fn feed(&self) -> Option<Feed> {
-        self.stream.as_ref().filter(|stream| stream.is_fed()).map(Feed::new)
+        self.stream.as_ref().filter(|stream| stream.is_fed()).map(|stream| Feed::new(stream))
     }
 
     /// A request whose payload is in the pool already.
