@@ -44,6 +44,12 @@ fn the_tcp_door_wants_the_token_and_no_strangers() {
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
 
+/// The name that a line's type is told by.
+fn family(name: &str) -> &str {
+    let suffixes = ["_total", "_bucket", "_sum", "_count"];
+    suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+}
+
 #[test]
 fn metrics_are_in_the_exposition_format() {
     need_sandbox!();
@@ -51,7 +57,9 @@ fn metrics_are_in_the_exposition_format() {
     for _ in 0..7 {
         assert_eq!(node.get("/hello").status, 200);
     }
-    let page = ask(&node, "/metrics", &[("authorization", &format!("Bearer {}", node.token))]);
+    let token = format!("Bearer {}", node.token);
+    let headers = [("authorization", token.as_str()), ("accept", "application/openmetrics-text")];
+    let page = ask(&node, "/metrics", &headers);
     assert_eq!(page.status, 200);
     let text = page.text();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -59,10 +67,7 @@ fn metrics_are_in_the_exposition_format() {
         assert!(value.parse::<f64>().is_ok(), "{line:?}");
         let bare = name.split('{').next().unwrap();
         assert!(bare.starts_with("baton_") && name.contains('{') == name.ends_with('}'), "{line:?}");
-        assert!(
-            text.contains(&format!("# TYPE {}", bare.trim_end_matches("_total"))),
-            "{line:?} has no type"
-        );
+        assert!(text.contains(&format!("# TYPE {}", family(bare))), "{line:?} has no type");
     }
     assert!(text.trim_end().ends_with("# EOF"), "{text}");
     let calls = text.lines().find(|line| line.contains("calls_total") && line.contains("function=\"hello\""));

@@ -112,7 +112,7 @@ impl Suite<'_> {
     fn tools(&self) -> StepResult {
         tools::install_missing(
             self.project.runner(),
-            &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER],
+            &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER, &tools::PROMETHEUS],
         )?;
         nats::install_missing(self.project)?;
         Ok(Outcome::Done)

@@ -48,12 +48,16 @@ pub(crate) const REDIS: Tool = Tool {
 pub(crate) const NGINX: Tool = Tool {
     package: "nginx-light",
     programs: &["nginx"],
-    wanted_for: "the comparison of transfers with WebDAV",
+    wanted_for: "the comparisons with nginx: of transfers by WebDAV, and of policies",
 };
 
 /// Says how much a connection carries.
 pub(crate) const IPERF: Tool =
     Tool { package: "iperf3", programs: &["iperf3"], wanted_for: "the bandwidth that transfers are held to" };
+
+/// Checks the metrics, and scrapes them.
+pub(crate) const PROMETHEUS: Tool =
+    Tool { package: "prometheus", programs: &["promtool"], wanted_for: "the check of the metrics" };
 
 impl Tool {
     /// Where the first of its programs is, if one is there.

@@ -260,9 +260,14 @@ pub struct HopCost {
     pub operation: u16,
     /// The status that was answered.
     pub status: u16,
+    /// When the request arrived: the low bits of `CLOCK_MONOTONIC`, nanoseconds, up to [`HopCost::BEGAN_MAX`]; 0 if nobody looked.
+    pub began_ns: u64,
 }
 
 impl HopCost {
+    /// The bits of `began_ns` that travel: three days of nanoseconds.
+    pub const BEGAN_MAX: u64 = (1 << 48) - 1;
+
     /// As the words of a descriptor.
     #[must_use]
     pub const fn to_words(&self) -> [u64; DESCRIPTOR_WORDS] {
@@ -274,7 +279,7 @@ impl HopCost {
             self.cpu_ns,
             self.wall_ns,
             self.switches as u64 | (self.operation as u64) << 32 | (self.status as u64) << 48,
-            self.caller as u64,
+            self.caller as u64 | (self.began_ns & Self::BEGAN_MAX) << 16,
         ]
     }
 
@@ -295,6 +300,7 @@ impl HopCost {
             switches: (rest & 0xffff_ffff) as u32,
             operation: ((rest >> 32) & 0xffff) as u16,
             status: (rest >> 48) as u16,
+            began_ns: caller >> 16,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::thread;
 
 use baton_catalog::AppName;
-use baton_control::{Home, Restored};
+use baton_control::{Home, Restored, Wish};
+use baton_flow::Sampling;
 use baton_gateway::{Authorities, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -13,17 +14,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::build::{self, Executables};
-use crate::cli::{NodeArgs, UpArgs};
+use crate::cli::{NodeArgs, Receipts, TelemetryArgs, UpArgs};
 use crate::client::Client;
 use crate::cores;
 use crate::failure::Failure;
+use crate::logging;
+use crate::otlp::{OtlpSettings, traces_ppm};
 use crate::output::{Style, json_out, line_out};
 use crate::verbs::{block_on, deploy_built, described};
 use crate::watch::Sources;
 use crate::wiring::{self, Running, Settings};
-
-/// The variable that says what the node logs.
-const LOG: &str = "BATON_LOG";
 
 /// An app that is deployed at the start.
 struct First {
@@ -55,7 +55,8 @@ fn open_up() {
 }
 
 fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, Failure> {
-    log();
+    let telemetry = &args.telemetry;
+    logging::start(telemetry.log_format, telemetry.log.as_deref())?;
     open_up();
     if let Some(cores) = &args.cores {
         cores.keep_to()?;
@@ -66,13 +67,15 @@ fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, 
         })?,
         None => Authorities::default(),
     };
+    let otlp = OtlpSettings::read(telemetry.otlp.as_deref(), variable)?;
     let tls = args.tls.open()?;
     let except: Vec<AppName> = first.iter().map(|first| first.app.manifest.app.name.clone()).collect();
     let settings = Settings {
         listen: args.gateway_address(),
         admin: args.admin_address(),
         cores: cores::allowed(),
-        receipts: args.receipts,
+        sampling: sampling(telemetry, otlp.is_some())?,
+        otlp,
         authorities,
         tls: tls.clone(),
         insecure_no_sandbox: args.insecure_no_sandbox,
@@ -81,6 +84,27 @@ fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, 
     };
     let running = wiring::start(home, settings)?;
     block_on(foreground(running, args.json, first, tls))
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// How much is recorded of invocations; traces only where somebody takes them.
+fn sampling(args: &TelemetryArgs, has_collector: bool) -> Result<Sampling, Failure> {
+    if args.trace_sample.is_some() && !has_collector {
+        return Err(Failure::bad_input(
+            "--trace-sample says how much is traced, and nothing says where to",
+            "add --otlp http://HOST:PORT, or set OTEL_EXPORTER_OTLP_ENDPOINT",
+        ));
+    }
+    let traces_ppm = has_collector.then(|| traces_ppm(args.trace_sample, variable)).transpose()?;
+    let receipts = args.receipts();
+    let receipts_every = match receipts {
+        Some(Receipts::Every(every)) => every,
+        Some(Receipts::OnDemand) | None => 0,
+    };
+    Ok(Sampling { receipts_every, on_demand: receipts.is_some(), traces_ppm })
 }
 
 /// Deploys, says that the node is ready, and stays until it is told to end.
@@ -100,7 +124,7 @@ async fn foreground(
     let client = Client::new(&running.root);
     let started = async {
         if let Some(First { app, built, .. }) = &first {
-            let reply = deploy_built(&client, app, built).await?;
+            let reply = deploy_built(&client, app, built, Wish::default()).await?;
             if !json {
                 line_out(&described(&client, &reply).await?)?;
             }
@@ -170,7 +194,7 @@ async fn ready(running: &Running, client: &Client, json: bool, scheme: &'static 
     let style = Style::stdout();
     line_out(&format!("{} {scheme}://{gateway}/", style.green("ready")))?;
     line_out(&style.faint(&format!(
-        "admin API and metrics on {admin}, token in {}",
+        "dashboard and admin API on http://{admin}/, token in {}",
         running.root.join("token").display()
     )))?;
     if let Some((name, address)) = &running.seat {
@@ -193,7 +217,7 @@ fn watch(mut app: App, mut sources: Sources, client: Client) -> Result<(), Failu
             let sources = Sources::of(&changed);
             let built = build::build(&changed)?;
             let reply = block_on(async {
-                let reply = deploy_built(&client, &changed, &built).await?;
+                let reply = deploy_built(&client, &changed, &built, Wish::default()).await?;
                 described(&client, &reply).await
             })?;
             Ok((changed, sources, reply))
@@ -247,17 +271,4 @@ impl Signals {
             }
         }
     }
-}
-
-/// The node's own words go to standard error.
-fn log() {
-    use tracing_subscriber::EnvFilter;
-    // The client of NATS tells of every try to connect; what matters of that the node says itself, once.
-    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(Style::stderr().coloured());
-    // It fails only where another is installed, as in tests.
-    let _ = subscriber.try_init();
 }

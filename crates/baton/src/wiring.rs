@@ -28,9 +28,10 @@ use std::time::{Duration, Instant};
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
 use baton_control::{
-    ArtifactError, Artifacts, Cluster, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
+    ArtifactError, Artifacts, Cluster, Deployer, Events, Home, Modules, Programs, Restored, Store,
+    StoreError, Trees, Usage, UsageError,
 };
-use baton_flow::{Options, PlaneHandle, plane_channel};
+use baton_flow::{Options, PlaneHandle, Sampling, plane_channel};
 use baton_gateway::{Authorities, Tls};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -38,10 +39,11 @@ use tokio::time::timeout;
 
 pub(crate) use self::cluster::ClusterSettings;
 use self::cluster::Presence;
-use self::control::{ControlPlane, control_plane};
+use self::control::{ControlPlane, Observers, control_plane};
 use self::dataplane::{Bound, DataPlane, data_plane};
 use self::panics::{ended, panicked};
 use crate::failure::Failure;
+use crate::otlp::OtlpSettings;
 
 /// How long what is in flight may take when the node goes down.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
@@ -56,7 +58,10 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) cores: Vec<usize>,
-    pub(crate) receipts: bool,
+    /// How much is recorded of invocations.
+    pub(crate) sampling: Sampling,
+    /// Where traces and lines of functions go.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Whom outgoing requests trust beside the machine's certificate authorities.
     pub(crate) authorities: Authorities,
     /// What the gateway's connections are encrypted with, if they are.
@@ -128,7 +133,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let admin_address = sockets::address(&tcp)?;
     let Data { plane, orders, thread: data, end: data_end, gateway, presence } =
         start_data(&home, &settings)?;
-    let Settings { except, cluster, .. } = settings;
+    let Settings { except, cluster, otlp, .. } = settings;
 
     let runtime = runtime()?;
     let cluster = cluster.zip(presence.as_ref());
@@ -147,20 +152,33 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         deployer = deployer.in_cluster(Arc::clone(cluster));
     }
     let seat = cluster.as_ref().map(|cluster| (cluster.node().to_owned(), cluster.address()));
+    let (export_ending, ending) = oneshot::channel();
+    if let Some(settings) = otlp {
+        runtime.spawn(crate::otlp::export(plane.clone(), settings, ending));
+    }
+    let (usage_ending, ending) = oneshot::channel();
+    let refused = |error: &UsageError| tracing::warn!(%error, "no accounts of usage are kept");
+    let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
+    let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
+    let observers = Observers { export_ending, usage_ending, keeping };
+    let deployer = Arc::new(deployer);
+    let events = open_events(&home, &plane, &deployer)?;
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
-        deployer: Arc::new(deployer),
+        deployer,
         cluster,
+        events,
         token: home.token().to_owned(),
         node,
         drain: Arc::clone(&drain),
-        gateway: Some(figures::of(plane)),
+        gateway: Some(figures::of(plane.clone())),
+        usage: usage.clone(),
         bounds: Bounds::default(),
     });
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop });
+        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, observers });
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {
@@ -205,12 +223,12 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
         snapshots: Some(home.snapshots()),
         spill: Some(home.spill()),
     };
-    let (listen, receipts, authorities) = (settings.listen, settings.receipts, settings.authorities.clone());
+    let (listen, sampling, authorities) = (settings.listen, settings.sampling, settings.authorities.clone());
     let tls = settings.tls.clone();
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, tls, options, receipts, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane { listen, tls, options, sampling, authorities, inbox, orders, endpoint, bound });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
@@ -267,14 +285,26 @@ fn runtime() -> Result<Runtime, Failure> {
     })
 }
 
+/// The events that wait, opened where a panic over a damaged file is nobody's but its own.
+fn open_events(home: &Home, plane: &PlaneHandle, deployer: &Arc<Deployer>) -> Result<Arc<Events>, Failure> {
+    let (path, plane, deployer) = (home.events(), Arc::new(plane.clone()), Arc::clone(deployer));
+    opened(home.events(), move || Events::open(&path, plane, deployer))
+}
+
 /// The store, opened where a panic over a damaged file is nobody's but its own.
 fn open_store(home: &Home) -> Result<Store, Failure> {
     let path = home.state();
-    let file = path.clone();
+    opened(home.state(), move || Store::open(&path).and_then(|store| store.all().map(|_| store)))
+}
+
+fn opened<T: Send + 'static>(
+    path: PathBuf,
+    open: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
     let (sender, receiver) = sync_channel(1);
     let thread = spawn(STORE_THREAD, move || {
         // The receiver waits for it.
-        let _ = sender.send(Store::open(&file).and_then(|store| store.all().map(|_| store)));
+        let _ = sender.send(open());
     })?;
     let opened = receiver.recv();
     let _ = thread.join();

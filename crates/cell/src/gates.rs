@@ -246,6 +246,7 @@ impl Runtime {
             return;
         };
         let lent = call.lent.take();
+        caller.note_answer(call.to, tag, parcel);
         if let Stage::InGate { at } = call.stage {
             call.stage = Stage::Answered(self.give_answer(caller, at, parcel));
             self.is_answered.set(true);

@@ -10,9 +10,9 @@ use crate::sys;
 impl Account {
     /// A hop that begins now. `crossings`: rings that its request went through.
     pub(crate) fn begin(d: &Descriptor, caller: u16, crossings: u32) -> Account {
-        let cost =
-            HopCost { invocation: d.invocation, caller, operation: d.code, crossings, ..HopCost::default() };
-        Account { cost, began_ns: sys::now_ns(), cpu_ns: sys::cpu_ns(), inner_ns: 0 }
+        let (invocation, operation, began_ns) = (d.invocation, d.code, sys::now_ns());
+        let cost = HopCost { invocation, caller, operation, crossings, began_ns, ..HopCost::default() };
+        Account { cost, began_ns, cpu_ns: sys::cpu_ns(), inner_ns: 0 }
     }
 }
 

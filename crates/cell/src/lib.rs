@@ -15,6 +15,7 @@ mod book;
 mod control;
 mod effects;
 mod executable;
+mod figures;
 mod filter;
 mod gates;
 mod guest;

@@ -267,6 +267,8 @@ pub(crate) struct Seat {
     pub(crate) kept_at: Cell<u64>,
     /// The request that was begun last.
     pub(crate) latest: Cell<u32>,
+    /// The call that is timed, and when it began; 0 for none.
+    pub(crate) timed: Cell<(u32, u64)>,
 }
 
 impl Seat {
@@ -304,6 +306,7 @@ impl Seat {
             arena_used: Cell::new(0),
             kept_at: Cell::new(0),
             latest: Cell::new(0),
+            timed: Cell::new((0, 0)),
         }
     }
 

@@ -149,6 +149,12 @@ impl Home {
         self.root.join("artifacts")
     }
 
+    /// The file of usage accounts.
+    #[must_use]
+    pub fn usage(&self) -> PathBuf {
+        self.root.join("usage.redb")
+    }
+
     /// The directory of unpacked files.
     #[must_use]
     pub fn files(&self) -> PathBuf {
@@ -165,6 +171,12 @@ impl Home {
     #[must_use]
     pub fn spill(&self) -> PathBuf {
         self.root.join("spill")
+    }
+
+    /// The file of events that wait.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events.redb")
     }
 
     /// The directory of snapshots.

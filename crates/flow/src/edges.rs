@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use baton_abi::boot::{Edge, NETWORK, NODE_PEER, Name};
 use baton_abi::reference::REFERENCES;
 use baton_abi::stream::STREAMS;
+use baton_pool::Placed;
 use baton_pool::capability::NODE;
+use baton_pool::figures::Figures;
 use baton_pool::link::{self, Duplex, DuplexFlags, Side, ring_entries_for};
 use baton_pool::region::RegionError;
 use rustix::io::Errno;
 
 use crate::app::App;
 use crate::cells::Group;
+use crate::counted::{self, Sums};
 use crate::hosting::Hosting;
 use crate::outlet::{Beyond, Outlet};
 use crate::replica::{Phase, Replica};
@@ -28,6 +31,9 @@ struct Road {
     caller: u16,
     callee: u16,
     flags: DuplexFlags,
+    figures: Placed<Figures>,
+    /// The functions at its ends; `None` for what leads out of the node, but to a function.
+    between: Option<(usize, usize)>,
     closed: Option<Instant>,
 }
 
@@ -36,6 +42,8 @@ struct Road {
 pub(crate) struct Edges {
     roads: Vec<Road>,
     last_id: u16,
+    /// What passed over edges that are no more.
+    gone: Sums,
 }
 
 impl Edges {
@@ -74,17 +82,50 @@ impl Edges {
         others
     }
 
+    /// Says to the callers of some replicas that those get no more calls, or get some again. Gives the callers.
+    pub(crate) fn retire(&self, callees: &[u16], is_retiring: bool) -> Vec<u16> {
+        let to = self.roads.iter().filter(|road| road.closed.is_none() && callees.contains(&road.callee));
+        to.inspect(|road| road.flags.retire(is_retiring)).map(|road| road.caller).collect()
+    }
+
     /// Forgets closed edges whose living end has seen everything, or had its time. `true` if any went.
     pub(crate) fn forget_drained(&mut self, is_up: impl Fn(u16) -> bool) -> bool {
         let before = self.roads.len();
-        self.roads.retain(|road| match road.closed {
-            None => true,
-            Some(since) => {
-                let both_down = !is_up(road.caller) && !is_up(road.callee);
-                !(both_down || road.flags.is_drained() || since.elapsed() > DRAIN_PATIENCE)
+        let is_over = |road: &Road| {
+            let both_down = || !is_up(road.caller) && !is_up(road.callee);
+            road.closed.is_some_and(|since| {
+                both_down() || road.flags.is_drained() || since.elapsed() > DRAIN_PATIENCE
+            })
+        };
+        let gone = &mut self.gone;
+        self.roads.retain(|road| {
+            let is_over = is_over(road);
+            if is_over {
+                road.add_to(gone);
             }
+            !is_over
         });
         self.roads.len() != before
+    }
+
+    /// What passed over all edges so far.
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = self.gone.clone();
+        self.roads.iter().for_each(|road| road.add_to(&mut sums));
+        sums
+    }
+
+    /// What passed between functions by ways that are no more.
+    pub(crate) fn gone(&mut self) -> &mut Sums {
+        &mut self.gone
+    }
+}
+
+impl Road {
+    fn add_to(&self, sums: &mut Sums) {
+        if let (Some(between), Some(row)) = (self.between, self.figures.first()) {
+            counted::add(sums, between, row.counted());
+        }
     }
 }
 
@@ -145,7 +186,13 @@ fn is_wanted(app: &App, caller: &Replica, callee: &Replica) -> bool {
 fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(), String> {
     let entries = ring_entries_for(EDGE_ENTRIES);
     let fd = link::create("baton-edge", entries).map_err(|error| error.to_string())?;
-    let flags = link::map_flags(&fd).map_err(|error| error.to_string())?;
+    let (flags, figures) = link::map_head(&fd).map_err(|error| error.to_string())?;
+    if callee.phase.get() == Phase::Draining {
+        flags.retire(true);
+    }
+    for end in [caller, callee] {
+        end.nudges.set(end.nudges.get().wrapping_add(1));
+    }
     let mut edges = app.edges.borrow_mut();
     let id = edges.next_id();
     let named = |index: usize| Name::new(app.function_name(index)).ok_or("a function's name is too long");
@@ -177,7 +224,9 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
     if let Err(errno) = caller_peer.add_edge(to_caller, fd.as_fd(), &callee_peer) {
         refused(caller, errno);
     }
-    edges.roads.push(Road { id, caller: caller.holder, callee: callee.holder, flags, closed: None });
+    let between = Some((caller.function, callee.function));
+    let (caller, callee) = (caller.holder, callee.holder);
+    edges.roads.push(Road { id, caller, callee, flags, figures, between, closed: None });
     Ok(())
 }
 
@@ -212,7 +261,7 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
     let entries = ring_entries_for(EDGE_ENTRIES);
     let shown = |error: RegionError| error.to_string();
     let fd = link::create("baton-edge", entries).map_err(shown)?;
-    let flags = link::map_flags(&fd).map_err(shown)?;
+    let (flags, figures) = link::map_head(&fd).map_err(shown)?;
     let duplex = Duplex::map(&fd, entries, Side::Far).map_err(shown)?;
     let mut edges = app.edges.borrow_mut();
     let id = edges.next_id();
@@ -235,7 +284,12 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
         refused(new, errno);
         return Ok(());
     }
-    edges.roads.push(Road { id, caller: new.holder, callee: NODE, flags, closed: None });
+    let between = match beyond {
+        Beyond::Function(callee) => Some((new.function, callee)),
+        Beyond::Network | Beyond::References | Beyond::Streams => None,
+    };
+    let (caller, callee) = (new.holder, NODE);
+    edges.roads.push(Road { id, caller, callee, flags, figures, between, closed: None });
     new.outlets.borrow_mut().push(Outlet::new(id, beyond, duplex, entries / 2));
     Ok(())
 }

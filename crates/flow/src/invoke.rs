@@ -14,17 +14,21 @@ use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_abi::{Descriptor, Flags, HeadExtent, Kind};
 use baton_catalog::PoolRights;
+use baton_policy::Ticket;
 use baton_pool::pool::NodeBuffer;
 
-pub(crate) use self::account::Account;
+pub(crate) use self::account::{Account, Closed};
 pub use self::body::Body;
 use crate::app::{App, Reserved};
 use crate::elsewhere::{self, Errand};
 use crate::error::InvokeError;
 use crate::landing::Landing;
+use crate::policy::ClientFacts;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
 use crate::stream::{Feed, Offer, Open, Parts, Stream};
+use crate::traces::OpenSpan;
+use crate::watch::Wish;
 
 /// Bytes that a descriptor holds itself.
 const INLINE_BYTES: u64 = 8;
@@ -33,6 +37,8 @@ const INLINE_BYTES: u64 = 8;
 #[derive(Debug, Default)]
 pub struct Head {
     pub(crate) bytes: Vec<u8>,
+    /// Who sent it.
+    pub(crate) client: ClientFacts,
 }
 
 impl Head {
@@ -40,6 +46,11 @@ impl Head {
     #[must_use]
     pub fn new() -> Head {
         Head::default()
+    }
+
+    /// Says who sent it. Policies go by this, and by nothing that the client itself says.
+    pub fn sent_by(&mut self, client: ClientFacts) {
+        self.client = client;
     }
 
     /// Adds one record. Names of headers are in lower case.
@@ -64,13 +75,18 @@ impl Head {
 
 /// A request whose body is on its way into the pool. Dropping it gives everything back.
 pub struct Upload {
-    app: Rc<App>,
-    function: usize,
-    landing: Landing,
+    pub(crate) app: Rc<App>,
+    pub(crate) function: usize,
+    pub(crate) landing: Landing,
     started: Instant,
     origin: Origin,
+    wish: Wish,
+    /// How long the function has, where policies say less than it says itself.
+    pub(crate) within: Option<Duration>,
+    /// What policies keep of it until it is answered.
+    pub(crate) ticket: Option<Box<Ticket>>,
     /// Where its answer may be a stream.
-    stream: Option<Open>,
+    pub(crate) stream: Option<Open>,
 }
 
 /// Who wants an invocation.
@@ -97,6 +113,23 @@ impl Upload {
         function: usize,
         head: &Head,
         body_len: Option<u64>,
+        wish: Wish,
+    ) -> Result<Upload, InvokeError> {
+        let chain = app.functions.get(function).and_then(|state| state.chain.borrow().clone());
+        let mut upload = match chain {
+            Some(chain) => crate::policy::begin(app, function, &chain, head, body_len)?,
+            None => Upload::plain(app, function, head, body_len)?,
+        };
+        upload.wish = wish;
+        Ok(upload)
+    }
+
+    /// A request that passes no policies.
+    pub(crate) fn plain(
+        app: &Rc<App>,
+        function: usize,
+        head: &Head,
+        body_len: Option<u64>,
     ) -> Result<Upload, InvokeError> {
         Ok(Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here))
     }
@@ -107,18 +140,24 @@ impl Upload {
         function: usize,
         mut head: Head,
         body_len: Option<u64>,
-        offer: Offer,
+        (offer, wish): (Offer, Wish),
     ) -> Result<Upload, InvokeError> {
         let can = app.functions.get(function).is_some_and(|state| state.spec.stream);
         if !can || !app.is_here(function) {
-            return Upload::begin(app, function, &head, body_len);
+            return Upload::begin(app, function, &head, body_len, wish);
         }
-        let stream = Stream::new(app, function, offer);
         head.add(Field::Stream, "", &[offer.bits()])?;
         // What comes by a feed comes not with the head.
         let body_len = if offer.body { Some(0) } else { body_len };
-        let mut upload = Upload::begin(app, function, &head, body_len)?;
-        upload.stream = stream;
+        let mut upload = Upload::begin(app, function, &head, body_len, wish)?;
+        // A policy may have led it to another function.
+        let takes_it = app.functions.get(upload.function).is_some_and(|state| state.spec.stream);
+        if !takes_it || !app.is_here(upload.function) {
+            let message =
+                format!("a policy leads to {}, which takes no streams", app.function_name(upload.function));
+            return Err(InvokeError::Function { status: 501, message });
+        }
+        upload.stream = Stream::new(app, upload.function, offer);
         Ok(upload)
     }
 
@@ -131,7 +170,17 @@ impl Upload {
     /// A request whose payload is in the pool already.
     pub(crate) fn landed(app: &Rc<App>, function: usize, landing: Landing, origin: Origin) -> Upload {
         app.uploads.set(app.uploads.get() + 1);
-        Upload { app: Rc::clone(app), function, landing, started: Instant::now(), origin, stream: None }
+        Upload {
+            app: Rc::clone(app),
+            function,
+            landing,
+            started: Instant::now(),
+            origin,
+            wish: Wish::default(),
+            within: None,
+            ticket: None,
+            stream: None,
+        }
     }
 
     /// Appends to the body.
@@ -146,12 +195,21 @@ impl Upload {
     ///
     /// # Errors
     /// Every [`InvokeError`]. Dropping the future cancels the call.
-    pub async fn finish(self) -> Result<Reply, InvokeError> {
+    pub async fn finish(mut self) -> Result<Reply, InvokeError> {
+        match self.ticket.take() {
+            None => self.run().await,
+            // Apart, so that who has no policies does not carry the room for them about.
+            Some(ticket) => Box::pin(crate::policy::finish(self, ticket)).await,
+        }
+    }
+
+    /// Calls the function, past all policies.
+    pub(crate) async fn run(self) -> Result<Reply, InvokeError> {
         let app = Rc::clone(&self.app);
         let function = self.function;
-        let started = self.started;
+        let (started, origin) = (self.started, self.origin);
         let (invocation, record) = match self.origin {
-            Origin::Here => (app.node.next_invocation(), app.node.recording.get()),
+            Origin::Here => (app.node.next_invocation(), app.node.watch.receipt_due() || self.wish.receipt),
             Origin::Node { invocation, is_recorded, .. } => (invocation, is_recorded),
         };
         app.node.totals.borrow_mut().invocations += 1;
@@ -159,8 +217,15 @@ impl Upload {
             let name = app.function_name(function).to_owned();
             app.node.receipts.borrow_mut().begin(invocation, &app.name, &name);
         }
-        let mut account = Some(Account { app, function, started, invocation, record });
-        let result = self.call(invocation, record, &mut account).await;
+        let span = self
+            .wish
+            .trace
+            .map(|traced| OpenSpan::begin(&app, invocation, traced, function, started.elapsed()));
+        let is_told = record || span.is_some();
+        let (bytes_in, is_own) = (self.landing.body_len(), matches!(origin, Origin::Here));
+        let account = Account { app, function, started, invocation, record, span, bytes_in, is_own };
+        let mut account = Some(account);
+        let result = self.call(invocation, is_told, &mut account).await;
         let status = match &result {
             Ok(reply) => reply.status,
             Err(InvokeError::Function { status, .. }) => *status,
@@ -168,7 +233,7 @@ impl Upload {
         };
         // A stream closes it at its end.
         if let Some(account) = account {
-            account.close(status, result.is_ok());
+            account.close(status, &Closed::of(&result));
         }
         result
     }
@@ -187,7 +252,7 @@ impl Upload {
         // The function's time starts when its payload is complete: a slow client does not use it up.
         let stream = self.stream.take();
         let timeout = match (self.origin, &stream) {
-            (Origin::Here, None) => state.spec.timeout.duration(),
+            (Origin::Here, None) => self.within.unwrap_or_else(|| state.spec.timeout.duration()),
             (Origin::Here, Some(stream)) => stream.first_byte(),
             (Origin::Node { timeout, .. }, _) => timeout,
         };
@@ -205,9 +270,9 @@ impl Upload {
         let reserved = app.reserve(self.function, Instant::now() + timeout).await?;
         app.node.busy.notify_one();
         let Some(buffer) = self.landing.take() else { return Err(InvokeError::PoolFull) };
-        let Reserved { replica, tag } = reserved;
+        let Reserved { replica, tag, cold } = reserved;
         // From here on the slot at the replica is this future's to abandon.
-        let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false };
+        let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false, cold };
         if replica.phase.get() == Phase::Dead {
             // It died after it gave the place: its buffers were taken back already, this one stays here.
             app.release(buffer.handle);
@@ -318,6 +383,8 @@ pub(crate) struct Waiting {
     replica: Rc<Replica>,
     tag: u32,
     done: bool,
+    /// When it was given to the replica, if it had waited for one to come up.
+    cold: Option<Instant>,
 }
 
 impl Future for Waiting {
@@ -326,6 +393,12 @@ impl Future for Waiting {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.replica.slots.borrow_mut().poll(self.tag, context.waker());
         self.done = polled.is_ready();
+        if self.done
+            && let Some(given) = self.cold.take()
+            && let Some(state) = self.app.functions.get(self.replica.function)
+        {
+            state.cold_starts.borrow_mut().get_or_insert_default().handler.add(given.elapsed());
+        }
         polled
     }
 }
@@ -347,8 +420,8 @@ impl Drop for Waiting {
 /// What a function answered.
 pub struct Reply {
     status: u16,
-    head: Vec<u8>,
-    body: Body,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Body,
     invocation: u64,
     parts: Option<Box<Parts>>,
 }

@@ -1,9 +1,11 @@
 //! The last lines that functions wrote, and what the node says about them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::status::LogLine;
+use crate::traces::Known;
 
 /// Lines that are kept of each app: one that writes much does not push out what others wrote.
 pub(crate) const LINES_MAX: usize = 10_000;
@@ -15,6 +17,8 @@ pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
 pub(crate) struct Logs {
     apps: BTreeMap<String, VecDeque<LogLine>>,
     last: u64,
+    /// Which invocations are traced.
+    known: Rc<Known>,
 }
 
 /// Who wrote a line.
@@ -26,6 +30,11 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Logs {
+    /// An empty log whose lines name the traces that `known` knows.
+    pub(crate) fn known(known: Rc<Known>) -> Logs {
+        Logs { known, ..Logs::default() }
+    }
+
     /// Adds a line as a function wrote it: `\u{1}`, a letter for the level, 16 digits for the invocation, a blank and
     /// the text; anything else is plain output.
     pub(crate) fn add_raw(&mut self, writer: Writer<'_>, line: &[u8]) {
@@ -70,6 +79,11 @@ impl Logs {
         }
         let end = message.floor_char_boundary(LINE_BYTES_MAX);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let message = message.get(..end).unwrap_or_default();
+        let traced = invocation.as_deref().and_then(|invocation| self.known.of(invocation));
+        let (trace, span) =
+            traced.map(|(trace, span)| (format!("{trace:032x}"), format!("{span:016x}"))).unzip();
+        show(writer, level, (invocation.as_deref(), trace.as_deref()), message);
         lines.push_back(LogLine {
             number: self.last,
             time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
@@ -78,8 +92,20 @@ impl Logs {
             holder: writer.holder,
             level: level.to_owned(),
             invocation,
-            message: message.get(..end).unwrap_or_default().to_owned(),
+            trace,
+            span,
+            message: message.to_owned(),
         });
+    }
+
+    /// The first `max` lines behind `number`, oldest first.
+    pub(crate) fn batch(&self, number: u64, max: usize) -> Vec<LogLine> {
+        let behind = |lines: &VecDeque<LogLine>| lines.partition_point(|line| line.number <= number);
+        let of_each = self.apps.values().map(|lines| lines.range(behind(lines)..).take(max));
+        let mut found: Vec<&LogLine> = of_each.flatten().collect();
+        found.sort_unstable_by_key(|line| line.number);
+        found.truncate(max);
+        found.into_iter().cloned().collect()
     }
 
     /// Lines behind `number`, oldest first.
@@ -94,6 +120,30 @@ impl Logs {
             .collect();
         found.sort_unstable_by_key(|line| line.number);
         found
+    }
+}
+
+/// Says a line to whoever listens to the node's own log, as target `function`.
+fn show(writer: Writer<'_>, level: &str, (invocation, trace): (Option<&str>, Option<&str>), message: &str) {
+    macro_rules! say {
+        ($level:ident) => {
+            tracing::event!(
+                target: "function",
+                tracing::Level::$level,
+                app = writer.app,
+                function = writer.function,
+                replica = writer.holder,
+                invocation,
+                trace,
+                "{message}"
+            )
+        };
+    }
+    match level {
+        "error" => say!(ERROR),
+        "warn" => say!(WARN),
+        "debug" => say!(DEBUG),
+        _ => say!(INFO),
     }
 }
 
@@ -125,6 +175,10 @@ mod tests {
         assert_eq!(logs.after(0, None, None).len(), LINES_MAX);
         assert_eq!(logs.after(u64::try_from(LINES_MAX).unwrap() + 3, Some("a"), Some("f")).len(), 2);
         assert!(logs.after(0, Some("b"), None).is_empty());
+        logs.add(Writer { app: "b", ..WRITER }, "info", None, "other");
+        let batch = logs.batch(5, 3);
+        assert_eq!(batch.iter().map(|line| line.number).collect::<Vec<_>>(), [6, 7, 8]);
+        assert_eq!(logs.batch(u64::try_from(LINES_MAX).unwrap() + 4, 3).len(), 2);
     }
 
     #[test]

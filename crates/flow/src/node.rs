@@ -6,7 +6,7 @@ use std::hash::RandomState;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_transfer::Endpoint;
 use tokio::sync::Notify;
@@ -18,9 +18,12 @@ use crate::logs::{Logs, Writer};
 use crate::outgoing::Fetch;
 use crate::receipts::Receipts;
 use crate::replica::Replica;
+use crate::scale::Unit;
 use crate::snapshots::Snapshots;
 use crate::spill::Spill;
 use crate::status::Totals;
+use crate::traces::Traces;
+use crate::watch::Watch;
 
 /// How often deadlines are looked at while calls are out. They are met to this precision.
 const TICK: Duration = Duration::from_millis(10);
@@ -46,7 +49,8 @@ pub(crate) struct Node {
     pub(crate) totals: RefCell<Totals>,
     pub(crate) logs: RefCell<Logs>,
     pub(crate) receipts: RefCell<Receipts>,
-    pub(crate) recording: Cell<bool>,
+    pub(crate) watch: Watch,
+    pub(crate) traces: RefCell<Traces>,
     pub(crate) draining: Cell<bool>,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
@@ -54,6 +58,11 @@ pub(crate) struct Node {
     pub(crate) hosts: RefCell<Rc<Hosts>>,
     /// Groups that have ahead what their next cells need, the newest last.
     pub(crate) prepared: RefCell<VecDeque<Weak<Group>>>,
+    /// Units that are looked at, and what tells that there is another one, or one sooner.
+    pub(crate) units: RefCell<Vec<Rc<Unit>>>,
+    pub(crate) stirred: Notify,
+    /// The start from which time is counted.
+    began: Instant,
     /// Stored snapshots of compartments.
     pub(crate) snapshots: Option<Arc<Snapshots>>,
     /// Calls of durable edges.
@@ -69,6 +78,8 @@ pub(crate) struct Node {
     chance: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
+    /// Where spans go, and the last number of one.
+    pub(crate) spans: crate::policy::Spans,
     /// Wakes the deadline loop when the first call goes out.
     pub(crate) busy: Notify,
 }
@@ -91,16 +102,22 @@ impl Node {
             };
             Spill::open(directory).inspect_err(failed).ok().map(Rc::new)
         });
+        let traces = Traces::default();
+        let logs = Logs::known(Rc::clone(&traces.known));
         Rc::new(Node {
             options,
             spill,
             snapshots,
             hosts: RefCell::default(),
             prepared: RefCell::default(),
+            units: RefCell::default(),
+            stirred: Notify::new(),
+            began: Instant::now(),
             totals: RefCell::default(),
-            logs: RefCell::default(),
+            logs: RefCell::new(logs),
             receipts: RefCell::default(),
-            recording: Cell::new(false),
+            watch: Watch::new(),
+            traces: RefCell::new(traces),
             draining: Cell::new(false),
             fetch: RefCell::new(None),
             apps: RefCell::default(),
@@ -110,6 +127,7 @@ impl Node {
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),
             ring: Notify::new(),
+            spans: crate::policy::Spans::new(),
             busy: Notify::new(),
         })
     }
@@ -118,6 +136,11 @@ impl Node {
         let number = self.next_invocation.get();
         self.next_invocation.set(number.wrapping_add(1).max(1));
         number
+    }
+
+    /// Time since the node began.
+    pub(crate) fn since(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Two draws for a choice; nothing that has to be kept from anybody hangs on them.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use baton_abi::boot::NODE_PEER;
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Extent, Flags, HeadExtent, Kind};
 use baton_pool::capability::{Handle, Range};
@@ -26,6 +27,7 @@ use crate::app::App;
 use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outgoing::{Answered, FetchError, Outgoing};
+use crate::receipts::Beside;
 use crate::replica::{Pumped, Replica};
 
 /// Requests to the network that one app may have out; others wait as long as they may.
@@ -314,7 +316,7 @@ async fn serve(replica: Rc<Replica>, app: Rc<App>, beyond: Beyond, asked: Asked)
     let (key, invocation) = ((asked.edge, asked.tag), asked.invocation);
     let back = match beyond {
         Beyond::Network => ask_network(&replica, &app, asked).await,
-        Beyond::Function(callee) => crate::elsewhere::call_for(&replica, &app, callee, asked).await,
+        Beyond::Function(callee) => crate::policy::edge(&replica, &app, callee, asked).await,
         Beyond::References => crate::puts::serve::ask(&replica, &app, asked).await,
         Beyond::Streams => crate::stream::serve::ask(&replica, &app, asked).await,
     };
@@ -342,7 +344,9 @@ async fn ask_network(replica: &Replica, app: &Rc<App>, asked: Asked) -> Returned
             ..HopCost::default()
         };
         let caller = app.function_name(replica.function).to_owned();
-        app.node.receipts.borrow_mut().add(&app.name, &cost, caller, origin);
+        let beside = Beside { is_network: true, ..Beside::default() };
+        app.node.traces.borrow_mut().add(&app.name, &cost, (NODE_PEER, &origin), None);
+        app.node.receipts.borrow_mut().add(&app.name, &cost, (caller, origin), beside);
     }
     match outcome {
         Ok(Answered { status, landing }) => {

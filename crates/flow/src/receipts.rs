@@ -14,10 +14,26 @@ pub(crate) const RECEIPTS_MAX: usize = 256;
 /// Hops that one receipt lists.
 const HOPS_MAX: usize = 512;
 
+/// Who calls from outside.
+pub(crate) const GATEWAY: &str = "gateway";
+
+/// What the node knows of a hop beside what its replica says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Beside {
+    /// What went to another node and came back.
+    pub(crate) carried: Carried,
+    /// Whether the network was asked.
+    pub(crate) is_network: bool,
+    /// Memory over time, if it is known.
+    pub(crate) memory_mib_ms: Option<f64>,
+}
+
 /// The receipts of all apps, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
     kept: VecDeque<(u64, Receipt)>,
+    /// How many there were.
+    pub(crate) begun: u64,
 }
 
 /// An invocation as people write it.
@@ -28,6 +44,7 @@ pub(crate) fn name(invocation: u64) -> String {
 impl Receipts {
     /// A recorded invocation begins.
     pub(crate) fn begin(&mut self, invocation: u64, app: &str, function: &str) {
+        self.begun += 1;
         if self.kept.len() == RECEIPTS_MAX {
             self.kept.pop_front();
         }
@@ -43,6 +60,9 @@ impl Receipts {
             crossings: 0,
             switches: 0,
             cpu_ns: 0,
+            protocol_passes: 0,
+            serialisations: 0,
+            memory_mib_ms: None,
             hops: Vec::new(),
         };
         self.kept.push_back((invocation, receipt));
@@ -61,8 +81,8 @@ impl Receipts {
     }
 
     /// A replica of `app` says what a hop cost. It can only say so of its own app's invocations.
-    pub(crate) fn add(&mut self, app: &str, cost: &HopCost, caller: String, function: String) {
-        self.add_crossing(app, cost, (caller, function), None, Carried::default());
+    pub(crate) fn add(&mut self, app: &str, cost: &HopCost, names: (String, String), beside: Beside) {
+        self.add_crossing(app, cost, names, None, beside);
     }
 
     /// As [`Receipts::add`] for a call that went to another node.
@@ -72,7 +92,7 @@ impl Receipts {
         cost: &HopCost,
         (caller, function): (String, String),
         node: Option<String>,
-        carried: Carried,
+        beside: Beside,
     ) {
         let fits = |receipt: &&mut Receipt| receipt.app == app && receipt.hops.len() < HOPS_MAX;
         let Some(receipt) = self.find(cost.invocation).filter(fits) else { return };
@@ -82,6 +102,15 @@ impl Receipts {
         receipt.crossings += u64::from(cost.crossings);
         receipt.switches += u64::from(cost.switches);
         receipt.cpu_ns = receipt.cpu_ns.saturating_add(cost.cpu_ns);
+        // A request and its answer: once each for every protocol on the way.
+        let protocols =
+            u32::from(caller == GATEWAY) + u32::from(node.is_some()) + u32::from(beside.is_network);
+        let passes = 2 * protocols;
+        receipt.protocol_passes += u64::from(passes);
+        receipt.serialisations += u64::from(passes);
+        if let Some(memory) = beside.memory_mib_ms {
+            receipt.memory_mib_ms = Some(receipt.memory_mib_ms.unwrap_or(0.0) + memory);
+        }
         receipt.hops.push(HopReceipt {
             caller,
             function,
@@ -94,8 +123,12 @@ impl Receipts {
             switches: cost.switches,
             cpu_ns: cost.cpu_ns,
             wall_ns: cost.wall_ns,
+            protocol_passes: passes,
+            serialisations: passes,
+            memory_mib_ms: beside.memory_mib_ms,
+            sidecar_ns: None,
             node,
-            carried,
+            carried: beside.carried,
         });
     }
 
@@ -124,15 +157,19 @@ mod tests {
         receipts.begin(7, "shop", "frontend");
         receipts.end(7, 200, 1000);
         let cost = HopCost { invocation: 7, copies: 1, bytes_copied: 64, crossings: 2, ..HopCost::default() };
-        receipts.add("shop", &cost, "gateway".into(), "frontend".into());
-        receipts.add("shop", &cost, "frontend".into(), "cart".into());
-        receipts.add("shop", &HopCost { invocation: 8, ..cost }, "gateway".into(), "frontend".into());
-        receipts.add("other", &cost, "gateway".into(), "spy".into());
+        let names = |caller: &str, callee: &str| (caller.to_owned(), callee.to_owned());
+        let beside = Beside { memory_mib_ms: Some(1.5), ..Beside::default() };
+        receipts.add("shop", &cost, names(GATEWAY, "frontend"), beside);
+        receipts.add("shop", &cost, names("frontend", "cart"), Beside::default());
+        receipts.add("shop", &HopCost { invocation: 8, ..cost }, names(GATEWAY, "frontend"), beside);
+        receipts.add("other", &cost, names(GATEWAY, "spy"), beside);
         let receipt = receipts.get("0000000000000007").unwrap();
         assert_eq!(
             (receipt.copies, receipt.bytes_copied, receipt.crossings, receipt.hops.len()),
             (2, 128, 4, 2)
         );
+        assert_eq!((receipt.protocol_passes, receipt.memory_mib_ms), (2, Some(1.5)));
+        assert_eq!(receipt.hops[1].memory_mib_ms, None);
         assert_eq!(receipts.get("last").unwrap().invocation, receipt.invocation);
     }
 

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::{HopCost, PAIRS_PER_DESCRIPTOR, pack_pairs, unpack_pairs};
 use baton_abi::limits::{BAD_DESCRIPTORS_MAX, HEAD_MAX_BYTES};
@@ -21,6 +21,8 @@ use crate::slots::{Met, RawReply, Slots};
 const PUMP_MAX: u32 = 256;
 /// The status with which a cell answers for a function that ended.
 const STATUS_ENDED: u16 = 502;
+/// How long what is known of a process's memory counts.
+const RESIDENT_FRESH: Duration = Duration::from_secs(1);
 /// Buffers that one refill may ask for.
 const REFILL_MAX: u16 = 128;
 
@@ -58,12 +60,16 @@ pub(crate) struct Replica {
     pub(crate) started: Instant,
     /// Why the node killed it, if it did.
     pub(crate) verdict: RefCell<Option<String>>,
+    /// Times that the node had its loop come round, for something else than a call.
+    pub(crate) nudges: Cell<u32>,
     /// Its roads out of the node.
     pub(crate) outlets: RefCell<Vec<Outlet>>,
     bad: Cell<u32>,
     dirty: Cell<bool>,
     /// Nothing that it puts on its link is looked at any more.
     silenced: Cell<bool>,
+    /// Pages that its process had in memory, and when that was looked up.
+    resident: Cell<Option<(Instant, u64)>>,
 }
 
 /// What a look at a replica's link came to.
@@ -89,10 +95,12 @@ impl Replica {
             slots: RefCell::default(),
             started: Instant::now(),
             verdict: RefCell::default(),
+            nudges: Cell::new(0),
             outlets: RefCell::default(),
             bad: Cell::new(0),
             dirty: Cell::new(false),
             silenced: Cell::new(false),
+            resident: Cell::new(None),
         }
     }
 
@@ -121,6 +129,12 @@ impl Replica {
         }
     }
 
+    /// Has its loop come round.
+    pub(crate) fn nudge(&self) {
+        self.nudges.set(self.nudges.get().wrapping_add(1));
+        self.peer.borrow().nudge();
+    }
+
     /// Rings the replica's bell if it sleeps.
     pub(crate) fn flush(&self) {
         self.dirty.set(false);
@@ -145,6 +159,22 @@ impl Replica {
     /// Whether nothing that it sends is looked at any more.
     pub(crate) fn is_silenced(&self) -> bool {
         self.silenced.get()
+    }
+
+    /// Memory of its process over some time, MiB-milliseconds, as far as it can be known. Looked up once a second at most, and
+    /// only for what is recorded.
+    pub(crate) fn memory_over(&self, ns: u64) -> Option<f64> {
+        let known = self.resident.get().filter(|(at, _)| at.elapsed() < RESIDENT_FRESH);
+        let (_, pages) = known.or_else(|| {
+            let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.peer.borrow().pid())).ok()?;
+            Some((Instant::now(), statm.split(' ').nth(1)?.parse().ok()?))
+        })?;
+        if known.is_none() {
+            self.resident.set(Some((Instant::now(), pages)));
+        }
+        let bytes = pages.saturating_mul(rustix::param::page_size() as u64);
+        #[expect(clippy::cast_precision_loss, reason = "nobody reads 50 digits of a product")]
+        Some(bytes as f64 / f64::from(1 << 20) * (ns as f64 / 1e6))
     }
 
     /// Says that the node waits to be rung now. `false`: something came meanwhile, look again first.

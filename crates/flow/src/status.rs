@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use crate::coldstart::ColdStarts;
+
 /// One deployed app.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct AppStatus {
     /// Its name.
     pub app: String,
@@ -11,10 +13,33 @@ pub struct AppStatus {
     pub version: u64,
     /// Its functions, by name.
     pub functions: Vec<FunctionStatus>,
+    /// What passed between the gateway and its functions, and among them.
+    pub edges: Vec<EdgeStatus>,
     /// Its pool.
     pub pool: PoolStatus,
     /// What its functions have put up on this node.
     pub references: ReferencesStatus,
+}
+
+/// One version of an app that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VersionStatus {
+    /// The app.
+    pub app: String,
+    /// Its number.
+    pub version: u64,
+    /// `serving`, `canary`, `standby` (it would answer again at once), `ready` (it never answered), `draining`.
+    pub state: String,
+    /// Its part of the requests, in hundredths of a percent.
+    pub share: u16,
+    /// Requests of clients that it answered.
+    pub requests: u64,
+    /// Of these, those that failed: no answer, or one with a status of 500 or above.
+    pub failures: u64,
+    /// Calls that its replicas have.
+    pub in_flight: u32,
+    /// Replicas that are up.
+    pub replicas: u32,
 }
 
 /// Payloads that were put up for others, and what their references came to.
@@ -35,7 +60,7 @@ pub struct ReferencesStatus {
 }
 
 /// One function.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct FunctionStatus {
     /// Its name.
     pub function: String,
@@ -51,18 +76,78 @@ pub struct FunctionStatus {
     pub calls: u64,
     /// Of these, failures.
     pub errors: u64,
+    /// Of `calls`, by the hundreds of their status: `by_class[2]` counts those of 200 to 299, `by_class[0]` others.
+    pub by_class: [u64; 6],
+    /// Bytes of the bodies that these calls brought.
+    pub bytes_in: u64,
+    /// Bytes of the bodies that answered them.
+    pub bytes_out: u64,
+    /// How long these calls took.
+    pub latency: LatencyStatus,
     /// Times that a compartment of it was reset after a fault, whoever had called it.
     pub faults: u64,
     /// What it asked of the network.
     pub network: NetworkStatus,
     /// How its executable was last loaded into a template; `None` for processes, and before it was.
     pub loaded: Option<LoadStatus>,
+    /// How long those took for whom a replica had to be started first.
+    pub cold_starts: ColdStarts,
+    /// What the scaler holds it to.
+    pub scale: ScaleStatus,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
 }
 
+/// Calls of one function by another, or by the gateway, since the app's version was deployed.
+///
+/// What functions call of each other never passes the node: those figures are what the callers' sides say, to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EdgeStatus {
+    /// Who called: a function, or `gateway` for what came from outside.
+    pub caller: String,
+    /// Who was called.
+    pub callee: String,
+    /// Calls that were sent.
+    pub calls: u64,
+    /// Of these, ones that failed.
+    pub errors: u64,
+    /// Bytes of payloads that were handed over, with calls and answers.
+    pub bytes_handed: u64,
+    /// From call to answer, all calls together, nanoseconds. Among functions one call in 64 is timed, the rest is judged by them.
+    pub busy_ns: u64,
+}
+
+/// How long calls took, from the parsed head to the answer in the node's hands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LatencyStatus {
+    /// Calls.
+    pub count: u64,
+    /// All of them together, nanoseconds.
+    pub sum_ns: u64,
+    /// Half of them took no longer, nanoseconds; to within a quarter above.
+    pub p50_ns: u64,
+    /// 95 of 100 took no longer.
+    pub p95_ns: u64,
+    /// 99 of 100 took no longer.
+    pub p99_ns: u64,
+    /// Buckets that are not empty: their upper bound in nanoseconds (the last one has none: the largest number) and how many
+    /// calls took that long, and longer than the bound before.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+/// Within what replicas of a function come and go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ScaleStatus {
+    /// Replicas that are always there.
+    pub min: u32,
+    /// Replicas that there may be.
+    pub max: u32,
+    /// Replicas that there shall be now.
+    pub wanted: u32,
+}
+
 /// What a function's requests to the network came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NetworkStatus {
     /// Answered by the host, whatever the status.
     pub answered: u64,
@@ -101,7 +186,7 @@ pub struct ReplicaStatus {
 }
 
 /// How much of a pool is in whose hands.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct PoolStatus {
     /// Bytes of the pool.
     pub pool_bytes: u64,
@@ -167,6 +252,13 @@ pub struct Receipt {
     pub switches: u64,
     /// CPU time of the replicas, nanoseconds.
     pub cpu_ns: u64,
+    /// Times that the node processed a protocol for it: HTTP with the client, or a host; frames with another node.
+    pub protocol_passes: u64,
+    /// Times that the node encoded or decoded something for it. What functions encode for themselves is not known.
+    pub serialisations: u64,
+    /// Resident memory of the replicas over the time of their hops, MiB-milliseconds; absent where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib_ms: Option<f64>,
     /// One row a call, in order of completion.
     pub hops: Vec<HopReceipt>,
 }
@@ -196,6 +288,16 @@ pub struct HopReceipt {
     pub cpu_ns: u64,
     /// From arrival to reply, nanoseconds.
     pub wall_ns: u64,
+    /// Times that the node processed a protocol for this call.
+    pub protocol_passes: u32,
+    /// Times that the node encoded or decoded something for it.
+    pub serialisations: u32,
+    /// Resident memory of the replica, or of its cell, over that time, MiB-milliseconds; absent if not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib_ms: Option<f64>,
+    /// Time that policies took, nanoseconds; absent where none ran or none was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar_ns: Option<u64>,
     /// The node of the cluster that served it, if that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -219,6 +321,36 @@ impl Carried {
     }
 }
 
+/// What is recorded of invocations, and what came of it since the node started.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Observed {
+    /// Traces, and lines for a collector.
+    pub traces: TracesStatus,
+    /// Receipts that were begun.
+    pub receipts: u64,
+    /// What passed between this node and others, by what it was; empty without a cluster.
+    pub transfers: Vec<(&'static str, u64)>,
+}
+
+/// What became of traces since the node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TracesStatus {
+    /// Invocations that were traced.
+    pub sampled: u64,
+    /// Spans that wait to be exported.
+    pub waiting: u64,
+    /// Spans that a collector took.
+    pub exported: u64,
+    /// Spans, and whole invocations, for which there was no room, or that the collector would not have.
+    pub dropped: u64,
+    /// Lines of functions that a collector took.
+    pub lines_exported: u64,
+    /// Lines of functions that were gone before a collector took them.
+    pub lines_dropped: u64,
+    /// Times that the collector did not take what it was sent.
+    pub failures: u64,
+}
+
 /// One line that a function wrote.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogLine {
@@ -236,6 +368,12 @@ pub struct LogLine {
     pub level: String,
     /// The invocation, where the line names one.
     pub invocation: Option<String>,
+    /// The trace that the invocation is part of, as 32 hexadecimal digits, if it is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The invocation's span, as 16 digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<String>,
     /// The text, at most 8 KiB.
     pub message: String,
 }

@@ -94,6 +94,7 @@ impl<'a> Forwarded<'a> {
 
     fn passes(&self, name: &HeaderName) -> bool {
         let held_back = is_hop_by_hop(name)
+            || name.as_str().starts_with("x-baton-")
             || *name == header::EXPECT
             || name.as_str() == "traceparent"
             || (!self.tracestate && name.as_str() == "tracestate")
@@ -111,6 +112,11 @@ impl<'a> Forwarded<'a> {
 
 pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether only the node itself may say it: nobody outside can, and no function.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("x-baton-"))
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

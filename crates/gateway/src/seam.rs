@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use baton_catalog::RouteTable;
-use baton_flow::InvokeError;
+use baton_flow::{ClientFacts, InvokeError};
 pub use baton_flow::{Over, PartKind};
 use bytes::Buf;
 
@@ -172,9 +172,10 @@ pub struct RequestHead<'a> {
     pub params: &'a [(&'a str, &'a str)],
     /// The client's `traceparent` if it was well-formed, else a fresh one. It is among the headers too.
     pub traceparent: &'a str,
-    /// Who the client is, by a certificate that was verified; nothing that a client writes into its request can be taken
-    /// for it. A URI, or `dns:NAME`, or `cn:NAME`.
-    pub identity: Option<&'a str>,
+    /// Whether it is the client's.
+    pub is_traced: bool,
+    /// Who sent it, as the gateway knows it by the connection.
+    pub client: &'a ClientFacts,
     /// The client asks for a WebSocket.
     pub socket: bool,
     pub(crate) forwarded: Forwarded<'a>,

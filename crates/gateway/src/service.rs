@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use baton_catalog::Match;
+use baton_flow::ClientFacts;
 use bytes::Buf;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use crate::answer::{Answer, AnswerBody, Content};
 use crate::conn::{Conn, Flight};
 use crate::feeding::feed;
-use crate::headers::{Facts, Forwarded, vet};
+use crate::headers::{Facts, Forwarded, is_ours, vet};
 use crate::limits::{DISCARD_BYTES_MAX, Limits};
 use crate::refusal::Refusal;
 use crate::seam::{Backend, Parts, Reply, RequestHead, Upload};
@@ -32,6 +33,8 @@ pub(crate) struct Session<B: Backend> {
     pub(crate) backend: B,
     pub(crate) conn: Rc<Conn>,
     pub(crate) tracer: Rc<Tracer>,
+    /// Who is at its other end.
+    pub(crate) client: ClientFacts,
     /// What the connection goes on as.
     pub(crate) upgrade: RefCell<Option<Upgrade<FeedOf<B>, ReplyParts<B>>>>,
 }
@@ -53,8 +56,8 @@ struct Admitted<U> {
 }
 
 impl<B: Backend> Session<B> {
-    pub(crate) fn new(backend: B, conn: Rc<Conn>, tracer: Rc<Tracer>) -> Self {
-        Self { backend, conn, tracer, upgrade: RefCell::new(None) }
+    pub(crate) fn new(backend: B, conn: Rc<Conn>, tracer: Rc<Tracer>, client: ClientFacts) -> Self {
+        Self { backend, conn, tracer, client, upgrade: RefCell::new(None) }
     }
 }
 
@@ -160,7 +163,8 @@ fn admit<B: Backend>(
         query: parts.uri.query(),
         params: params.as_slice(),
         traceparent: traceparent.as_str(),
-        identity: session.conn.identity(),
+        is_traced: facts.trace.is_some(),
+        client: &session.client,
         socket: ask.is_some(),
         forwarded: Forwarded::new(&parts.headers, facts),
     };
@@ -266,7 +270,7 @@ fn write_reply<R: Reply>(
 
 /// The function's headers, vetted, and the invocation's number.
 fn write_headers<R: Reply>(reply: &R, to: &mut HeaderMap) -> Result<(), Refusal> {
-    if let Err(bad) = vet(reply.headers(), to) {
+    if let Err(bad) = vet(reply.headers().filter(|(name, _)| !is_ours(name)), to) {
         tracing::debug!(what = bad.0, "a function's answer is refused");
         return Err(Refusal::bad_reply());
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use baton_flow::ClientFacts;
 use http::StatusCode;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -86,6 +87,7 @@ enum End {
 /// Serves one connection to its end.
 pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B, protocols: Rc<Protocols>) {
     let conn = seat.conn().clone();
+    let address = stream.peer_addr().ok().map(|peer| peer.ip());
     let wire = match &protocols.doorman {
         None => Wire::Plain(stream),
         Some(doorman) => match Box::pin(doorman.greet(stream, &conn)).await {
@@ -98,7 +100,12 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B,
         },
     };
     let mut io = Io::new(wire, conn.clone());
-    let session = Rc::new(Session::new(backend, conn.clone(), protocols.tracer.clone()));
+    let client = ClientFacts {
+        address,
+        identity: conn.identity().map(Into::into),
+        is_secure: protocols.doorman.is_some(),
+    };
+    let session = Rc::new(Session::new(backend, conn.clone(), protocols.tracer.clone(), client));
     match io.version().await {
         Ok(Version::Http1) => http1(io, session, &protocols).await,
         Ok(Version::Http2) => {

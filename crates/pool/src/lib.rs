@@ -12,6 +12,7 @@ pub mod bell;
 pub mod capability;
 #[cfg(not(loom))]
 pub mod control;
+pub mod figures;
 pub mod ledger;
 mod placed;
 pub mod ring;

@@ -1,8 +1,8 @@
 //! Links and edges: a pair of rings in one small region.
 //!
 //! ```text
-//!  byte 0        64           128            256            4096                 4096 + entries × 64
-//!       header   node's bell  positions →    positions ←    slots →              slots ←
+//!  byte 0        64           128            256            1024      4096                 4096 + entries × 64
+//!       header   node's bell  positions →    positions ←    figures   slots →              slots ←
 //! ```
 //! The *near* side (the node of a link, the caller of an edge) sends on →, the *far* side on ←.
 //! The node's bell is used on links only: replicas have bells of their own, which their peers map.
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use baton_abi::limits::{RING_MAX, RING_MIN};
 
 use crate::bell::{Bell, BellLayout};
+use crate::figures::{Figures, ROWS};
 use crate::placed::{Placed, SharedLayout};
 use crate::region::{self, Access, Mapping, RegionError};
 use crate::ring::{Consumer, Positions, Producer, RingSlot};
@@ -21,8 +22,11 @@ use crate::sync::{AtomicU32, Ordering};
 const BELL_AT: u64 = 64;
 const POSITIONS_AT: u64 = 128;
 const POSITIONS_BYTES: u64 = 128;
+const FIGURES_AT: u64 = 1024;
 const SLOTS_AT: u64 = 4096;
 const SLOT_BYTES: u64 = 64;
+
+const _: () = assert!(FIGURES_AT + (ROWS * size_of::<Figures>()) as u64 <= SLOTS_AT);
 
 /// The shared flags of a link or edge.
 #[derive(Debug, Default)]
@@ -30,7 +34,8 @@ const SLOT_BYTES: u64 = 64;
 pub struct Header {
     closed: AtomicU32,
     drained: AtomicU32,
-    _rest: [AtomicU32; 14],
+    retiring: AtomicU32,
+    _rest: [AtomicU32; 13],
 }
 
 // UNSAFETY: promises that a header may lie in memory that other processes write.
@@ -57,6 +62,7 @@ pub struct Duplex {
     flags: DuplexFlags,
     /// The node's bell (links only).
     pub node_bell: Bell,
+    figures: Placed<Figures>,
 }
 
 /// The flags of a link or edge, which the node can set without taking part.
@@ -78,6 +84,20 @@ impl DuplexFlags {
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.header.first().is_none_or(|header| header.closed.load(Ordering::Acquire) != 0)
+    }
+
+    /// Node: the callee shall get no more calls, or may get some again; what it has goes on.
+    pub fn retire(&self, is_retiring: bool) {
+        if let Some(header) = self.header.first() {
+            header.retiring.store(u32::from(is_retiring), Ordering::Release);
+        }
+    }
+
+    /// Caller: whether the node said that no more calls shall be sent.
+    #[must_use]
+    #[inline]
+    pub fn is_retiring(&self) -> bool {
+        self.header.first().is_some_and(|header| header.retiring.load(Ordering::Acquire) != 0)
     }
 
     /// The side that is left: nothing that the other side sent is unseen any more.
@@ -146,6 +166,7 @@ impl Duplex {
                 from_peer: Consumer::new(positions(back)?, slots(back)?)?,
                 flags: DuplexFlags { header },
                 node_bell: Bell::new(Placed::<BellLayout>::mapped(&mapping, BELL_AT, 1)?)?,
+                figures: Placed::mapped(&mapping, FIGURES_AT, ROWS)?,
             })
         };
         build().ok_or_else(malformed)
@@ -157,15 +178,30 @@ impl Duplex {
     pub fn flags(&self) -> &DuplexFlags {
         &self.flags
     }
+
+    /// The figures of an edge: those of row 0.
+    #[must_use]
+    #[inline]
+    pub fn figures(&self) -> Option<&Figures> {
+        self.figures.first()
+    }
+
+    /// The figures of all rows: in the link of a cell's seat, one row for each seat that it may call.
+    #[must_use]
+    #[inline]
+    pub fn rows(&self) -> &[Figures] {
+        &self.figures
+    }
 }
 
-/// Maps only the flags of a link or edge: what the node keeps of an edge.
+/// Maps the first page of an edge: what the node keeps of it, its flags and its figures.
 ///
 /// # Errors
 /// [`RegionError`] as the kernel says it.
-pub fn map_flags(fd: impl AsFd) -> Result<DuplexFlags, RegionError> {
+pub fn map_head(fd: impl AsFd) -> Result<(DuplexFlags, Placed<Figures>), RegionError> {
     let mapping = Arc::new(Mapping::new(fd, 4096, Access::ReadWrite)?);
-    Ok(DuplexFlags { header: Placed::mapped(&mapping, 0, 1).ok_or_else(malformed)? })
+    let flags = DuplexFlags { header: Placed::mapped(&mapping, 0, 1).ok_or_else(malformed)? };
+    Ok((flags, Placed::mapped(&mapping, FIGURES_AT, 1).ok_or_else(malformed)?))
 }
 
 /// Bytes of a bell's region.
@@ -203,8 +239,17 @@ mod tests {
         assert_eq!(far.from_peer.pop(), Ok(Some(request)));
         far.to_peer.push(&request).unwrap();
         assert_eq!(near.from_peer.pop(), Ok(Some(request)));
-        map_flags(&fd).unwrap().close();
+        let (flags, figures) = map_head(&fd).unwrap();
+        flags.close();
         assert!(near.flags().is_closed() && far.flags().is_closed());
+        assert!(near.figures().is_some_and(|row| row.note_call(7)));
+        assert_eq!(figures.first().map(Figures::counted), far.rows().first().map(Figures::counted));
+        assert_eq!(figures.first().map(|row| row.counted().bytes), Some(7));
+        assert!(!near.flags().is_retiring());
+        flags.retire(true);
+        assert!(near.flags().is_retiring());
+        flags.retire(false);
+        assert!(!near.flags().is_retiring());
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use baton_abi::Descriptor;
 use baton_abi::boot::{Edge, NODE_PEER};
+use baton_abi::{Descriptor, Flags};
 
 use crate::bell::Bell;
 use crate::link::{Duplex, Side, map_bell};
@@ -75,6 +75,30 @@ impl<W> Road<W> {
         Ok(())
     }
 
+    /// Counts a call that was sent. `true` if it is one to be timed.
+    #[inline]
+    pub fn note_call(&self, call: &Descriptor) -> bool {
+        self.duplex.figures().is_some_and(|row| row.note_call(call.body.len))
+    }
+
+    /// Counts an answer that came, and how long it took if its call was timed.
+    #[inline]
+    pub fn note_answer(&self, answer: &Descriptor, took_ns: Option<u64>) {
+        let Some(row) = self.duplex.figures() else { return };
+        row.note_answer(answer.body.len, answer.flags.has(Flags::ERROR));
+        if let Some(ns) = took_ns {
+            row.note_time(ns);
+        }
+    }
+
+    /// Counts a call that failed without an answer.
+    #[cold]
+    pub fn note_failure(&self) {
+        if let Some(row) = self.duplex.figures() {
+            row.note_answer(0, true);
+        }
+    }
+
     /// Rings the peer's bell if something was sent. `true` if the peer is the node, which has no bell here: it is rung as for the
     /// link.
     #[inline]
@@ -87,6 +111,14 @@ impl<W> Road<W> {
             self.bell.ring();
         }
         false
+    }
+
+    /// Whether calls may be sent to the peer: it is there, and the node is not about to take it away. Who asks sends in the
+    /// same turn of its loop: the node waits for that turn's end.
+    #[must_use]
+    #[inline]
+    pub fn takes_calls(&self) -> bool {
+        !self.dead && !self.duplex.flags().is_retiring()
     }
 
     /// Load for the choice among several replicas of one function.

@@ -9,6 +9,7 @@ use baton_abi::boot::{Edge, Message};
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::{Descriptor, Kind};
 use baton_pool::bell::Bell;
+use baton_pool::figures::Figures;
 use baton_pool::link::{self, Duplex, Side};
 use baton_pool::ring::{Overrun, PushError};
 use rustix::event::EventfdFlags;
@@ -179,6 +180,12 @@ impl Peer {
     #[must_use]
     pub fn bell(&self) -> &Bell {
         self.body.line().bell()
+    }
+
+    /// What it says of its calls inside its cell, a row for each seat.
+    #[must_use]
+    pub fn rows(&self) -> &[Figures] {
+        self.end.link.rows()
     }
 
     /// Wakes the replica whatever it says: it should look at its edges.

@@ -3,6 +3,7 @@
 //! It is a native program and a Wasm module. What only Linux has, files and a sandbox around them, is not in the module.
 
 mod chain;
+mod events;
 #[cfg(not(target_family = "wasm"))]
 mod files;
 mod outside;
@@ -21,7 +22,9 @@ fn main() -> ExitCode {
         "hello" => baton::serve(plain::hello),
         "echo" => baton::serve(plain::echo),
         "inspect" => baton::serve(plain::inspect),
+        "stamp" => baton::serve(plain::stamp),
         "version" => baton::serve(plain::version),
+        "counted" => baton::serve(plain::counted),
         "inline" => baton::serve(plain::inline),
         #[cfg(not(target_family = "wasm"))]
         "files" => files::serve(),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         "scatterer" => baton::serve(references::scatterer),
         "recorder" => baton::serve(references::recorder),
         "adder" => baton::serve(references::adder),
+        "tally" => baton::serve(events::tally),
         "fetcher" => baton::serve(outside::fetcher),
         "streamer" => baton::serve(streams::streamer),
         "mirror" => baton::serve(streams::mirror),

@@ -16,6 +16,16 @@ use crate::fetch::Fetch;
 use crate::put::{Put, Reference};
 use crate::runtime::Runtime;
 
+/// The header of W3C's trace context.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// Whether a trace's spans are recorded: the lowest bit of its flags, the last of its digits.
+#[inline]
+fn is_sampled(traceparent: &str) -> bool {
+    let last = traceparent.bytes().next_back().and_then(|digit| char::from(digit).to_digit(16));
+    last.is_some_and(|digit| digit & 1 == 1)
+}
+
 /// How much a log line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -88,14 +98,26 @@ impl Context {
     }
 
     /// A call to `function`, which the manifest's `calls` must name. Nothing happens until it is awaited.
+    ///
+    /// Where the request that this function serves is traced, the callee finds its `traceparent` among the headers.
     #[inline]
     pub fn call<'a>(&self, function: &'a str, payload: impl Into<Payload<'a>>) -> Call<'a> {
-        Call::new(self.runtime, function, payload.into())
+        let call = Call::new(self.runtime, function, payload.into());
+        match &self.traceparent {
+            Some(traceparent) if is_sampled(traceparent) => call.header(TRACEPARENT, traceparent.as_bytes()),
+            _ => call,
+        }
     }
 
     /// A request to a host that the manifest's `network` names, by its whole URL. Nothing happens until it is awaited.
+    ///
+    /// It carries the `traceparent` of the request that this function serves, unless it is given another.
     pub fn fetch<'a>(&self, url: &str) -> Fetch<'a> {
-        Fetch::new(self.runtime, url)
+        let fetch = Fetch::new(self.runtime, url);
+        match &self.traceparent {
+            Some(traceparent) => fetch.header(TRACEPARENT, traceparent.as_bytes()),
+            None => fetch,
+        }
     }
 
     /// Puts a payload up for functions that are given the reference, on whatever node of the cluster they run. It stays where

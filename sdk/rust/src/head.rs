@@ -1,7 +1,8 @@
 //! Heads on their way out: method, path and headers as records.
 
-use baton_abi::head::{Field, record_bytes, records, write_record};
+use baton_abi::head::{Field, Record, record_bytes, records, write_record};
 
+use crate::context::TRACEPARENT;
 use crate::error::Error;
 
 /// The head of a call or of an answer, as it is written.
@@ -23,6 +24,10 @@ impl Heading {
 
     /// Adds a header; its name in lower case.
     pub(crate) fn header(&mut self, name: &str, value: &[u8]) {
+        if name.eq_ignore_ascii_case(TRACEPARENT) {
+            // A request has one; the last one given counts.
+            self.keep(|record| record.field != Field::Header || record.name != TRACEPARENT);
+        }
         let at = self.bytes.len();
         self.write(Field::Header, name, value);
         let from = at + record_bytes("", b"");
@@ -35,14 +40,15 @@ impl Heading {
     pub(crate) fn set(&mut self, field: Field, value: &str) {
         let is_there = records(&self.bytes).flatten().any(|record| record.field == field);
         if is_there {
-            self.remove(field);
+            self.keep(|record| record.field != field);
         }
         self.write(field, "", value.as_bytes());
     }
 
-    fn remove(&mut self, field: Field) {
+    /// Takes out all but what `stays`.
+    fn keep(&mut self, stays: impl Fn(&Record<'_>) -> bool) {
         let before = core::mem::take(&mut self.bytes);
-        for record in records(&before).flatten().filter(|record| record.field != field) {
+        for record in records(&before).flatten().filter(|record| stays(record)) {
             self.write(record.field, record.name, record.value);
         }
     }

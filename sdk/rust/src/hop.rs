@@ -14,8 +14,9 @@ pub(crate) struct Hop {
 
 impl Hop {
     pub(crate) fn start(invocation: u64, caller: u16, operation: u16) -> Hop {
-        let cost = HopCost { invocation, caller, operation, crossings: 1, ..HopCost::default() };
-        Hop { cost, started_ns: crate::clock::now_ns(), switches_before: switches() }
+        let began_ns = crate::clock::now_ns();
+        let cost = HopCost { invocation, caller, operation, crossings: 1, began_ns, ..HopCost::default() };
+        Hop { cost, started_ns: began_ns, switches_before: switches() }
     }
 
     pub(crate) fn add_cpu(&mut self, ns: u64) {

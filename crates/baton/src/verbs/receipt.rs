@@ -31,6 +31,10 @@ struct Receipt {
     crossings: u64,
     switches: u64,
     cpu_ns: u64,
+    protocol_passes: u64,
+    serialisations: u64,
+    #[serde(default)]
+    memory_mib_ms: Option<f64>,
     hops: Vec<Hop>,
 }
 
@@ -47,6 +51,12 @@ struct Hop {
     switches: u32,
     cpu_ns: u64,
     wall_ns: u64,
+    protocol_passes: u32,
+    serialisations: u32,
+    #[serde(default)]
+    memory_mib_ms: Option<f64>,
+    #[serde(default)]
+    sidecar_ns: Option<u64>,
     /// The node that served it, if another one.
     #[serde(default)]
     node: Option<String>,
@@ -61,8 +71,13 @@ struct Carried {
 }
 
 pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
+    show(home, &args.id, args.output.json)
+}
+
+/// Prints the receipt of an invocation, or the last one.
+pub(super) fn show(home: &Path, id: &str, json: bool) -> Result<(), Failure> {
     let receipt: Value = talk(home, async |client| {
-        if args.id == "last" {
+        if id == "last" {
             let Receipts { receipts } = client.get("/v1/receipts").await?;
             return receipts.into_iter().next().ok_or_else(|| {
                 Failure::failed(
@@ -71,10 +86,10 @@ pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
                 )
             });
         }
-        let path = format!("/v1/receipts/{}", escaped(&args.id));
+        let path = format!("/v1/receipts/{}", escaped(id));
         parse(&client.call(Method::GET, &path, Bytes::new()).await?)
     })?;
-    if args.output.json {
+    if json {
         return json_out(&receipt);
     }
     let receipt: Receipt = parse(receipt.to_string().as_bytes())?;
@@ -98,6 +113,12 @@ pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
         receipt.switches,
         nanos(receipt.cpu_ns),
     ))?;
+    line_out(&format!(
+        "{} protocol passes and {} (de)serialisations by the node, {} of memory",
+        receipt.protocol_passes,
+        receipt.serialisations,
+        memory(receipt.memory_mib_ms),
+    ))?;
     if let Some(line) = crossed(&receipt.hops) {
         line_out(&line)?;
     }
@@ -114,8 +135,22 @@ pub(super) fn run(home: &Path, args: &ReceiptArgs) -> Result<(), Failure> {
         "SWITCHES",
         "CPU",
         "WALL",
+        "PASSES",
+        "SERIAL.",
+        "MEMORY",
+        "SIDECAR",
     ];
     print_table(&table(&head, receipt.hops.iter().map(row)))
+}
+
+/// Memory over time.
+fn memory(mib_ms: Option<f64>) -> String {
+    mib_ms.map_or_else(unknown, |product| format!("{product:.2} MiB ms"))
+}
+
+/// What is not known is not said to be nothing.
+fn unknown() -> String {
+    "-".to_owned()
 }
 
 fn plural(count: usize, word: &str) -> String {
@@ -148,5 +183,9 @@ fn row(hop: &Hop) -> Vec<String> {
         hop.switches.to_string(),
         nanos(hop.cpu_ns),
         nanos(hop.wall_ns),
+        hop.protocol_passes.to_string(),
+        hop.serialisations.to_string(),
+        memory(hop.memory_mib_ms),
+        hop.sidecar_ns.map_or_else(unknown, nanos),
     ]
 }

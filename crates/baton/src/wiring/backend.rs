@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use baton_catalog::RouteTable;
-use baton_flow::{Body, Field, Flow, Head, InvokeError, Offer, Over, PartKind, Target};
+use baton_flow::{
+    Body, Field, Flow, Head, InvokeError, Offer, Over, PartKind, RECEIPT_HEADER, Target, TraceContext, Wish,
+};
 use baton_gateway::{Backend, Feed, Parts, Reply, RequestHead, Upload};
 
 /// The flow, as the gateway calls it.
@@ -50,17 +52,31 @@ impl Backend for FlowBackend {
         for (name, value) in request.params {
             head.add(Field::Param, name, value.as_bytes())?;
         }
+        let sampling = self.flow.sampling();
+        let given = || request.is_traced.then(|| TraceContext::parse(request.traceparent)).flatten();
+        let trace = sampling.traces_ppm.and_then(|_| self.flow.trace(given()));
+        let mut wish = Wish { receipt: false, trace };
+        let traceparent = trace.map(|traced| traced.context.text());
         for (name, value) in request.headers() {
+            if sampling.on_demand && name == RECEIPT_HEADER {
+                wish.receipt = value == b"1";
+                continue;
+            }
+            let value = match &traceparent {
+                Some(own) if name == "traceparent" => own.as_bytes(),
+                _ => value,
+            };
             head.add(Field::Header, name, value)?;
         }
-        if let Some(identity) = request.identity {
+        head.sent_by(request.client.clone());
+        if let Some(identity) = &request.client.identity {
             head.add(Field::Identity, "", identity.as_bytes())?;
         }
         if !self.flow.streams(target) {
-            return self.flow.begin(target, &head, body_len).map(FlowUpload);
+            return self.flow.begin(target, &head, body_len, wish).map(FlowUpload);
         }
         let offer = Offer { body: body_len != Some(0), socket: request.socket };
-        self.flow.begin_streamed(target, head, body_len, offer).map(FlowUpload)
+        self.flow.begin_streamed(target, head, body_len, (offer, wish)).map(FlowUpload)
     }
 }
 

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use baton_catalog::AppName;
 use baton_control::admin::{self, Api};
 use baton_control::{DeployFault, Entered, Restored};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::output::Style;
+
+/// How long the last accounts may take to be written.
+const ACCOUNTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the thread is given.
 pub(super) struct ControlPlane {
@@ -23,11 +29,20 @@ pub(super) struct ControlPlane {
     /// Says that the node is about to end: others shall not count on it any more.
     pub(super) leave: oneshot::Receiver<()>,
     pub(super) stop: oneshot::Receiver<()>,
+    pub(super) observers: Observers,
+}
+
+/// Those who write down what happened, and have to know when nothing more will.
+pub(super) struct Observers {
+    pub(super) export_ending: oneshot::Sender<()>,
+    pub(super) usage_ending: oneshot::Sender<()>,
+    /// Ends once the accounts are written.
+    pub(super) keeping: Option<JoinHandle<()>>,
 }
 
 /// The control thread, from start to end.
 pub(super) fn control_plane(control: ControlPlane) {
-    let ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop } = control;
+    let ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, observers } = control;
     runtime.block_on(async move {
         let listeners = tokio::net::TcpListener::from_std(tcp)
             .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
@@ -42,11 +57,20 @@ pub(super) fn control_plane(control: ControlPlane) {
         tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
         tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
         let _ = restored.send(restore(&api, &except).await);
+        tokio::spawn(Arc::clone(&api.deployer).watch());
+        tokio::spawn(Arc::clone(&api.events).run());
         // An error means that the main thread ends without a word, and the process with it.
         if leave.await.is_ok() {
             api.cluster.as_ref().inspect(|cluster| cluster.retire());
         }
+        let Observers { export_ending, usage_ending, keeping } = observers;
+        let _ = export_ending.send(());
+        let _ = usage_ending.send(());
         let _ = stop.await;
+        if let Some(keeping) = keeping {
+            // A data plane or disk that hangs does not hold up the end.
+            let _ = timeout(ACCOUNTS_WITHIN, keeping).await;
+        }
         if let Some(cluster) = &api.cluster {
             cluster.leave().await;
         }
@@ -57,6 +81,8 @@ pub(super) fn control_plane(control: ControlPlane) {
 
 /// Brings up what is stored here, or what the cluster wants here.
 async fn restore(api: &Arc<Api>, except: &[AppName]) -> Result<Vec<Restored>, Failure> {
+    let policies = api.deployer.restore_policies().await;
+    policies.map_err(|error| Failure::failed(&error, error.hint()))?;
     let Some(cluster) = &api.cluster else {
         let restored = api.deployer.restore(except).await;
         return restored.map_err(|fault: DeployFault| Failure::failed(fault, ""));

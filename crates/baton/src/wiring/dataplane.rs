@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 
 use baton_flow::transfer::{Endpoint, Settings, StartError};
-use baton_flow::{Flow, Options, PlaneInbox};
+use baton_flow::{Flow, Options, PlaneInbox, Sampling};
 use baton_gateway::{Authorities, BindError, Egress, Gateway, Limits, Tls};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -19,7 +19,7 @@ pub(super) struct DataPlane {
     pub(super) listen: SocketAddr,
     pub(super) tls: Option<Tls>,
     pub(super) options: Options,
-    pub(super) receipts: bool,
+    pub(super) sampling: Sampling,
     pub(super) authorities: Authorities,
     pub(super) inbox: PlaneInbox,
     pub(super) orders: mpsc::Receiver<Order>,
@@ -38,7 +38,7 @@ pub(super) struct Bound {
 
 /// The data-plane thread, from start to end.
 pub(super) fn data_plane(plane: DataPlane) {
-    let DataPlane { listen, tls, options, receipts, authorities, inbox, mut orders, endpoint, bound } = plane;
+    let DataPlane { listen, tls, options, sampling, authorities, inbox, mut orders, endpoint, bound } = plane;
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => {
@@ -58,7 +58,7 @@ pub(super) fn data_plane(plane: DataPlane) {
             }
         };
         let flow = Flow::new(options);
-        flow.record(receipts);
+        flow.set_sampling(sampling);
         let handle = gateway.handle();
         let egress = Egress::new(authorities);
         flow.fetch_by(egress.fetch());

@@ -15,9 +15,9 @@ use crate::words::{Fallback, Isolation, PoolRights};
 
 /// A fault and the value that has it.
 #[derive(Debug)]
-pub(super) struct Misplaced {
-    pub(super) site: Site,
-    pub(super) fault: Box<ManifestFault>,
+pub(crate) struct Misplaced {
+    pub(crate) site: Site,
+    pub(crate) fault: Box<ManifestFault>,
 }
 
 impl fmt::Display for Misplaced {
@@ -28,7 +28,7 @@ impl fmt::Display for Misplaced {
 
 impl std::error::Error for Misplaced {}
 
-fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
+pub(crate) fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
     Err(Misplaced { site, fault: Box::new(fault) })
 }
 
@@ -36,6 +36,7 @@ fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
 pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     let root = Site::default();
     pool(manifest, &root.then("pool"))?;
+    rollout(manifest, &root.then("deploy"))?;
     let site = root.then("functions");
     if manifest.functions.is_empty() {
         return fail(site, ManifestFault::NoFunctions);
@@ -46,7 +47,9 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
         calls(manifest, name, each, &site.then(name))?;
     }
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
-    routes(manifest, &root.then("routes"))
+    crate::policy::check_functions(manifest, &root)?;
+    routes(manifest, &root.then("routes"))?;
+    super::events::check(manifest, &root)
 }
 
 fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
@@ -62,6 +65,14 @@ fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
         within(&site.then("size"), "pool.size of an app with Wasm functions", pool.size, bounds)?;
     }
     Ok(())
+}
+
+fn rollout(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
+    let Some(rollback) = &manifest.deploy.rollback else { return Ok(()) };
+    let site = site.then("rollback");
+    let windows = (limits::ROLLBACK_WINDOW_MIN, limits::ROLLBACK_WINDOW_MAX);
+    within(&site.then("window"), "deploy.rollback.window", rollback.window, windows)?;
+    within(&site.then("after"), "deploy.rollback.after", rollback.after, (1, limits::ROLLBACK_AFTER_MAX))
 }
 
 fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(), Misplaced> {
@@ -314,7 +325,7 @@ fn route(manifest: &Manifest, route: &Route, site: &Site) -> Result<(), Misplace
     fail(site.then("function"), ManifestFault::RouteToNowhere { path, function, nearest })
 }
 
-fn within<V: PartialOrd + fmt::Display>(
+pub(crate) fn within<V: PartialOrd + fmt::Display>(
     site: &Site,
     key: &'static str,
     value: V,
@@ -327,11 +338,11 @@ fn within<V: PartialOrd + fmt::Display>(
     fail(site.clone(), ManifestFault::OutOfRange { key, value, min, max })
 }
 
-fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
+pub(crate) fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
     if count <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooMany { what, count, max }) }
 }
 
-fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
+pub(super) fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
     if bytes <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooLong { what, bytes, max }) }
 }
 

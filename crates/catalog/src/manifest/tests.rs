@@ -2,6 +2,8 @@
 
 mod isolation;
 
+mod rollout;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -109,8 +111,10 @@ fn every_setting_is_read() {
         nodes: vec![NodeName::new("a").unwrap(), NodeName::new("b").unwrap()],
         durable: vec![FunctionName::new("catalog").unwrap()],
         idempotent: true,
+        policy: Policies::default(),
         stream: false,
         timeouts: Timeouts::default(),
+        events: super::Events::default(),
     };
     assert_eq!(cart, &expect);
     assert_eq!(manifest.placement, Placement { policy: Policy::Pack });
@@ -201,7 +205,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     );
     check_error(
         "[application]\n",
-        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, functions, routes",
+        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, deploy, policy, functions, routes, cron",
     );
     check_cart(
         "timout = \"2s\"",

@@ -13,6 +13,9 @@ use crate::runtime::Runtime;
 use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
 use crate::sys;
 
+/// How long a call waits for the first replica of its callee, nanoseconds.
+const ROAD_WITHIN_NS: u64 = 2_000_000_000;
+
 impl Runtime {
     pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
         let Some((d, lend)) = self.read_parcel(seat, at) else { return EFAULT };
@@ -38,7 +41,7 @@ impl Runtime {
         let flags = if record { d.flags.with(Flags::RECORD) } else { d.flags };
         let mut d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
         let Some(id) = callee.seat else {
-            return match self.choose_road(seat, &callee.name) {
+            return match self.find_road(seat, &callee.name, deadline_ns) {
                 Ok(Some(road)) => self.call_away(seat, road, (&d, lend), at),
                 Ok(None) => EAGAIN,
                 Err(()) => EHOSTUNREACH,
@@ -60,6 +63,24 @@ impl Runtime {
         called
     }
 
+    /// A road to a function outside. Its replicas may be asleep, and started since the request came that leads there: the first
+    /// one's road is waited for, while others run.
+    fn find_road(&self, seat: &Seat, name: &str, deadline_ns: u64) -> Result<Option<u32>, ()> {
+        let found = self.choose_road(seat, name);
+        if found.is_ok() {
+            return found;
+        }
+        let until = earliest([sys::now_ns().saturating_add(ROAD_WITHIN_NS), deadline_ns]);
+        while sys::now_ns() < until {
+            self.wait_turn(until);
+            let found = self.choose_road(seat, name);
+            if found.is_ok() {
+                return found;
+            }
+        }
+        Err(())
+    }
+
     #[inline(always)]
     fn call_inside(
         &self,
@@ -71,6 +92,7 @@ impl Runtime {
     ) -> i64 {
         self.copied.set((0, 0));
         self.handed.set(0);
+        let bytes = d.body.len;
         // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
         let Some(call) = seat.calls.borrow_mut().reserve() else { return EAGAIN };
         let Some(tag) = to.requests.borrow_mut().reserve() else {
@@ -106,6 +128,7 @@ impl Runtime {
             hop: d.flags.has(Flags::RECORD).then(|| self.begin_hop(seat, d)),
         };
         to.requests.borrow_mut().fill(tag, request);
+        seat.note_call(Target::Seat(to.id), call, bytes);
         self.run_callee(to, &parcel);
         self.finish_call(seat, call, at)
     }
@@ -168,6 +191,7 @@ impl Runtime {
                 if let Some(call) = seat.calls.borrow_mut().get_mut(tag) {
                     call.lent = lent;
                 }
+                seat.note_call(Target::Outside(road), tag, d.body.len);
                 self.write_pending(seat, tag, at)
             }
             Err(error) => {

@@ -3,30 +3,39 @@
 //! The data plane counts in plain integers on its own thread. A page takes one copy of them and encodes it: nothing
 //! here costs a request anything.
 
-use std::fs;
+mod apps;
+mod format;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::AddAssign;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use baton_flow::status::{AppStatus, Totals};
+use baton_flow::status::{AppStatus, Observed, Totals};
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use self::format::{OPEN, PLAIN, plain, wants_open};
 use super::fault::Fault;
 use super::{Api, Figure};
+use crate::procs;
 
-const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Apps whose buffers are looked through for their holders.
+const HOLDERS_MAX: usize = 64;
 
 type Labels = Vec<(&'static str, String)>;
-type Level = Gauge<u64, AtomicU64>;
 
-pub(super) async fn page(State(api): State<Arc<Api>>) -> Result<impl IntoResponse, Fault> {
-    let apps = api.plane.status().await?;
+pub(super) async fn page(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Fault> {
+    let apps = api.plane.load().await?;
     let totals = api.plane.totals().await?;
     let figures = match &api.gateway {
         Some(ask) => ask().await?,
@@ -35,8 +44,14 @@ pub(super) async fn page(State(api): State<Arc<Api>>) -> Result<impl IntoRespons
     let mut registry = Registry::with_prefix("baton");
     node(&mut registry, &totals);
     node_process(&mut registry, api.node.started.elapsed().as_secs());
-    functions(&mut registry, &apps);
-    pools(&mut registry, &apps);
+    let build = [(vec![("version", api.node.version.to_owned())], 1)].into_iter();
+    gauges(&mut registry, "build_info", "Which version this is", build);
+    apps::functions(&mut registry, &apps);
+    apps::edges(&mut registry, &apps);
+    apps::pools(&mut registry, &apps);
+    apps::holders(&mut registry, &holders(&api, &apps).await?);
+    apps::processes(&mut registry, &apps);
+    observed(&mut registry, &api.plane.observed().await?);
     gateway(&mut registry, figures);
     if let Some(cluster) = &api.cluster {
         let members = u64::try_from(cluster.rows().len()).unwrap_or(u64::MAX);
@@ -57,35 +72,114 @@ pub(super) async fn page(State(api): State<Arc<Api>>) -> Result<impl IntoRespons
             "report this as a bug",
         )
     })?;
-    Ok(([(header::CONTENT_TYPE, TEXT)], text))
+    Ok(match wants_open(&headers) {
+        true => ([(header::CONTENT_TYPE, OPEN)], text),
+        false => ([(header::CONTENT_TYPE, PLAIN)], plain(&text)),
+    })
+}
+
+/// Who holds how many buffers, of the apps whose functions hold any: one app at a time, so that the data plane goes on between.
+async fn holders(api: &Api, apps: &[AppStatus]) -> Result<Vec<(String, Vec<(String, u64)>)>, Fault> {
+    let mut all = Vec::new();
+    for app in apps.iter().filter(|app| app.pool.buffers_in_use > 0).take(HOLDERS_MAX) {
+        all.push((app.app.clone(), api.plane.holders(app.app.clone()).await?));
+    }
+    Ok(all)
+}
+
+/// Nanoseconds in the unit that Prometheus wants.
+#[expect(clippy::cast_precision_loss, reason = "nobody reads 50 digits of a sum")]
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    let counter: Counter = Counter::default();
-    counter.inc_by(value);
-    registry.register(name, help, counter);
+    counters(registry, name, help, [(Labels::new(), value)].into_iter());
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    let gauge = Level::default();
-    gauge.set(value);
-    registry.register(name, help, gauge);
+    gauges(registry, name, help, [(Labels::new(), value)].into_iter());
 }
 
-fn counters(registry: &mut Registry, name: &str, help: &str, rows: impl Iterator<Item = (Labels, u64)>) {
-    let family = Family::<Labels, Counter>::default();
-    for (labels, value) in rows {
-        family.get_or_create(&labels).inc_by(value);
-    }
-    registry.register(name, help, family);
+/// One row for each set of labels; a family without rows is left out.
+#[derive(Debug)]
+struct Rows<V> {
+    name: String,
+    help: String,
+    kind: MetricType,
+    rows: BTreeMap<Labels, V>,
 }
 
-fn gauges(registry: &mut Registry, name: &str, help: &str, rows: impl Iterator<Item = (Labels, u64)>) {
-    let family = Family::<Labels, Level>::default();
-    for (labels, value) in rows {
-        family.get_or_create(&labels).inc_by(value);
+/// A number as a metric has it.
+trait Amount: Copy + Default + AddAssign + fmt::Debug + Send + Sync + 'static {
+    fn encode(self, metric: MetricEncoder<'_>, kind: MetricType) -> fmt::Result;
+}
+
+impl Amount for u64 {
+    fn encode(self, mut metric: MetricEncoder<'_>, kind: MetricType) -> fmt::Result {
+        match kind {
+            MetricType::Counter => metric.encode_counter::<NoLabelSet, u64, u64>(&self, None),
+            _ => metric.encode_gauge(&self),
+        }
     }
-    registry.register(name, help, family);
+}
+
+impl Amount for f64 {
+    fn encode(self, mut metric: MetricEncoder<'_>, kind: MetricType) -> fmt::Result {
+        match kind {
+            MetricType::Counter => metric.encode_counter::<NoLabelSet, f64, u64>(&self, None),
+            _ => metric.encode_gauge(&self),
+        }
+    }
+}
+
+impl<V: Amount> Collector for Rows<V> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = || match self.kind {
+            MetricType::Counter => MetricType::Counter,
+            _ => MetricType::Gauge,
+        };
+        let mut metric = encoder.encode_descriptor(&self.name, &self.help, None, kind())?;
+        // Without labels the row is the metric itself.
+        if let (1, Some(value)) = (self.rows.len(), self.rows.get(&Labels::new())) {
+            return value.encode(metric, kind());
+        }
+        self.rows.iter().try_for_each(|(labels, value)| value.encode(metric.encode_family(labels)?, kind()))
+    }
+}
+
+fn rows<V: Amount>(
+    registry: &mut Registry,
+    (name, help): (&str, &str),
+    kind: MetricType,
+    found: impl Iterator<Item = (Labels, V)>,
+) {
+    let mut rows: BTreeMap<Labels, V> = BTreeMap::new();
+    for (labels, value) in found {
+        *rows.entry(labels).or_default() += value;
+    }
+    if !rows.is_empty() {
+        let (name, help) = (name.to_owned(), format!("{help}."));
+        registry.register_collector(Box::new(Rows { name, help, kind, rows }));
+    }
+}
+
+fn counters<V: Amount>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    found: impl Iterator<Item = (Labels, V)>,
+) {
+    rows(registry, (name, help), MetricType::Counter, found);
+}
+
+fn gauges<V: Amount>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    found: impl Iterator<Item = (Labels, V)>,
+) {
+    rows(registry, (name, help), MetricType::Gauge, found);
 }
 
 fn node(registry: &mut Registry, totals: &Totals) {
@@ -98,83 +192,41 @@ fn node(registry: &mut Registry, totals: &Totals) {
 
 fn node_process(registry: &mut Registry, uptime_s: u64) {
     gauge(registry, "uptime_seconds", "Time since the node started", uptime_s);
-    if let Some(bytes) = resident_bytes() {
-        gauge(registry, "resident_bytes", "Memory of the node's process", bytes);
+    if let Some(used) = procs::used(std::process::id()) {
+        gauge(registry, "resident_bytes", "Memory of the node's process", used.resident_bytes);
+        let cpu = [(Labels::new(), seconds(used.cpu_ns))].into_iter();
+        counters(registry, "cpu_seconds", "Processor time of the node's process", cpu);
     }
 }
 
-/// Memory of this process, replicas not included.
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib << 10)
-}
-
-fn functions(registry: &mut Registry, apps: &[AppStatus]) {
-    let rows = || {
-        apps.iter().flat_map(|app| {
-            app.functions.iter().map(|function| {
-                (vec![("app", app.app.clone()), ("function", function.function.clone())], function)
-            })
-        })
+/// What becomes of traces, lines and receipts.
+fn observed(registry: &mut Registry, observed: &Observed) {
+    let traces = observed.traces;
+    counter(registry, "traces_sampled", "Invocations that are traced", traces.sampled);
+    let outcomes = |exported, dropped| [("exported", exported), ("dropped", dropped)];
+    let rows = |pairs: [(&'static str, u64); 2]| {
+        pairs.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)).into_iter()
     };
-    counters(registry, "function_calls", "Calls answered", rows().map(|(labels, f)| (labels, f.calls)));
-    counters(registry, "function_errors", "Calls that failed", rows().map(|(labels, f)| (labels, f.errors)));
-    let faults = rows().map(|(labels, f)| (labels, f.faults));
-    counters(registry, "function_faults", "Resets of compartments after a fault", faults);
-    let network = rows().flat_map(|(labels, f)| {
-        let network = f.network;
-        let outcomes =
-            [("answered", network.answered), ("denied", network.denied), ("failed", network.failed)];
-        outcomes.map(|(outcome, count)| {
-            let mut labels = labels.clone();
-            labels.push(("outcome", outcome.to_owned()));
-            (labels, count)
-        })
-    });
-    counters(registry, "function_network_requests", "Requests that functions sent to the network", network);
-    gauges(
+    let spans = outcomes(traces.exported, traces.dropped);
+    counters(registry, "traces_spans", "Spans that a collector took, or that were lost", rows(spans));
+    gauge(registry, "traces_spans_waiting", "Spans that wait for a collector", traces.waiting);
+    let lines = outcomes(traces.lines_exported, traces.lines_dropped);
+    counters(
         registry,
-        "function_queued",
-        "Calls that wait",
-        rows().map(|(labels, f)| (labels, u64::from(f.queued))),
+        "log_lines",
+        "Lines of functions that a collector took, or that were lost",
+        rows(lines),
     );
-    gauges(
+    counter(
         registry,
-        "function_in_flight",
-        "Calls in the hands of replicas",
-        rows().map(|(labels, f)| (labels, f.replicas.iter().map(|r| u64::from(r.in_flight)).sum())),
+        "otlp_failures",
+        "Times that the collector did not take what it was sent",
+        traces.failures,
     );
-    let states = rows().flat_map(|(labels, function)| {
-        function.replicas.iter().map(move |replica| {
-            let mut labels = labels.clone();
-            labels.push(("state", replica.state.clone()));
-            (labels, 1)
-        })
-    });
-    gauges(registry, "function_replicas", "Replicas by state", states);
-}
-
-fn pools(registry: &mut Registry, apps: &[AppStatus]) {
-    let rows = || apps.iter().map(|app| (vec![("app", app.app.clone())], app.pool));
-    gauges(registry, "pool_bytes", "Bytes of the pool", rows().map(|(l, pool)| (l, pool.pool_bytes)));
-    gauges(
-        registry,
-        "pool_free_bytes",
-        "Bytes that no buffer has",
-        rows().map(|(l, pool)| (l, pool.free_bytes)),
-    );
-    let kinds = rows().flat_map(|(labels, pool)| {
-        let kinds =
-            [("in_use", pool.buffers_in_use), ("stashed", pool.buffers_stashed), ("orphaned", pool.orphans)];
-        kinds.map(|(kind, count)| {
-            let mut labels = labels.clone();
-            labels.push(("kind", kind.to_owned()));
-            (labels, u64::from(count))
-        })
-    });
-    gauges(registry, "pool_buffers", "Buffers that are out", kinds);
+    counter(registry, "receipts", "Invocations whose costs were recorded", observed.receipts);
+    let transfers =
+        observed.transfers.iter().map(|(event, count)| (vec![("event", (*event).to_owned())], *count));
+    counters(registry, "transfers", "Calls, pulls and bytes between nodes", transfers);
 }
 
 fn gateway(registry: &mut Registry, figures: Vec<Figure>) {

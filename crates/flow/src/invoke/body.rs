@@ -70,7 +70,7 @@ impl Body {
     }
 
     /// The beginning as text, of a private copy: the function could still change what lies in the pool.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let copy = match &self.bytes {
             Bytes::Pool(view) => view.first(MESSAGE_BYTES_MAX).to_vec(),
             Bytes::Inline(..) => self.chunk().to_vec(),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::Flags;
+use baton_abi::boot::NODE_PEER;
 use baton_abi::descriptor::HopCost;
 use baton_abi::head::{Field, records};
 use baton_abi::reference::{
@@ -18,6 +19,7 @@ use crate::error::InvokeError;
 use crate::invoke::Body;
 use crate::landing::Landing;
 use crate::outlet::{Asked, Returned, Sent};
+use crate::receipts::Beside;
 use crate::replica::Replica;
 use crate::status::Carried;
 
@@ -87,7 +89,9 @@ pub(crate) async fn ask(replica: &Rc<Replica>, app: &Rc<App>, asked: Asked) -> R
             ..HopCost::default()
         };
         let names = (app.function_name(replica.function).to_owned(), REFERENCES.to_owned());
-        app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, carried);
+        app.node.traces.borrow_mut().add(&app.name, &cost, (NODE_PEER, REFERENCES), node.as_deref());
+        let beside = Beside { carried, ..Beside::default() };
+        app.node.receipts.borrow_mut().add_crossing(&app.name, &cost, names, node, beside);
     }
     match outcome {
         Ok(Done { sent, .. }) => Returned { status: 200, flags: Flags::MOVE, sent },

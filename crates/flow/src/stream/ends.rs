@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use baton_abi::stream::PARTS_AHEAD;
+use bytes::Buf;
 
 use super::{Arrived, End, Open, PartKind, Stream};
 use crate::error::InvokeError;
-use crate::invoke::{Account, Body, Waiting};
+use crate::invoke::{Account, Body, Closed, Waiting};
 use crate::landing::Landing;
 
 /// One part of an answer, or a message to a client.
@@ -26,6 +27,8 @@ pub struct Parts {
     waiting: Waiting,
     /// Whom to tell of the end, and what was begun with.
     account: Option<(Account, u16)>,
+    /// Bytes of the parts that were taken.
+    bytes_out: u64,
     /// What the end was, once it was seen behind parts that were not taken yet.
     end: Option<Result<(), InvokeError>>,
     is_done: bool,
@@ -43,7 +46,7 @@ pub struct Over;
 
 impl Parts {
     pub(super) fn new(open: Open, waiting: Waiting, account: Option<(Account, u16)>) -> Box<Parts> {
-        Box::new(Parts { open, waiting, account, end: None, is_done: false })
+        Box::new(Parts { open, waiting, account, bytes_out: 0, end: None, is_done: false })
     }
 
     /// The next part; `None` at the end. An error breaks the stream off.
@@ -70,12 +73,18 @@ impl Parts {
         if let Some(part) = next {
             stream.room.notify_one();
             stream.move_deadline();
+            self.bytes_out = self.bytes_out.saturating_add(part.body.remaining() as u64);
             return Poll::Ready(Some(Ok(part)));
         }
         let Some(end) = self.end.take() else { return Poll::Pending };
         self.is_done = true;
         if let Some((account, status)) = self.account.take() {
-            account.close(if end.is_ok() { status } else { 500 }, end.is_ok());
+            let closed = Closed {
+                is_error: end.is_err(),
+                is_failure: end.as_ref().err().is_some_and(InvokeError::is_failure),
+                bytes_out: self.bytes_out,
+            };
+            account.close(if end.is_ok() { status } else { 500 }, &closed);
         }
         Poll::Ready(end.err().map(Err))
     }
@@ -85,7 +94,8 @@ impl Drop for Parts {
     fn drop(&mut self) {
         // A client that leaves is no failure of the function's.
         if let Some((account, status)) = self.account.take() {
-            account.close(status, true);
+            let closed = Closed { is_error: false, is_failure: false, bytes_out: self.bytes_out };
+            account.close(status, &closed);
         }
     }
 }

@@ -34,6 +34,8 @@ struct Slot {
     deadline_ns: u64,
     /// The caller set a time of its own: it is met to the precision of a timer, others to that of the node's ticks.
     exact: bool,
+    /// When it was sent, if it is one that is timed; else 0.
+    sent_ns: u64,
 }
 
 /// A call that was just sent.
@@ -79,6 +81,7 @@ impl Calls {
                     lent: None,
                     deadline_ns: 0,
                     exact: false,
+                    sent_ns: 0,
                 });
                 u16::try_from(self.slots.len() - 1).ok()?
             }
@@ -90,8 +93,17 @@ impl Calls {
         slot.lent = lent;
         slot.deadline_ns = deadline_ns;
         slot.exact = exact;
+        slot.sent_ns = 0;
         self.timed += u32::from(exact);
         Some(tag_of(index, slot.generation))
+    }
+
+    /// `tag` is one of the calls that are timed.
+    #[cold]
+    fn time(&mut self, tag: u32) {
+        if let Some(slot) = self.get(tag) {
+            slot.sent_ns = crate::clock::now_ns();
+        }
     }
 
     fn get(&mut self, tag: u32) -> Option<&mut Slot> {
@@ -221,6 +233,9 @@ impl Link {
             && road.push(&descriptor).is_ok()
         {
             road.outstanding += 1;
+            if road.note_call(&descriptor) {
+                calls.time(tag);
+            }
             return Ok(tag);
         }
         calls.retire(tag);
@@ -246,6 +261,7 @@ impl Link {
             Pending::Expired => {
                 let road = slot.road;
                 drop(calls);
+                self.note_failure(road);
                 self.abandon_call(tag);
                 Poll::Ready(Err(Error::DeadlineExceeded { function: self.road_name(road) }))
             }
@@ -315,7 +331,7 @@ impl Link {
         if Message64::from_u8(descriptor.kind) != Some(Message64::Reply) {
             return;
         }
-        let lent = {
+        let (lent, sent_ns) = {
             let mut calls = self.calls.borrow_mut();
             let Some(slot) = calls.get(descriptor.tag).filter(|slot| slot.road == index) else {
                 drop(calls);
@@ -323,9 +339,11 @@ impl Link {
                 self.discard(descriptor, from);
                 return;
             };
-            slot.lent.take()
+            (slot.lent.take(), core::mem::take(&mut slot.sent_ns))
         };
+        let took_ns = (sent_ns != 0).then(|| crate::clock::now_ns().saturating_sub(sent_ns));
         let waiter = self.outgoing.borrow_mut().get_mut(index).and_then(|road| {
+            road.note_answer(descriptor, took_ns);
             road.outstanding = road.outstanding.saturating_sub(1);
             road.own.waiting.pop_front()
         });
@@ -365,6 +383,12 @@ impl Link {
         self.outgoing.borrow().get(road).is_some_and(|road| road.peer == NODE_PEER)
     }
 
+    fn note_failure(&self, road: usize) {
+        if let Some(road) = self.outgoing.borrow().get(road) {
+            road.note_failure();
+        }
+    }
+
     fn road_name(&self, road: usize) -> String {
         self.outgoing.borrow().get(road).map(|road| road.name.to_string()).unwrap_or_default()
     }
@@ -388,6 +412,7 @@ impl Link {
             for tag in calls.tags(|slot| slot.road == index && open(slot)) {
                 lent.extend(calls.get(tag).and_then(|slot| slot.lent.take()));
                 let gone = Err(Error::Unavailable { function: function.clone() });
+                self.note_failure(index);
                 wakeups.extend(calls.complete(tag, gone));
             }
         }

@@ -39,7 +39,7 @@ impl Link {
         let mut shortest: Option<(usize, usize)> = None;
         for (index, road) in roads.iter().enumerate().filter(|(_, road)| &*road.name == function) {
             known = true;
-            if road.dead {
+            if !road.takes_calls() {
                 continue;
             }
             if road.outstanding < road.credits {
