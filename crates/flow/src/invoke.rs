@@ -26,7 +26,7 @@ use crate::landing::Landing;
 use crate::policy::ClientFacts;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
-use crate::stream::{Feed, Offer, Parts, Stream};
+use crate::stream::{Feed, Offer, Open, Parts, Stream};
 use crate::traces::OpenSpan;
 use crate::watch::Wish;
 
@@ -86,7 +86,7 @@ pub struct Upload {
     /// What policies keep of it until it is answered.
     pub(crate) ticket: Option<Box<Ticket>>,
     /// Where its answer may be a stream.
-    pub(crate) stream: Option<Rc<Stream>>,
+    pub(crate) stream: Option<Open>,
 }
 
 /// Who wants an invocation.
@@ -164,7 +164,7 @@ impl Upload {
     /// The way for the client's side, where that does not come with the head: nothing is to be written then.
     #[must_use]
     pub fn feed(&self) -> Option<Feed> {
-        self.stream.as_ref().filter(|stream| stream.is_fed()).map(Feed::new)
+        self.stream.as_ref().filter(|stream| stream.is_fed()).map(|stream| Feed::new(stream))
     }
 
     /// A request whose payload is in the pool already.

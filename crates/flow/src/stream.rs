@@ -15,6 +15,7 @@ pub(crate) mod serve;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -129,10 +130,10 @@ impl Offer {
 
 impl Stream {
     /// For a request of `function`, whose manifest must allow it.
-    pub(crate) fn new(app: &Rc<App>, function: usize, offer: Offer) -> Option<Rc<Stream>> {
+    pub(crate) fn new(app: &Rc<App>, function: usize, offer: Offer) -> Option<Open> {
         let spec = &app.functions.get(function)?.spec;
         let total = spec.timeouts.total.map(|total| total.duration());
-        Some(Rc::new(Stream {
+        Some(Open(Rc::new(Stream {
             app: Rc::clone(app),
             offer,
             first_byte: spec.first_byte().duration(),
@@ -151,7 +152,7 @@ impl Stream {
             room: Notify::new(),
             arrived: Notify::new(),
             ended: Notify::new(),
-        }))
+        })))
     }
 
     /// How long the answer's head may take to come.
@@ -197,32 +198,6 @@ impl Stream {
         replica.slots.borrow_mut().extend(*tag, until);
     }
 
-    /// Waits for the answer: its head, or all of it.
-    pub(crate) async fn answered(
-        self: Rc<Self>,
-        mut waiting: Waiting,
-        (invocation, function): (u64, usize),
-        account: &mut Option<Account>,
-    ) -> Result<Reply, InvokeError> {
-        let closing = Closing(self);
-        let stream = &closing.0;
-        let raw = poll_fn(|cx| {
-            *stream.reader.borrow_mut() = Some(cx.waker().clone());
-            if let Some(begun) = stream.begun.take() {
-                return Poll::Ready(Ok(Err(begun)));
-            }
-            Pin::new(&mut waiting).poll(cx).map_ok(Ok)
-        });
-        match raw.await? {
-            Ok(raw) => Reply::new(Rc::clone(&stream.app), &raw, (invocation, function)),
-            Err(Begun { status, head }) => {
-                let body = Body::landed(&stream.app, None);
-                let parts = Parts::new(closing, waiting, account.take().map(|account| (account, status)));
-                Ok(Reply::begun((status, invocation), head, body, parts))
-            }
-        }
-    }
-
     fn wake_reader(&self) {
         if let Some(waker) = self.reader.take() {
             waker.wake();
@@ -253,10 +228,45 @@ impl Stream {
     }
 }
 
-/// Closes its stream when it is dropped.
-struct Closing(Rc<Stream>);
+/// A stream that is closed when this is dropped, whatever came of its request.
+pub(crate) struct Open(Rc<Stream>);
 
-impl Drop for Closing {
+impl Open {
+    /// Waits for the answer: its head, or all of it.
+    pub(crate) async fn answered(
+        self,
+        mut waiting: Waiting,
+        (invocation, function): (u64, usize),
+        account: &mut Option<Account>,
+    ) -> Result<Reply, InvokeError> {
+        let stream = &self.0;
+        let raw = poll_fn(|cx| {
+            *stream.reader.borrow_mut() = Some(cx.waker().clone());
+            if let Some(begun) = stream.begun.take() {
+                return Poll::Ready(Ok(Err(begun)));
+            }
+            Pin::new(&mut waiting).poll(cx).map_ok(Ok)
+        });
+        match raw.await? {
+            Ok(raw) => Reply::new(Rc::clone(&stream.app), &raw, (invocation, function)),
+            Err(Begun { status, head }) => {
+                let body = Body::landed(&stream.app, None);
+                let parts = Parts::new(self, waiting, account.take().map(|account| (account, status)));
+                Ok(Reply::begun((status, invocation), head, body, parts))
+            }
+        }
+    }
+}
+
+impl Deref for Open {
+    type Target = Rc<Stream>;
+
+    fn deref(&self) -> &Rc<Stream> {
+        &self.0
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.close();
     }

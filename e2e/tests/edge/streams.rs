@@ -99,6 +99,26 @@ fn a_request_is_answered_while_it_comes() {
 }
 
 #[test]
+fn a_body_that_nobody_takes_is_given_back() {
+    need_sandbox!();
+    let more = "stream = true\nscale = { concurrency = 1, queue = 0 }";
+    let node = Node::start(&App::new("refused").function("mirror", "mirror", more));
+    let head = "POST /mirror HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8000000\r\n\r\n";
+    // It has the only place for as long as its body lasts.
+    let first = Open::ask(node.gateway, head);
+    assert_eq!(first.status, 200);
+    let mut refused = connect(node.gateway);
+    refused.write_all(head.as_bytes()).unwrap();
+    let _ = refused.write_all(&[1; 4_000_000]);
+    assert_eq!(Open::answer(refused).expect("an answer").status, 429);
+    first.leave();
+    node.wait_at_rest(REST);
+    // The place is free again once the function has heard that its first client left.
+    wait_until(REST, "the place is free", || node.post("/mirror", b"next").body == b"next");
+    node.wait_at_rest(REST);
+}
+
+#[test]
 fn a_body_may_be_larger_than_the_pool() {
     need_sandbox!();
     let app =

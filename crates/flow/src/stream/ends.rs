@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use baton_abi::stream::PARTS_AHEAD;
 use bytes::Buf;
 
-use super::{Arrived, Closing, End, PartKind, Stream};
+use super::{Arrived, End, Open, PartKind, Stream};
 use crate::error::InvokeError;
 use crate::invoke::{Account, Body, Closed, Waiting};
 use crate::landing::Landing;
@@ -23,7 +23,7 @@ pub struct Part {
 
 /// An answer that comes in parts. Dropping it tells the function that nobody reads on.
 pub struct Parts {
-    closing: Closing,
+    open: Open,
     waiting: Waiting,
     /// Whom to tell of the end, and what was begun with.
     account: Option<(Account, u16)>,
@@ -45,8 +45,8 @@ pub struct Feed {
 pub struct Over;
 
 impl Parts {
-    pub(super) fn new(closing: Closing, waiting: Waiting, account: Option<(Account, u16)>) -> Box<Parts> {
-        Box::new(Parts { closing, waiting, account, bytes_out: 0, end: None, is_done: false })
+    pub(super) fn new(open: Open, waiting: Waiting, account: Option<(Account, u16)>) -> Box<Parts> {
+        Box::new(Parts { open, waiting, account, bytes_out: 0, end: None, is_done: false })
     }
 
     /// The next part; `None` at the end. An error breaks the stream off.
@@ -54,7 +54,7 @@ impl Parts {
         if self.is_done {
             return Poll::Ready(None);
         }
-        let stream = &self.closing.0;
+        let stream = &self.open.0;
         *stream.reader.borrow_mut() = Some(cx.waker().clone());
         // Before the parts: what was sent before the end is there by the time that the end is.
         if self.end.is_none()
