@@ -222,6 +222,20 @@ impl App {
         self
     }
 
+    /// The same with policies, as a manifest has them.
+    ///
+    /// # Errors
+    /// They are no TOML.
+    pub fn with_policies(mut self, text: &str) -> Result<Self, AppError> {
+        let malformed = |error: toml::de::Error| AppError::Malformed {
+            path: MANIFEST.into(),
+            problem: error.to_string(),
+        };
+        let policies: Table = text.parse().map_err(malformed)?;
+        self.manifest.extend(policies);
+        Ok(self)
+    }
+
     /// The same with so many replicas of each function always there.
     #[must_use]
     pub fn with_replicas(mut self, count: u32) -> Self {
@@ -230,6 +244,41 @@ impl App {
                 scale.insert("min".to_owned(), Value::Integer(count.into()));
                 scale.insert("max".to_owned(), Value::Integer(count.max(1).into()));
             }
+        }
+        self
+    }
+
+    /// The same with so many replicas of each function at least and at most, and a time after which those go that are not needed.
+    #[must_use]
+    pub fn scaled(mut self, min: u32, max: u32, idle: &str) -> Self {
+        for function in self.functions_mut() {
+            if let Some(scale) = table_in(function, "scale") {
+                scale.insert("min".to_owned(), Value::Integer(min.into()));
+                scale.insert("max".to_owned(), Value::Integer(max.into()));
+                scale.insert("idle".to_owned(), Value::String(idle.to_owned()));
+                scale.insert("queue".to_owned(), Value::Integer(4096));
+            }
+        }
+        self
+    }
+
+    /// So many copies of its first function as an app of that name; the n-th answers `/NAME/n`.
+    #[must_use]
+    pub fn multiplied(mut self, name: &str, count: usize) -> Self {
+        let first = self.functions_mut().next().cloned().unwrap_or_default();
+        let numbered = |number: usize| (format!("f{number}"), Value::Table(first.clone()));
+        let functions: Table = (0..count).map(numbered).collect();
+        let route = |number: usize| {
+            let path = format!("/{name}/{number}");
+            Value::Table(Table::from_iter(
+                [("path", path.as_str()), ("function", &format!("f{number}"))].map(pair),
+            ))
+        };
+        let routes: Vec<Value> = (0..count).map(route).collect();
+        self.manifest.insert("functions".to_owned(), Value::Table(functions));
+        self.manifest.insert("routes".to_owned(), Value::Array(routes));
+        if let Some(app) = table_in(&mut self.manifest, "app") {
+            app.insert("name".to_owned(), Value::String(name.to_owned()));
         }
         self
     }
@@ -381,6 +430,14 @@ mod tests {
         let nodes =
             |name| placed.function(name).unwrap().nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!((nodes("cart"), nodes("front")), (vec!["b".to_owned()], vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn a_function_can_be_many_functions() {
+        let many = written(&app(SHOP).scaled(0, 4, "2s").multiplied("rest-3", 12));
+        assert_eq!((many.app.name.as_str(), many.functions.len(), many.routes.len()), ("rest-3", 12, 12));
+        let scale = many.function("f11").unwrap().scale;
+        assert_eq!((scale.min, scale.max, scale.idle.duration().as_secs()), (0, 4, 2));
     }
 
     #[test]

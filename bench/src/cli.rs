@@ -38,10 +38,14 @@ enum Verb {
     Boutique(SuiteArgs),
     /// New replicas, new cells and first loads against starting a process; what a reset and a further cell cost
     Coldstart(ColdstartArgs),
+    /// Replicas that come and go by load: a step from none, functions at rest, a trace
+    Scale(SuiteArgs),
     /// Payloads between functions of two nodes, against stores, HTTP, a bare connection and `iperf3`; the boutique over two
     Transfer(RunArgs),
     /// A component that says hello, against `wasmtime serve` and workerd
     Components(RunArgs),
+    /// Policies in the path of requests, against nginx as a sidecar
+    Sidecar(RunArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
     Soak(SoakArgs),
     /// Thousands of distinct Wasm functions on one node, called at random; fails unless every answer is right
@@ -203,8 +207,10 @@ pub fn main() -> ExitCode {
         Verb::Hop(args) => run_suite(&args.run, &args.isolation, suites::hop),
         Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
         Verb::Coldstart(args) => run_suite(&args.run, &args.isolation, suites::coldstart),
+        Verb::Scale(args) => run_suite(&args.run, &args.isolation, suites::scale),
         Verb::Components(args) => run_suite(&args, &[Isolation::Wasm], suites::components),
         Verb::Transfer(args) => run_suite(&args, &[Isolation::Process], suites::transfer),
+        Verb::Sidecar(args) => run_suite(&args, &[Isolation::Process], suites::sidecar),
         Verb::Soak(args) => run_soak(&args),
         Verb::Functions(args) => run_functions(&args),
         Verb::Load(args) => run_load(&args),

@@ -149,12 +149,22 @@ pub struct Fleet {
     pub admin: Option<Admin>,
     servers: Vec<Server>,
     state: Option<TempDir>,
+    /// What a server in front keeps.
+    beside: Option<TempDir>,
 }
 
 impl Fleet {
     /// Servers that keep their state elsewhere.
     pub(crate) fn of(system: &str, address: SocketAddr, admin: Option<Admin>, servers: Vec<Server>) -> Self {
-        Self { system: system.into(), address, admin, servers, state: None }
+        Self { system: system.into(), address, admin, servers, state: None, beside: None }
+    }
+
+    /// The same behind another server, which keeps its state in `state`.
+    pub(crate) fn behind(mut self, address: SocketAddr, server: Server, state: TempDir) -> Self {
+        self.address = address;
+        self.servers.push(server);
+        self.beside = Some(state);
+        self
     }
 
     /// What the node says about its apps; nothing where the system is not Baton, or does not say.
@@ -301,6 +311,7 @@ fn node_fleet(system: &str, spec: &ServerSpec, state: TempDir) -> Result<Fleet, 
         admin: Some(admin),
         servers: vec![server],
         state: Some(state),
+        beside: None,
     })
 }
 

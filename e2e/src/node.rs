@@ -257,6 +257,11 @@ impl Node {
         self.child.id()
     }
 
+    /// The app that it was started with.
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
     /// Its state directory.
     pub fn home(&self) -> &Path {
         self.home.path()

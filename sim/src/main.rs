@@ -1,7 +1,7 @@
 //! `cargo xtask simulate`: clusters of a thousand and ten thousand nodes, in simulated time.
 //!
 //! The planner (`assign`), the router (`route`), admission (`admit`) and the choice of a replica (`choose`) are those of
-//! the product, unchanged. Around them, as events: clients, a network, load reports that are up to a second old, nodes that die
+//! the product, unchanged, and on one node the scaler (`Scaler`). Around them, as events: clients, a network, load reports that are up to a second old, nodes that die
 //! and nodes that drain. Calls follow what Azure Functions published ([`azure`]).
 
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ mod planner;
 mod report;
 mod routers;
 mod run;
+mod scaling;
 mod time;
 mod traffic;
 mod workload;
@@ -87,6 +88,13 @@ fn simulate(options: &Options) -> Result<bool, Box<dyn Error>> {
         if options.quick { (&[1_000], &[1_000]) } else { (&[1_000, 10_000], &[1_000, 10_000]) };
     report.planner = planner::measure(nodes, apps, options.seed);
     report.traffic = traffic::rows(&[10, 100, 1_000, 10_000], report.loads_per_row());
+    let minutes = if options.quick { (5, 15) } else { (30, 120) };
+    report.scaling = scaling::rows(&scaling::Settings {
+        functions: if options.quick { 200 } else { 1_000 },
+        warm_up: minutes.0 * 60 * SECOND,
+        window: minutes.1 * 60 * SECOND,
+        seed: options.seed,
+    });
     report.print();
     if let Some(path) = &options.json {
         std::fs::write(path, report.json()?).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -4,7 +4,7 @@ use comfy_table::Table;
 use serde::Serialize;
 
 use crate::measure::Summary;
-use crate::{planner, traffic};
+use crate::{planner, scaling, traffic};
 
 /// Everything that was found.
 #[derive(Serialize)]
@@ -15,6 +15,7 @@ pub(crate) struct Report {
     cases: Vec<Summary>,
     pub(crate) planner: Vec<planner::Row>,
     pub(crate) traffic: Vec<traffic::Row>,
+    pub(crate) scaling: Vec<scaling::Row>,
 }
 
 impl Report {
@@ -26,6 +27,7 @@ impl Report {
             cases: Vec::new(),
             planner: Vec::new(),
             traffic: Vec::new(),
+            scaling: Vec::new(),
         }
     }
 
@@ -64,6 +66,8 @@ impl Report {
         println!("{}", self.ends());
         println!("\nPlans, one for each change of the members or deployments.");
         println!("{}", self.plans());
+        println!("\nScale on one node. Time beside the handlers' own, in ms; the same calls for each row.");
+        println!("{}", self.scales());
         println!("\nReports, each second from each node to each node.");
         println!("{}", self.reports());
         for (nodes, wall) in traffic::walls(self.loads_per_row()) {
@@ -173,6 +177,38 @@ impl Report {
                 row.nodes_used.to_string(),
                 row.most_on_a_node.to_string(),
                 row.crowded.to_string(),
+            ]);
+        }
+        table
+    }
+
+    fn scales(&self) -> Table {
+        let mut table = headed([
+            "functions",
+            "who decides",
+            "calls",
+            "warm",
+            "p50",
+            "p99",
+            "p99.9",
+            "starts",
+            "GiB·s",
+            "of that idle",
+            "most replicas",
+        ]);
+        for row in &self.scaling {
+            table.add_row([
+                row.functions.to_string(),
+                row.policy.clone(),
+                row.calls.to_string(),
+                format!("{:.2} %", row.warm * 100.0),
+                format!("{:.2}", row.added_ms_p50),
+                format!("{:.1}", row.added_ms_p99),
+                format!("{:.0}", row.added_ms_p999),
+                row.starts.to_string(),
+                format!("{:.0}", row.gib_seconds),
+                percent(row.idle_share),
+                row.replicas_most.to_string(),
             ]);
         }
         table

@@ -13,6 +13,8 @@ const APP_SHARE_MAX: f64 = 0.02;
 const STEPS_MAX: u32 = 4;
 /// Bursts are no wilder than this, so that a minute has more than one.
 const IRREGULARITY_MAX: f64 = 12.0;
+/// Calls of one function that run at a time on one node, on average and at most.
+const AT_ONCE: f64 = 8.0;
 const MEBIBYTE: f64 = 1_048_576.0;
 
 /// A function of an app.
@@ -54,6 +56,20 @@ pub(crate) fn apps(count: u32, cores: f64, load: f64, seed: u64) -> Vec<App> {
     }
     scale(&mut apps, cores * APP_SHARE_MAX, cores * load);
     apps
+}
+
+/// Draws functions, each an app of its own, that are called as often as Azure's were: with `least` seconds between two calls, and
+/// not so often that more than a few run at a time on average, as nobody would have it on one node.
+pub(crate) fn single(count: u32, least: f64, seed: u64) -> Vec<App> {
+    let mut dice = Dice::new(seed, 11);
+    let draw_one = |number| {
+        let mut app = draw(number, number, &mut dice);
+        app.functions.truncate(1);
+        let seconds = app.functions.first().map_or(0.0, |function| function.seconds);
+        app.gap = app.gap.max(least).max(seconds / AT_ONCE);
+        app
+    };
+    (0..count).map(draw_one).collect()
 }
 
 fn draw(number: u32, first: u32, dice: &mut Dice) -> App {

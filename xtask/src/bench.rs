@@ -18,6 +18,8 @@ use crate::{guests, nats};
 const BENCH_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// The benchmark between nodes, which compares with others' programs.
 const BETWEEN_NODES: &str = "transfer";
+/// The benchmark of policies, which compares with nginx.
+const SIDECAR: &str = "sidecar";
 /// A server of S3, from the crates registry: the last version for the toolchain of this project.
 const S3: (&str, &str) = ("s3s-fs", "0.14.1");
 /// Where programs are installed, in the target directory.
@@ -56,6 +58,9 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Er
     if options.args.first().is_some_and(|name| name == BETWEEN_NODES) {
         rivals(project)?;
         command.envs(nats::find(project).map(|server| ("BATON_NATS_SERVER", server)));
+    }
+    if options.args.first().is_some_and(|name| name == SIDECAR) {
+        tools::install_missing(project.runner(), &[&NGINX])?;
     }
     command.arg("bench").args(&options.args).current_dir(project.root());
     Ok(project.runner().run(&mut command, BENCH_LIMIT)?)

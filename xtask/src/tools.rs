@@ -48,7 +48,7 @@ pub(crate) const REDIS: Tool = Tool {
 pub(crate) const NGINX: Tool = Tool {
     package: "nginx-light",
     programs: &["nginx"],
-    wanted_for: "the comparison of transfers with WebDAV",
+    wanted_for: "the comparisons with nginx: of transfers by WebDAV, and of policies",
 };
 
 /// Says how much a connection carries.

@@ -10,6 +10,8 @@ mod functions;
 mod hop;
 mod http;
 mod sampling;
+mod scale;
+mod sidecar;
 mod soak;
 mod transfer;
 
@@ -29,6 +31,8 @@ pub use components::run as components;
 pub use functions::{Books, Disk, FunctionsOptions, Latency, Look, Memory, run as functions};
 pub use hop::run as hop;
 pub use http::run as http;
+pub use scale::run as scale;
+pub use sidecar::run as sidecar;
 pub use soak::{SoakOptions, Verdict, run as soak};
 pub use transfer::run as transfer;
 

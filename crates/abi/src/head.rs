@@ -20,6 +20,10 @@ pub enum Field {
     Param = 4,
     /// Name (lower case) and value of a header.
     Header = 5,
+    /// Value: who the client is, by a certificate that the gateway verified. Behind the headers, which cannot be taken for it.
+    Identity = 6,
+    /// Value: what of the request may be streamed, [`crate::stream`] says how.
+    Stream = 7,
 }
 
 impl Field {
@@ -30,6 +34,8 @@ impl Field {
             3 => Field::Query,
             4 => Field::Param,
             5 => Field::Header,
+            6 => Field::Identity,
+            7 => Field::Stream,
             _ => return None,
         })
     }

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod plan;
 pub mod reference;
 pub mod rights;
+pub mod stream;
 pub mod wasm;
 
 pub use descriptor::{Descriptor, Extent, Flags, HeadExtent, Kind, NONE};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use baton_catalog::limits::NAME_CHARS_MAX;
+use baton_catalog::policy::Schema;
 use baton_catalog::{Manifest, ManifestError};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
@@ -38,8 +39,9 @@ impl App {
                 "name a directory with a baton.toml or a component's .wasm file, or make an app with `baton new NAME`",
             )
         })?;
-        let manifest =
+        let mut manifest =
             Manifest::parse(&text, &file).map_err(|error| Failure::manifest(report(error, text)))?;
+        inline_schemas(manifest.schemas_mut(), directory)?;
         let directory = directory.canonicalize().map_err(|error| {
             Failure::bad_input(format_args!("cannot use {}: {error}", directory.display()), "")
         })?;
@@ -79,6 +81,24 @@ impl App {
     }
 }
 
+/// Puts the text of each schema's file in: the node does not see the directory.
+pub(crate) fn inline_schemas<'a>(
+    schemas: impl Iterator<Item = &'a mut Schema>,
+    directory: &Path,
+) -> Result<(), Failure> {
+    for schema in schemas {
+        let Some(file) = &schema.file else { continue };
+        let path = directory.join(file);
+        schema.schema = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::bad_input(
+                format_args!("cannot read the schema {}: {error}", path.display()),
+                "name a file by its path from the directory of the manifest",
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// A file's name as that of an app and a function.
 fn function_name(stem: &str) -> String {
     let letters = stem.chars().map(|letter| letter.to_ascii_lowercase());
@@ -110,7 +130,7 @@ struct Shown {
     source: NamedSource<String>,
 }
 
-fn report(error: ManifestError, text: String) -> miette::Report {
+pub(crate) fn report(error: ManifestError, text: String) -> miette::Report {
     let source = NamedSource::new(error.file.display().to_string(), text);
     miette::Report::new(Shown { error, source })
 }

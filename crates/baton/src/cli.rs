@@ -1,7 +1,12 @@
 //! The command line.
 
 mod cluster;
+mod events;
+mod policy;
+mod sights;
 mod telemetry;
+mod tls;
+mod versions;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,7 +16,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
+pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
+pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
+pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
 pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
+pub(crate) use self::tls::TlsArgs;
+pub(crate) use self::versions::{AppArgs, RollbackArgs, RolloutArgs, TrafficArgs};
 use crate::cores::CoreList;
 
 /// Serverless functions on one machine that hand their data on without copying it.
@@ -37,10 +47,24 @@ pub(crate) enum Verb {
     Node(NodeArgs),
     /// Build an app and deploy it to the running node
     Deploy(DeployArgs),
+    /// List the versions of an app, and which answer
+    Versions(AppArgs),
+    /// Have the newer of two versions answer all requests
+    Promote(AppArgs),
+    /// Go back to the version before, or to another that is kept
+    Rollback(RollbackArgs),
+    /// Set which versions of an app answer how many of its requests
+    Traffic(TrafficArgs),
     /// List functions and their replicas
     Ps(JsonArgs),
+    /// Watch functions and calls, live
+    Top(TopArgs),
+    /// Draw an app's functions and calls, with what goes on
+    Graph(GraphArgs),
     /// Call a function
     Invoke(InvokeArgs),
+    /// Calls that nobody waits for: what waits, and what came to nothing
+    Events(EventsArgs),
     /// Print what functions wrote
     Logs(LogsArgs),
     /// Capabilities: who may access which bytes
@@ -57,8 +81,13 @@ pub(crate) enum Verb {
     /// Measure Baton against its yardsticks
     #[command(disable_help_flag = true)]
     Bench(BenchArgs),
+    /// What requests of an app pass: limits, tokens, headers and more
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Remove an app from the node
     Rm(RemoveArgs),
+    /// Change how many replicas a function has at least and at most
+    Scale(ScaleArgs),
     /// List the nodes of the cluster
     Nodes(JsonArgs),
     /// The cluster that the node is in
@@ -125,6 +154,8 @@ pub(crate) struct DeployArgs {
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
+    pub(crate) rollout: RolloutArgs,
+    #[command(flatten)]
     pub(crate) output: JsonArgs,
 }
 
@@ -165,6 +196,8 @@ pub(crate) struct NodeArgs {
     /// Run functions without a sandbox where this machine forbids one
     #[arg(long)]
     pub(crate) insecure_no_sandbox: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     /// Print one line of JSON with addresses and token when ready
@@ -217,6 +250,9 @@ pub(crate) struct InvokeArgs {
     /// Record what it costs, and print that afterwards
     #[arg(long)]
     pub(crate) receipt: bool,
+    /// Do not wait for it: leave it to the node, which tries until it is done
+    #[arg(long)]
+    pub(crate) event: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }
@@ -325,6 +361,22 @@ pub(crate) struct BenchArgs {
 pub(crate) struct RemoveArgs {
     /// The app
     pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "limits", required = true, multiple = true, args = ["min", "max"])]
+pub(crate) struct ScaleArgs {
+    /// The function, as APP/FUNCTION
+    #[arg(value_name = "APP/FUNCTION")]
+    pub(crate) target: Target,
+    /// Replicas that are always there
+    #[arg(long, value_name = "N")]
+    pub(crate) min: Option<u32>,
+    /// Replicas that there may be
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u32>,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

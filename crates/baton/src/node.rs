@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::thread;
 
 use baton_catalog::AppName;
-use baton_control::{Home, Restored};
+use baton_control::{Home, Restored, Wish};
 use baton_flow::Sampling;
-use baton_gateway::Authorities;
+use baton_gateway::{Authorities, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -68,6 +68,7 @@ fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, 
         None => Authorities::default(),
     };
     let otlp = OtlpSettings::read(telemetry.otlp.as_deref(), variable)?;
+    let tls = args.tls.open()?;
     let except: Vec<AppName> = first.iter().map(|first| first.app.manifest.app.name.clone()).collect();
     let settings = Settings {
         listen: args.gateway_address(),
@@ -76,12 +77,13 @@ fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, 
         sampling: sampling(telemetry, otlp.is_some())?,
         otlp,
         authorities,
+        tls: tls.clone(),
         insecure_no_sandbox: args.insecure_no_sandbox,
         cluster: args.cluster.settings()?,
         except,
     };
     let running = wiring::start(home, settings)?;
-    block_on(foreground(running, args.json, first))
+    block_on(foreground(running, args.json, first, tls))
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -106,8 +108,14 @@ fn sampling(args: &TelemetryArgs, has_collector: bool) -> Result<Sampling, Failu
 }
 
 /// Deploys, says that the node is ready, and stays until it is told to end.
-async fn foreground(mut running: Running, json: bool, first: Option<First>) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::new()?;
+async fn foreground(
+    mut running: Running,
+    json: bool,
+    first: Option<First>,
+    tls: Option<Tls>,
+) -> Result<ExitCode, Failure> {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let mut signals = Signals::new(tls)?;
     for Restored { app, result } in &running.restored {
         if let Err(fault) = result {
             eprintln!("{} {app} was not restored: {fault}", Style::stderr().yellow("warning:"));
@@ -116,12 +124,12 @@ async fn foreground(mut running: Running, json: bool, first: Option<First>) -> R
     let client = Client::new(&running.root);
     let started = async {
         if let Some(First { app, built, .. }) = &first {
-            let reply = deploy_built(&client, app, built).await?;
+            let reply = deploy_built(&client, app, built, Wish::default()).await?;
             if !json {
                 line_out(&described(&client, &reply).await?)?;
             }
         }
-        ready(&running, &client, json).await
+        ready(&running, &client, json, scheme).await
     };
     let result = tokio::select! {
         result = started => result,
@@ -151,6 +159,8 @@ async fn foreground(mut running: Running, json: bool, first: Option<First>) -> R
 #[derive(Debug, Serialize)]
 struct Ready<'a> {
     gateway: String,
+    /// What the gateway speaks: `http` or `https`.
+    scheme: &'static str,
     admin: String,
     token: &'a str,
     apps: Vec<String>,
@@ -171,7 +181,7 @@ struct NamedApp {
     app: String,
 }
 
-async fn ready(running: &Running, client: &Client, json: bool) -> Result<(), Failure> {
+async fn ready(running: &Running, client: &Client, json: bool, scheme: &'static str) -> Result<(), Failure> {
     let Apps { apps } = client.get("/v1/apps").await?;
     let apps: Vec<String> = apps.into_iter().map(|named| named.app).collect();
     let (gateway, admin) = (running.gateway.to_string(), running.admin.to_string());
@@ -179,12 +189,12 @@ async fn ready(running: &Running, client: &Client, json: bool) -> Result<(), Fai
         let (token, pid) = (running.token.as_str(), std::process::id());
         let name = running.seat.as_ref().map(|(name, _)| name.as_str());
         let cluster = running.seat.as_ref().map(|(_, address)| address.to_string());
-        return json_out(&Ready { gateway, admin, token, apps, pid, name, cluster });
+        return json_out(&Ready { gateway, scheme, admin, token, apps, pid, name, cluster });
     }
     let style = Style::stdout();
-    line_out(&format!("{} http://{gateway}/", style.green("ready")))?;
+    line_out(&format!("{} {scheme}://{gateway}/", style.green("ready")))?;
     line_out(&style.faint(&format!(
-        "admin API and metrics on {admin}, token in {}",
+        "dashboard and admin API on http://{admin}/, token in {}",
         running.root.join("token").display()
     )))?;
     if let Some((name, address)) = &running.seat {
@@ -207,7 +217,7 @@ fn watch(mut app: App, mut sources: Sources, client: Client) -> Result<(), Failu
             let sources = Sources::of(&changed);
             let built = build::build(&changed)?;
             let reply = block_on(async {
-                let reply = deploy_built(&client, &changed, &built).await?;
+                let reply = deploy_built(&client, &changed, &built, Wish::default()).await?;
                 described(&client, &reply).await
             })?;
             Ok((changed, sources, reply))
@@ -227,20 +237,22 @@ fn watch(mut app: App, mut sources: Sources, client: Client) -> Result<(), Failu
     thread.map(|_| ()).map_err(|error| Failure::failed(format_args!("cannot watch the sources: {error}"), ""))
 }
 
-/// The signals that ask a node to end.
+/// The signals that ask a node to end. With TLS, a hang-up asks for new certificates instead.
 struct Signals {
+    tls: Option<Tls>,
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn new(tls: Option<Tls>) -> Result<Self, Failure> {
         let on = |kind| {
             signal(kind)
                 .map_err(|error| Failure::failed(format_args!("cannot wait for signals: {error}"), ""))
         };
         Ok(Self {
+            tls,
             interrupt: on(SignalKind::interrupt())?,
             terminate: on(SignalKind::terminate())?,
             hangup: on(SignalKind::hangup())?,
@@ -248,10 +260,15 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hangup.recv() => match &self.tls {
+                    Some(tls) => tls.reload(),
+                    None => return,
+                },
+            }
         }
     }
 }

@@ -4,13 +4,17 @@ mod bench;
 mod cluster;
 mod deploy;
 mod doctor;
+mod events;
 mod invoke;
 mod logs;
+mod policy;
 mod ps;
 mod receipt;
+mod scale;
 mod test;
 mod trace;
 mod usage;
+mod versions;
 
 use std::future::Future;
 use std::io;
@@ -45,8 +49,13 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Up(args) => return node::up(&home, &args),
         Verb::Node(args) => return node::run(&home, &args),
         Verb::Deploy(args) => deploy::run(&home, &args),
+        Verb::Versions(args) => versions::list(&home, &args),
+        Verb::Promote(args) => versions::promote(&home, &args),
+        Verb::Rollback(args) => versions::rollback(&home, &args),
+        Verb::Traffic(args) => versions::traffic(&home, &args),
         Verb::Ps(args) => ps::run(&home, &args),
         Verb::Invoke(args) => return invoke::run(&home, &args),
+        Verb::Events(args) => events::run(&home, &args),
         Verb::Logs(args) => logs::run(&home, &args),
         Verb::Caps(CapsVerb::Ls(args)) => ps::capabilities(&home, &args),
         Verb::Receipt(args) => receipt::run(&home, &args),
@@ -57,10 +66,14 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             None => doctor::run(&args.output),
         },
         Verb::Bench(args) => return bench::run(&args),
+        Verb::Policy(verb) => policy::run(&home, &verb),
         Verb::Rm(args) => remove(&home, &args),
+        Verb::Scale(args) => scale::run(&home, &args),
         Verb::Nodes(args) => cluster::nodes(&home, &args),
         Verb::Cluster(ClusterVerb::Status(args)) => cluster::status(&home, &args),
         Verb::Drain(args) => cluster::drain(&home, &args),
+        Verb::Top(args) => crate::top::run(&home, &args),
+        Verb::Graph(args) => crate::picture::run(&home, &args),
         Verb::Completions(args) => completions(&args),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
 use baton_control::{
-    ArtifactError, Artifacts, Cluster, Deployer, Home, Modules, Programs, Restored, Store, StoreError, Trees,
-    Usage, UsageError,
+    ArtifactError, Artifacts, Cluster, Deployer, Events, Home, Modules, Programs, Restored, Store,
+    StoreError, Trees, Usage, UsageError,
 };
 use baton_flow::{Options, PlaneHandle, Sampling, plane_channel};
-use baton_gateway::Authorities;
+use baton_gateway::{Authorities, Tls};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) otlp: Option<OtlpSettings>,
     /// Whom outgoing requests trust beside the machine's certificate authorities.
     pub(crate) authorities: Authorities,
+    /// What the gateway's connections are encrypted with, if they are.
+    pub(crate) tls: Option<Tls>,
     pub(crate) insecure_no_sandbox: bool,
     /// How the node is one of several, if it is.
     pub(crate) cluster: Option<ClusterSettings>,
@@ -159,10 +161,13 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
     let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
     let observers = Observers { export_ending, usage_ending, keeping };
+    let deployer = Arc::new(deployer);
+    let events = open_events(&home, &plane, &deployer)?;
     let api = Arc::new(Api {
         plane: Arc::new(plane.clone()),
-        deployer: Arc::new(deployer),
+        deployer,
         cluster,
+        events,
         token: home.token().to_owned(),
         node,
         drain: Arc::clone(&drain),
@@ -219,10 +224,11 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
         spill: Some(home.spill()),
     };
     let (listen, sampling, authorities) = (settings.listen, settings.sampling, settings.authorities.clone());
+    let tls = settings.tls.clone();
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, options, sampling, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane { listen, tls, options, sampling, authorities, inbox, orders, endpoint, bound });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
@@ -279,14 +285,26 @@ fn runtime() -> Result<Runtime, Failure> {
     })
 }
 
+/// The events that wait, opened where a panic over a damaged file is nobody's but its own.
+fn open_events(home: &Home, plane: &PlaneHandle, deployer: &Arc<Deployer>) -> Result<Arc<Events>, Failure> {
+    let (path, plane, deployer) = (home.events(), Arc::new(plane.clone()), Arc::clone(deployer));
+    opened(home.events(), move || Events::open(&path, plane, deployer))
+}
+
 /// The store, opened where a panic over a damaged file is nobody's but its own.
 fn open_store(home: &Home) -> Result<Store, Failure> {
     let path = home.state();
-    let file = path.clone();
+    opened(home.state(), move || Store::open(&path).and_then(|store| store.all().map(|_| store)))
+}
+
+fn opened<T: Send + 'static>(
+    path: PathBuf,
+    open: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
     let (sender, receiver) = sync_channel(1);
     let thread = spawn(STORE_THREAD, move || {
         // The receiver waits for it.
-        let _ = sender.send(Store::open(&file).and_then(|store| store.all().map(|_| store)));
+        let _ = sender.send(open());
     })?;
     let opened = receiver.recv();
     let _ = thread.join();

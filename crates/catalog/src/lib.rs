@@ -16,18 +16,22 @@ mod manifest;
 mod names;
 mod nearest;
 mod outgoing;
+pub mod policy;
+mod rollout;
 mod routes;
 mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool, Scale, Site,
-    Step,
+    App, Build, Cron, Events, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool,
+    Scale, Site, Step,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;
+pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
+    Side, merged,
 };
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
 pub use words::{Fallback, Isolation, Policy, PoolRights, Trust};

@@ -3,6 +3,7 @@
 //! A manifest is input from a person: each list and each text in it is bounded, so that nothing built from a
 //! manifest (a route table, a link per edge, an environment block) can grow without bound.
 
+use crate::rollout::Percent;
 use crate::units::{ByteSize, TimeSpan};
 
 /// Longest `baton.toml`, in bytes.
@@ -11,6 +12,12 @@ pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 pub const NAME_CHARS_MAX: usize = 48;
 /// Most functions of one app.
 pub const FUNCTIONS_MAX: usize = 64;
+/// Most schedules of one app.
+pub const CRON_MAX: usize = 64;
+/// Longest schedule, in bytes.
+pub const SCHEDULE_BYTES_MAX: usize = 256;
+/// Largest body of a scheduled call, in bytes.
+pub const CRON_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Most routes of one app.
 pub const ROUTES_MAX: usize = 1024;
 /// Most functions that one function may declare to call.
@@ -73,6 +80,12 @@ pub const TIMEOUT_MIN: TimeSpan = TimeSpan::from_millis(1);
 pub const TIMEOUT_MAX: TimeSpan = TimeSpan::from_millis(15 * 60 * 1000);
 /// Time-out of a function that declares none.
 pub const TIMEOUT_DEFAULT: TimeSpan = TimeSpan::from_millis(2_000);
+/// Shortest of the times of a stream.
+pub const STREAM_TIME_MIN: TimeSpan = TimeSpan::from_millis(1);
+/// Longest of the times of a stream.
+pub const STREAM_TIME_MAX: TimeSpan = TimeSpan::from_millis(7 * 24 * 3600 * 1000);
+/// How long a stream may stand still that declares nothing.
+pub const STREAM_IDLE_DEFAULT: TimeSpan = TimeSpan::from_millis(60_000);
 /// Shortest idle time before a replica above `scale.min` is let go.
 pub const IDLE_MIN: TimeSpan = TimeSpan::from_millis(1_000);
 /// Longest idle time.
@@ -90,5 +103,25 @@ pub const QUEUE_MAX: u32 = 65_536;
 pub const QUEUE_DEFAULT: u32 = 128;
 /// Smallest share of a core, in thousandths.
 pub const CPU_MILLI_MIN: u32 = 10;
+/// Most handlers in one list of policies.
+pub const HANDLERS_MAX: usize = 32;
 /// Largest share of the machine, in thousandths of a core.
 pub const CPU_MILLI_MAX: u32 = 1_024_000;
+
+/// Longest name of a header or a cookie by which one stays with a version, in characters.
+pub const STICKY_NAME_CHARS_MAX: usize = 64;
+/// How much higher a new version's share of failures may be where nothing is declared.
+pub const ROLLBACK_ERRORS_DEFAULT: Percent = match Percent::from_hundredths(500) {
+    Some(percent) => percent,
+    None => Percent::ALL,
+};
+/// Requests that a new version answers before it is judged, where nothing is declared.
+pub const ROLLBACK_AFTER_DEFAULT: u32 = 20;
+/// Over how long a new version's answers are counted, where nothing is declared.
+pub const ROLLBACK_WINDOW_DEFAULT: TimeSpan = TimeSpan::from_millis(60_000);
+/// Shortest such time.
+pub const ROLLBACK_WINDOW_MIN: TimeSpan = TimeSpan::from_millis(1_000);
+/// Longest such time.
+pub const ROLLBACK_WINDOW_MAX: TimeSpan = TimeSpan::from_millis(24 * 60 * 60 * 1000);
+/// Most requests that a new version may answer before it is judged.
+pub const ROLLBACK_AFTER_MAX: u32 = 1_000_000;

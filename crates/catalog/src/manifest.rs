@@ -6,11 +6,12 @@
 //! [`limits`], on call edges and routes that lead to functions of the same app, and on routes that
 //! do not clash.
 
-mod check;
+pub(crate) mod check;
 mod error;
+mod events;
 mod fault;
 mod parse;
-mod read;
+pub(crate) mod read;
 mod site;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Location, ManifestError};
+pub use self::events::{Cron, Events};
 pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NodeName};
+use crate::policy::{AppPolicies, Policies, Schema};
+use crate::rollout::Rollout;
 use crate::routes::{Route, RouteTable};
 use crate::units::{ByteSize, Cores, TimeSpan};
 use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
@@ -38,10 +42,19 @@ pub struct Manifest {
     /// Where its functions run in a cluster.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// How new versions of it take over.
+    #[serde(default, skip_serializing_if = "Rollout::is_default")]
+    pub deploy: Rollout,
+    /// What the requests of every function pass.
+    #[serde(default, skip_serializing_if = "Policies::is_default")]
+    pub policy: Policies,
     /// Its functions.
     pub functions: BTreeMap<FunctionName, Function>,
     /// Its routes, in the order of the file.
     pub routes: Vec<Route>,
+    /// What calls its functions by the clock, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<Cron>,
 }
 
 /// The app as a whole.
@@ -137,6 +150,39 @@ pub struct Function {
     /// Whether a call that was lost with its node may be made again elsewhere: doing its work twice does no harm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// What its requests pass, beside what those of every function do.
+    #[serde(default, skip_serializing_if = "Policies::is_default")]
+    pub policy: Policies,
+    /// Whether it may answer in parts, and gets requests in parts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
+    /// The times of its streams.
+    #[serde(default, skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
+    /// What happens to the events that are put in its queue.
+    #[serde(default, skip_serializing_if = "Events::is_default")]
+    pub events: Events,
+}
+
+/// The times of a stream; what is absent has a default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// From the request's head to that of the answer; the function's `timeout` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<TimeSpan>,
+    /// How long nothing may move, either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<TimeSpan>,
+    /// From the request's head to the end; unbounded if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<TimeSpan>,
+}
+
+impl Timeouts {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Function {
@@ -147,6 +193,18 @@ impl Function {
             Isolation::Wasm => !self.reuse,
             Isolation::Process | Isolation::Compartment => self.reset,
         }
+    }
+
+    /// How long a stream of its may take to begin.
+    #[must_use]
+    pub fn first_byte(&self) -> TimeSpan {
+        self.timeouts.first_byte.unwrap_or(self.timeout)
+    }
+
+    /// How long a stream of its may stand still.
+    #[must_use]
+    pub fn stream_idle(&self) -> TimeSpan {
+        self.timeouts.idle.unwrap_or(limits::STREAM_IDLE_DEFAULT)
     }
 
     /// Whether it runs in a cell, where it is there.
@@ -214,6 +272,39 @@ impl Manifest {
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {
         self.functions.get(name)
+    }
+
+    /// Every schema of its policies, so that whoever can read files puts its text in.
+    pub fn schemas_mut(&mut self) -> impl Iterator<Item = &mut Schema> {
+        let own = self.functions.values_mut().flat_map(|function| function.policy.schemas_mut());
+        self.policy.schemas_mut().chain(own)
+    }
+
+    /// The policies that it declares.
+    #[must_use]
+    pub fn policies(&self) -> AppPolicies {
+        let own = self.functions.iter().filter(|(_, function)| !function.policy.is_empty());
+        let functions = own.map(|(name, function)| (name.clone(), function.policy.clone())).collect();
+        AppPolicies { policy: self.policy.clone(), functions }
+    }
+
+    /// The same manifest with other policies, checked anew.
+    ///
+    /// # Errors
+    /// What is wrong with them, and where.
+    pub fn with_policies(&self, policies: &AppPolicies) -> Result<Self, String> {
+        let mut manifest = self.clone();
+        manifest.policy = policies.policy.clone();
+        for (name, function) in &mut manifest.functions {
+            function.policy = policies.functions.get(name).cloned().unwrap_or_default();
+        }
+        if let Some(name) = policies.functions.keys().find(|name| !self.functions.contains_key(*name)) {
+            return Err(format!(
+                "functions.{name}: the app has no such function; `baton ps` lists those it has"
+            ));
+        }
+        crate::policy::check_functions(&manifest, &Site::default()).map_err(|fault| fault.to_string())?;
+        Ok(manifest)
     }
 
     /// Every declared call edge, caller first.

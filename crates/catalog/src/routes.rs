@@ -5,12 +5,14 @@
 //! by segment from the left. The path alone decides on the pattern; only then is the method looked at, so a
 //! known path with another method is 405 and never a less specific pattern.
 
+mod merged;
 mod method;
 mod pattern;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::merged::{Side, merged};
 pub use self::method::{Method, MethodFault};
 pub use self::pattern::{PatternFault, RoutePattern, Segment};
 pub use self::table::{Match, Params, RouteClash, RouteTable};

@@ -148,7 +148,7 @@ impl Runtime {
     /// The least loaded road to a function outside that has credit. `Err` if there is none at all.
     pub(crate) fn choose_road(&self, seat: &Seat, name: &str) -> Result<Option<u32>, ()> {
         let roads = seat.outgoing.borrow();
-        let alive = (0u32..).zip(roads.iter()).filter(|(_, road)| !road.dead && &*road.name == name);
+        let alive = (0u32..).zip(roads.iter()).filter(|(_, road)| road.takes_calls() && &*road.name == name);
         let mut any = false;
         let mut best: Option<(u32, u32)> = None;
         for (index, road) in alive {
@@ -177,7 +177,7 @@ impl Runtime {
         }
         let roads = seat.outgoing.borrow();
         let is_open =
-            |road: &Road| !road.dead && *road.name == *callee.name && road.outstanding < road.credits;
+            |road: &Road| road.takes_calls() && *road.name == *callee.name && road.outstanding < road.credits;
         (0u32..)
             .zip(roads.iter())
             .find(|(_, road)| is_open(road) && road.bell.is_asleep())

@@ -4,14 +4,23 @@
 //! |---|---|
 //! | `$BATON_HOME/admin.sock` | whoever may open the file: mode 0600 |
 //! | TCP, loopback by default | whoever shows the token; only by a numeric host or `localhost`, and not from a page of another origin |
+//!
+//! The dashboard's own files are the exception: they tell nothing about the node, and who has no token yet needs them to
+//! type one in.
 
 mod cluster;
+mod events;
 mod fault;
 mod guard;
 mod invoke;
 mod metrics;
+mod overview;
+mod page;
+mod policy;
 mod reads;
+mod scale;
 mod usage;
+mod versions;
 mod writes;
 
 use std::fmt;
@@ -33,6 +42,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::Cluster;
 use crate::deploy::Deployer;
+use crate::events::Events;
 use crate::limits;
 use crate::plane::{Answer, Plane};
 use crate::protocol::NodeInfo;
@@ -77,6 +87,8 @@ pub struct Api {
     pub deployer: Arc<Deployer>,
     /// The cluster that the node is in, if it is in one.
     pub cluster: Option<Arc<Cluster>>,
+    /// Calls that nobody waits for.
+    pub events: Arc<Events>,
     /// What TCP clients must show.
     pub token: String,
     /// What the node tells about itself.
@@ -137,18 +149,30 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
     let router = Router::new()
         .route("/healthz", get(reads::health))
         .route("/metrics", get(metrics::page))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
         .route("/v1/node", get(reads::node))
+        .route("/v1/overview", get(overview::overview))
         .route("/v1/apps", get(reads::apps))
         .route("/v1/apps/{app}", post(writes::deploy).delete(writes::remove))
         .route("/v1/apps/{app}/evict", post(writes::evict))
+        .route("/v1/apps/{app}/functions/{function}/scale", put(scale::set))
+        .route("/v1/apps/{app}/graph", get(overview::graph))
         .route("/v1/apps/{app}/pool", get(reads::pool))
-        .route("/v1/apps/{app}/versions", get(cluster::versions))
+        .route("/v1/apps/{app}/versions", get(versions::list))
+        .route("/v1/apps/{app}/promote", post(versions::promote))
+        .route("/v1/apps/{app}/rollback", post(versions::rollback))
+        .route("/v1/apps/{app}/traffic", put(versions::traffic))
+        .route("/v1/apps/{app}/policy", get(policy::show).put(policy::set).delete(policy::reset))
         .route("/v1/nodes", get(cluster::nodes))
         .route("/v1/nodes/{node}/drain", post(cluster::drain).delete(cluster::undrain))
         .route("/v1/cluster", get(cluster::report))
         .route("/v1/artifacts/{hash}", put(writes::upload).head(reads::artifact))
         .route("/v1/modules/{hash}", post(writes::compile))
         .route("/v1/invoke/{app}/{function}", any(invoke::call))
+        .route("/v1/events", get(events::list))
+        .route("/v1/events/{app}/{function}", any(events::accept))
+        .route("/v1/dead/{event}", post(events::revive).delete(events::forget))
         .route("/v1/logs", get(reads::logs))
         .route("/v1/caps", get(reads::capabilities))
         .route("/v1/usage", get(usage::report))

@@ -49,7 +49,7 @@ pub use self::members::{AppRow, Load, Row};
 use self::plan::{Seat, placed};
 pub use self::report::{AppReport, BucketReport, ClusterReport, CopyReport, NodePart, StoreReport};
 use crate::deploy::{Found, Placed};
-use crate::store::Deployment;
+use crate::store::{Deployment, Kept, told};
 
 /// What begins the key of an app.
 const APP: &str = "app.";
@@ -218,6 +218,13 @@ impl Cluster {
         Arc::clone(&self.table.borrow())
     }
 
+    /// Whether this node is the one of the cluster that calls by the clock: the first by name of those that live.
+    pub(crate) fn keeps_time(&self) -> bool {
+        let rows = self.rows();
+        let first = rows.iter().map(|row| row.name.as_str()).min();
+        first.is_none_or(|first| first == self.options.node)
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -276,10 +283,10 @@ impl Cluster {
         let entry = self.bus.read(&self.bus.buckets().await?.wanted, &key).await?;
         let deployment: Option<Deployment> =
             entry.value.as_ref().and_then(|value| serde_json::from_slice(value).ok());
-        let mut version = deployment.as_ref().map_or(0, |deployment| deployment.version);
+        let mut version = deployment.as_ref().map_or(0, Deployment::highest);
         if deployment.is_none() && entry.revision > 0 {
             // Numbers go on after a removal, and over rows of a newer program.
-            version = self.versions(app).await?.last().map_or(0, |last| last.version);
+            version = self.versions(app).await?.last().map_or(0, |last| last.deployment.version);
         }
         Ok(Found { deployment, version, revision: entry.revision })
     }
@@ -330,9 +337,9 @@ impl Cluster {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn versions(&self, app: &AppName) -> Result<Vec<Deployment>, ClusterError> {
+    pub async fn versions(&self, app: &AppName) -> Result<Vec<Kept>, ClusterError> {
         let rows = self.bus.history(&format!("{APP}{app}")).await?;
-        Ok(rows.into_iter().flatten().filter_map(|row| serde_json::from_slice(&row).ok()).collect())
+        Ok(told(rows.into_iter().flatten().filter_map(|row| serde_json::from_slice(&row).ok())))
     }
 
     // ---- nodes ----------------------------------------------------------------------------------------------

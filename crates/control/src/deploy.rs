@@ -6,21 +6,24 @@
 //!   actual ─┘
 //! ```
 //!
-//! A version is stored once it runs. If storing fails, the version before is brought back, so that what runs and
-//! what a restart would bring are the same. In a cluster the same holds of the node that took the deployment: what it stored
+//! A version is stored once it is ready, and gets requests once it is stored: what answers and what a restart would bring
+//! are the same. In a cluster the same holds of the node that took the deployment: what it stored
 //! for all has run there, and the other nodes are led to it by [`Deployer::reconcile`].
 
 mod authority;
+mod changes;
 mod complete;
 mod fault;
 mod files;
 mod plan;
+mod policies;
+mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use baton_catalog::{AppName, FunctionName, Manifest};
+use baton_catalog::{AppName, FunctionName, Manifest, Percent};
 use baton_flow::Deployed;
 
 use self::authority::Authority;
@@ -29,14 +32,17 @@ use self::complete::{complete, complete_files};
 pub use self::fault::DeployFault;
 use self::files::Files;
 pub use self::plan::{Placed, Step, plan};
+pub use self::policies::PolicyFault;
+pub use self::rollout::{Change, RolloutError, Wish};
 use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
 use crate::cluster::Cluster;
 use crate::limits::UPLOAD_KEPT;
 use crate::modules::{Host, Modules};
 use crate::plane::Plane;
-use crate::protocol::FailedApp;
-use crate::store::{Deployment, Store};
+use crate::protocol::{FailedApp, Refusal};
+use crate::store::{Deployment, Made, Store};
+use tokio::sync::Notify;
 
 /// What a deployment came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +59,44 @@ pub enum Outcome {
         /// Replicas that are ready.
         replicas: u32,
     },
+    /// The new version runs, and the one before it does too.
+    Beside {
+        /// Its number.
+        version: u64,
+        /// Replicas that are ready.
+        replicas: u32,
+        /// The version before.
+        before: u64,
+        /// The new one's part of the requests.
+        share: Percent,
+    },
+}
+
+/// A version as it is handed in.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// What the app declares.
+    pub manifest: Manifest,
+    /// The artifact of each function.
+    pub artifacts: BTreeMap<FunctionName, ArtifactHash>,
+    /// The bundle of files of each function that has any.
+    pub files: BTreeMap<FunctionName, ArtifactHash>,
+    /// How it is to take over.
+    pub wish: Wish,
+    /// Who hands it in.
+    pub by: String,
+}
+
+impl Submission {
+    /// A version that takes over as its manifest says.
+    #[must_use]
+    pub fn new(
+        manifest: Manifest,
+        artifacts: BTreeMap<FunctionName, ArtifactHash>,
+        files: BTreeMap<FunctionName, ArtifactHash>,
+    ) -> Self {
+        Self { manifest, artifacts, files, wish: Wish::default(), by: String::new() }
+    }
 }
 
 /// What became of a stored app at the start of a node.
@@ -75,6 +119,10 @@ pub struct Deployer {
     running: Mutex<BTreeMap<AppName, Placed>>,
     /// Stored apps that do not run.
     failed: Mutex<BTreeMap<String, String>>,
+    /// The last version of each app that was refused, for as long as no other one was deployed.
+    refused: Mutex<BTreeMap<String, Refusal>>,
+    /// Told when a version begins to have a part of the requests.
+    rollout_begun: Notify,
 }
 
 impl fmt::Debug for Deployer {
@@ -94,8 +142,9 @@ impl Deployer {
         modules: Modules,
     ) -> Self {
         let files = Arc::new(Files { store, artifacts, trees, modules: Arc::new(modules) });
-        let (change, running, failed) = Default::default();
-        Self { plane, files, authority: Authority::Own, change, running, failed }
+        let (change, running, failed, refused) = Default::default();
+        let (authority, rollout_begun) = (Authority::Own, Notify::new());
+        Self { plane, files, authority, change, running, failed, refused, rollout_begun }
     }
 
     /// Leaves it to a cluster what is deployed.
@@ -112,6 +161,31 @@ impl Deployer {
     #[must_use]
     pub fn placed(&self) -> BTreeMap<AppName, Placed> {
         self.running().clone()
+    }
+
+    /// The version of an app that runs.
+    #[must_use]
+    pub fn leading(&self, app: &str) -> Option<Deployment> {
+        let running = self.running();
+        running.iter().find(|(name, _)| name.as_str() == app).map(|(_, placed)| placed.deployment.clone())
+    }
+
+    /// What is asked of an app's manifest, if it runs.
+    pub(crate) fn declared<R>(&self, app: &str, ask: impl FnOnce(&Manifest) -> R) -> Option<R> {
+        self.running().get(app).map(|placed| ask(&placed.deployment.manifest))
+    }
+
+    /// Whether this node calls by the clock.
+    pub(crate) fn keeps_time(&self) -> bool {
+        match &self.authority {
+            Authority::Own => true,
+            Authority::Cluster(cluster) => cluster.keeps_time(),
+        }
+    }
+
+    /// What is asked of the manifest of each app that runs, in one list.
+    pub(crate) fn all_declared<R>(&self, ask: impl Fn(&AppName, &Manifest) -> Vec<R>) -> Vec<R> {
+        self.running().iter().flat_map(|(app, placed)| ask(app, &placed.deployment.manifest)).collect()
     }
 
     /// The uploaded executables.
@@ -139,44 +213,51 @@ impl Deployer {
     ///
     /// # Errors
     /// Artifacts are missing, the data plane refuses, or the disk does; the version before runs on.
-    pub async fn deploy(
-        &self,
-        manifest: Manifest,
-        artifacts: BTreeMap<FunctionName, ArtifactHash>,
-        files: BTreeMap<FunctionName, ArtifactHash>,
-    ) -> Result<Outcome, DeployFault> {
+    pub async fn deploy(&self, new: Submission) -> Result<Outcome, DeployFault> {
+        let Submission { manifest, artifacts, files, wish, by } = new;
         complete(&manifest, &artifacts)?;
         complete_files(&manifest, &files)?;
         let _change = self.change.lock().await;
         let app = manifest.app.name.clone();
         let found = self.find(&app).await?;
-        let mut next = Deployment { manifest, version: 1, artifacts, files };
-        let is_stored = found.deployment.as_ref().is_some_and(|stored| stored.same_as(&next));
-        next.version = found.version + u64::from(!is_stored);
-        let version = next.version;
-        let next = self.place(next);
-        let wanted = BTreeMap::from([(app.clone(), next.clone())]);
-        let actual = self.running().get(&app).map(|now| (app.clone(), now.clone())).into_iter().collect();
+        let made = Made { at_ms: changes::now_ms(), by };
+        let version = found.version + 1;
+        let next = Deployment { made, ..Deployment::new(manifest, version, artifacts, files) };
+        let next = self.place(rollout::deployed(found.deployment.as_ref(), next, wish)?);
         self.publish(&next.deployment).await?;
-        if is_stored && plan(&wanted, &actual).is_empty() {
+        let newest = next.deployment.next().unwrap_or(&next.deployment).version;
+        let is_stored = found.deployment.as_ref().is_some_and(|stored| stored.stands_as(&next.deployment));
+        if is_stored && self.running().get(&app).is_some_and(|now| now.same_as(&next)) {
             self.sweep().await;
-            return Ok(Outcome::Unchanged { version });
+            return Ok(Outcome::Unchanged { version: newest });
         }
-        let deployed = self.start(&next).await?;
-        if let Err(fault) = self.commit(&next.deployment, &found).await {
-            self.bring_back(actual.get(&app), &app).await;
-            return Err(fault);
-        }
-        self.runs(next);
-        self.sweep().await;
-        Ok(Outcome::Running { version, replicas: deployed.replicas })
+        let beside = next.deployment.beside.as_deref().map(|beside| (next.deployment.version, beside.share));
+        let replicas = match self.apply(next, &found).await {
+            Ok(replicas) => replicas,
+            Err(fault) => {
+                if found.deployment.is_some() {
+                    let (error, at_ms) = (fault.to_string(), changes::now_ms());
+                    let refusal = Refusal { app: app.to_string(), version: newest, error, at_ms };
+                    self.refused().insert(app.to_string(), refusal);
+                }
+                return Err(fault);
+            }
+        };
+        Ok(match beside {
+            None => Outcome::Running { version: newest, replicas },
+            Some((before, share)) => Outcome::Beside { version: newest, replicas, before, share },
+        })
     }
 
     /// Notes that a version runs.
     fn runs(&self, placed: Placed) {
         let app = placed.deployment.app().clone();
         self.note(app.as_str(), None);
+        let is_rollout = placed.deployment.beside.is_some();
         self.running().insert(app, placed);
+        if is_rollout {
+            self.rollout_begun.notify_one();
+        }
     }
 
     /// Stops an app and forgets it; says whether it was there.
@@ -218,10 +299,9 @@ impl Deployer {
             // What runs without being stored is another call's business.
             let Step::Start(next) = step else { continue };
             let app = next.deployment.app().to_string();
-            let result = self.start(&next).await.map(|deployed| deployed.version);
-            match &result {
-                Ok(_) => self.runs(next),
-                Err(fault) => self.note(&app, Some(fault.to_string())),
+            let result = self.resume(next).await;
+            if let Err(fault) = &result {
+                self.note(&app, Some(fault.to_string()));
             }
             done.push(Restored { app, result });
         }
@@ -272,19 +352,18 @@ impl Deployer {
         let app = next.deployment.app().to_string();
         let run = async {
             cluster.fetch(&self.files.artifacts, next.deployment.named()).await?;
-            let deployed = self.start(&next).await?;
+            let version = self.resume(next.clone()).await?;
             let row = next.deployment.clone();
             let kept = self.blocking(move |files| files.store.put(&row).map_err(DeployFault::Store)).await;
             if let Err(error) = kept {
                 tracing::warn!(%app, %error, "a version runs and is not kept for the next start");
             }
-            Ok(deployed.version)
+            Ok(version)
         };
         let result: Result<u64, DeployFault> = run.await;
         match &result {
             Ok(version) => {
                 tracing::info!(%app, version, functions = next.hosted().count(), "runs here");
-                self.runs(next);
             }
             Err(fault) => self.note(&app, Some(fault.to_string())),
         }
@@ -313,19 +392,12 @@ impl Deployer {
 
     async fn start(&self, next: &Placed) -> Result<Deployed, DeployFault> {
         let next = next.clone();
-        let spec = self.blocking(move |files| files.spec(next)).await?;
-        self.plane.deploy(spec).await.map_err(DeployFault::Gone)?.map_err(DeployFault::Refused)
-    }
-
-    /// After a version that runs could not be stored.
-    async fn bring_back(&self, before: Option<&Placed>, app: &AppName) {
-        let result = match before {
-            Some(before) => self.start(before).await.map(|_| ()),
-            None => self.plane.remove(app.to_string()).await.map(|_| ()).map_err(DeployFault::Gone),
-        };
-        if let Err(error) = result {
-            tracing::error!(%app, %error, "the version before does not run again");
+        if let Authority::Cluster(cluster) = &self.authority {
+            // One that was gone back to may never have been here.
+            cluster.fetch(&self.files.artifacts, next.deployment.named()).await?;
         }
+        let spec = self.blocking(move |files| files.spec(next)).await?;
+        self.plane.prepare(spec).await.map_err(DeployFault::Gone)?.map_err(DeployFault::Refused)
     }
 
     /// Removes artifacts that nothing names. A failure costs disk space only, so it is logged and no more.
@@ -335,11 +407,12 @@ impl Deployer {
         let mut named: BTreeSet<ArtifactHash> = named.collect();
         let sweep = move |files: &Files| {
             let stored = files.store.all().map_err(DeployFault::Store)?;
-            if !stored.unreadable.is_empty() {
+            if !stored.unreadable.is_empty() || !stored.is_whole {
                 // What those rows name cannot be known.
                 return Ok(0);
             }
             named.extend(stored.deployments.values().flat_map(Deployment::named));
+            named.extend(stored.named);
             files.trees.sweep(&named).map_err(DeployFault::Artifacts)?;
             files.modules.sweep(&named, UPLOAD_KEPT).map_err(DeployFault::Artifacts)?;
             files.artifacts.sweep(&named).map_err(DeployFault::Artifacts)

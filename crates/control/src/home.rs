@@ -173,6 +173,12 @@ impl Home {
         self.root.join("spill")
     }
 
+    /// The file of events that wait.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events.redb")
+    }
+
     /// The directory of snapshots.
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {

@@ -18,6 +18,8 @@ mod artifacts;
 mod bundles;
 mod cluster;
 mod deploy;
+mod events;
+mod graph;
 mod home;
 pub mod limits;
 mod modules;
@@ -37,9 +39,14 @@ pub use cluster::{
     AppReport, AppRow, BucketReport, Cluster, ClusterError, ClusterOptions, ClusterReport, CopyReport,
     EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
-pub use deploy::{DeployFault, Deployer, Outcome, Placed, Restored, Step, plan};
+pub use deploy::{
+    Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission,
+    Wish, plan,
+};
+pub use events::{DeadReport, Event, EventFault, Events, QueueReport};
+pub use graph::{Declared, GATEWAY, Graph, GraphEdge, GraphNode, GraphRoute};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};
-pub use store::{Deployment, Store, StoreError, Stored};
+pub use store::{Beside, Deployment, Kept, Made, Store, StoreError, Stored, Undone};
 pub use usage::{Usage, UsageError, UsageReport, UsageRow, Used};

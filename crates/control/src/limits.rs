@@ -26,6 +26,8 @@ pub const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const LOG_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at the log while a request waits for lines.
 pub const LOG_POLL: Duration = Duration::from_millis(100);
+/// Processes whose figures one overview tells; those of further ones are left out.
+pub const PROCESSES_SHOWN_MAX: usize = 1024;
 /// Log lines in one reply.
 pub const LOG_LINES_MAX: usize = 1000;
 /// How long an uploaded artifact is kept for the deployment that will name it.
@@ -74,9 +76,29 @@ pub const MOVES_AFTER: Duration = Duration::from_millis(300);
 pub const START_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 /// Versions of an app that the cluster's store keeps, removals included.
 pub const VERSIONS_KEPT: i64 = 16;
+/// Versions of an app that a node keeps to go back to, what runs included.
+pub const VERSIONS_KEPT_HERE: usize = 10;
+/// Longest text by which whoever deploys names itself, in characters.
+pub const DEPLOYED_BY_CHARS_MAX: usize = 128;
+/// Between two looks at how a new version does.
+pub const ROLLOUT_LOOK: Duration = Duration::from_millis(250);
 /// Apps and drained nodes that a cluster may have.
 pub const WANTED_ROWS_MAX: usize = 4096;
 /// How long an artifact stays in the cluster's store that no kept version names.
 pub const BUS_ARTIFACT_KEPT: Duration = Duration::from_secs(3600);
 /// Between two sweeps of the cluster's store.
 pub const BUS_SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// Memory that the page cache of the events' file may take, in bytes.
+pub const EVENTS_CACHE_BYTES: usize = 4 << 20;
+/// Largest body of an event, in bytes.
+pub const EVENT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of all bodies that may wait on a node.
+pub const EVENTS_BYTES_MAX: u64 = 1 << 30;
+/// Events that are tried at once on a node.
+pub const EVENTS_AT_ONCE_MAX: usize = 256;
+/// Events that came to nothing that are kept to be looked at.
+pub const EVENTS_DEAD_MAX: u64 = 1000;
+/// Between two tries to write what an event came to.
+pub const EVENT_WRITE_AGAIN: Duration = Duration::from_millis(500);
+/// How late a schedule's time may be noticed and still counts: the clock was set, or the machine slept.
+pub const CRON_LATE_MAX: Duration = Duration::from_secs(60);

@@ -1,10 +1,12 @@
 //! What is deployed, in a file that survives restarts, `kill -9` and full disks.
 //!
-//! One table, one row an app, one transaction a change: a row is the old one or the new one. After an error of
+//! One row an app and one a kept version, one transaction a change: rows are the old ones or the new ones. After an error of
 //! the file system the database refuses further work; the store drops it then and opens it afresh on the next
 //! call, so that a disk that was full for a while costs only the changes that were refused.
 
-use std::collections::BTreeMap;
+mod versions;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -17,6 +19,8 @@ use baton_catalog::{AppName, FunctionName, Manifest};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::versions::told;
+pub use self::versions::{Beside, Kept, Made, Undone};
 use crate::artifacts::ArtifactHash;
 use crate::limits::STORE_CACHE_BYTES;
 
@@ -24,7 +28,9 @@ const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("depl
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 const FORMAT_KEY: &str = "format";
 /// Raised when a row can no longer be read by an older node.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// Before versions were kept: taken over when it is opened.
+const FORMAT_WITHOUT_VERSIONS: u64 = 1;
 
 /// A version of an app that ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,24 +44,65 @@ pub struct Deployment {
     /// The bundle of files of each function that has any.
     #[serde(default)]
     pub files: BTreeMap<FunctionName, ArtifactHash>,
+    /// When and by what it was deployed.
+    #[serde(default)]
+    pub made: Made,
+    /// The highest number that a version of the app had by then; 0 if that is this one's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub highest: u64,
+    /// The newer version that has a part of its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Box<Beside>>,
+    /// The version that was undone last, since this one was deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Deployment {
+    /// A version by itself, of which nothing more is known.
+    #[must_use]
+    pub fn new(
+        manifest: Manifest,
+        version: u64,
+        artifacts: BTreeMap<FunctionName, ArtifactHash>,
+        files: BTreeMap<FunctionName, ArtifactHash>,
+    ) -> Self {
+        let made = Made::default();
+        Self { manifest, version, artifacts, files, made, highest: 0, beside: None, undone: None }
+    }
+
     /// The app's name.
     #[must_use]
     pub fn app(&self) -> &AppName {
         &self.manifest.app.name
     }
 
-    /// Whether both would run the same: all but the version.
+    /// Whether both would run the same: all but the number, and what stands beside.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         self.manifest == other.manifest && self.artifacts == other.artifacts && self.files == other.files
     }
 
-    /// Every artifact that it cannot run without.
+    /// Whether both say the same of what answers, and how much of it.
+    #[must_use]
+    pub fn stands_as(&self, other: &Self) -> bool {
+        self.same_as(other) && self.version == other.version && self.beside == other.beside
+    }
+
+    /// The highest number that a version of the app had.
+    #[must_use]
+    pub fn highest(&self) -> u64 {
+        self.highest.max(self.version).max(self.next().map_or(0, |next| next.version))
+    }
+
+    /// Every artifact that it, and what stands beside it, cannot run without.
     pub fn named(&self) -> impl Iterator<Item = ArtifactHash> {
-        self.artifacts.values().chain(self.files.values()).copied()
+        let versions = std::iter::once(self).chain(self.next());
+        versions.flat_map(|version| version.artifacts.values().chain(version.files.values()).copied())
     }
 }
 
@@ -66,6 +113,10 @@ pub struct Stored {
     pub deployments: BTreeMap<AppName, Deployment>,
     /// Rows that cannot, and why.
     pub unreadable: Vec<(String, serde_json::Error)>,
+    /// What kept versions name.
+    pub named: BTreeSet<ArtifactHash>,
+    /// Whether all kept versions could be read.
+    pub is_whole: bool,
 }
 
 /// Why the store did not do what it was asked to.
@@ -202,6 +253,7 @@ impl Store {
         self.with(|database| {
             let change = database.begin_write()?;
             change.open_table(DEPLOYMENTS)?.insert(deployment.app().as_str(), row.as_slice())?;
+            versions::keep(&change, deployment)?;
             Ok(change.commit()?)
         })
     }
@@ -214,6 +266,7 @@ impl Store {
         self.with(|database| {
             let change = database.begin_write()?;
             let found = change.open_table(DEPLOYMENTS)?.remove(app)?.is_some();
+            versions::forget(&change, app)?;
             change.commit()?;
             Ok(found)
         })
@@ -252,9 +305,16 @@ fn ensure_tables(database: &Database) -> Result<u64, redb::Error> {
             about.insert(FORMAT_KEY, FORMAT)?;
         }
         change.open_table(DEPLOYMENTS)?;
+        change.open_table(versions::VERSIONS)?;
         found
     };
     match found {
+        Some(FORMAT_WITHOUT_VERSIONS) => {
+            versions::migrate(&change)?;
+            change.open_table(ABOUT)?.insert(FORMAT_KEY, FORMAT)?;
+            change.commit()?;
+            Ok(FORMAT)
+        }
         Some(format) => {
             change.abort()?;
             Ok(format)
@@ -278,10 +338,11 @@ fn read_all(database: &Database) -> Result<Stored, redb::Error> {
             Err(error) => stored.unreadable.push((app.value().to_owned(), error)),
         }
     }
+    (stored.named, stored.is_whole) = versions::named(database)?;
     Ok(stored)
 }
 
-fn fault(path: &Path, error: redb::Error) -> StoreError {
+pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
     use io::ErrorKind as Kind;
     let path = path.to_owned();
     match error {
@@ -295,6 +356,8 @@ fn fault(path: &Path, error: redb::Error) -> StoreError {
         error => StoreError::Damaged { path, source: Box::new(error) },
     }
 }
+
+mod policies;
 
 #[cfg(test)]
 mod tests;

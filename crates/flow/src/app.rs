@@ -10,13 +10,15 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::plan::Patch;
 use baton_catalog::{Function, FunctionName, Trust};
-use baton_placement::{Admission, Here, Load, Waiting, admit, choose};
+use baton_placement::{Admission, Answered, Here, Load, Waiting, admit, choose};
+use baton_policy::{Chain, Set};
 use baton_pool::bell::Bell;
 use baton_pool::capability::Handle;
 use baton_pool::pool::Pool;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::cells::Group;
+use crate::coldstart::ColdStarts;
 use crate::deploy::{AppSpec, BundledFiles};
 use crate::edges::Edges;
 use crate::error::InvokeError;
@@ -26,8 +28,10 @@ use crate::outlet::{Counts, OUT_PER_APP_MAX};
 use crate::puts::Puts;
 use crate::receipts::{Beside, GATEWAY};
 use crate::replica::{Phase, Replica};
+use crate::scale::Unit;
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
+use crate::stream::Streams;
 use crate::tally::Tally;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
@@ -69,14 +73,24 @@ pub(crate) struct FunctionState {
     pub(crate) out: Cell<Counts>,
     /// How its executable was last loaded into a template.
     pub(crate) loaded: Cell<Option<LoadStatus>>,
-    /// Groups of cells, by number, that may sleep when a request comes that may lead to them.
-    pub(crate) sleepers: Vec<usize>,
+    /// What it is scaled with, by number, if it runs here.
+    pub(crate) unit: Option<usize>,
+    /// The units, by number, to which a request may lead, its own included.
+    pub(crate) behind: Vec<usize>,
+    /// All of them are being looked at, or need not be.
+    pub(crate) is_stirred: Cell<bool>,
+    /// How long its cold starts took, once there are any.
+    pub(crate) cold_starts: RefCell<Option<Box<ColdStarts>>>,
+    /// What its requests pass; nothing for most.
+    pub(crate) chain: RefCell<Option<Rc<Chain>>>,
 }
 
 /// A place for one call at a replica. The call is counted there once its tag exists.
 pub(crate) struct Reserved {
     pub(crate) replica: Rc<Replica>,
     pub(crate) tag: u32,
+    /// When it was given to a call that had found no replica at all.
+    pub(crate) cold: Option<Instant>,
 }
 
 /// A replica that stood still when a call timed out.
@@ -98,6 +112,8 @@ pub(crate) struct App {
     pub(crate) functions: Vec<FunctionState>,
     /// Groups of its functions that share cells.
     pub(crate) groups: Vec<Rc<Group>>,
+    /// What of it is scaled as one.
+    pub(crate) units: Vec<Rc<Unit>>,
     pub(crate) edges: RefCell<Edges>,
     pub(crate) stopping: Cell<bool>,
     /// Bounds the requests to the network that are out.
@@ -106,14 +122,20 @@ pub(crate) struct App {
     pub(crate) uploads: Cell<usize>,
     /// Wakes those who wait for replicas to come or go.
     pub(crate) changed: Notify,
+    /// Requests of clients that it answered.
+    pub(crate) answered: Cell<Answered>,
     pub(crate) pool_full: Cell<u64>,
     pub(crate) last_holder: Cell<u16>,
     /// What other nodes may pull that its owner can take back, for as long as it is kept for them.
     pub(crate) shared_out: RefCell<Vec<(Handle, Weak<()>)>>,
     /// What its functions have put up on this node.
     pub(crate) puts: RefCell<Puts>,
+    /// Its requests whose answers may be streams.
+    pub(crate) streams: Streams,
     /// The range of the capability table in which the node derives, once it does.
     pub(crate) node_arena: Cell<Option<u32>>,
+    /// What it has of policies.
+    pub(crate) policies: RefCell<Option<Rc<Set>>>,
     suspects: RefCell<Vec<Suspect>>,
     ticks: Cell<u32>,
 }
@@ -129,17 +151,12 @@ pub(crate) struct Parts {
 impl App {
     pub(crate) fn new(node: &Rc<Node>, spec: &AppSpec, index: usize, parts: Parts) -> Rc<App> {
         let Parts { pool, hosting, groups } = parts;
+        let units = crate::scale::units(&spec.manifest, &hosting, &groups);
+        let is_behind = |unit: usize, function| units.get(unit).is_some_and(|unit| unit.is_behind(function));
         let functions = spec.manifest.functions.iter().zip(hosting).enumerate();
         let functions = functions
             .map(|(number, ((name, function), hosting))| {
                 let group = groups.iter().find(|group| group.seats.contains(&number));
-                let own_places = function.scale.min.max(1) as usize;
-                let places = match (group, &hosting) {
-                    (Some(group), _) => group.places(),
-                    (None, Hosting::Elsewhere) => 0,
-                    (None, _) => own_places,
-                };
-                let may_sleep = |group: &&Rc<Group>| group.floor == 0 && group.is_behind(number);
                 FunctionState {
                     name: name.clone(),
                     group: group.cloned(),
@@ -149,7 +166,7 @@ impl App {
                     hosting,
                     patches: spec.patches.get(name).cloned().unwrap_or_default(),
                     files: spec.files.get(name).cloned(),
-                    replicas: RefCell::new(vec![None; places]),
+                    replicas: RefCell::default(),
                     queue: RefCell::default(),
                     cursor: Cell::new(0),
                     restarts: Cell::new(0),
@@ -160,7 +177,11 @@ impl App {
                     faults: Cell::new(0),
                     out: Cell::default(),
                     loaded: Cell::new(None),
-                    sleepers: groups.iter().filter(may_sleep).map(|group| group.number).collect(),
+                    unit: units.iter().position(|unit| unit.functions().contains(&number)),
+                    behind: (0..units.len()).filter(|unit| is_behind(*unit, number)).collect(),
+                    is_stirred: Cell::new(false),
+                    cold_starts: RefCell::default(),
+                    chain: RefCell::default(),
                 }
             })
             .collect();
@@ -173,16 +194,20 @@ impl App {
             trust: spec.manifest.app.trust,
             functions,
             groups,
+            units,
             edges: RefCell::default(),
             stopping: Cell::new(false),
             out: Semaphore::new(OUT_PER_APP_MAX),
             uploads: Cell::new(0),
             changed: Notify::new(),
+            answered: Cell::default(),
             pool_full: Cell::new(0),
             last_holder: Cell::new(1),
             shared_out: RefCell::default(),
             puts: RefCell::new(Puts::new()),
+            streams: Streams::default(),
             node_arena: Cell::new(None),
+            policies: RefCell::default(),
             suspects: RefCell::default(),
             ticks: Cell::new(0),
         });
@@ -241,15 +266,19 @@ impl App {
     }
 
     /// A place for one call of `function`, now or when one is free.
-    pub(crate) async fn reserve(&self, function: usize, deadline: Instant) -> Result<Reserved, InvokeError> {
+    pub(crate) async fn reserve(
+        self: &Rc<Self>,
+        function: usize,
+        deadline: Instant,
+    ) -> Result<Reserved, InvokeError> {
         let state = self.functions.get(function).ok_or(InvokeError::Unknown)?;
         if self.stopping.get() {
             return Err(InvokeError::Draining);
         }
-        self.wake_cells(state);
+        self.stir(state);
         let mut waiting = Waiting { queued: count(state.queued()), bound: state.spec.scale.queue };
         if self.comes_and_goes(function) && !state.any_ready() {
-            // Whoever wakes a cell waits for it, even where nobody else may wait.
+            // Whoever has a replica started waits for it, even where nobody else may wait.
             waiting.bound = waiting.bound.max(1);
         }
         match state.admit(waiting) {
@@ -259,8 +288,10 @@ impl App {
             Admission::Queue => {
                 let (sender, receiver) = oneshot::channel();
                 state.queue.borrow_mut().push_back(sender);
+                self.starve(state);
+                let cold = (!state.any_ready()).then(Instant::now);
                 match tokio::time::timeout_at(deadline.into(), receiver).await {
-                    Ok(Ok(reserved)) => Ok(reserved),
+                    Ok(Ok(reserved)) => Ok(state.note_cold(cold, reserved)),
                     Ok(Err(_)) => Err(InvokeError::Draining),
                     Err(_) => {
                         state.queue.borrow_mut().retain(|waiter| !waiter.is_closed());
@@ -274,6 +305,12 @@ impl App {
                 }
             }
         }
+    }
+
+    /// A request of a client is answered.
+    pub(crate) fn count(&self, has_failed: bool) {
+        let Answered { requests, failures } = self.answered.get();
+        self.answered.set(Answered { requests: requests + 1, failures: failures + u64::from(has_failed) });
     }
 
     /// Gives room that became free to those who wait.
@@ -444,7 +481,7 @@ impl FunctionState {
     fn take_place(&self, place: usize, deadline: Instant) -> Option<Reserved> {
         let replica = self.replicas.borrow().get(place)?.clone()?;
         let tag = replica.slots.borrow_mut().add(deadline)?;
-        Some(Reserved { replica, tag })
+        Some(Reserved { replica, tag, cold: None })
     }
 
     /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
@@ -455,6 +492,15 @@ impl FunctionState {
             ready.fold((0, 0), |(running, room), load| (running + load.in_flight, room + load.concurrency));
         let room = if sleeps { room.max(self.spec.scale.concurrency) } else { room };
         Here { running, room, queued: count(self.queued()), bound: self.spec.scale.queue, node }
+    }
+
+    /// A call that had found no replica, and waited since then, was given to one.
+    fn note_cold(&self, since: Option<Instant>, mut reserved: Reserved) -> Reserved {
+        if let Some(since) = since {
+            self.cold_starts.borrow_mut().get_or_insert_default().queue.add(since.elapsed());
+            reserved.cold = Some(Instant::now());
+        }
+        reserved
     }
 
     fn any_ready(&self) -> bool {

@@ -7,11 +7,11 @@
 //!                     keep_template: start, load, listen ─── dies ─▶ back-off, again (its cells die with it)
 //!                                │ fork
 //!                                ▼
-//!                     keep_cell, one task a place: born, ready, live ─── dies ─▶ all its replicas are buried,
+//!                     keep_cell, one task a place of the unit: born, ready, live ─── dies ─▶ all its replicas are buried,
 //!                                                                                back-off, forked again
 //! ```
-//! A group of which no function need be there (`scale.min = 0`) has no cell until someone waits for one, and none
-//! again when nobody has used it for `scale.idle`. Its template stays.
+//! How many cells there are is up to the scaler (`crate::scale`). The template stays for a while when there are none,
+//! and is started anew from the snapshots on the disk when there shall be one again.
 
 mod birth;
 mod evict;
@@ -22,6 +22,7 @@ mod keep;
 mod of_app;
 mod plan;
 mod pressure;
+mod rest;
 mod symbols;
 mod template;
 
@@ -29,13 +30,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use baton_placement::Bounds;
 use baton_replica::{ExitReason, Template};
 use tokio::sync::Notify;
 
 pub(crate) use evict::evict;
-pub(crate) use form::form;
+pub(crate) use form::{calls, form};
 pub(crate) use keep::keep_cell;
 pub(crate) use plan::access;
 pub(crate) use pressure::relieve;
@@ -55,14 +57,10 @@ pub(crate) struct Group {
     pub(crate) seats: Vec<usize>,
     /// Number of the key that a seat shares with others; 0 for its own.
     key_groups: Vec<u32>,
-    /// Cells that are always there.
-    pub(crate) floor: usize,
-    /// How long a cell that need not be there stays without work.
-    idle: Duration,
+    /// Cells that are always there, and that there may be; how long one that need not be there stays without work.
+    pub(crate) bounds: Bounds,
     /// The longest time that a call of one of its functions may take.
     pub(crate) patience: Duration,
-    /// Functions from which a request may come to this group, its own included.
-    callers: Vec<usize>,
     /// The program of cells.
     program: PathBuf,
     template: RefCell<Option<Template>>,
@@ -70,20 +68,14 @@ pub(crate) struct Group {
     ready: Cell<bool>,
     /// Why a function could not be loaded, and which.
     pub(crate) failure: RefCell<Option<(usize, String)>>,
-    /// When one of its cells was last seen at work.
-    used: Cell<Instant>,
-    /// Cells up to this number are to end as soon as they have nothing to do; those that wait are told.
-    evicted_up_to: Cell<Option<u32>>,
-    evicted: Notify,
-    /// There is no cell, and none is needed.
-    asleep: Cell<bool>,
-    demand: Notify,
     cells: RefCell<BTreeMap<u32, Rc<baton_replica::Cell>>>,
     next_cell: Cell<u32>,
     /// Callers and callees between whose cells there are edges.
     edges: RefCell<BTreeSet<(usize, usize)>>,
     /// Cells of the present template that died for want of memory, as far as was noticed.
     oom_kills: Cell<u64>,
+    /// How long its template took to load everything, until a cell came of it.
+    load: Cell<Option<Duration>>,
     /// Reports of faults that are being given names.
     naming: Cell<u32>,
     /// Told when a cell is born or has ended.
@@ -96,11 +88,6 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Places for cells: a group that may sleep has one.
-    pub(crate) fn places(&self) -> usize {
-        self.floor.max(1)
-    }
-
     /// Whether its template takes forks.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.get()
@@ -111,26 +98,9 @@ impl Group {
         self.template.borrow().is_some()
     }
 
-    /// Whether it has no cell and needs none.
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.asleep.get()
-    }
-
-    /// Whether requests of a function may lead here.
-    pub(crate) fn is_behind(&self, function: usize) -> bool {
-        self.callers.contains(&function)
-    }
-
-    /// Someone waits for a cell.
-    pub(crate) fn wake(&self) {
-        if self.asleep.replace(false) {
-            self.demand.notify_one();
-        }
-    }
-
     /// Makes ahead what its next cell needs: someone waits while it starts. Without it that takes longer, no more: so the
     /// groups that fell asleep last have it, and others have none.
-    fn prepare(self: &Rc<Self>, app: &App) {
+    pub(crate) fn prepare(self: &Rc<Self>, app: &App) {
         let is_prepared = |template: &Template| template.prepare(app.rings_of(self)).is_ok();
         if !self.template.borrow().as_ref().is_some_and(is_prepared) {
             return;
@@ -144,6 +114,11 @@ impl Group {
         {
             template.unprepare();
         }
+    }
+
+    /// How long its template took to load, told once.
+    fn take_load(&self) -> Option<Duration> {
+        self.load.take()
     }
 
     /// Kills its template, and all its cells with it.

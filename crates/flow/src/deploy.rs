@@ -82,9 +82,8 @@ pub(crate) async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
 
 fn is_ready(app: &App, function: usize) -> bool {
     let Some(state) = app.functions.get(function) else { return true };
-    let group = app.group_of(function);
-    if let Some(group) = group.filter(|group| !group.is_ready() || group.floor == 0) {
-        return group.is_ready();
+    if app.group_of(function).is_some_and(|group| !group.is_ready()) {
+        return false;
     }
     let replicas = state.replicas.borrow();
     replicas.iter().all(|place| place.as_ref().is_some_and(|up| up.phase.get() == Phase::Ready))

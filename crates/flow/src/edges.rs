@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use baton_abi::boot::{Edge, NETWORK, NODE_PEER, Name};
 use baton_abi::reference::REFERENCES;
+use baton_abi::stream::STREAMS;
 use baton_pool::Placed;
 use baton_pool::capability::NODE;
 use baton_pool::figures::Figures;
@@ -79,6 +80,12 @@ impl Edges {
             others.push(if road.caller == dead { road.callee } else { road.caller });
         }
         others
+    }
+
+    /// Says to the callers of some replicas that those get no more calls, or get some again. Gives the callers.
+    pub(crate) fn retire(&self, callees: &[u16], is_retiring: bool) -> Vec<u16> {
+        let to = self.roads.iter().filter(|road| road.closed.is_none() && callees.contains(&road.callee));
+        to.inspect(|road| road.flags.retire(is_retiring)).map(|road| road.caller).collect()
     }
 
     /// Forgets closed edges whose living end has seen everything, or had its time. `true` if any went.
@@ -180,6 +187,12 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
     let entries = ring_entries_for(EDGE_ENTRIES);
     let fd = link::create("baton-edge", entries).map_err(|error| error.to_string())?;
     let (flags, figures) = link::map_head(&fd).map_err(|error| error.to_string())?;
+    if callee.phase.get() == Phase::Draining {
+        flags.retire(true);
+    }
+    for end in [caller, callee] {
+        end.nudges.set(end.nudges.get().wrapping_add(1));
+    }
     let mut edges = app.edges.borrow_mut();
     let id = edges.next_id();
     let named = |index: usize| Name::new(app.function_name(index)).ok_or("a function's name is too long");
@@ -226,6 +239,9 @@ fn connect_outside(app: &Rc<App>, new: &Rc<Replica>) -> Result<(), String> {
     if state.spec.references {
         pave_outside(app, new, Beyond::References)?;
     }
+    if state.spec.stream {
+        pave_outside(app, new, Beyond::Streams)?;
+    }
     for (index, callee) in app.functions.iter().enumerate() {
         if callee.hosting == Hosting::Elsewhere && state.spec.calls.contains(&callee.name) {
             pave_outside(app, new, Beyond::Function(index))?;
@@ -238,6 +254,7 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
     let (name, bounded_by) = match beyond {
         Beyond::Network => (NETWORK, new.function),
         Beyond::References => (REFERENCES, new.function),
+        Beyond::Streams => (STREAMS, new.function),
         Beyond::Function(callee) => (app.function_name(callee), callee),
     };
     let spec = &app.functions.get(bounded_by).ok_or("no such function")?.spec;
@@ -255,7 +272,12 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
         is_caller: true,
         ring_entries: entries,
         queue_max: spec.scale.queue,
-        timeout_ms: u32::try_from(spec.timeout.duration().as_millis()).unwrap_or(u32::MAX),
+        timeout_ms: if beyond == Beyond::Streams {
+            // A part waits for as long as its stream lives.
+            u32::MAX
+        } else {
+            u32::try_from(spec.timeout.duration().as_millis()).unwrap_or(u32::MAX)
+        },
         name: Name::new(name).ok_or("a function's name is too long")?,
     };
     if let Err(errno) = new.peer.borrow().add_node_edge(edge, fd.as_fd()) {
@@ -264,7 +286,7 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
     }
     let between = match beyond {
         Beyond::Function(callee) => Some((new.function, callee)),
-        Beyond::Network | Beyond::References => None,
+        Beyond::Network | Beyond::References | Beyond::Streams => None,
     };
     let (caller, callee) = (new.holder, NODE);
     edges.roads.push(Road { id, caller, callee, flags, figures, between, closed: None });

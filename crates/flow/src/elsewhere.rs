@@ -191,13 +191,13 @@ fn peers(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> 
     let Some(state) = app.functions.get(function) else { return Vec::new() };
     let hosts = Rc::clone(&app.node.hosts.borrow());
     let is_new = |host: &&Host| !tried.iter().any(|node| **node == *host.node);
+    let of_all = hosts.of(&app.name, state.name.as_str());
+    // Calls stay within the version that the request began in, wherever that is to be had.
+    let has_own = of_all.iter().any(|host| host.version == app.version);
+    let is_own = |host: &&Host| !has_own || host.version == app.version;
     let up = |host: &'_ Host| endpoint.calls_out(&host.node);
-    let up: Vec<(&Host, u32)> = hosts
-        .of(&app.name, state.name.as_str())
-        .iter()
-        .filter(is_new)
-        .filter_map(|host| Some((host, up(host)?)))
-        .collect();
+    let up: Vec<(&Host, u32)> =
+        of_all.iter().filter(is_new).filter(is_own).filter_map(|host| Some((host, up(host)?))).collect();
     let drains = |host: &Host| hosts.peers.get(&host.node).is_none_or(|peer| peer.draining);
     let all_drain = up.iter().all(|(host, _)| drains(host));
     let chosen = up.into_iter().filter(|(host, _)| all_drain || !drains(host));
@@ -321,6 +321,7 @@ async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Op
 pub(crate) fn status_of(error: &InvokeError) -> u16 {
     match error {
         InvokeError::Function { status, .. } => *status,
+        InvokeError::Refused(refusal) => refusal.status,
         InvokeError::QueueFull => 429,
         InvokeError::DeadlineExceeded { .. } => 504,
         InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => 413,
@@ -331,7 +332,7 @@ pub(crate) fn status_of(error: &InvokeError) -> u16 {
 }
 
 /// A failure as the calling function gets it: its callee's own words, or the node's about it.
-fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
+pub(crate) fn returned(app: &Rc<App>, error: InvokeError) -> Returned {
     let flags = match error {
         InvokeError::Function { .. } => Flags::MOVE,
         _ => Flags::REFUSED,

@@ -67,8 +67,33 @@ pub enum InvokeError {
     },
     /// The head (method, path, headers) is larger than a link carries.
     HeadTooLarge,
+    /// A policy does not let the request pass.
+    Refused(Box<baton_policy::Refusal>),
     /// The node is going down and takes no new work.
     Draining,
+}
+
+impl InvokeError {
+    /// Whether the version that answered is at fault, rather than who asked or how many did.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            InvokeError::Unknown
+            | InvokeError::TooLarge { .. }
+            | InvokeError::QueueFull
+            | InvokeError::HeadTooLarge
+            | InvokeError::Refused(_)
+            | InvokeError::Draining => false,
+            InvokeError::Function { status, .. } => *status >= 500,
+            InvokeError::PoolFull
+            | InvokeError::DeadlineExceeded { .. }
+            | InvokeError::NoReplica { .. }
+            | InvokeError::ReplicaDied { .. }
+            | InvokeError::NoNode { .. }
+            | InvokeError::NodeLost { .. }
+            | InvokeError::NotKept { .. }
+            | InvokeError::BadReply { .. } => true,
+        }
+    }
 }
 
 impl fmt::Display for InvokeError {
@@ -111,6 +136,7 @@ impl fmt::Display for InvokeError {
             InvokeError::BadReply { what } => write!(f, "the function broke the protocol: {what}"),
             InvokeError::Function { message, .. } => f.write_str(message),
             InvokeError::HeadTooLarge => f.write_str("the request's head is too large"),
+            InvokeError::Refused(refusal) => f.write_str(&refusal.message),
             InvokeError::Draining => f.write_str("the node is shutting down"),
         }
     }
@@ -156,6 +182,18 @@ pub enum DeployError {
         /// How.
         clash: String,
     },
+    /// Routes of two versions that are to answer side by side clash.
+    SplitRoutes {
+        /// How.
+        clash: String,
+    },
+    /// A version is not ready on this node.
+    NotHere {
+        /// The app.
+        app: String,
+        /// The version.
+        version: u64,
+    },
     /// The pool could not be made.
     Pool {
         /// Why.
@@ -168,6 +206,8 @@ pub enum DeployError {
         /// Its last words, or what the node knows.
         why: String,
     },
+    /// Its policies cannot be made ready.
+    Policy(baton_policy::CompileError),
     /// The node is going down.
     Draining,
 }
@@ -200,8 +240,17 @@ impl core::fmt::Display for DeployError {
                 f,
                 "a route clashes with one of app `{other}`: {clash}; change the path, or `baton rm {other}` first"
             ),
+            DeployError::SplitRoutes { clash } => write!(
+                f,
+                "the two versions cannot answer side by side, since their routes clash: {clash}; name parameters alike in both, \
+                 or deploy the new version for all requests"
+            ),
+            DeployError::NotHere { app, version } => {
+                write!(f, "version {version} of {app} does not run here")
+            }
             DeployError::Pool { why } => write!(f, "the app's pool: {why}; lower `pool.size`"),
             DeployError::NotReady { function, why } => write!(f, "{function} did not become ready: {why}"),
+            DeployError::Policy(error) => write!(f, "{error}; docs/policy.md has an example of each handler"),
             DeployError::Draining => f.write_str("the node is shutting down"),
         }
     }

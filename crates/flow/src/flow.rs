@@ -1,40 +1,50 @@
 //! The data plane of a node: the apps that run, and everything that can be asked of them.
 
+mod versions;
 mod watching;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use baton_catalog::{Function, Manifest, RouteTable, Trust};
-use baton_pool::pool::Pool;
+use baton_catalog::policy::AppPolicies;
+use baton_catalog::{Manifest, RouteTable};
 use baton_transfer::{Endpoint, Service, StartError};
 use bytes::Buf;
 
-use crate::app::{App, Parts};
-use crate::cells::{self, Group};
-use crate::deploy::{AppSpec, Deployed, wait_until_ready};
+use self::versions::{Beside, Other, Version};
+use crate::app::App;
+use crate::cells;
 use crate::elsewhere::serve::Inbound;
-use crate::error::{DeployError, InvokeError};
-use crate::hosting::{self, Hosting};
+use crate::error::InvokeError;
 use crate::hosts::Hosts;
 use crate::invoke::{Head, Upload};
 use crate::lifecycle;
 use crate::node::{Node, Options};
 use crate::outgoing::Fetch;
-use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, Totals};
+use crate::scale::ScaleError;
+use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ScaleStatus, Totals};
+use crate::stream::Offer;
 use crate::watch::Wish;
-
-/// How long the old version may take to finish what it has.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where a route leads.
 #[derive(Clone)]
 pub struct Target {
     app: Rc<App>,
     function: usize,
+    /// The other version that may answer.
+    other: Option<Other>,
+}
+
+impl Target {
+    /// The version that takes a request, and the function in it.
+    fn choose(&self, head: &Head) -> (&Rc<App>, usize) {
+        match &self.other {
+            Some(other) if other.split.takes(head) => (&other.split.app, other.function),
+            _ => (&self.app, self.function),
+        }
+    }
 }
 
 /// A call from the admin API.
@@ -63,18 +73,24 @@ pub struct DirectReply {
     pub invocation: String,
 }
 
-struct Inner {
-    node: Rc<Node>,
-    apps: RefCell<BTreeMap<String, Rc<App>>>,
-    manifests: RefCell<BTreeMap<String, Manifest>>,
+pub(crate) struct Inner {
+    pub(crate) node: Rc<Node>,
+    pub(crate) apps: RefCell<BTreeMap<String, Rc<App>>>,
+    pub(crate) manifests: RefCell<BTreeMap<String, Manifest>>,
+    /// Versions that have a part of the requests of the one in `apps`.
+    beside: RefCell<BTreeMap<String, Beside>>,
+    /// Versions that no route leads to yet.
+    ready: RefCell<Vec<Version>>,
     routes: RefCell<Rc<RouteTable<Target>>>,
     next_index: Cell<usize>,
+    /// Policies that were set in the place of what manifests declare, by app.
+    pub(crate) set_policies: RefCell<BTreeMap<String, AppPolicies>>,
 }
 
 /// The data plane. Lives on one thread, inside a `LocalSet`; clones are the same data plane.
 #[derive(Clone)]
 pub struct Flow {
-    inner: Rc<Inner>,
+    pub(crate) inner: Rc<Inner>,
 }
 
 impl Flow {
@@ -86,11 +102,15 @@ impl Flow {
             node: Rc::clone(&node),
             apps: RefCell::default(),
             manifests: RefCell::default(),
+            beside: RefCell::default(),
+            ready: RefCell::default(),
             routes: RefCell::new(Rc::new(RouteTable::empty())),
             next_index: Cell::new(0),
+            set_policies: RefCell::default(),
         });
         tokio::task::spawn_local(Rc::clone(&node).ring_bells());
         tokio::task::spawn_local(Rc::clone(&node).keep_time());
+        tokio::task::spawn_local(crate::scale::run(Rc::clone(&node)));
         tokio::task::spawn_local(cells::relieve(node));
         Flow { inner }
     }
@@ -104,7 +124,20 @@ impl Flow {
     /// The largest body that `target` can ever take, bytes.
     #[must_use]
     pub fn body_limit(&self, target: &Target) -> u64 {
-        target.app.pool.borrow().bytes()
+        // What comes in parts need not be there at once.
+        if self.streams(target) {
+            return u64::MAX;
+        }
+        let own = target.app.pool.borrow().bytes();
+        // Which version takes it is not known before its head is whole: that one says no if it is too small.
+        target.other.as_ref().map_or(own, |other| own.max(other.split.app.pool.borrow().bytes()))
+    }
+
+    /// Whether requests and answers of `target` may be streams.
+    #[must_use]
+    pub fn streams(&self, target: &Target) -> bool {
+        target.app.functions.get(target.function).is_some_and(|state| state.spec.stream)
+            && target.app.is_here(target.function)
     }
 
     /// Begins an invocation: its head is in the pool, its body can be written.
@@ -121,7 +154,27 @@ impl Flow {
         if self.inner.node.draining.get() {
             return Err(InvokeError::Draining);
         }
-        Upload::begin(&target.app, target.function, head, body_len, wish)
+        let (app, function) = target.choose(head);
+        Upload::begin(app, function, head, body_len, wish)
+    }
+
+    /// As [`Flow::begin`], for a client that could do with a stream: where the function can do with one too,
+    /// [`Upload::feed`] and [`Reply::take_parts`](crate::Reply::take_parts) say so.
+    ///
+    /// # Errors
+    /// As [`Flow::begin`].
+    pub fn begin_streamed(
+        &self,
+        target: &Target,
+        head: Head,
+        body_len: Option<u64>,
+        (offer, wish): (Offer, Wish),
+    ) -> Result<Upload, InvokeError> {
+        if self.inner.node.draining.get() {
+            return Err(InvokeError::Draining);
+        }
+        let (app, function) = target.choose(&head);
+        Upload::begin_streamed(app, function, head, body_len, (offer, wish))
     }
 
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.
@@ -165,107 +218,27 @@ impl Flow {
 
     // ---- apps -----------------------------------------------------------------------------------------------
 
-    /// Starts a version of an app, waits until all its replicas are ready, switches the routes to it, and stops the
-    /// version before once that has finished what it had.
-    ///
-    /// # Errors
-    /// [`DeployError`]; what ran before goes on then.
-    pub async fn deploy(&self, spec: AppSpec) -> Result<Deployed, DeployError> {
-        let node = &self.inner.node;
-        if node.draining.get() {
-            return Err(DeployError::Draining);
-        }
-        let (hosting, groups) = self.arrange(&spec)?;
-        let name = spec.manifest.app.name.to_string();
-        self.check_routes(&spec.manifest)?;
-        let pool = &spec.manifest.pool;
-        let mut pool = Pool::create(&name, pool.size.bytes(), pool.huge_pages)
-            .map_err(|error| DeployError::Pool { why: error.to_string() })?;
-        if !groups.is_empty() && spec.manifest.app.trust == Trust::Buffer {
-            // The key of a large buffer's pages follows the buffer.
-            pool.keep_pages_apart();
-        }
-        let index = self.inner.next_index.get();
-        self.inner.next_index.set(index + 1);
-        let app = App::new(node, &spec, index, Parts { pool, hosting, groups });
-        raise(&app);
-        if let Err(error) = wait_until_ready(&app).await {
-            lifecycle::stop(&app, Duration::ZERO).await;
-            return Err(error);
-        }
-        // Another app may have been deployed meanwhile.
-        if let Err(error) = self.check_routes(&spec.manifest) {
-            lifecycle::stop(&app, Duration::ZERO).await;
-            return Err(error);
-        }
-        self.inner.manifests.borrow_mut().insert(name.clone(), spec.manifest);
-        let old = self.inner.apps.borrow_mut().insert(name.clone(), Rc::clone(&app));
-        self.switch_routes();
-        if let Some(old) = old {
-            tokio::task::spawn_local(async move { lifecycle::stop(&old, DRAIN_WITHIN).await });
-        }
-        crate::spill::resume(&app);
-        let replicas = u32::try_from(app.replicas().len()).unwrap_or(u32::MAX);
-        Ok(Deployed { app: name, version: spec.version, replicas })
-    }
-
-    /// How each function is to run, and which share cells.
-    fn arrange(&self, spec: &AppSpec) -> Result<(Vec<Hosting>, Vec<Rc<Group>>), DeployError> {
-        let functions = &spec.manifest.functions;
-        let program = match functions.values().any(Function::wants_cell) {
-            true => hosting::cells(self.inner.node.options.cell_program.as_ref()),
-            // Nothing asks what the machine can do.
-            false => Ok(PathBuf::new()),
-        };
-        let hosting = hosting::decide(spec, &program)?;
-        let program = program.as_deref().unwrap_or(Path::new(""));
-        let groups = cells::form(&spec.manifest, &hosting, program)?;
-        Ok((hosting, groups))
-    }
-
-    /// Whether `manifest`'s routes can stand beside those of every other app.
-    fn check_routes(&self, manifest: &Manifest) -> Result<(), DeployError> {
-        let own = manifest.app.name.as_str();
-        for (other, theirs) in self.inner.manifests.borrow().iter().filter(|(name, _)| *name != own) {
-            let rows = theirs.routes.iter().chain(&manifest.routes).map(|route| (route.clone(), ()));
-            RouteTable::compile(rows)
-                .map_err(|clash| DeployError::Routes { other: other.clone(), clash: clash.to_string() })?;
-        }
-        Ok(())
-    }
-
-    /// Puts the routes of what runs now in the place of those before.
-    fn switch_routes(&self) {
-        let apps = self.inner.apps.borrow();
-        let mut rows = Vec::new();
-        for (name, manifest) in self.inner.manifests.borrow().iter() {
-            let Some(app) = apps.get(name) else { continue };
-            for route in &manifest.routes {
-                if let Some(function) = app.functions.iter().position(|f| f.name == route.function) {
-                    rows.push((route.clone(), Target { app: Rc::clone(app), function }));
-                }
-            }
-        }
-        // They were checked one by one before.
-        if let Ok(table) = RouteTable::compile(rows) {
-            *self.inner.routes.borrow_mut() = Rc::new(table);
-        }
-    }
-
-    /// Stops an app, once it has finished what it had. `false` if there is none of that name.
-    pub async fn remove(&self, app: &str) -> bool {
-        let Some(old) = self.inner.apps.borrow_mut().remove(app) else { return false };
-        self.inner.manifests.borrow_mut().remove(app);
-        self.switch_routes();
-        lifecycle::stop(&old, DRAIN_WITHIN).await;
-        true
-    }
-
     /// Ends the cells of an app that have nothing to do, and waits for their ends. Gives how many have ended; `None` if
     /// there is no such app.
     pub async fn evict(&self, app: &str) -> Option<u32> {
         let app = self.inner.apps.borrow().get(app).cloned()?;
         Some(cells::evict(&app).await)
+    }
+
+    /// Sets how many replicas of a function there are at least and at most; what is not given stays. Lasts until the app is
+    /// deployed again, or the node ends.
+    ///
+    /// # Errors
+    /// [`ScaleError`]; nothing has changed then.
+    pub fn scale(
+        &self,
+        app: &str,
+        function: &str,
+        min: Option<u32>,
+        max: Option<u32>,
+    ) -> Result<ScaleStatus, ScaleError> {
+        let app = self.inner.apps.borrow().get(app).cloned().ok_or(ScaleError::Unknown)?;
+        crate::scale::set(&app, function, (min, max))
     }
 
     /// Calls a function from the admin API.
@@ -282,7 +255,7 @@ impl Flow {
         let index = found.functions.iter().position(|state| state.name.as_str() == function);
         let function = index.ok_or(InvokeError::Unknown)?;
         let (head, wish) = self.direct_head(&call)?;
-        let target = Target { app: found, function };
+        let target = Target { app: found, function, other: None };
         let mut upload = self.begin(&target, &head, Some(call.body.len() as u64), wish)?;
         upload.write(&call.body)?;
         let reply = upload.finish().await?;
@@ -300,14 +273,19 @@ impl Flow {
     /// that is deep in its work answers within a tick of its own.
     pub async fn have_cells_show(&self, app: Option<&str>) {
         let replicas: Vec<_> = {
-            let apps = self.inner.apps.borrow();
-            let wanted = apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
-            wanted.flat_map(|(_, app)| app.replicas()).collect()
+            let wanted = self.all().into_iter().filter(|found| app.is_none_or(|app| app == found.name));
+            wanted.flat_map(|app| app.replicas()).collect()
         };
         crate::inspect::have_cells_show(&replicas).await;
     }
 
-    /// What runs.
+    /// What runs beside the leading versions, and has a part of their requests.
+    #[must_use]
+    pub fn status_beside(&self) -> Vec<AppStatus> {
+        self.inner.beside.borrow().values().map(|beside| crate::inspect::app(&beside.version.app)).collect()
+    }
+
+    /// What runs: of each app the leading version.
     #[must_use]
     pub fn status(&self) -> Vec<AppStatus> {
         self.inner.apps.borrow().values().map(|app| crate::inspect::app(app)).collect()
@@ -316,7 +294,7 @@ impl Flow {
     /// Counters since the start.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let in_flight = self.inner.apps.borrow().values().map(|app| u64::from(app.in_flight())).sum();
+        let in_flight = self.all().iter().map(|app| u64::from(app.in_flight())).sum();
         Totals { in_flight, ..self.inner.node.totals.borrow().clone() }
     }
 
@@ -329,9 +307,8 @@ impl Flow {
     /// Who can access which range of which buffer now, of one app or of all.
     #[must_use]
     pub fn capabilities(&self, app: Option<&str>) -> Vec<CapabilityRow> {
-        let apps = self.inner.apps.borrow();
-        let wanted = apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
-        wanted.flat_map(|(_, app)| crate::inspect::capabilities(app)).collect()
+        let wanted = self.all().into_iter().filter(|found| app.is_none_or(|app| app == found.name));
+        wanted.flat_map(|app| crate::inspect::capabilities(&app)).collect()
     }
 
     /// The receipt of one invocation, by its name or as `last`.
@@ -371,7 +348,7 @@ impl Flow {
         self.begin_drain();
         // It may know of this data plane.
         *self.inner.node.fetch.borrow_mut() = None;
-        let apps: Vec<Rc<App>> = self.inner.apps.borrow().values().cloned().collect();
+        let apps = self.all();
         for app in &apps {
             app.stopping.set(true);
         }
@@ -388,18 +365,10 @@ impl Flow {
 
 /// Starts what keeps an app's replicas, templates and cells alive.
 fn raise(app: &Rc<App>) {
-    for (function, state) in app.functions.iter().enumerate() {
-        if state.hosting.is_in_cell() {
-            continue;
-        }
-        for place in 0..state.replicas.borrow().len() {
-            tokio::task::spawn_local(lifecycle::keep_alive(Rc::clone(app), function, place));
-        }
-    }
     for group in &app.groups {
         tokio::task::spawn_local(cells::keep_template(Rc::clone(app), Rc::clone(group)));
-        for place in 0..group.places() {
-            tokio::task::spawn_local(cells::keep_cell(Rc::clone(app), Rc::clone(group), place));
-        }
+    }
+    for unit in &app.units {
+        crate::scale::begin(app, unit);
     }
 }

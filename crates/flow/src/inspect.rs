@@ -13,6 +13,7 @@ use crate::puts::PutCounts;
 use crate::replica::{Phase, Replica};
 use crate::status::{
     AppStatus, CapabilityRow, FunctionStatus, NetworkStatus, PoolStatus, ReferencesStatus, ReplicaStatus,
+    ScaleStatus,
 };
 
 /// How long cells may take to say who holds what, and how long it is waited between two looks.
@@ -26,7 +27,7 @@ pub(crate) async fn have_cells_show(replicas: &[Rc<Replica>]) {
         let Some(cell) = replica.peer.borrow().cell().cloned() else { continue };
         if !asked.iter().any(|(other, _)| Rc::ptr_eq(other, &cell)) {
             let number = cell.bell().ask_to_show();
-            cell.bell().ring();
+            replica.nudge();
             asked.push((cell, number));
         }
     }
@@ -38,32 +39,38 @@ pub(crate) async fn have_cells_show(replicas: &[Rc<Replica>]) {
 }
 
 pub(crate) fn app(app: &App) -> AppStatus {
-    let functions = app.functions.iter().enumerate().map(|(number, state)| FunctionStatus {
-        function: state.name.to_string(),
-        isolation: state.spec.isolation.as_str().to_owned(),
-        runs_as: state.hosting.to_string(),
-        artifact: state.artifact.display().to_string(),
-        queued: u32::try_from(state.queued()).unwrap_or(u32::MAX),
-        calls: state.calls.get(),
-        errors: state.errors.get(),
-        by_class: state.tally.classes(),
-        bytes_in: state.tally.bytes().0,
-        bytes_out: state.tally.bytes().1,
-        latency: state.tally.latency(),
-        faults: state.faults.get(),
-        network: network(state.out.get()),
-        loaded: state.loaded.get(),
-        replicas: state
-            .replicas
-            .borrow()
-            .iter()
-            // A function whose cell sleeps has no replica, and none is missing.
-            .filter(|place| place.is_some() || !app.is_asleep(number))
-            .map(|place| match place {
-                Some(up) => replica(up, state.restarts.get()),
-                None => down(state.restarts.get()),
-            })
-            .collect(),
+    let functions = app.functions.iter().enumerate().map(|(number, state)| {
+        let unit = app.unit_of(number);
+        FunctionStatus {
+            function: state.name.to_string(),
+            isolation: state.spec.isolation.as_str().to_owned(),
+            runs_as: state.hosting.to_string(),
+            artifact: state.artifact.display().to_string(),
+            queued: u32::try_from(state.queued()).unwrap_or(u32::MAX),
+            calls: state.calls.get(),
+            errors: state.errors.get(),
+            by_class: state.tally.classes(),
+            bytes_in: state.tally.bytes().0,
+            bytes_out: state.tally.bytes().1,
+            latency: state.tally.latency(),
+            faults: state.faults.get(),
+            network: network(state.out.get()),
+            loaded: state.loaded.get(),
+            cold_starts: state.cold_starts.borrow().as_deref().copied().unwrap_or_default(),
+            scale: unit.map_or(ScaleStatus { min: 0, max: 0, wanted: 0 }, |unit| unit.status()),
+            replicas: state
+                .replicas
+                .borrow()
+                .iter()
+                .enumerate()
+                // Where nobody keeps one, none is missing.
+                .filter(|(place, up)| up.is_some() || unit.is_some_and(|unit| unit.keeps(*place)))
+                .map(|(_, place)| match place {
+                    Some(up) => replica(up, state.restarts.get()),
+                    None => down(state.restarts.get()),
+                })
+                .collect(),
+        }
     });
     let functions = functions.collect();
     let references = references(app);

@@ -1,5 +1,8 @@
 //! One invocation: its payload into the pool, its call to a replica, its answer.
 
+mod account;
+mod body;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,31 +14,31 @@ use baton_abi::head::{EncodeError, Field, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_abi::{Descriptor, Flags, HeadExtent, Kind};
 use baton_catalog::PoolRights;
-use baton_pool::capability::Handle;
-use baton_pool::ledger::Place;
+use baton_policy::Ticket;
 use baton_pool::pool::NodeBuffer;
-use baton_pool::region::View;
-use bytes::Buf;
 
+pub(crate) use self::account::{Account, Closed};
+pub use self::body::Body;
 use crate::app::{App, Reserved};
 use crate::elsewhere::{self, Errand};
 use crate::error::InvokeError;
 use crate::landing::Landing;
+use crate::policy::ClientFacts;
 use crate::replica::{Phase, Replica};
 use crate::slots::RawReply;
-use crate::tally::Answered;
+use crate::stream::{Feed, Offer, Parts, Stream};
 use crate::traces::OpenSpan;
 use crate::watch::Wish;
 
 /// Bytes that a descriptor holds itself.
 const INLINE_BYTES: u64 = 8;
-/// Bytes of a function's error message that are kept.
-const MESSAGE_BYTES_MAX: u64 = 8 * 1024;
 
 /// Method, path, headers: what stands before the body.
 #[derive(Debug, Default)]
 pub struct Head {
     pub(crate) bytes: Vec<u8>,
+    /// Who sent it.
+    pub(crate) client: ClientFacts,
 }
 
 impl Head {
@@ -43,6 +46,11 @@ impl Head {
     #[must_use]
     pub fn new() -> Head {
         Head::default()
+    }
+
+    /// Says who sent it. Policies go by this, and by nothing that the client itself says.
+    pub fn sent_by(&mut self, client: ClientFacts) {
+        self.client = client;
     }
 
     /// Adds one record. Names of headers are in lower case.
@@ -67,12 +75,18 @@ impl Head {
 
 /// A request whose body is on its way into the pool. Dropping it gives everything back.
 pub struct Upload {
-    app: Rc<App>,
-    function: usize,
-    landing: Landing,
+    pub(crate) app: Rc<App>,
+    pub(crate) function: usize,
+    pub(crate) landing: Landing,
     started: Instant,
     origin: Origin,
     wish: Wish,
+    /// How long the function has, where policies say less than it says itself.
+    pub(crate) within: Option<Duration>,
+    /// What policies keep of it until it is answered.
+    pub(crate) ticket: Option<Box<Ticket>>,
+    /// Where its answer may be a stream.
+    pub(crate) stream: Option<Rc<Stream>>,
 }
 
 /// Who wants an invocation.
@@ -101,16 +115,72 @@ impl Upload {
         body_len: Option<u64>,
         wish: Wish,
     ) -> Result<Upload, InvokeError> {
-        let mut upload = Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here);
+        let chain = app.functions.get(function).and_then(|state| state.chain.borrow().clone());
+        let mut upload = match chain {
+            Some(chain) => crate::policy::begin(app, function, &chain, head, body_len)?,
+            None => Upload::plain(app, function, head, body_len)?,
+        };
         upload.wish = wish;
         Ok(upload)
+    }
+
+    /// A request that passes no policies.
+    pub(crate) fn plain(
+        app: &Rc<App>,
+        function: usize,
+        head: &Head,
+        body_len: Option<u64>,
+    ) -> Result<Upload, InvokeError> {
+        Ok(Upload::landed(app, function, Landing::begin(app, head, body_len)?, Origin::Here))
+    }
+
+    /// As [`Upload::begin`], for a client that could do with a stream, where the function can.
+    pub(crate) fn begin_streamed(
+        app: &Rc<App>,
+        function: usize,
+        mut head: Head,
+        body_len: Option<u64>,
+        (offer, wish): (Offer, Wish),
+    ) -> Result<Upload, InvokeError> {
+        let can = app.functions.get(function).is_some_and(|state| state.spec.stream);
+        if !can || !app.is_here(function) {
+            return Upload::begin(app, function, &head, body_len, wish);
+        }
+        head.add(Field::Stream, "", &[offer.bits()])?;
+        // What comes by a feed comes not with the head.
+        let body_len = if offer.body { Some(0) } else { body_len };
+        let mut upload = Upload::begin(app, function, &head, body_len, wish)?;
+        // A policy may have led it to another function.
+        let takes_it = app.functions.get(upload.function).is_some_and(|state| state.spec.stream);
+        if !takes_it || !app.is_here(upload.function) {
+            let message =
+                format!("a policy leads to {}, which takes no streams", app.function_name(upload.function));
+            return Err(InvokeError::Function { status: 501, message });
+        }
+        upload.stream = Stream::new(app, upload.function, offer);
+        Ok(upload)
+    }
+
+    /// The way for the client's side, where that does not come with the head: nothing is to be written then.
+    #[must_use]
+    pub fn feed(&self) -> Option<Feed> {
+        self.stream.as_ref().filter(|stream| stream.is_fed()).map(Feed::new)
     }
 
     /// A request whose payload is in the pool already.
     pub(crate) fn landed(app: &Rc<App>, function: usize, landing: Landing, origin: Origin) -> Upload {
         app.uploads.set(app.uploads.get() + 1);
-        let (app, wish) = (Rc::clone(app), Wish::default());
-        Upload { app, function, landing, started: Instant::now(), origin, wish }
+        Upload {
+            app: Rc::clone(app),
+            function,
+            landing,
+            started: Instant::now(),
+            origin,
+            wish: Wish::default(),
+            within: None,
+            ticket: None,
+            stream: None,
+        }
     }
 
     /// Appends to the body.
@@ -125,10 +195,19 @@ impl Upload {
     ///
     /// # Errors
     /// Every [`InvokeError`]. Dropping the future cancels the call.
-    pub async fn finish(self) -> Result<Reply, InvokeError> {
+    pub async fn finish(mut self) -> Result<Reply, InvokeError> {
+        match self.ticket.take() {
+            None => self.run().await,
+            // Apart, so that who has no policies does not carry the room for them about.
+            Some(ticket) => Box::pin(crate::policy::finish(self, ticket)).await,
+        }
+    }
+
+    /// Calls the function, past all policies.
+    pub(crate) async fn run(self) -> Result<Reply, InvokeError> {
         let app = Rc::clone(&self.app);
         let function = self.function;
-        let started = self.started;
+        let (started, origin) = (self.started, self.origin);
         let (invocation, record) = match self.origin {
             Origin::Here => (app.node.next_invocation(), app.node.watch.receipt_due() || self.wish.receipt),
             Origin::Node { invocation, is_recorded, .. } => (invocation, is_recorded),
@@ -142,56 +221,58 @@ impl Upload {
             .wish
             .trace
             .map(|traced| OpenSpan::begin(&app, invocation, traced, function, started.elapsed()));
-        let record = record || span.is_some();
-        let (bytes_in, is_own) = (self.landing.body_len(), matches!(self.origin, Origin::Here));
-        let result = self.call(invocation, record).await;
-        let took = started.elapsed();
+        let is_told = record || span.is_some();
+        let (bytes_in, is_own) = (self.landing.body_len(), matches!(origin, Origin::Here));
+        let account = Account { app, function, started, invocation, record, span, bytes_in, is_own };
+        let mut account = Some(account);
+        let result = self.call(invocation, is_told, &mut account).await;
         let status = match &result {
             Ok(reply) => reply.status,
             Err(InvokeError::Function { status, .. }) => *status,
             Err(_) => 500,
         };
-        if let Some(state) = app.functions.get(function) {
-            state.calls.set(state.calls.get() + 1);
-            let bytes_out = result.as_ref().map_or(0, |reply| reply.body.remaining() as u64);
-            let is_error = result.is_err();
-            state.tally.add(&Answered { status, is_error, is_own, took, bytes_in, bytes_out });
-            if result.is_err() {
-                state.errors.set(state.errors.get() + 1);
-                app.node.totals.borrow_mut().failures += 1;
-            }
-        }
-        if let Some(span) = span {
-            span.end(status);
-        }
-        if record {
-            let wall_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            app.node.receipts.borrow_mut().end(invocation, status, wall_ns);
+        // A stream closes it at its end.
+        if let Some(account) = account {
+            account.close(status, &Closed::of(&result));
         }
         result
     }
 
-    async fn call(mut self, invocation: u64, record: bool) -> Result<Reply, InvokeError> {
+    async fn call(
+        mut self,
+        invocation: u64,
+        record: bool,
+        account: &mut Option<Account>,
+    ) -> Result<Reply, InvokeError> {
         let app = Rc::clone(&self.app);
         if app.node.draining.get() {
             return Err(InvokeError::Draining);
         }
         let state = app.functions.get(self.function).ok_or(InvokeError::Unknown)?;
         // The function's time starts when its payload is complete: a slow client does not use it up.
-        let timeout = match self.origin {
-            Origin::Here => state.spec.timeout.duration(),
-            Origin::Node { timeout, .. } => timeout,
+        let stream = self.stream.take();
+        let timeout = match (self.origin, &stream) {
+            (Origin::Here, None) => self.within.unwrap_or_else(|| state.spec.timeout.duration()),
+            (Origin::Here, Some(stream)) => stream.first_byte(),
+            (Origin::Node { timeout, .. }, _) => timeout,
         };
-        if matches!(self.origin, Origin::Here) && elsewhere::is_better(&app, self.function) {
+        // Streams do not cross nodes.
+        if matches!(self.origin, Origin::Here)
+            && stream.is_none()
+            && elsewhere::is_better(&app, self.function)
+        {
             return self.call_elsewhere(invocation, record, timeout).await;
         }
-        let deadline_ns = deadline_ns(timeout);
+        let deadline_ns = match &stream {
+            None => deadline_ns(timeout),
+            Some(stream) => stream.left().map_or(0, deadline_ns),
+        };
         let reserved = app.reserve(self.function, Instant::now() + timeout).await?;
         app.node.busy.notify_one();
         let Some(buffer) = self.landing.take() else { return Err(InvokeError::PoolFull) };
-        let Reserved { replica, tag } = reserved;
+        let Reserved { replica, tag, cold } = reserved;
         // From here on the slot at the replica is this future's to abandon.
-        let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false };
+        let waiting = Waiting { app: Rc::clone(&app), replica: Rc::clone(&replica), tag, done: false, cold };
         if replica.phase.get() == Phase::Dead {
             // It died after it gave the place: its buffers were taken back already, this one stays here.
             app.release(buffer.handle);
@@ -210,6 +291,9 @@ impl Upload {
             let raw = waiting.await?;
             return Reply::new(app, &raw, (invocation, replica.function));
         }
+        if let Some(stream) = &stream {
+            stream.attach(&replica, tag, invocation);
+        }
         let sent = app.pool.borrow_mut().send(&buffer, self.landing.whole(), replica.holder, invocation);
         if sent.is_err() {
             app.release(buffer.handle);
@@ -219,6 +303,9 @@ impl Upload {
         let descriptor = Descriptor { deadline_ns, ..self.descriptor(&buffer, tag, invocation, record) };
         if !replica.push(descriptor.to_words()) && app.pool.borrow_mut().unsend(&buffer, replica.holder) {
             app.release(buffer.handle);
+        }
+        if let Some(stream) = stream {
+            return stream.answered(waiting, (invocation, replica.function), account).await;
         }
         let raw = waiting.await?;
         Reply::new(app, &raw, (invocation, replica.function))
@@ -253,12 +340,12 @@ impl Upload {
             let landing = Landing::again(&app, &errand.head, &errand.body)?;
             let timeout = errand.deadline.saturating_duration_since(Instant::now());
             let origin = Origin::Node { operation: 0, invocation, is_recorded, timeout };
-            return Box::pin(Upload::landed(&app, function, landing, origin).call(invocation, is_recorded))
-                .await;
+            let again = Upload::landed(&app, function, landing, origin);
+            return Box::pin(again.call(invocation, is_recorded, &mut None)).await;
         }
         let mut landed = outcome?;
         let body = landed.landing.take_body();
-        Ok(Reply { status: landed.status, head: landed.head, body, invocation })
+        Ok(Reply { status: landed.status, head: landed.head, body, invocation, parts: None })
     }
 
     /// Its head, and its body by itself.
@@ -291,11 +378,13 @@ fn deadline_ns(timeout: Duration) -> u64 {
 }
 
 /// Waits for the answer to one call. Dropping it tells the replica that nobody waits.
-struct Waiting {
+pub(crate) struct Waiting {
     app: Rc<App>,
     replica: Rc<Replica>,
     tag: u32,
     done: bool,
+    /// When it was given to the replica, if it had waited for one to come up.
+    cold: Option<Instant>,
 }
 
 impl Future for Waiting {
@@ -304,6 +393,12 @@ impl Future for Waiting {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.replica.slots.borrow_mut().poll(self.tag, context.waker());
         self.done = polled.is_ready();
+        if self.done
+            && let Some(given) = self.cold.take()
+            && let Some(state) = self.app.functions.get(self.replica.function)
+        {
+            state.cold_starts.borrow_mut().get_or_insert_default().handler.add(given.elapsed());
+        }
         polled
     }
 }
@@ -325,23 +420,44 @@ impl Drop for Waiting {
 /// What a function answered.
 pub struct Reply {
     status: u16,
-    head: Vec<u8>,
-    body: Body,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Body,
     invocation: u64,
+    parts: Option<Box<Parts>>,
 }
 
 impl Reply {
-    fn new(app: Rc<App>, raw: &RawReply, (invocation, function): (u64, usize)) -> Result<Reply, InvokeError> {
+    pub(crate) fn new(
+        app: Rc<App>,
+        raw: &RawReply,
+        (invocation, function): (u64, usize),
+    ) -> Result<Reply, InvokeError> {
         let (head, body) = Body::with_head(&app, raw);
         if raw.is_error {
             let message = body.text();
             if raw.has_ended {
-                let function = body.app.function_name(function).to_owned();
+                let function = app.function_name(function).to_owned();
                 return Err(InvokeError::ReplicaDied { function, how: message });
             }
             return Err(InvokeError::Function { status: raw.status, message });
         }
-        Ok(Reply { status: raw.status, head, body, invocation })
+        Ok(Reply { status: raw.status, head, body, invocation, parts: None })
+    }
+
+    /// One whose body comes in parts.
+    pub(crate) fn begun(
+        (status, invocation): (u16, u64),
+        head: Vec<u8>,
+        body: Body,
+        parts: Box<Parts>,
+    ) -> Reply {
+        Reply { status, head, body, invocation, parts: Some(parts) }
+    }
+
+    /// The parts in which its body comes, if it does so; there is no other body then.
+    #[must_use]
+    pub fn take_parts(&mut self) -> Option<Box<Parts>> {
+        self.parts.take()
     }
 
     /// The status.
@@ -373,102 +489,5 @@ impl Reply {
     #[must_use]
     pub fn into_body(self) -> Body {
         self.body
-    }
-}
-
-enum Bytes {
-    Pool(View),
-    Inline([u8; 8], usize, usize),
-}
-
-/// A body in the pool. Its buffer goes back when this is dropped.
-pub struct Body {
-    app: Rc<App>,
-    bytes: Bytes,
-    handle: Option<Handle>,
-}
-
-impl Body {
-    /// What came: the head in private memory, the body where it lies. The head's own buffer, if it has one, goes back.
-    pub(crate) fn with_head(app: &Rc<App>, raw: &RawReply) -> (Vec<u8>, Body) {
-        let mapping = app.pool.borrow().mapping().clone();
-        let view = |place: Place| View::new(&mapping, place.offset, place.capacity);
-        // Headers are decided by: they are read once, into private memory.
-        let head = raw.head.and_then(|(_, place)| view(place)).map_or_else(Vec::new, |view| view.to_vec());
-        if let Some((Some(handle), _)) = raw.head {
-            app.release(handle);
-        }
-        let bytes = match (raw.body, raw.inline) {
-            (Some((_, place)), _) => view(place).map_or(Bytes::Inline([0; 8], 0, 0), Bytes::Pool),
-            (None, Some((bytes, len))) => Bytes::Inline(bytes, 0, len),
-            (None, None) => Bytes::Inline([0; 8], 0, 0),
-        };
-        (head, Body { app: Rc::clone(app), bytes, handle: raw.body.map(|(handle, _)| handle) })
-    }
-
-    /// What the node itself holds at `place`; empty without one.
-    pub(crate) fn landed(app: &Rc<App>, place: Option<(Handle, Place)>) -> Body {
-        let view = place.and_then(|(_, place)| {
-            View::new(app.pool.borrow().mapping(), place.offset, place.capacity)
-                .filter(|view| !view.is_empty())
-        });
-        let bytes = view.map_or(Bytes::Inline([0; 8], 0, 0), Bytes::Pool);
-        Body { app: Rc::clone(app), bytes, handle: place.map(|(handle, _)| handle) }
-    }
-
-    /// Where in the pool it lies, and by which capability, if it does.
-    pub(crate) fn in_pool(&self) -> Option<(Handle, View)> {
-        match (&self.bytes, self.handle) {
-            (Bytes::Pool(view), Some(handle)) => Some((handle, view.clone())),
-            _ => None,
-        }
-    }
-
-    /// A private copy of all of it.
-    pub(crate) fn to_vec(&self) -> Vec<u8> {
-        match &self.bytes {
-            Bytes::Pool(view) => view.to_vec(),
-            Bytes::Inline(..) => self.chunk().to_vec(),
-        }
-    }
-
-    /// The beginning as text, of a private copy: the function could still change what lies in the pool.
-    fn text(&self) -> String {
-        let copy = match &self.bytes {
-            Bytes::Pool(view) => view.first(MESSAGE_BYTES_MAX).to_vec(),
-            Bytes::Inline(..) => self.chunk().to_vec(),
-        };
-        String::from_utf8_lossy(&copy).into_owned()
-    }
-}
-
-impl Buf for Body {
-    fn remaining(&self) -> usize {
-        match &self.bytes {
-            Bytes::Pool(view) => usize::try_from(view.len()).unwrap_or(usize::MAX),
-            Bytes::Inline(_, from, to) => to - from,
-        }
-    }
-
-    fn chunk(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Pool(view) => view.pass_on(),
-            Bytes::Inline(bytes, from, to) => bytes.get(*from..*to).unwrap_or_default(),
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        match &mut self.bytes {
-            Bytes::Pool(view) => view.advance(count as u64),
-            Bytes::Inline(_, from, to) => *from = (*from + count).min(*to),
-        }
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            self.app.release(handle);
-        }
     }
 }

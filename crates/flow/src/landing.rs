@@ -122,13 +122,21 @@ impl Landing {
     /// # Errors
     /// [`InvokeError::PoolFull`].
     pub(crate) fn again(app: &Rc<App>, head: &[u8], body: &Body) -> Result<Landing, InvokeError> {
-        let head = Head { bytes: head.to_vec() };
+        let head = Head { bytes: head.to_vec(), ..Head::default() };
         let mut landing = Landing::begin(app, &head, Some(body.remaining() as u64))?;
         match body.in_pool() {
             Some((_, view)) => landing.copy(&view)?,
             None => landing.write(body.chunk())?,
         }
         Ok(landing)
+    }
+
+    /// The body, in private memory, if it has no more bytes than `most`.
+    pub(crate) fn body(&self, most: u64) -> Option<Vec<u8>> {
+        let buffer = self.buffer.filter(|_| self.written <= most)?;
+        let mut body = vec![0; usize::try_from(self.written).ok()?];
+        self.app.pool.borrow().mapping().read(buffer.place.offset + self.body_at, &mut body);
+        Some(body)
     }
 
     /// The head, in private memory.

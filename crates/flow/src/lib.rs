@@ -6,6 +6,7 @@
 
 mod app;
 mod cells;
+pub mod coldstart;
 mod counted;
 mod deploy;
 mod edges;
@@ -23,20 +24,25 @@ mod node;
 mod outgoing;
 mod outlet;
 mod plane;
+mod policy;
 mod puts;
 mod receipts;
 mod replica;
+mod scale;
 mod slots;
 mod snapshots;
 mod spill;
 mod start;
 pub mod status;
+mod stream;
 mod tally;
 mod traces;
+mod traffic;
 mod watch;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;
+pub use baton_policy::Refusal as Refused;
 pub use deploy::{AppSpec, BundledFiles, Deployed};
 pub use error::{DeployError, InvokeError};
 pub use flow::{DirectCall, DirectReply, Flow, Target};
@@ -46,11 +52,20 @@ pub use landing::Landing;
 pub use node::Options;
 pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, Pieces, Revoked};
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
+pub use policy::{ClientFacts, PolicyError, PolicyStatus};
+pub use scale::ScaleError;
 pub use snapshots::secret;
+pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
 pub use traces::{Span, Value};
+pub use traffic::{Next, Traffic};
 pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {
     pub use baton_transfer::{Endpoint, Limits, Security, SecurityError, Settings, StartError};
+}
+
+/// What telemetry needs of policies: where spans go.
+pub mod spans {
+    pub use baton_policy::{SpanContext, SpanEnd, SpanSink};
 }

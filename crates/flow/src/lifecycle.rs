@@ -4,7 +4,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use baton_placement::Backoff;
 use baton_pool::capability::{Hold, State};
 use baton_pool::ledger::NOBODY;
 use baton_replica::{Body, ExitReason, Output};
@@ -16,10 +15,13 @@ use crate::app::App;
 use crate::error::InvokeError;
 use crate::logs::{LINE_BYTES_MAX, Writer};
 use crate::replica::{Phase, Pumped, Replica};
+use crate::scale::{Place, Unit, until_drained};
 use crate::start::start;
 
 /// How long a replica may take until it says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How long a replica that is asked to end may take.
+const ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// What is read of one stream of output before the reader rests.
 const LOG_BYTES_PER_REST: usize = 64 * 1024;
 /// How long it rests.
@@ -42,36 +44,33 @@ impl Rests {
     }
 }
 
-/// Keeps one replica of `function` alive until the app stops.
-pub(crate) async fn keep_alive(app: Rc<App>, function: usize, place: usize) {
-    let begun = Instant::now();
-    let mut backoff = Backoff::new();
-    while !app.stopping.get() {
-        backoff.started(begun.elapsed());
-        let end = match start(&app, function, place) {
+/// Keeps one replica of `function` alive until the app stops, or nobody needs one there any more.
+pub(crate) async fn keep_alive(app: &Rc<App>, unit: &Rc<Unit>, function: usize, place: &Place) {
+    while unit.wait_to_start(app, place).await {
+        let (ordered, began) = (Instant::now(), app.node.since());
+        unit.started(place.number, began);
+        let end = match start(app, function, place.number) {
             Ok((replica, output)) => {
-                listen(&app, app.function_name(function).to_owned(), replica.holder, output);
-                if let Err(why) = crate::edges::connect(&app, &replica) {
+                let spawned = ordered.elapsed();
+                listen(app, app.function_name(function).to_owned(), replica.holder, output);
+                if let Err(why) = crate::edges::connect(app, &replica) {
                     replica.condemn(&why);
                 }
-                live(&app, &replica).await
+                let life = Life { app, unit, place, replica: &replica, ordered, spawned };
+                life.live().await
             }
-            Err(why) => why,
+            Err(why) => Some(why),
         };
-        if app.stopping.get() {
-            return;
-        }
-        let now = begun.elapsed();
-        let delay = backoff.failed(now);
+        let Some(end) = end.filter(|_| !app.stopping.get()) else { return };
+        let (delay, is_looping) = unit.failed(place.number, began, app.node.since());
         if let Some(state) = app.functions.get(function) {
             state.restarts.set(state.restarts.get().saturating_add(1));
-            state.crash_looping.set(backoff.crash_looping(now));
+            state.crash_looping.set(is_looping);
         }
         let name = app.function_name(function);
         app.node.say(&app.name, "error", &format!("{name}: {end}; starting it again in {delay:?}"));
         app.node.totals.borrow_mut().replica_deaths += 1;
         app.changed.notify_waiters();
-        tokio::time::sleep(delay).await;
     }
 }
 
@@ -123,43 +122,89 @@ pub(crate) fn watch(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
-/// From the start of its process to its end. Gives the reason of the end.
-async fn live(app: &Rc<App>, replica: &Rc<Replica>) -> String {
-    let fds = {
-        let peer = replica.peer.borrow();
-        let clone =
-            |fd: BorrowedFd<'_>| -> std::io::Result<AsyncFd<OwnedFd>> { watch(fd.try_clone_to_owned()?) };
-        match peer.body() {
-            Body::Process(process) => {
-                (clone(process.end_fd()), clone(process.control_fd()), clone(peer.event_fd()))
+/// A replica from the start of its process to its end.
+struct Life<'a> {
+    app: &'a Rc<App>,
+    unit: &'a Unit,
+    place: &'a Place,
+    replica: &'a Rc<Replica>,
+    /// When it was to be started, and how long it took until its process was there.
+    ordered: Instant,
+    spawned: Duration,
+}
+
+impl Life<'_> {
+    /// Gives the reason of its end; none if it was not needed any more.
+    async fn live(&self) -> Option<String> {
+        let Life { app, replica, .. } = *self;
+        let fds = {
+            let peer = replica.peer.borrow();
+            let clone =
+                |fd: BorrowedFd<'_>| -> std::io::Result<AsyncFd<OwnedFd>> { watch(fd.try_clone_to_owned()?) };
+            match peer.body() {
+                Body::Process(process) => {
+                    (clone(process.end_fd()), clone(process.control_fd()), clone(peer.event_fd()))
+                }
+                // Cells are kept alive elsewhere.
+                Body::Compartment(_) => return Some("it is no process".to_owned()),
             }
-            // Cells are kept alive elsewhere.
-            Body::Compartment(_) => return "it is no process".to_owned(),
-        }
-    };
-    let (Ok(end), Ok(control), Ok(events)) = fds else {
-        replica.condemn("the node has no file descriptors left");
-        return bury(app, std::slice::from_ref(replica));
-    };
-    let pump = tokio::task::spawn_local(pump(Rc::clone(replica), events));
-    let ready = tokio::time::timeout(READY_WITHIN, wait_ready(replica, &control, &end)).await;
-    match ready {
-        Ok(true) => {
-            replica.phase.set(Phase::Ready);
-            if let Some(state) = app.functions.get(replica.function) {
-                state.crash_looping.set(false);
+        };
+        let (Ok(end), Ok(control), Ok(events)) = fds else {
+            replica.condemn("the node has no file descriptors left");
+            return Some(bury(app, std::slice::from_ref(replica)));
+        };
+        let pump = tokio::task::spawn_local(pump(Rc::clone(replica), events));
+        let ready = tokio::time::timeout(READY_WITHIN, wait_ready(replica, &control, &end)).await;
+        match ready {
+            Ok(true) => {
+                replica.phase.set(Phase::Ready);
+                self.note_ready();
+                app.serve_queue(replica.function);
+                app.changed.notify_waiters();
             }
-            app.serve_queue(replica.function);
-            app.changed.notify_waiters();
+            // Harmless if it has ended; otherwise it would be neither ready nor replaced.
+            Ok(false) => replica.kill(),
+            Err(_) => replica.condemn("it did not say that it is ready within 10 s"),
         }
-        // Harmless if it has ended; otherwise it would be neither ready nor replaced.
-        Ok(false) => replica.kill(),
-        Err(_) => replica.condemn("it did not say that it is ready within 10 s"),
+        let has_left = loop {
+            tokio::select! {
+                // An error here means that the process cannot be watched: it is taken for ended.
+                _ = end.readable() => break false,
+                drained = until_drained(app, std::slice::from_ref(replica), self.place) => if drained {
+                    self.end(&end).await;
+                    break true;
+                }
+            }
+        };
+        pump.abort();
+        // One that died of itself while it was drained is replaced if it is needed.
+        let how = bury(app, std::slice::from_ref(replica));
+        (!has_left).then_some(how)
     }
-    // An error here means that the process cannot be watched: it is taken for ended.
-    let _ = end.readable().await;
-    pump.abort();
-    bury(app, std::slice::from_ref(replica))
+
+    fn note_ready(&self) {
+        let Some(state) = self.app.functions.get(self.replica.function) else { return };
+        state.crash_looping.set(false);
+        let took = self.ordered.elapsed();
+        self.unit.start_took.set(took);
+        if state.queued() > 0 {
+            let mut cold = state.cold_starts.borrow_mut();
+            let cold = cold.get_or_insert_default();
+            cold.spawn.add(self.spawned);
+            cold.init.add(took.saturating_sub(self.spawned));
+        }
+    }
+
+    /// Ends a replica that has nothing in its hands.
+    async fn end(&self, end: &AsyncFd<OwnedFd>) {
+        // One that does not read its link is killed.
+        let _ = self.replica.peer.borrow_mut().ask_to_stop();
+        self.replica.flush();
+        if tokio::time::timeout(ENDS_WITHIN, end.readable()).await.is_err() {
+            self.replica.kill();
+            let _ = end.readable().await;
+        }
+    }
 }
 
 async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd<OwnedFd>) -> bool {
@@ -247,7 +292,7 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
     crate::counted::keep(app, replica);
     let others = app.edges.borrow_mut().close(replica.holder);
     for other in others.into_iter().filter_map(|holder| app.replica(holder)) {
-        other.peer.borrow().nudge();
+        other.nudge();
     }
     how
 }

@@ -6,7 +6,7 @@ use std::hash::RandomState;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_transfer::Endpoint;
 use tokio::sync::Notify;
@@ -18,6 +18,7 @@ use crate::logs::{Logs, Writer};
 use crate::outgoing::Fetch;
 use crate::receipts::Receipts;
 use crate::replica::Replica;
+use crate::scale::Unit;
 use crate::snapshots::Snapshots;
 use crate::spill::Spill;
 use crate::status::Totals;
@@ -57,6 +58,11 @@ pub(crate) struct Node {
     pub(crate) hosts: RefCell<Rc<Hosts>>,
     /// Groups that have ahead what their next cells need, the newest last.
     pub(crate) prepared: RefCell<VecDeque<Weak<Group>>>,
+    /// Units that are looked at, and what tells that there is another one, or one sooner.
+    pub(crate) units: RefCell<Vec<Rc<Unit>>>,
+    pub(crate) stirred: Notify,
+    /// The start from which time is counted.
+    began: Instant,
     /// Stored snapshots of compartments.
     pub(crate) snapshots: Option<Arc<Snapshots>>,
     /// Calls of durable edges.
@@ -72,6 +78,8 @@ pub(crate) struct Node {
     chance: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
+    /// Where spans go, and the last number of one.
+    pub(crate) spans: crate::policy::Spans,
     /// Wakes the deadline loop when the first call goes out.
     pub(crate) busy: Notify,
 }
@@ -102,6 +110,9 @@ impl Node {
             snapshots,
             hosts: RefCell::default(),
             prepared: RefCell::default(),
+            units: RefCell::default(),
+            stirred: Notify::new(),
+            began: Instant::now(),
             totals: RefCell::default(),
             logs: RefCell::new(logs),
             receipts: RefCell::default(),
@@ -116,6 +127,7 @@ impl Node {
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),
             ring: Notify::new(),
+            spans: crate::policy::Spans::new(),
             busy: Notify::new(),
         })
     }
@@ -124,6 +136,11 @@ impl Node {
         let number = self.next_invocation.get();
         self.next_invocation.set(number.wrapping_add(1).max(1));
         number
+    }
+
+    /// Time since the node began.
+    pub(crate) fn since(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Two draws for a choice; nothing that has to be kept from anybody hangs on them.

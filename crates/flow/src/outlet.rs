@@ -46,6 +46,8 @@ pub(crate) enum Beyond {
     Function(usize),
     /// Payloads that were put up for others.
     References,
+    /// The clients of its requests.
+    Streams,
 }
 
 /// The node's end of a road.
@@ -157,6 +159,7 @@ impl Replica {
                         Beyond::Network => "it overran its ring to the network",
                         Beyond::Function(_) => "it overran its ring to a function on other nodes",
                         Beyond::References => "it overran its ring to references",
+                        Beyond::Streams => "it overran its ring to streams",
                     });
                     return Pumped::Broken;
                 }
@@ -223,7 +226,7 @@ impl Replica {
     /// What the caller says, and no later than the callee's time; the network's is that of the function that asks it.
     fn outgoing_deadline(&self, app: &App, beyond: Beyond, deadline_ns: u64) -> Instant {
         let bounded_by = match beyond {
-            Beyond::Network | Beyond::References => self.function,
+            Beyond::Network | Beyond::References | Beyond::Streams => self.function,
             Beyond::Function(callee) => callee,
         };
         let most = app.functions.get(bounded_by).map_or(Duration::ZERO, |f| f.spec.timeout.duration());
@@ -313,8 +316,9 @@ async fn serve(replica: Rc<Replica>, app: Rc<App>, beyond: Beyond, asked: Asked)
     let (key, invocation) = ((asked.edge, asked.tag), asked.invocation);
     let back = match beyond {
         Beyond::Network => ask_network(&replica, &app, asked).await,
-        Beyond::Function(callee) => crate::elsewhere::call_for(&replica, &app, callee, asked).await,
+        Beyond::Function(callee) => crate::policy::edge(&replica, &app, callee, asked).await,
         Beyond::References => crate::puts::serve::ask(&replica, &app, asked).await,
+        Beyond::Streams => crate::stream::serve::ask(&replica, &app, asked).await,
     };
     replica.answer_outgoing(&app, key, invocation, back);
 }

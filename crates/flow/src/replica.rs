@@ -60,6 +60,8 @@ pub(crate) struct Replica {
     pub(crate) started: Instant,
     /// Why the node killed it, if it did.
     pub(crate) verdict: RefCell<Option<String>>,
+    /// Times that the node had its loop come round, for something else than a call.
+    pub(crate) nudges: Cell<u32>,
     /// Its roads out of the node.
     pub(crate) outlets: RefCell<Vec<Outlet>>,
     bad: Cell<u32>,
@@ -93,6 +95,7 @@ impl Replica {
             slots: RefCell::default(),
             started: Instant::now(),
             verdict: RefCell::default(),
+            nudges: Cell::new(0),
             outlets: RefCell::default(),
             bad: Cell::new(0),
             dirty: Cell::new(false),
@@ -124,6 +127,12 @@ impl Replica {
         {
             app.node.ring_later(Rc::clone(self));
         }
+    }
+
+    /// Has its loop come round.
+    pub(crate) fn nudge(&self) {
+        self.nudges.set(self.nudges.get().wrapping_add(1));
+        self.peer.borrow().nudge();
     }
 
     /// Rings the replica's bell if it sleeps.

@@ -89,6 +89,13 @@ impl Slots {
         (slot.generation == generation && !matches!(slot.state, State::Free)).then_some(slot)
     }
 
+    /// Whoever waits for `tag` waits until `deadline` from now on.
+    pub(crate) fn extend(&mut self, tag: u32, deadline: Instant) {
+        if let Some(slot) = self.get(tag) {
+            slot.deadline = deadline;
+        }
+    }
+
     /// Whether an answer to `tag` is owed.
     pub(crate) fn is_owed(&mut self, tag: u32) -> bool {
         self.get(tag).is_some_and(|slot| slot.owed)

@@ -299,7 +299,7 @@ async fn attempt(app: &Rc<App>, path: &Path) -> io::Result<(About, Result<u16, I
     let Some((callee, state)) = callee.and_then(|callee| Some((callee, app.functions.get(callee)?))) else {
         return Ok((about, Err(InvokeError::Unknown)));
     };
-    let landing = match Landing::begin(app, &Head { bytes: head.clone() }, Some(len)) {
+    let landing = match Landing::begin(app, &Head { bytes: head.clone(), ..Head::default() }, Some(len)) {
         Ok(landing) => landing,
         Err(error) => return Ok((about, Err(error))),
     };

@@ -11,6 +11,7 @@ use baton_abi::ABI_VERSION;
 use baton_abi::boot::{CALLS_ENV, FILES_AT, FILES_ENV, Hello, NETWORK, PoolAccess};
 use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::reference::REFERENCES;
+use baton_abi::stream::STREAMS;
 use baton_catalog::{Function, FunctionName};
 use baton_placement::home_core;
 use baton_pool::ledger::NOBODY;
@@ -148,7 +149,8 @@ const TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
 pub(crate) fn callees(spec: &Function) -> impl Iterator<Item = &str> {
     let network = (!spec.network.is_empty()).then_some(NETWORK);
     let references = spec.references.then_some(REFERENCES);
-    spec.calls.iter().map(FunctionName::as_str).chain(network).chain(references)
+    let streams = spec.stream.then_some(STREAMS);
+    spec.calls.iter().map(FunctionName::as_str).chain(network).chain(references).chain(streams)
 }
 
 /// The replica's arguments and environment.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::coldstart::ColdStarts;
+
 /// One deployed app.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AppStatus {
@@ -17,6 +19,27 @@ pub struct AppStatus {
     pub pool: PoolStatus,
     /// What its functions have put up on this node.
     pub references: ReferencesStatus,
+}
+
+/// One version of an app that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VersionStatus {
+    /// The app.
+    pub app: String,
+    /// Its number.
+    pub version: u64,
+    /// `serving`, `canary`, `standby` (it would answer again at once), `ready` (it never answered), `draining`.
+    pub state: String,
+    /// Its part of the requests, in hundredths of a percent.
+    pub share: u16,
+    /// Requests of clients that it answered.
+    pub requests: u64,
+    /// Of these, those that failed: no answer, or one with a status of 500 or above.
+    pub failures: u64,
+    /// Calls that its replicas have.
+    pub in_flight: u32,
+    /// Replicas that are up.
+    pub replicas: u32,
 }
 
 /// Payloads that were put up for others, and what their references came to.
@@ -67,6 +90,10 @@ pub struct FunctionStatus {
     pub network: NetworkStatus,
     /// How its executable was last loaded into a template; `None` for processes, and before it was.
     pub loaded: Option<LoadStatus>,
+    /// How long those took for whom a replica had to be started first.
+    pub cold_starts: ColdStarts,
+    /// What the scaler holds it to.
+    pub scale: ScaleStatus,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -106,6 +133,17 @@ pub struct LatencyStatus {
     /// Buckets that are not empty: their upper bound in nanoseconds (the last one has none: the largest number) and how many
     /// calls took that long, and longer than the bound before.
     pub buckets: Vec<(u64, u64)>,
+}
+
+/// Within what replicas of a function come and go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ScaleStatus {
+    /// Replicas that are always there.
+    pub min: u32,
+    /// Replicas that there may be.
+    pub max: u32,
+    /// Replicas that there shall be now.
+    pub wanted: u32,
 }
 
 /// What a function's requests to the network came to.

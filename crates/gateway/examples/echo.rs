@@ -48,6 +48,7 @@ impl Backend for Memory {
 
 impl Upload for Held {
     type Reply = Answer;
+    type Feed = std::convert::Infallible;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), InvokeError> {
         self.0.extend_from_slice(bytes);
@@ -61,6 +62,7 @@ impl Upload for Held {
 
 impl Reply for Answer {
     type Body = Bytes;
+    type Parts = baton_gateway::NoParts<Bytes>;
 
     fn status(&self) -> u16 {
         200

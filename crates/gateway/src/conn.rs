@@ -9,7 +9,7 @@
 //! HTTP/2 connections are `Idle` from the start; what is in flight on them keeps them alive. Time is counted in
 //! ticks of the sweep: a request reads no clock and arms no timer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -61,11 +61,17 @@ pub(crate) struct Conn {
     /// The client has shut its side, which is kept from hyper until the answer is out.
     shut: Cell<bool>,
     finishing: Cell<bool>,
+    /// An answer is under way that ends with the client's interest, not with its own length.
+    live: Cell<bool>,
+    /// Counts requests.
+    serial: Cell<u32>,
     /// Bytes that nobody will read are on their way.
     unread: Cell<bool>,
     order: Cell<Option<Order>>,
     waker: RefCell<Option<Waker>>,
     place: Cell<usize>,
+    /// Who the client is, by its certificate.
+    identity: OnceCell<Box<str>>,
 }
 
 /// All connections of a gateway.
@@ -96,6 +102,12 @@ pub(crate) struct Flight(Rc<Conn>);
 
 /// An answer that its client has yet to take.
 pub(crate) struct Held(Rc<Conn>);
+
+/// A body that is being read while its request is served.
+pub(crate) struct Reading {
+    conn: Rc<Conn>,
+    serial: u32,
+}
 
 impl Desk {
     pub(crate) fn new(limits: Limits) -> Rc<Self> {
@@ -184,10 +196,13 @@ impl Conn {
             moved: Cell::new(0),
             shut: Cell::new(false),
             finishing: Cell::new(false),
+            live: Cell::new(false),
+            serial: Cell::new(0),
             unread: Cell::new(false),
             order: Cell::new(None),
             waker: RefCell::new(None),
             place: Cell::new(place),
+            identity: OnceCell::new(),
         }
     }
 
@@ -202,6 +217,16 @@ impl Conn {
     pub(crate) fn set_http2(&self) {
         self.http2.set(true);
         self.enter_stage(Stage::Idle);
+    }
+
+    /// The client has shown a certificate, and it was verified.
+    pub(crate) fn identify(&self, identity: Box<str>) {
+        // There is one handshake a connection.
+        let _ = self.identity.set(identity);
+    }
+
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.identity.get().map(|identity| &**identity)
     }
 
     /// Whether any byte of a head has come: a client that said nothing is told nothing.
@@ -278,6 +303,7 @@ impl Conn {
     /// A request's head is complete.
     pub(crate) fn begin(self: &Rc<Self>, has_body: bool) -> Flight {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.serial.set(self.serial.get().wrapping_add(1));
         if !self.http2.get() {
             self.early.set(false);
             self.stage.set(if has_body { Stage::Body } else { Stage::Answer });
@@ -299,9 +325,11 @@ impl Conn {
     }
 
     /// The client has shut its side. Whether that is kept from hyper, which would drop a request that is being
-    /// answered: a client may well send a whole request, shut its side, and read on.
+    /// answered: a client may well send a whole request, shut its side, and read on. Not while the answer is a stream, which may
+    /// have no other end than the client's.
     pub(crate) fn hides_end(&self) -> bool {
-        let hides = !self.http2.get() && (self.stage.get() == Stage::Answer || self.is_blocked());
+        let hides =
+            !self.http2.get() && !self.live.get() && (self.stage.get() == Stage::Answer || self.is_blocked());
         if hides {
             self.shut.set(true);
         }
@@ -332,6 +360,22 @@ impl Flight {
         }
     }
 
+    /// The body is read beside the answer.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading { conn: self.0.clone(), serial: self.0.serial.get() }
+    }
+
+    /// The answer is a stream: it is over when the client leaves.
+    pub(crate) fn go_live(&self) {
+        let conn = &self.0;
+        if !conn.http2.get() {
+            conn.live.set(true);
+            if conn.shut.get() {
+                conn.wake();
+            }
+        }
+    }
+
     /// Watches that the client takes its answer. On HTTP/1 a client that does not blocks the socket, which is watched
     /// already.
     pub(crate) fn hold(&self) -> Option<Held> {
@@ -343,6 +387,23 @@ impl Flight {
             conn.held.set(conn.held.get() + 1);
             Held(conn.clone())
         })
+    }
+}
+
+impl Reading {
+    /// The body is complete.
+    pub(crate) fn complete(&self) {
+        let conn = &self.conn;
+        if conn.serial.get() == self.serial && conn.stage.get() == Stage::Body {
+            conn.stage.set(Stage::Answer);
+        }
+    }
+
+    /// The rest of the body is left where it is.
+    pub(crate) fn leave(&self) {
+        if !self.conn.http2.get() {
+            self.conn.leave_unread();
+        }
     }
 }
 
@@ -368,6 +429,7 @@ impl Drop for Flight {
             conn.since.set(conn.desk.now.get());
             return;
         }
+        conn.live.set(false);
         conn.enter_stage(if conn.early.take() { Stage::Head } else { Stage::Idle });
         if conn.shut.get() {
             conn.wake();

@@ -13,6 +13,8 @@ pub struct Counters {
     connections_refused: Cell<u64>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
+    handshakes: Cell<u64>,
+    handshakes_failed: Cell<u64>,
 }
 
 /// The counters at one moment.
@@ -30,6 +32,10 @@ pub struct Snapshot {
     pub bytes_in: u64,
     /// Bytes written to clients.
     pub bytes_out: u64,
+    /// TLS handshakes that came to a good end.
+    pub handshakes: u64,
+    /// Connections that ended in their handshake, those of clients that spoke no TLS included.
+    pub handshakes_failed: u64,
 }
 
 impl Counters {
@@ -43,6 +49,8 @@ impl Counters {
             connections_refused: self.connections_refused.get(),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
+            handshakes: self.handshakes.get(),
+            handshakes_failed: self.handshakes_failed.get(),
         }
     }
 
@@ -56,6 +64,10 @@ impl Counters {
     pub(crate) fn opened(&self) {
         add(&self.connections_open, 1);
         add(&self.connections_accepted, 1);
+    }
+
+    pub(crate) fn greeted(&self, well: bool) {
+        add(if well { &self.handshakes } else { &self.handshakes_failed }, 1);
     }
 
     pub(crate) fn closed(&self) {

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) expects: bool,
     /// Whether the client would rather read JSON than text: the one that `Accept` names first.
     pub(crate) json: bool,
+    /// Whether the client would rather speak another protocol.
+    pub(crate) upgrades: bool,
     /// The client's `traceparent` if there is one only, and that well-formed.
     pub(crate) trace: Option<Traceparent>,
     traces: u32,
@@ -52,6 +54,8 @@ impl Facts {
                 facts.nominated |= nominates(value);
             } else if *name == header::CONTENT_LENGTH {
                 facts.measured = true;
+            } else if *name == header::UPGRADE {
+                facts.upgrades = true;
             } else if *name == header::EXPECT {
                 facts.expects = true;
             } else if name.as_str() == "traceparent" {
@@ -90,6 +94,7 @@ impl<'a> Forwarded<'a> {
 
     fn passes(&self, name: &HeaderName) -> bool {
         let held_back = is_hop_by_hop(name)
+            || name.as_str().starts_with("x-baton-")
             || *name == header::EXPECT
             || name.as_str() == "traceparent"
             || (!self.tracestate && name.as_str() == "tracestate")
@@ -105,8 +110,13 @@ impl<'a> Forwarded<'a> {
     }
 }
 
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether only the node itself may say it: nobody outside can, and no function.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("x-baton-"))
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

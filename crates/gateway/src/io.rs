@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
 use crate::conn::{Conn, Order};
+use crate::wire::Wire;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a client with prior knowledge of HTTP/2 sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,7 +22,7 @@ pub(crate) enum Version {
 
 /// A connection's socket.
 pub(crate) struct Io {
-    stream: TcpStream,
+    stream: Wire,
     /// The first bytes, read to tell the version, then given to hyper.
     first: [u8; PREFACE.len()],
     filled: usize,
@@ -32,11 +31,11 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    pub(crate) fn new(stream: TcpStream, conn: Rc<Conn>) -> Self {
+    pub(crate) fn new(stream: Wire, conn: Rc<Conn>) -> Self {
         Self { stream, first: [0; PREFACE.len()], filled: 0, given: 0, conn }
     }
 
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> Wire {
         self.stream
     }
 
@@ -135,7 +134,15 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        // TLS takes in what the socket does not take yet.
+        match &flushed {
+            Poll::Ready(Ok(())) => this.conn.sent(0),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => this.conn.block(),
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,7 +11,7 @@
 //! Everything runs on one thread, on a [`LocalSet`](tokio::task::LocalSet). A request costs no timer, no box and no
 //! lock: one sweep per tick looks after the time-outs of all connections ([`Limits`] names them).
 //!
-//! What the gateway does not do: TLS, compression, WebSockets, trailers.
+//! What the gateway does not do: compression, trailers.
 //!
 //! The way out is [`Egress`]: an HTTP client that sends what functions ask of the network. Its connections, TLS and look-ups are
 //! on a thread of their own.
@@ -21,6 +21,7 @@ mod answer;
 mod conn;
 mod counters;
 mod egress;
+mod feeding;
 mod headers;
 mod io;
 mod limits;
@@ -29,11 +30,15 @@ mod seam;
 mod server;
 mod service;
 mod session;
+mod socket;
+mod tls;
 mod trace;
 mod upload;
+mod wire;
 
 pub use counters::{Counters, Snapshot};
 pub use egress::{Authorities, AuthorityError, Egress};
 pub use limits::Limits;
-pub use seam::{Backend, Reply, RequestHead, Upload};
+pub use seam::{Backend, Feed, NoParts, Over, PartKind, Parts, Reply, RequestHead, Upload};
 pub use server::{BindError, Drained, Gateway, Handle};
+pub use tls::{Tls, TlsError, TlsFiles};

@@ -83,6 +83,18 @@ impl Default for Limits {
     }
 }
 
+/// Longest message over a WebSocket, either way; the app's pool bounds it too.
+pub(crate) const SOCKET_MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Bytes that a WebSocket has ready for the socket: a message, its frame's head, a pong and a close.
+pub(crate) const SOCKET_WRITE_BYTES: usize = SOCKET_MESSAGE_BYTES_MAX + 4096;
+/// How often a WebSocket's client is asked whether it is there; one that has said nothing by the next time is not.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long the two ends of a WebSocket that is being closed have to say their last.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// Longest reason in a close frame, as RFC 6455 bounds control frames.
+pub(crate) const CLOSE_REASON_BYTES_MAX: usize = 123;
+/// TLS handshakes under way at once; others wait for one to end, and for as long as a head may take.
+pub(crate) const HANDSHAKES_MAX: usize = 512;
 const TICK_MIN: Duration = Duration::from_millis(5);
 const TICK_MAX: Duration = Duration::from_millis(500);
 /// Most bytes that one read of a body takes in.

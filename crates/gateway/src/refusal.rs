@@ -21,11 +21,26 @@ pub(crate) struct Refusal {
     pub(crate) allow: Option<HeaderValue>,
     /// Nothing more can be made of the connection.
     pub(crate) close: bool,
+    /// Seconds after which it may succeed, where more is known than that it may.
+    pub(crate) after: Option<u32>,
+    /// What the client has to show.
+    pub(crate) challenge: Option<&'static str>,
+    /// The version of WebSockets is to be said.
+    pub(crate) socket_version: bool,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), retry: false, allow: None, close: false }
+        Self {
+            status,
+            message: message.into(),
+            retry: false,
+            allow: None,
+            close: false,
+            after: None,
+            challenge: None,
+            socket_version: false,
+        }
     }
 
     /// A request that HTTP forbids: where the next one would begin is anyone's guess.
@@ -59,6 +74,12 @@ impl Refusal {
         Self { close: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, message) }
     }
 
+    /// A WebSocket of another version than there is.
+    pub(crate) fn socket_version() -> Self {
+        let message = "WebSockets are of version 13 here; ask with Sec-WebSocket-Version: 13";
+        Self { socket_version: true, ..Self::new(StatusCode::UPGRADE_REQUIRED, message) }
+    }
+
     pub(crate) fn bad_reply() -> Self {
         Self::from(InvokeError::BadReply { what: "its answer is no HTTP" })
     }
@@ -68,8 +89,16 @@ impl Refusal {
         let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
         to.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         to.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if self.retry {
+        if let Some(challenge) = self.challenge {
+            to.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(seconds) = self.after {
+            to.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        } else if self.retry {
             to.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if self.socket_version {
+            to.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(allow) = &self.allow {
             to.insert(header::ALLOW, allow.clone());
@@ -95,6 +124,10 @@ impl From<InvokeError> for Refusal {
         let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // What killed a replica, or what exactly it sent, is the operator's to know, not the client's.
         let message: Cow<'static, str> = match error {
+            InvokeError::Refused(refused) => {
+                let baton_flow::Refused { message, retry_after: after, challenge, .. } = *refused;
+                return Self { after, challenge, retry: after.is_some(), ..Self::new(status, message) };
+            }
             InvokeError::Unknown => return Self::no_route(),
             InvokeError::TooLarge { limit } => return Self::too_large(limit),
             InvokeError::PoolFull => "the app's memory is full at the moment; send the request again".into(),
@@ -134,6 +167,7 @@ impl From<InvokeError> for Refusal {
 /// The table: each failure's status, and whether the same request may succeed later.
 fn status_of(error: &InvokeError) -> (u16, bool) {
     match error {
+        InvokeError::Refused(refused) => (refused.status, refused.retry_after.is_some()),
         InvokeError::Unknown => (404, false),
         InvokeError::TooLarge { .. } => (413, false),
         InvokeError::HeadTooLarge => (431, false),
@@ -178,6 +212,10 @@ mod tests {
     /// Every variant with what its client sees. The match makes the compiler ask for a row when one is added.
     fn rows() -> Vec<(InvokeError, u16, bool)> {
         let function = |status| InvokeError::Function { status, message: "no".into() };
+        let refused = |status, retry_after| {
+            let (message, challenge) = ("no".into(), None);
+            InvokeError::Refused(Box::new(baton_flow::Refused { status, message, retry_after, challenge }))
+        };
         let rows = vec![
             (InvokeError::Unknown, 404, false),
             (InvokeError::TooLarge { limit: 7 }, 413, false),
@@ -201,6 +239,8 @@ mod tests {
             (InvokeError::HeadTooLarge, 431, false),
             (InvokeError::Draining, 503, true),
             (InvokeError::NotKept { why: "secret" }, 507, true),
+            (refused(403, None), 403, false),
+            (refused(429, Some(7)), 429, true),
             (InvokeError::NoNode { function: "cart".into() }, 503, true),
             (InvokeError::NodeLost { function: "cart".into(), node: "secret".into() }, 502, true),
         ];
@@ -219,6 +259,7 @@ mod tests {
                 | InvokeError::NoNode { .. }
                 | InvokeError::NodeLost { .. }
                 | InvokeError::NotKept { .. }
+                | InvokeError::Refused(_)
                 | InvokeError::Draining => {}
             }
         }

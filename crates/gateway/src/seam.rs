@@ -3,12 +3,19 @@
 //! The life of a request: [`Backend::begin`] once its head is read and its route is known, [`Upload::write`] for
 //! every piece of its body, [`Upload::finish`] for the answer. Dropping the upload, or the future of `finish`,
 //! means that the client has left: whatever the request holds is to be given back at once.
+//!
+//! Where the target can do with streams, [`Upload::feed`] takes the client's side in parts while the answer is waited for, and
+//! [`Reply::take_parts`] gives the answer as it comes.
 
+use std::convert::Infallible;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use baton_catalog::RouteTable;
-use baton_flow::InvokeError;
+use baton_flow::{ClientFacts, InvokeError};
+pub use baton_flow::{Over, PartKind};
 use bytes::Buf;
 
 use crate::headers::Forwarded;
@@ -25,6 +32,11 @@ pub trait Backend: Clone + 'static {
 
     /// The largest body that the target takes, in bytes.
     fn body_limit(&self, target: &Self::Target) -> u64;
+
+    /// Whether requests of the target may be streams.
+    fn streams(&self, _: &Self::Target) -> bool {
+        false
+    }
 
     /// Takes a request whose head is read. `body_len` is the length that the client declared; a body without one
     /// comes in pieces until it ends.
@@ -43,6 +55,13 @@ pub trait Backend: Clone + 'static {
 pub trait Upload: 'static {
     /// The answer.
     type Reply: Reply;
+    /// The client's side, in parts.
+    type Feed: Feed;
+
+    /// The way for the body, or for the messages of a WebSocket, where they do not go by [`write`](Upload::write).
+    fn feed(&mut self) -> Option<Self::Feed> {
+        None
+    }
 
     /// Takes the next piece of the body.
     ///
@@ -54,8 +73,69 @@ pub trait Upload: 'static {
     fn finish(self) -> impl Future<Output = Result<Self::Reply, InvokeError>>;
 }
 
+/// The client's side of a request, on its way in. Dropping it before its end says that the client has left.
+pub trait Feed: 'static {
+    /// Whether the next part may come; [`Over`] if nobody takes any more.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>>;
+
+    /// Takes the next part. There must be room.
+    ///
+    /// # Errors
+    /// Says why it cannot be kept.
+    fn put(&mut self, kind: PartKind, bytes: &[u8]) -> Result<(), InvokeError>;
+
+    /// The client has said all. On a WebSocket, `close` is the payload of its close frame.
+    fn end(self, close: &[u8]);
+}
+
+/// Nothing is fed.
+impl Feed for Infallible {
+    fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        match *self {}
+    }
+
+    fn put(&mut self, _: PartKind, _: &[u8]) -> Result<(), InvokeError> {
+        match *self {}
+    }
+
+    fn end(self, _: &[u8]) {
+        match self {}
+    }
+}
+
+/// An answer in parts. Dropping it says that nobody reads on.
+pub trait Parts: 'static {
+    /// The bytes of one.
+    type Body: Buf + 'static;
+
+    /// The next one; `None` at the end. After an error the answer is broken off.
+    #[expect(clippy::type_complexity, reason = "a stream's item")]
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<(PartKind, Self::Body), InvokeError>>>;
+}
+
+/// The parts of answers that come whole.
+#[derive(Debug)]
+pub struct NoParts<B> {
+    never: Infallible,
+    of: PhantomData<B>,
+}
+
+impl<B: Buf + 'static> Parts for NoParts<B> {
+    type Body = B;
+
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<(PartKind, B), InvokeError>>> {
+        match self.never {}
+    }
+}
+
 /// An answer.
 pub trait Reply {
+    /// The parts in which it may come.
+    type Parts: Parts<Body = Self::Body>;
+
     /// The body where it lies; dropping it gives its memory back. Its remaining length is the answer's.
     type Body: Buf + 'static;
 
@@ -64,6 +144,11 @@ pub trait Reply {
 
     /// The headers, which the gateway does not trust: it vets each one.
     fn headers(&self) -> impl Iterator<Item = (&str, &[u8])>;
+
+    /// The parts in which its body comes, if it does; there is no other body then.
+    fn take_parts(&mut self) -> Option<Self::Parts> {
+        None
+    }
 
     /// The id under which the invocation's receipt is found; 0 if there is none.
     fn invocation(&self) -> u64 {
@@ -89,6 +174,10 @@ pub struct RequestHead<'a> {
     pub traceparent: &'a str,
     /// Whether it is the client's.
     pub is_traced: bool,
+    /// Who sent it, as the gateway knows it by the connection.
+    pub client: &'a ClientFacts,
+    /// The client asks for a WebSocket.
+    pub socket: bool,
     pub(crate) forwarded: Forwarded<'a>,
 }
 

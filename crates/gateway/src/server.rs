@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::limits::{CUT_WAIT, DRAIN_GRACE, Limits};
 use crate::seam::Backend;
 use crate::session::{Protocols, serve};
+use crate::tls::Tls;
 
 const FULL_ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 55\r\n\r\n\
@@ -95,6 +96,7 @@ pub struct Gateway {
     listener: TcpListener,
     addr: SocketAddr,
     handle: Handle,
+    tls: Option<Tls>,
 }
 
 /// Watches and ends a gateway that serves.
@@ -134,7 +136,18 @@ impl Gateway {
         };
         let (listener, addr) = listen().map_err(|source| BindError::new(addr, source))?;
         let door = Door { open: Cell::new(true), close: Notify::new(), closed: Notify::new() };
-        Ok(Self { listener, addr, handle: Handle { desk: Desk::new(limits), door: Rc::new(door) } })
+        Ok(Self {
+            listener,
+            addr,
+            handle: Handle { desk: Desk::new(limits), door: Rc::new(door) },
+            tls: None,
+        })
+    }
+
+    /// Speaks TLS, and nothing else.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Where it listens; the real port if 0 was asked for.
@@ -151,9 +164,11 @@ impl Gateway {
 
     /// Serves until it is drained. Runs inside a [`LocalSet`](tokio::task::LocalSet).
     pub fn serve<B: Backend>(self, backend: B) -> impl Future<Output = ()> + 'static {
-        let Self { listener, handle: Handle { desk, door }, .. } = self;
+        let Self { listener, handle: Handle { desk, door }, tls, .. } = self;
         async move {
-            let reception = Reception { protocols: Rc::new(Protocols::new(&desk.limits)), desk, backend };
+            let is_plain = tls.is_none();
+            let protocols = Rc::new(Protocols::new(&desk.limits, tls));
+            let reception = Reception { protocols, desk, backend, is_plain };
             reception.run(listener, &door).await;
         }
     }
@@ -163,6 +178,7 @@ struct Reception<B> {
     desk: Rc<Desk>,
     protocols: Rc<Protocols>,
     backend: B,
+    is_plain: bool,
 }
 
 impl<B: Backend> Reception<B> {
@@ -204,7 +220,9 @@ impl<B: Backend> Reception<B> {
         if self.desk.len() >= self.desk.limits.connections {
             self.desk.counters.refused();
             // A fresh socket takes so little at once; if not, the close says it all.
-            let _ = stream.try_write(FULL_ANSWER);
+            if self.is_plain {
+                let _ = stream.try_write(FULL_ANSWER);
+            }
             return;
         }
         // Without it answers wait for more to send with them.

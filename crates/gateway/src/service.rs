@@ -1,32 +1,42 @@
 //! One request from its head to its answer.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 
 use baton_catalog::Match;
+use baton_flow::ClientFacts;
 use bytes::Buf;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::answer::{AnswerBody, Content};
+use crate::answer::{Answer, AnswerBody, Content};
 use crate::conn::{Conn, Flight};
-use crate::headers::{Facts, Forwarded, vet};
+use crate::feeding::feed;
+use crate::headers::{Facts, Forwarded, is_ours, vet};
 use crate::limits::{DISCARD_BYTES_MAX, Limits};
 use crate::refusal::Refusal;
-use crate::seam::{Backend, Reply, RequestHead, Upload};
+use crate::seam::{Backend, Parts, Reply, RequestHead, Upload};
+use crate::socket::{self, Ask, Upgrade};
 use crate::trace::Tracer;
 use crate::upload::receive;
 
-/// The bytes of a backend's answers.
-pub(crate) type ReplyBody<B> = <<<B as Backend>::Upload as Upload>::Reply as Reply>::Body;
+/// The parts of a backend's answers.
+type ReplyParts<B> = <<<B as Backend>::Upload as Upload>::Reply as Reply>::Parts;
+/// The client's side of a backend's requests.
+type FeedOf<B> = <<B as Backend>::Upload as Upload>::Feed;
 
 /// What the requests of one connection share.
-pub(crate) struct Session<B> {
+pub(crate) struct Session<B: Backend> {
     pub(crate) backend: B,
     pub(crate) conn: Rc<Conn>,
     pub(crate) tracer: Rc<Tracer>,
+    /// Who is at its other end.
+    pub(crate) client: ClientFacts,
+    /// What the connection goes on as.
+    pub(crate) upgrade: RefCell<Option<Upgrade<FeedOf<B>, ReplyParts<B>>>>,
 }
 
 /// What is kept of a request's head until its answer is written.
@@ -36,11 +46,26 @@ struct Asked {
     json: bool,
 }
 
+/// A request that its target takes.
+struct Admitted<U> {
+    upload: U,
+    /// The largest body.
+    limit: u64,
+    /// The client asks for a WebSocket, and could have one.
+    ask: Option<Ask>,
+}
+
+impl<B: Backend> Session<B> {
+    pub(crate) fn new(backend: B, conn: Rc<Conn>, tracer: Rc<Tracer>, client: ClientFacts) -> Self {
+        Self { backend, conn, tracer, client, upgrade: RefCell::new(None) }
+    }
+}
+
 /// Answers a request; a failure becomes an answer too.
 pub(crate) async fn answer<B: Backend>(
     session: Rc<Session<B>>,
     request: Request<Incoming>,
-) -> Result<Response<AnswerBody<ReplyBody<B>>>, Infallible> {
+) -> Result<Response<AnswerBody<ReplyParts<B>>>, Infallible> {
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let flight = session.conn.begin(has_body);
@@ -52,7 +77,19 @@ pub(crate) async fn answer<B: Backend>(
     let mut headers = parts.headers;
     headers.clear();
     let outcome = match admitted {
-        Ok((upload, limit)) => run(&session, upload, has_body.then_some(body), limit, &flight).await,
+        Ok(Admitted { upload, limit, ask: None }) => {
+            run(&session, upload, has_body.then_some(body), limit, &flight).await
+        }
+        Ok(Admitted { upload, ask: Some(ask), .. }) => {
+            match Box::pin(upgrade(&session, upload, ask, &mut headers)).await {
+                Ok(Upgraded::To(feed, parts)) => {
+                    *session.upgrade.borrow_mut() = Some(Upgrade { feed, parts, flight });
+                    return Ok(switch(&session.conn, headers));
+                }
+                Ok(Upgraded::Not(reply)) => Ok(reply),
+                Err(refusal) => Err(refusal),
+            }
+        }
         Err(refusal) => Err(turn_away(&session, has_body.then_some(body), facts.expects, refusal).await),
     };
     let written = outcome.and_then(|reply| write_reply(reply, &asked, &mut headers));
@@ -63,13 +100,48 @@ pub(crate) async fn answer<B: Backend>(
     Ok(finish(&session.conn, status, headers, content, flight))
 }
 
+/// What came of the wish for a WebSocket.
+enum Upgraded<F, R: Reply> {
+    /// The function grants it.
+    To(F, R::Parts),
+    /// It answers as it answers others.
+    Not(R),
+}
+
+/// Asks the function for a WebSocket.
+async fn upgrade<B: Backend>(
+    session: &Session<B>,
+    mut upload: B::Upload,
+    ask: Ask,
+    headers: &mut HeaderMap,
+) -> Result<Upgraded<FeedOf<B>, <B::Upload as Upload>::Reply>, Refusal> {
+    let feed = upload.feed();
+    let mut reply = upload.finish().await?;
+    if reply.status() != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+        return Ok(Upgraded::Not(reply));
+    }
+    let (Some(feed), Some(parts)) = (feed, reply.take_parts()) else { return Err(Refusal::bad_reply()) };
+    write_headers(&reply, headers)?;
+    let status = socket::accept(ask, headers);
+    session.conn.desk().counters.answered(status);
+    Ok(Upgraded::To(feed, parts))
+}
+
+fn switch<P: Parts>(conn: &Conn, headers: HeaderMap) -> Response<AnswerBody<P>> {
+    debug_assert!(!conn.is_http2(), "there is an upgrade of HTTP/1.1 alone");
+    let mut response = Response::new(AnswerBody::none());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    response
+}
+
 /// Checks the head, finds the route, asks the backend.
 fn admit<B: Backend>(
     session: &Session<B>,
     parts: &request::Parts,
     facts: &Facts,
     body_len: Option<u64>,
-) -> Result<(B::Upload, u64), Refusal> {
+) -> Result<Admitted<B::Upload>, Refusal> {
     let limits = &session.conn.desk().limits;
     check_head(parts, facts, limits)?;
     let routes = session.backend.routes();
@@ -83,6 +155,7 @@ fn admit<B: Backend>(
     if body_len.is_some_and(|len| len > limit) {
         return Err(Refusal::too_large(limit));
     }
+    let ask = if facts.upgrades && session.backend.streams(target) { Ask::of(parts)? } else { None };
     let traceparent = facts.trace.unwrap_or_else(|| session.tracer.fresh());
     let head = RequestHead {
         method,
@@ -91,10 +164,12 @@ fn admit<B: Backend>(
         params: params.as_slice(),
         traceparent: traceparent.as_str(),
         is_traced: facts.trace.is_some(),
+        client: &session.client,
+        socket: ask.is_some(),
         forwarded: Forwarded::new(&parts.headers, facts),
     };
     let upload = session.backend.begin(target, &head, body_len)?;
-    Ok((upload, limit))
+    Ok(Admitted { upload, limit, ask })
 }
 
 /// What hyper lets pass and HTTP, or the limits, do not.
@@ -132,6 +207,10 @@ async fn run<B: Backend>(
     flight: &Flight,
 ) -> Result<<B::Upload as Upload>::Reply, Refusal> {
     if let Some(body) = body {
+        if let Some(fed) = upload.feed() {
+            tokio::task::spawn_local(feed(body, fed, limit, flight.reading()));
+            return Ok(upload.finish().await?);
+        }
         let patience = session.conn.desk().limits.body_idle_timeout;
         // Whatever ends a body early leaves the rest of it unread.
         receive(body, limit, patience, |bytes| Ok(upload.write(bytes)?))
@@ -160,15 +239,38 @@ async fn turn_away<B: Backend>(
     Refusal { close: discarded.is_err(), ..refusal }
 }
 
-type Written<B> = (StatusCode, Option<Content<B>>);
+type Written<P> = (StatusCode, Answer<P>);
 
-fn write_reply<R: Reply>(reply: R, asked: &Asked, to: &mut HeaderMap) -> Result<Written<R::Body>, Refusal> {
+fn write_reply<R: Reply>(
+    mut reply: R,
+    asked: &Asked,
+    to: &mut HeaderMap,
+) -> Result<Written<R::Parts>, Refusal> {
     // An interim status is no answer.
     let status = StatusCode::from_u16(reply.status())
         .ok()
         .filter(|status| (200..=599).contains(&status.as_u16()))
         .ok_or_else(Refusal::bad_reply)?;
-    if let Err(bad) = vet(reply.headers(), to) {
+    write_headers(&reply, to)?;
+    let has_none = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    if let Some(parts) = reply.take_parts() {
+        let is_wanted = !has_none && !asked.head_only;
+        return Ok((status, if is_wanted { Answer::Parts(parts) } else { Answer::Empty }));
+    }
+    let body = reply.into_body();
+    if has_none {
+        return Ok((status, Answer::Empty));
+    }
+    if asked.head_only {
+        to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.remaining() as u64));
+        return Ok((status, Answer::Empty));
+    }
+    Ok((status, Answer::Whole(Content::Reply(body))))
+}
+
+/// The function's headers, vetted, and the invocation's number.
+fn write_headers<R: Reply>(reply: &R, to: &mut HeaderMap) -> Result<(), Refusal> {
+    if let Err(bad) = vet(reply.headers().filter(|(name, _)| !is_ours(name)), to) {
         tracing::debug!(what = bad.0, "a function's answer is refused");
         return Err(Refusal::bad_reply());
     }
@@ -179,18 +281,10 @@ fn write_reply<R: Reply>(reply: R, asked: &Asked, to: &mut HeaderMap) -> Result<
             to.insert("x-baton-invocation", name);
         }
     }
-    let body = reply.into_body();
-    if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
-        return Ok((status, None));
-    }
-    if asked.head_only {
-        to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.remaining() as u64));
-        return Ok((status, None));
-    }
-    Ok((status, Some(Content::Reply(body))))
+    Ok(())
 }
 
-fn write_refusal<B: Buf>(conn: &Conn, refusal: &Refusal, asked: &Asked, to: &mut HeaderMap) -> Written<B> {
+fn write_refusal<P: Parts>(conn: &Conn, refusal: &Refusal, asked: &Asked, to: &mut HeaderMap) -> Written<P> {
     to.clear();
     refusal.write_headers(asked.json, to);
     if refusal.close && !conn.is_http2() {
@@ -200,18 +294,18 @@ fn write_refusal<B: Buf>(conn: &Conn, refusal: &Refusal, asked: &Asked, to: &mut
     let body = refusal.body(asked.json);
     if asked.head_only {
         to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len() as u64));
-        return (refusal.status, None);
+        return (refusal.status, Answer::Empty);
     }
-    (refusal.status, Some(Content::Text(body)))
+    (refusal.status, Answer::Whole(Content::Text(body)))
 }
 
-fn finish<B: Buf>(
+fn finish<P: Parts>(
     conn: &Conn,
     status: StatusCode,
     mut headers: HeaderMap,
-    content: Option<Content<B>>,
+    content: Answer<P>,
     flight: Flight,
-) -> Response<AnswerBody<B>> {
+) -> Response<AnswerBody<P>> {
     let desk = conn.desk();
     desk.counters.answered(status);
     if desk.draining.get() && !conn.is_http2() {

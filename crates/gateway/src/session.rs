@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use baton_flow::ClientFacts;
 use http::StatusCode;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -21,11 +22,18 @@ use crate::limits::{
 };
 use crate::seam::Backend;
 use crate::service::{Session, answer};
+use crate::socket;
+use crate::tls::Tls;
 use crate::trace::Tracer;
+use crate::wire::{Doorman, Greeted, Wire};
 
 const HEAD_TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 53\r\n\r\n\
     the request's headers came too slowly; send it again\n";
+
+const IN_PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 58\r\n\r\n\
+    this port speaks TLS; send the request again with https://\n";
 
 /// Runs an HTTP/2 connection's requests on the thread that it is on.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +50,12 @@ pub(crate) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<LocalExec>,
     tracer: Rc<Tracer>,
+    /// Only with TLS.
+    doorman: Option<Doorman>,
 }
 
 impl Protocols {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, tls: Option<Tls>) -> Self {
         let mut http1 = http1::Builder::new();
         // Left off are: hyper's header time-out, which allocates a timer for every request (the sweep does that
         // work); `half_close`, with which hyper would not see a client that is gone (`Conn::hides_end`);
@@ -64,7 +74,7 @@ impl Protocols {
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        Self { http1, http2, tracer: Rc::new(Tracer::new()) }
+        Self { http1, http2, tracer: Rc::new(Tracer::new()), doorman: tls.map(Doorman::new) }
     }
 }
 
@@ -77,8 +87,25 @@ enum End {
 /// Serves one connection to its end.
 pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B, protocols: Rc<Protocols>) {
     let conn = seat.conn().clone();
-    let mut io = Io::new(stream, conn.clone());
-    let session = Rc::new(Session { backend, conn: conn.clone(), tracer: protocols.tracer.clone() });
+    let address = stream.peer_addr().ok().map(|peer| peer.ip());
+    let wire = match &protocols.doorman {
+        None => Wire::Plain(stream),
+        Some(doorman) => match Box::pin(doorman.greet(stream, &conn)).await {
+            Greeted::Well(wire) => wire,
+            Greeted::InPlain(stream) => {
+                conn.desk().counters.answered(StatusCode::BAD_REQUEST);
+                return say_last(Wire::Plain(stream), IN_PLAIN_ANSWER).await;
+            }
+            Greeted::Not => return,
+        },
+    };
+    let mut io = Io::new(wire, conn.clone());
+    let client = ClientFacts {
+        address,
+        identity: conn.identity().map(Into::into),
+        is_secure: protocols.doorman.is_some(),
+    };
+    let session = Rc::new(Session::new(backend, conn.clone(), protocols.tracer.clone(), client));
     match io.version().await {
         Ok(Version::Http1) => http1(io, session, &protocols).await,
         Ok(Version::Http2) => {
@@ -92,7 +119,8 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, seat: Seat, backend: B,
 
 async fn http1<B: Backend>(io: Io, session: Rc<Session<B>>, protocols: &Protocols) {
     let conn = session.conn.clone();
-    let service = service_fn(move |request| answer(session.clone(), request));
+    let served = session.clone();
+    let service = service_fn(move |request| answer(served.clone(), request));
     let mut link = protocols.http1.serve_connection(TokioIo::new(io), service);
     let end = poll_fn(|cx| {
         conn.park(cx);
@@ -105,7 +133,11 @@ async fn http1<B: Backend>(io: Io, session: Rc<Session<B>>, protocols: &Protocol
     })
     .await;
     // What was in flight goes with the parts that are dropped here.
-    let stream = link.into_parts().io.into_inner().into_stream();
+    let parts = link.into_parts();
+    if let (Some(upgrade), End::Done(Ok(()))) = (session.upgrade.take(), &end) {
+        return Box::pin(socket::serve(parts.io.into_inner(), parts.read_buf, upgrade, conn)).await;
+    }
+    let stream = parts.io.into_inner().into_stream();
     match end {
         End::Done(Ok(())) if conn.has_unread() => Box::pin(linger(stream)).await,
         End::Done(Err(error)) if error.is_parse() => {
@@ -138,19 +170,24 @@ async fn http2<B: Backend>(io: Io, session: Rc<Session<B>>, protocols: &Protocol
 }
 
 /// Tells a client that began a head and did not end it; one that said nothing is told nothing.
-async fn time_out_head(stream: TcpStream, conn: &Conn) {
+async fn time_out_head(stream: Wire, conn: &Conn) {
     if !conn.has_spoken() || conn.is_blocked() {
         return;
     }
     conn.desk().counters.answered(StatusCode::REQUEST_TIMEOUT);
+    say_last(stream, HEAD_TIMEOUT_ANSWER).await;
+}
+
+/// Gives an answer by hand, and closes.
+async fn say_last(mut stream: Wire, words: &[u8]) {
     // The socket's buffer is empty, so it takes these few bytes at once, or the client is gone.
-    if stream.try_write(HEAD_TIMEOUT_ANSWER).is_ok() {
+    if timeout(LINGER_TIME, stream.write_all(words)).await.is_ok_and(|written| written.is_ok()) {
         Box::pin(linger(stream)).await;
     }
 }
 
 /// Closes a connection whose client may still be sending, so that it can read its answer.
-async fn linger(mut stream: TcpStream) {
+pub(crate) async fn linger(mut stream: Wire) {
     // Fails where hyper has shut it before, or the client is gone; the reads below notice the latter.
     let _ = stream.shutdown().await;
     let reading = async {

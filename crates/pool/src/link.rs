@@ -34,7 +34,8 @@ const _: () = assert!(FIGURES_AT + (ROWS * size_of::<Figures>()) as u64 <= SLOTS
 pub struct Header {
     closed: AtomicU32,
     drained: AtomicU32,
-    _rest: [AtomicU32; 14],
+    retiring: AtomicU32,
+    _rest: [AtomicU32; 13],
 }
 
 // UNSAFETY: promises that a header may lie in memory that other processes write.
@@ -83,6 +84,20 @@ impl DuplexFlags {
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.header.first().is_none_or(|header| header.closed.load(Ordering::Acquire) != 0)
+    }
+
+    /// Node: the callee shall get no more calls, or may get some again; what it has goes on.
+    pub fn retire(&self, is_retiring: bool) {
+        if let Some(header) = self.header.first() {
+            header.retiring.store(u32::from(is_retiring), Ordering::Release);
+        }
+    }
+
+    /// Caller: whether the node said that no more calls shall be sent.
+    #[must_use]
+    #[inline]
+    pub fn is_retiring(&self) -> bool {
+        self.header.first().is_some_and(|header| header.retiring.load(Ordering::Acquire) != 0)
     }
 
     /// The side that is left: nothing that the other side sent is unseen any more.
@@ -230,6 +245,11 @@ mod tests {
         assert!(near.figures().is_some_and(|row| row.note_call(7)));
         assert_eq!(figures.first().map(Figures::counted), far.rows().first().map(Figures::counted));
         assert_eq!(figures.first().map(|row| row.counted().bytes), Some(7));
+        assert!(!near.flags().is_retiring());
+        flags.retire(true);
+        assert!(near.flags().is_retiring());
+        flags.retire(false);
+        assert!(!near.flags().is_retiring());
     }
 
     #[test]

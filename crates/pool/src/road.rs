@@ -113,6 +113,14 @@ impl<W> Road<W> {
         false
     }
 
+    /// Whether calls may be sent to the peer: it is there, and the node is not about to take it away. Who asks sends in the
+    /// same turn of its loop: the node waits for that turn's end.
+    #[must_use]
+    #[inline]
+    pub fn takes_calls(&self) -> bool {
+        !self.dead && !self.duplex.flags().is_retiring()
+    }
+
     /// Load for the choice among several replicas of one function.
     #[must_use]
     pub fn load(&self) -> u32 {

@@ -3,6 +3,7 @@
 //! It is a native program and a Wasm module. What only Linux has, files and a sandbox around them, is not in the module.
 
 mod chain;
+mod events;
 #[cfg(not(target_family = "wasm"))]
 mod files;
 mod outside;
@@ -10,6 +11,7 @@ mod plain;
 mod references;
 #[cfg(not(target_family = "wasm"))]
 mod sandbox;
+mod streams;
 mod unruly;
 
 use std::process::ExitCode;
@@ -20,7 +22,9 @@ fn main() -> ExitCode {
         "hello" => baton::serve(plain::hello),
         "echo" => baton::serve(plain::echo),
         "inspect" => baton::serve(plain::inspect),
+        "stamp" => baton::serve(plain::stamp),
         "version" => baton::serve(plain::version),
+        "counted" => baton::serve(plain::counted),
         "inline" => baton::serve(plain::inline),
         #[cfg(not(target_family = "wasm"))]
         "files" => files::serve(),
@@ -37,7 +41,16 @@ fn main() -> ExitCode {
         "scatterer" => baton::serve(references::scatterer),
         "recorder" => baton::serve(references::recorder),
         "adder" => baton::serve(references::adder),
+        "tally" => baton::serve(events::tally),
         "fetcher" => baton::serve(outside::fetcher),
+        "streamer" => baton::serve(streams::streamer),
+        "mirror" => baton::serve(streams::mirror),
+        "counter" => baton::serve(streams::counter),
+        "ticker" => baton::serve(streams::ticker),
+        "talker" => baton::serve(streams::talker),
+        "meddler" => baton::serve(streams::meddler),
+        "identity" => baton::serve(streams::identity),
+        "stream-caller" => baton::serve(streams::caller),
         "sleeper" => baton::serve(unruly::sleeper),
         "crasher" => baton::serve(unruly::crasher),
         "spinner" => baton::serve(unruly::spinner),

@@ -45,6 +45,18 @@ pub(crate) async fn version(_ctx: Context, _request: Request) -> Result<Response
     Ok(Response::ok(std::env::var("VERSION").unwrap_or_default()))
 }
 
+/// Logs the number of each request that it runs, and says which version it is; fails where its environment says so.
+pub(crate) async fn counted(ctx: Context, request: Request) -> Result<Response, Error> {
+    let version = std::env::var("VERSION").unwrap_or_default();
+    let number = request.header("x-number").unwrap_or("-");
+    ctx.log(baton::Level::Info, format_args!("ran {number}"));
+    if std::env::var_os("FAILS").is_some() {
+        return Ok(Response::ok("it fails on purpose").status(500));
+    }
+    let bytes = request.body().len().to_string();
+    Ok(Response::ok(version).header("x-bytes", bytes))
+}
+
 /// Answers inside the descriptor, or tries what needs the pool.
 pub(crate) async fn inline(ctx: Context, request: Request) -> Result<Response, Error> {
     match (request.operation(), request.path()) {
@@ -56,4 +68,13 @@ pub(crate) async fn inline(ctx: Context, request: Request) -> Result<Response, E
         }
         _ => Ok(Response::ok("inline")),
     }
+}
+
+/// Works for as many milliseconds as its environment says, and says for what: each request has a number as its body.
+pub(crate) async fn stamp(ctx: Context, request: Request) -> Result<Response, Error> {
+    let works = std::env::var("WORKS_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(0);
+    std::thread::sleep(std::time::Duration::from_millis(works));
+    let number = String::from_utf8_lossy(request.body()).into_owned();
+    ctx.log(baton::Level::Info, format_args!("stamped {number}"));
+    Ok(Response::ok(number))
 }

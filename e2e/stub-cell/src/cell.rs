@@ -59,7 +59,9 @@ pub(crate) fn run(template: &Template, fork: &Fork, fds: Vec<OwnedFd>) -> ! {
     loop {
         let worked = look_around(&control) | serve(template, &control, &mut links, &bell, &mut turn);
         if !worked {
+            bell.announce_sleep();
             std::thread::sleep(Duration::from_micros(200));
+            bell.announce_awake();
         }
     }
 }

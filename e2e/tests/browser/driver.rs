@@ -134,6 +134,11 @@ impl Browser {
         self.post("execute/sync", &json!({ "script": body, "args": [] }))
     }
 
+    /// Runs a script at the start of each page from now on, before the page's own.
+    pub(crate) fn before_each_page(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
+    }
+
     /// Whether the visitor prefers dark pages.
     pub(crate) fn prefer_dark(&self, dark: bool) {
         let value = if dark { "dark" } else { "light" };

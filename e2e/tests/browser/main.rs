@@ -2,6 +2,7 @@
 //!
 //! Pictures of what the visitor sees are left in `e2e/artifacts/`.
 
+mod dashboard;
 mod driver;
 
 use std::fs;
@@ -53,14 +54,24 @@ impl Visit {
     /// Presses Tab until the focus is on what the selector names, and sees that it shows.
     #[track_caller]
     fn tab_to(&self, css: &str) {
-        let is_there = format!("return document.activeElement.matches({css:?})");
+        self.tab_until(css, &format!("return document.activeElement.matches({css:?})"));
+    }
+
+    /// The same for what has this text.
+    #[track_caller]
+    fn tab_to_text(&self, text: &str) {
+        self.tab_until(text, &format!("return document.activeElement.textContent === {text:?}"));
+    }
+
+    #[track_caller]
+    fn tab_until(&self, what: &str, is_there: &str) {
         let pressed = (0..TABS_MAX).find(|_| {
             self.browser.press(TAB);
-            self.browser.script(&is_there) == true
+            self.browser.script(is_there) == true
         });
-        assert!(pressed.is_some(), "no {css} within {TABS_MAX} presses of Tab");
+        assert!(pressed.is_some(), "no {what} within {TABS_MAX} presses of Tab");
         let outline = self.browser.script("return getComputedStyle(document.activeElement).outlineStyle");
-        assert_ne!(outline, "none", "the focus on {css} does not show");
+        assert_ne!(outline, "none", "the focus on {what} does not show");
     }
 }
 

@@ -240,6 +240,12 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// With a head that is made already.
+    pub(crate) fn with_head(mut self, head: Heading) -> Call<'a> {
+        *self.heading() = head;
+        self
+    }
+
     fn heading(&mut self) -> &mut Heading {
         &mut self.aside.get_or_insert_default().head
     }

@@ -64,6 +64,10 @@ impl Context {
         Context { runtime, invocation: ticket.invocation, deadline_ns: ticket.deadline_ns, traceparent }
     }
 
+    pub(crate) fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
     /// An empty payload with room for `capacity` bytes, to be appended to.
     ///
     /// # Errors

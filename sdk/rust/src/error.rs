@@ -72,6 +72,8 @@ pub enum Error {
     },
     /// Nothing is behind a reference any more: it was got as often as it may, its time is over, or its owner took it back.
     Gone,
+    /// The client of a stream has left, or the stream's time is over: nobody reads on.
+    ClientGone,
     /// The capability does not allow this, or was revoked.
     Denied {
         /// What was tried.
@@ -104,6 +106,7 @@ impl Error {
             Error::Overloaded { .. } => 429,
             Error::Layout { .. } => 400,
             Error::Gone => 410,
+            Error::ClientGone => 499,
             Error::NoEdge { .. } | Error::BufferFull { .. } | Error::Denied { .. } => 500,
         }
     }
@@ -128,6 +131,7 @@ impl fmt::Display for Error {
                 write!(f, "the payload has {len} bytes, its type needs {expected} (or an aligned multiple)")
             }
             Error::Gone => f.write_str("nothing is behind the reference any more"),
+            Error::ClientGone => f.write_str("the client has left"),
             Error::Denied { what } => write!(f, "the capability does not allow it: {what}"),
             Error::Protocol { what } => write!(f, "protocol error: {what}"),
         }

@@ -83,6 +83,7 @@ fn too_long(field: Field) -> Error {
         Field::Query => "a query",
         Field::Param => "a parameter",
         Field::Header => "a header",
+        Field::Identity | Field::Stream => "a record",
     };
     Error::new(
         500,

@@ -42,6 +42,7 @@ mod request;
 mod response;
 mod runtime;
 mod serve;
+mod stream;
 
 pub use body::{Body, Shared};
 pub use buffer::Buffer;
@@ -55,4 +56,5 @@ pub use random::{on_restore, random};
 pub use request::Request;
 pub use response::Response;
 pub use serve::serve;
+pub use stream::{Event, Events, Parts, Received, Sender, WebSocket};
 pub use zerocopy;

@@ -73,6 +73,25 @@ impl Request {
         self.message.headers()
     }
 
+    /// Who the client is, by a certificate that the node's gateway verified: a URI, `dns:NAME` or `cn:NAME`. No header can be taken
+    /// for it.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        self.message.text(Field::Identity, "")
+    }
+
+    /// Whether the client asks for a WebSocket, and can have one.
+    #[must_use]
+    pub fn wants_websocket(&self) -> bool {
+        self.offers(baton_abi::stream::OFFER_SOCKET)
+    }
+
+    /// Whether whoever asks can do with that much of a stream.
+    pub(crate) fn offers(&self, bit: u8) -> bool {
+        let bits = self.message.find(Field::Stream, "").and_then(<[u8]>::first).copied();
+        bits.is_some_and(|bits| bits & bit == bit)
+    }
+
     /// The payload, in place; empty if there is none.
     #[must_use]
     pub fn body(&self) -> &[u8] {

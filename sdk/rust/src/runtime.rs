@@ -41,6 +41,15 @@ impl Runtime {
         Ok(Buffer::new(self, self.take(len)?, len))
     }
 
+    /// Whether the manifest lets this function call `function`.
+    pub(crate) fn declares(self, function: &str) -> bool {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Runtime::Link(link) => link.declares(function),
+            Runtime::Gates(gates) => gates.declares(function),
+        }
+    }
+
     /// Boxes for payloads.
     #[inline]
     pub(crate) fn shelf(self) -> &'static Shelf {
@@ -59,5 +68,11 @@ impl Runtime {
             Runtime::Link(_) => None,
             Runtime::Gates(gates) => Some(gates.epoch()),
         }
+    }
+}
+
+impl core::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Runtime")
     }
 }

@@ -22,6 +22,7 @@ const CRATE_WORDS: &[&str] = &[
     "grpc",
     "host",
     "placement",
+    "policy",
     "pool",
     "replica",
     "sdk",

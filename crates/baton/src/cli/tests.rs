@@ -36,7 +36,7 @@ fn the_definition_is_consistent() {
 fn the_line_of_the_benchmarks_is_understood() {
     let Verb::Up(up) = verb("up --port 0 --json --cores 1 --receipts bench/apps/hello") else { panic!() };
     assert_eq!(up.dir, PathBuf::from("bench/apps/hello"));
-    assert!(up.node.json && up.node.receipts && !up.watch && !up.no_build);
+    assert!(up.node.json && up.node.telemetry.receipts.is_some() && !up.watch && !up.no_build);
     assert_eq!(up.node.gateway_address().to_string(), "127.0.0.1:0");
     assert_eq!(up.node.admin_address().to_string(), "127.0.0.1:0");
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use baton_catalog::{FunctionName, Isolation};
+use baton_catalog::{Canary, FunctionName, Isolation};
 use baton_control::protocol::{DeployReply, DeployRequest};
-use baton_control::{ArtifactHash, pack};
+use baton_control::{ArtifactHash, Wish, pack};
 use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::talk;
 use crate::app::App;
 use crate::build::{self, Executables};
-use crate::cli::DeployArgs;
+use crate::cli::{DeployArgs, RolloutArgs};
 use crate::client::{Client, parse};
 use crate::failure::Failure;
 use crate::output::{Style, json_out, line_out};
@@ -28,12 +28,25 @@ pub(super) fn run(home: &Path, args: &DeployArgs) -> Result<(), Failure> {
     let app = App::load(&args.dir)?;
     let built = build::build(&app)?;
     talk(home, async |client| {
-        let reply = deploy_built(&client, &app, &built).await?;
+        let reply = deploy_built(&client, &app, &built, wish(&args.rollout)).await?;
         if args.output.json {
             return json_out(&reply);
         }
         line_out(&described(&client, &reply).await?)
     })
+}
+
+/// What the options say of how a new version takes over.
+fn wish(args: &RolloutArgs) -> Wish {
+    let canary = args.canary.map(|share| Canary { share, sticky: args.sticky.clone() });
+    Wish { canary, rollback: args.rollback }
+}
+
+/// Who deploys, as far as the environment says.
+fn deployer() -> String {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+    let program = concat!("baton ", env!("CARGO_PKG_VERSION"));
+    user.map_or_else(|| program.to_owned(), |user| format!("{user}, {program}"))
 }
 
 /// What came of a deployment, for people.
@@ -44,21 +57,31 @@ pub(crate) async fn described(client: &Client, reply: &DeployReply) -> Result<St
         return Ok(format!("{app} version {version} runs already, nothing has changed"));
     };
     let plural = if replicas == 1 { "" } else { "s" };
-    let Apps { apps } = client.get("/v1/apps").await?;
-    let functions = apps.into_iter().filter(|found| found.app == *app).flat_map(|found| found.functions);
+    let Apps { apps, beside } = client.get("/v1/apps").await?;
+    let running =
+        apps.into_iter().chain(beside).filter(|found| found.app == *app && found.version == *version);
+    let functions = running.flat_map(|found| found.functions);
     let hosting = hosting(functions.map(|function| function.runs_as));
     let deployed = style.green("deployed");
-    Ok(format!("{deployed} {app} version {version}, {replicas} replica{plural} ready, {hosting}"))
+    let share = match (&reply.share, reply.before) {
+        (Some(share), Some(before)) => {
+            format!("; it has {share} of the requests, version {before} stands beside it")
+        }
+        _ => String::new(),
+    };
+    Ok(format!("{deployed} {app} version {version}, {replicas} replica{plural} ready, {hosting}{share}"))
 }
 
 #[derive(Debug, Deserialize)]
 struct Apps {
     apps: Vec<RunningApp>,
+    beside: Vec<RunningApp>,
 }
 
 #[derive(Debug, Deserialize)]
 struct RunningApp {
     app: String,
+    version: u64,
     functions: Vec<RunningFunction>,
 }
 
@@ -82,6 +105,7 @@ pub(crate) async fn deploy_built(
     client: &Client,
     app: &App,
     built: &Executables,
+    rollout: Wish,
 ) -> Result<DeployReply, Failure> {
     let mut artifacts = BTreeMap::new();
     for (function, path) in built {
@@ -94,7 +118,7 @@ pub(crate) async fn deploy_built(
     compile(client, app, &artifacts).await?;
     let files = upload_files(client, app).await?;
     let name = app.manifest.app.name.clone();
-    let request = DeployRequest { manifest: app.manifest.clone(), artifacts, files };
+    let request = DeployRequest { manifest: app.manifest.clone(), artifacts, files, rollout, by: deployer() };
     let body = serde_json::to_vec(&request).map_err(|error| {
         Failure::failed(format_args!("cannot write JSON: {error}"), "report this as a bug")
     })?;

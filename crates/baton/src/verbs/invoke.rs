@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use baton_control::protocol::{INVOCATION_HEADER, PATH_HEADER};
+use baton_control::protocol::{EventReply, INVOCATION_HEADER, PATH_HEADER};
 use baton_flow::RECEIPT_HEADER;
 use bytes::Bytes;
 
@@ -16,9 +16,9 @@ use serde_json::json;
 
 use super::talk;
 use crate::cli::{InvokeArgs, Target};
-use crate::client::{Answer, escaped, full, refusal, request};
+use crate::client::{Answer, escaped, full, parse, refusal, request};
 use crate::failure::Failure;
-use crate::output::{Style, bytes_out, json_out};
+use crate::output::{Style, bytes_out, json_out, line_out};
 
 pub(super) fn run(home: &Path, args: &InvokeArgs) -> Result<ExitCode, Failure> {
     let body = match &args.data {
@@ -31,7 +31,8 @@ pub(super) fn run(home: &Path, args: &InvokeArgs) -> Result<ExitCode, Failure> {
         Failure::bad_input(format_args!("{method:?} is no method"), "use one such as GET or POST")
     })?;
     let Target { app, function } = &args.target;
-    let path = format!("/v1/invoke/{}/{}", escaped(app), escaped(function));
+    let way = if args.event { "events" } else { "invoke" };
+    let path = format!("/v1/{way}/{}/{}", escaped(app), escaped(function));
     let mut request = request(method, &path, full(Bytes::from(body)))?;
     let mut add = |name: &str, value: &str| {
         let wrong = || Failure::bad_input(format_args!("{name}:{value} is no header"), "write NAME:VALUE");
@@ -46,6 +47,18 @@ pub(super) fn run(home: &Path, args: &InvokeArgs) -> Result<ExitCode, Failure> {
         add(RECEIPT_HEADER, "1")?;
     }
     let answer = talk(home, async |client| client.send(request).await)?;
+    if args.event {
+        if !answer.status.is_success() {
+            return Err(refusal(&answer));
+        }
+        let EventReply { event } = parse(&answer.body)?;
+        if args.output.json {
+            json_out(&EventReply { event })?;
+        } else {
+            line_out(&event)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let code = report(args, &answer)?;
     if args.receipt
         && let Some(invocation) = answer.headers.get(INVOCATION_HEADER).and_then(|value| value.to_str().ok())

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use baton_control::protocol::FailedApp;
+use baton_catalog::Percent;
+use baton_control::protocol::{FailedApp, Refusal, UndoneRow};
 use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
@@ -17,6 +18,21 @@ use crate::output::{Style, bytes, bytes_out, line_out, print_table, table};
 struct Apps {
     apps: Vec<App>,
     failed: Vec<FailedApp>,
+    beside: Vec<App>,
+    versions: Vec<Version>,
+    refused: Vec<Refusal>,
+    undone: Vec<UndoneRow>,
+}
+
+/// A version of an app that runs.
+#[derive(Debug, Deserialize)]
+struct Version {
+    app: String,
+    version: u64,
+    state: String,
+    share: u16,
+    requests: u64,
+    failures: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,7 +87,7 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
         bytes_out(&answer)?;
         return line_out("");
     }
-    let Apps { apps, failed } = parse(&answer)?;
+    let Apps { apps, failed, beside, versions, refused, undone } = parse(&answer)?;
     if apps.is_empty() && failed.is_empty() {
         return line_out("nothing is deployed; `baton deploy DIR` deploys an app");
     }
@@ -89,7 +105,18 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
     for FailedApp { app, error } in &failed {
         line_out(&format!("{} could not be started: {error}", style.red(app)))?;
     }
-    let rows = apps.iter().flat_map(|app| app.functions.iter().flat_map(|function| rows(&app.app, function)));
+    tell_versions(&apps, &versions)?;
+    for Refusal { app, version, error, .. } in &refused {
+        line_out(&format!("{} {error}", style.red(&format!("{app} version {version} was not deployed:"))))?;
+    }
+    for UndoneRow { app, version, why, .. } in &undone {
+        line_out(&format!("{} {why}", style.red(&format!("{app} version {version} was rolled back:"))))?;
+    }
+    let leading = apps.iter().map(|app| (app.app.clone(), app));
+    let next = beside.iter().map(|app| (format!("{} v{}", app.app, app.version), app));
+    let named = leading.chain(next);
+    let rows =
+        named.flat_map(|(name, app)| app.functions.iter().flat_map(move |function| rows(&name, function)));
     let head = [
         "FUNCTION",
         "RUNS AS",
@@ -113,6 +140,23 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
             let denied = if *denied > 0 { style.red(&denied.to_string()) } else { denied.to_string() };
             line_out(&format!(
                 "{app}/{function} asked the network: {answered} answered, {denied} denied, {failed} failed"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Which versions answer, of apps of which there are several.
+fn tell_versions(apps: &[App], versions: &[Version]) -> Result<(), Failure> {
+    for app in apps {
+        let of_app: Vec<&Version> = versions.iter().filter(|version| version.app == app.app).collect();
+        if of_app.len() < 2 {
+            continue;
+        }
+        for Version { app, version, state, share, requests, failures } in of_app {
+            let share = Percent::from_hundredths(*share).unwrap_or_default();
+            line_out(&format!(
+                "  {app} v{version}: {state}, {share} of the requests, {requests} answered, {failures} failed"
             ))?;
         }
     }

@@ -66,6 +66,7 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, Failure> {
         sampling: Sampling { receipts_every: 1, ..Sampling::default() },
         otlp: None,
         authorities: Authorities::default(),
+        tls: None,
         insecure_no_sandbox: args.insecure_no_sandbox,
         cluster: None,
         except: Vec::new(),
@@ -75,7 +76,7 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, Failure> {
     block_on(async {
         let client = Client::new(&running.root);
         let tested = async {
-            deploy_built(&client, &app, &built).await?;
+            deploy_built(&client, &app, &built, baton_control::Wish::default()).await?;
             all(&running, &client, &cases, args.output.json).await
         };
         let outcomes = tokio::select! {

@@ -1,10 +1,13 @@
 //! The gateway's seam, filled by the flow.
 
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use baton_catalog::RouteTable;
-use baton_flow::{Body, Field, Flow, Head, InvokeError, RECEIPT_HEADER, Target, TraceContext, Wish};
-use baton_gateway::{Backend, Reply, RequestHead, Upload};
+use baton_flow::{
+    Body, Field, Flow, Head, InvokeError, Offer, Over, PartKind, RECEIPT_HEADER, Target, TraceContext, Wish,
+};
+use baton_gateway::{Backend, Feed, Parts, Reply, RequestHead, Upload};
 
 /// The flow, as the gateway calls it.
 #[derive(Clone)]
@@ -28,6 +31,10 @@ impl Backend for FlowBackend {
 
     fn body_limit(&self, target: &Target) -> u64 {
         self.flow.body_limit(target)
+    }
+
+    fn streams(&self, target: &Target) -> bool {
+        self.flow.streams(target)
     }
 
     fn begin(
@@ -61,7 +68,15 @@ impl Backend for FlowBackend {
             };
             head.add(Field::Header, name, value)?;
         }
-        self.flow.begin(target, &head, body_len, wish).map(FlowUpload)
+        head.sent_by(request.client.clone());
+        if let Some(identity) = &request.client.identity {
+            head.add(Field::Identity, "", identity.as_bytes())?;
+        }
+        if !self.flow.streams(target) {
+            return self.flow.begin(target, &head, body_len, wish).map(FlowUpload);
+        }
+        let offer = Offer { body: body_len != Some(0), socket: request.socket };
+        self.flow.begin_streamed(target, head, body_len, (offer, wish)).map(FlowUpload)
     }
 }
 
@@ -70,6 +85,11 @@ pub(super) struct FlowUpload(baton_flow::Upload);
 
 impl Upload for FlowUpload {
     type Reply = FlowReply;
+    type Feed = FlowFeed;
+
+    fn feed(&mut self) -> Option<FlowFeed> {
+        self.0.feed().map(FlowFeed)
+    }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), InvokeError> {
         self.0.write(bytes)
@@ -80,11 +100,40 @@ impl Upload for FlowUpload {
     }
 }
 
+/// The client's side, in parts.
+pub(super) struct FlowFeed(baton_flow::Feed);
+
+impl Feed for FlowFeed {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        self.0.poll_room(cx)
+    }
+
+    fn put(&mut self, kind: PartKind, bytes: &[u8]) -> Result<(), InvokeError> {
+        self.0.put(kind, bytes)
+    }
+
+    fn end(self, close: &[u8]) {
+        self.0.end(close);
+    }
+}
+
+/// An answer's parts in the pool.
+pub(super) struct FlowParts(Box<baton_flow::Parts>);
+
+impl Parts for FlowParts {
+    type Body = Body;
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(PartKind, Body), InvokeError>>> {
+        self.0.poll_next(cx).map_ok(|part| (part.kind, part.body))
+    }
+}
+
 /// An answer, its body in the pool.
 pub(super) struct FlowReply(baton_flow::Reply);
 
 impl Reply for FlowReply {
     type Body = Body;
+    type Parts = FlowParts;
 
     fn status(&self) -> u16 {
         self.0.status()
@@ -92,6 +141,10 @@ impl Reply for FlowReply {
 
     fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.headers()
+    }
+
+    fn take_parts(&mut self) -> Option<FlowParts> {
+        self.0.take_parts().map(FlowParts)
     }
 
     fn invocation(&self) -> u64 {

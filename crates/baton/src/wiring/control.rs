@@ -57,6 +57,8 @@ pub(super) fn control_plane(control: ControlPlane) {
         tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
         tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
         let _ = restored.send(restore(&api, &except).await);
+        tokio::spawn(Arc::clone(&api.deployer).watch());
+        tokio::spawn(Arc::clone(&api.events).run());
         // An error means that the main thread ends without a word, and the process with it.
         if leave.await.is_ok() {
             api.cluster.as_ref().inspect(|cluster| cluster.retire());
@@ -79,6 +81,8 @@ pub(super) fn control_plane(control: ControlPlane) {
 
 /// Brings up what is stored here, or what the cluster wants here.
 async fn restore(api: &Arc<Api>, except: &[AppName]) -> Result<Vec<Restored>, Failure> {
+    let policies = api.deployer.restore_policies().await;
+    policies.map_err(|error| Failure::failed(&error, error.hint()))?;
     let Some(cluster) = &api.cluster else {
         let restored = api.deployer.restore(except).await;
         return restored.map_err(|fault: DeployFault| Failure::failed(fault, ""));

@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 
 use baton_flow::transfer::{Endpoint, Settings, StartError};
 use baton_flow::{Flow, Options, PlaneInbox, Sampling};
-use baton_gateway::{Authorities, BindError, Egress, Gateway, Limits};
+use baton_gateway::{Authorities, BindError, Egress, Gateway, Limits, Tls};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 /// What the thread is given.
 pub(super) struct DataPlane {
     pub(super) listen: SocketAddr,
+    pub(super) tls: Option<Tls>,
     pub(super) options: Options,
     pub(super) sampling: Sampling,
     pub(super) authorities: Authorities,
@@ -37,7 +38,7 @@ pub(super) struct Bound {
 
 /// The data-plane thread, from start to end.
 pub(super) fn data_plane(plane: DataPlane) {
-    let DataPlane { listen, options, sampling, authorities, inbox, mut orders, endpoint, bound } = plane;
+    let DataPlane { listen, tls, options, sampling, authorities, inbox, mut orders, endpoint, bound } = plane;
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => {
@@ -47,7 +48,10 @@ pub(super) fn data_plane(plane: DataPlane) {
     };
     LocalSet::new().block_on(&runtime, async move {
         let gateway = match Gateway::bind(listen, Limits::default()) {
-            Ok(gateway) => gateway,
+            Ok(gateway) => match tls {
+                Some(tls) => gateway.with_tls(tls),
+                None => gateway,
+            },
             Err(error) => {
                 let _ = bound.send(Err(not_bound(&error)));
                 return;

@@ -50,6 +50,8 @@ fn figures(snapshot: &Snapshot, outgoing: u64) -> Vec<Figure> {
         one("connections_open", "Connections that are open", false, snapshot.connections_open),
         one("connections_accepted", "Connections taken", true, snapshot.connections_accepted),
         one("connections_refused", "Connections turned away", true, snapshot.connections_refused),
+        one("tls_handshakes", "TLS handshakes of clients", true, snapshot.handshakes),
+        one("tls_handshakes_failed", "TLS handshakes that failed", true, snapshot.handshakes_failed),
         one("outgoing_connections", "Connections opened for requests of functions", true, outgoing),
         one("received_bytes", "Bytes read from clients", true, snapshot.bytes_in),
         one("sent_bytes", "Bytes written to clients", true, snapshot.bytes_out),

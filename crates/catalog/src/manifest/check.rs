@@ -15,9 +15,9 @@ use crate::words::{Fallback, Isolation, PoolRights};
 
 /// A fault and the value that has it.
 #[derive(Debug)]
-pub(super) struct Misplaced {
-    pub(super) site: Site,
-    pub(super) fault: Box<ManifestFault>,
+pub(crate) struct Misplaced {
+    pub(crate) site: Site,
+    pub(crate) fault: Box<ManifestFault>,
 }
 
 impl fmt::Display for Misplaced {
@@ -28,7 +28,7 @@ impl fmt::Display for Misplaced {
 
 impl std::error::Error for Misplaced {}
 
-fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
+pub(crate) fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
     Err(Misplaced { site, fault: Box::new(fault) })
 }
 
@@ -36,6 +36,7 @@ fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> {
 pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     let root = Site::default();
     pool(manifest, &root.then("pool"))?;
+    rollout(manifest, &root.then("deploy"))?;
     let site = root.then("functions");
     if manifest.functions.is_empty() {
         return fail(site, ManifestFault::NoFunctions);
@@ -46,7 +47,9 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
         calls(manifest, name, each, &site.then(name))?;
     }
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
-    routes(manifest, &root.then("routes"))
+    crate::policy::check_functions(manifest, &root)?;
+    routes(manifest, &root.then("routes"))?;
+    super::events::check(manifest, &root)
 }
 
 fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
@@ -64,6 +67,14 @@ fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
     Ok(())
 }
 
+fn rollout(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
+    let Some(rollback) = &manifest.deploy.rollback else { return Ok(()) };
+    let site = site.then("rollback");
+    let windows = (limits::ROLLBACK_WINDOW_MIN, limits::ROLLBACK_WINDOW_MAX);
+    within(&site.then("window"), "deploy.rollback.window", rollback.window, windows)?;
+    within(&site.then("after"), "deploy.rollback.after", rollback.after, (1, limits::ROLLBACK_AFTER_MAX))
+}
+
 fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(), Misplaced> {
     build(&function.build, site)?;
     if let Some(path) = &function.files {
@@ -77,6 +88,7 @@ fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(),
         let bounds = (Cores::from_milli(limits::CPU_MILLI_MIN), Cores::from_milli(limits::CPU_MILLI_MAX));
         within(&site.then("cpu"), "cpu", cpu, bounds)?;
     }
+    stream(function, site)?;
     scale(&function.scale, &site.then("scale"))?;
     environment(function, site)?;
     at_most(
@@ -122,6 +134,24 @@ fn files(path: &Path, site: &Site) -> Result<(), Misplaced> {
         return Ok(());
     }
     fail(site.clone(), ManifestFault::FilesOutside { path: path.to_owned() })
+}
+
+fn stream(function: &Function, site: &Site) -> Result<(), Misplaced> {
+    let times = &function.timeouts;
+    let all = [("first_byte", times.first_byte), ("idle", times.idle), ("total", times.total)];
+    let bounds = (limits::STREAM_TIME_MIN, limits::STREAM_TIME_MAX);
+    for (key, time) in all {
+        if let Some(time) = time {
+            within(&site.then("timeouts").then(key), key, time, bounds)?;
+        }
+    }
+    if !function.stream && !times.is_default() {
+        return fail(site.then("timeouts"), ManifestFault::TimeoutsWithoutStream);
+    }
+    if function.stream && function.pool != PoolRights::Write {
+        return fail(site.then("stream"), ManifestFault::StreamWithoutPool);
+    }
+    Ok(())
 }
 
 /// Settings that are fine one by one and cannot both be meant.
@@ -295,7 +325,7 @@ fn route(manifest: &Manifest, route: &Route, site: &Site) -> Result<(), Misplace
     fail(site.then("function"), ManifestFault::RouteToNowhere { path, function, nearest })
 }
 
-fn within<V: PartialOrd + fmt::Display>(
+pub(crate) fn within<V: PartialOrd + fmt::Display>(
     site: &Site,
     key: &'static str,
     value: V,
@@ -308,11 +338,11 @@ fn within<V: PartialOrd + fmt::Display>(
     fail(site.clone(), ManifestFault::OutOfRange { key, value, min, max })
 }
 
-fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
+pub(crate) fn at_most(site: &Site, what: &'static str, count: usize, max: usize) -> Result<(), Misplaced> {
     if count <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooMany { what, count, max }) }
 }
 
-fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
+pub(super) fn not_longer(site: &Site, what: &'static str, bytes: usize, max: usize) -> Result<(), Misplaced> {
     if bytes <= max { Ok(()) } else { fail(site.clone(), ManifestFault::TooLong { what, bytes, max }) }
 }
 

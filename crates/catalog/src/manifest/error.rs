@@ -43,7 +43,7 @@ impl Location {
 }
 
 impl ManifestError {
-    pub(super) fn at(file: &Path, text: &str, located: Located) -> Self {
+    pub(crate) fn at(file: &Path, text: &str, located: Located) -> Self {
         let location = Location::of(text, located.span);
         Self { file: file.to_owned(), location, fault: located.fault }
     }

@@ -5,6 +5,7 @@ mod message;
 use std::path::PathBuf;
 
 use crate::names::{FunctionName, NameFault};
+use crate::rollout::RolloutFault;
 use crate::routes::{Method, MethodFault, PatternFault, RouteClash, RoutePattern};
 use crate::units::{ByteSize, SizeFault, TimeFault};
 
@@ -86,6 +87,15 @@ pub enum ManifestFault {
         /// What is wrong with it.
         fault: TimeFault,
     },
+    /// A bad share, or nothing that one can be known by.
+    Rollout {
+        /// The key.
+        key: String,
+        /// What stands there.
+        text: String,
+        /// What is wrong with it.
+        fault: RolloutFault,
+    },
     /// A bad route path.
     Path {
         /// What stands there.
@@ -134,6 +144,13 @@ pub enum ManifestFault {
         /// Which text.
         what: &'static str,
     },
+    /// A handler of a policy that is not as it may be.
+    Handler {
+        /// The word behind `use`.
+        handler: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The app has no function.
     NoFunctions,
     /// A function with neither build nor artifact.
@@ -172,6 +189,41 @@ pub enum ManifestFault {
     },
     /// References for a function that does not see the pool, where what is behind them lies.
     ReferencesWithoutPool,
+    /// Streams for a function that may not write the pool, where their parts lie.
+    StreamWithoutPool,
+    /// Times of streams for a function that has none.
+    TimeoutsWithoutStream,
+    /// A text that is no schedule.
+    Schedule {
+        /// What stands there.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A time zone that this machine does not know.
+    TimeZone {
+        /// Its name.
+        name: String,
+    },
+    /// Something that names a function that the app does not have.
+    UnknownFunction {
+        /// The key.
+        key: &'static str,
+        /// The function that does not exist.
+        function: FunctionName,
+        /// The function that it resembles.
+        nearest: Option<String>,
+    },
+    /// A function whose undeliverable events would go to itself.
+    DeadLetterToItself {
+        /// The function.
+        function: FunctionName,
+    },
+    /// A path that does not begin with a slash.
+    RequestPath {
+        /// What stands there.
+        path: String,
+    },
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

@@ -1,5 +1,8 @@
 //! From TOML to values: keys, types and the grammar of single values.
 
+mod rollout;
+mod shared;
+
 use std::collections::BTreeMap;
 
 use toml::Spanned;
@@ -9,14 +12,16 @@ use super::check;
 use super::error::Location;
 use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, text, wrong_type};
-use super::{App, Build, Function, Manifest, Placement, Pool, Scale, Site};
+use super::{App, Build, Cron, Events, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
+use crate::policy::read_policy;
 use crate::routes::{Method, Route};
 use crate::units::Cores;
 
-const DOCUMENT_KEYS: &[&str] = &["app", "pool", "placement", "functions", "routes"];
-const APP_KEYS: &[&str] = &["name", "trust"];
+const DOCUMENT_KEYS: &[&str] =
+    &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
+const APP_KEYS: &[&str] = &["name", "trust", "env"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
@@ -41,10 +46,17 @@ const FUNCTION_KEYS: &[&str] = &[
     "nodes",
     "durable",
     "idempotent",
+    "policy",
+    "stream",
+    "timeouts",
+    "events",
 ];
+const TIMEOUTS_KEYS: &[&str] = &["first_byte", "idle", "total"];
 const BUILD_KEYS: &[&str] = &["cargo", "command", "output"];
 const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle", "queue"];
 const ROUTE_KEYS: &[&str] = &["path", "methods", "function"];
+const EVENTS_KEYS: &[&str] = &["attempts", "age", "pause", "concurrency", "queue", "dead_letter"];
+const CRON_KEYS: &[&str] = &["schedule", "timezone", "function", "method", "path", "body"];
 
 pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
     if text.len() > limits::MANIFEST_BYTES_MAX {
@@ -60,8 +72,11 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
         app: app(&reader)?,
         pool: pool(&reader)?,
         placement: placement(&reader)?,
+        deploy: rollout::rollout(&reader)?,
+        policy: read_policy(&reader)?,
         functions: functions(&reader)?,
         routes: routes(&reader)?,
+        cron: crons(&reader)?,
     };
     check::manifest(&manifest).map_err(|misplaced| {
         let mut fault = misplaced.fault;
@@ -98,6 +113,7 @@ fn placement(document: &Reader<'_, '_>) -> Result<Placement, Located> {
 fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Function>, Located> {
     let Some(value) = document.get("functions") else { return Ok(BTreeMap::new()) };
     let table = value.get_ref().as_table().ok_or_else(|| wrong_type("functions", "a table", value))?;
+    let shared = shared::Shared::read(document)?;
     let mut functions = BTreeMap::new();
     // In the order of the text, so that the first fault of the file is the one that is told.
     let mut entries: Vec<_> = table.iter().collect();
@@ -107,7 +123,7 @@ fn functions(document: &Reader<'_, '_>) -> Result<BTreeMap<FunctionName, Functio
         let path = format!("functions.{name}");
         let table = value.get_ref().as_table().ok_or_else(|| wrong_type(&path, "a table", value))?;
         let reader = Reader::open(path, table, key.span(), FUNCTION_KEYS)?;
-        functions.insert(name.clone(), function(&name, &reader)?);
+        functions.insert(name.clone(), shared.given_to(function(&name, &reader)?));
     }
     Ok(functions)
 }
@@ -141,6 +157,19 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
             .map(|callee| named(callee, FunctionName::new))
             .collect::<Result<_, _>>()?,
         idempotent: table.bool("idempotent")?.unwrap_or_default(),
+        events: events(table)?,
+        policy: read_policy(table)?,
+        stream: table.bool("stream")?.unwrap_or_default(),
+        timeouts: timeouts(table)?,
+    })
+}
+
+fn timeouts(table: &Reader<'_, '_>) -> Result<Timeouts, Located> {
+    let Some(table) = table.table("timeouts", TIMEOUTS_KEYS)? else { return Ok(Timeouts::default()) };
+    Ok(Timeouts {
+        first_byte: table.time("first_byte")?,
+        idle: table.time("idle")?,
+        total: table.time("total")?,
     })
 }
 
@@ -186,6 +215,41 @@ fn scale(table: &Reader<'_, '_>) -> Result<Scale, Located> {
         concurrency: table.count("concurrency")?.unwrap_or(defaults.concurrency),
         idle: table.time("idle")?.unwrap_or(defaults.idle),
         queue: table.count("queue")?.unwrap_or(defaults.queue),
+    })
+}
+
+fn events(table: &Reader<'_, '_>) -> Result<Events, Located> {
+    let Some(table) = table.table("events", EVENTS_KEYS)? else { return Ok(Events::default()) };
+    let defaults = Events::default();
+    Ok(Events {
+        attempts: table.count("attempts")?.unwrap_or(defaults.attempts),
+        age: table.time("age")?.unwrap_or(defaults.age),
+        pause: table.time("pause")?.unwrap_or(defaults.pause),
+        concurrency: table.count("concurrency")?.unwrap_or(defaults.concurrency),
+        queue: table.count("queue")?.unwrap_or(defaults.queue),
+        dead_letter: table.text("dead_letter")?.map(|name| named(name, FunctionName::new)).transpose()?,
+    })
+}
+
+fn crons(document: &Reader<'_, '_>) -> Result<Vec<Cron>, Located> {
+    let Some(items) = document.list("cron", "tables [[cron]]")? else { return Ok(Vec::new()) };
+    items.iter().map(cron).collect()
+}
+
+fn cron(value: &Spanned<DeValue<'_>>) -> Result<Cron, Located> {
+    let table = value.get_ref().as_table().ok_or_else(|| wrong_type("cron", "tables [[cron]]", value))?;
+    let table = Reader::open("cron".to_owned(), table, value.span(), CRON_KEYS)?;
+    let example = "schedule = \"0 3 * * *\"";
+    let (_, schedule) = table.required(table.text("schedule")?, "schedule", example)?;
+    let function = table.required(table.text("function")?, "function", "function = \"NAME\"")?;
+    let word = |text: Option<Placed<'_>>| text.map(|(_, text)| text.to_owned());
+    Ok(Cron {
+        schedule: schedule.to_owned(),
+        timezone: word(table.text("timezone")?),
+        function: named(function, FunctionName::new)?,
+        method: table.text("method")?.map(method).transpose()?.unwrap_or_else(Method::post),
+        path: word(table.text("path")?).unwrap_or_else(|| "/".to_owned()),
+        body: word(table.text("body")?).unwrap_or_default(),
     })
 }
 

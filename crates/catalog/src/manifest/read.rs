@@ -12,22 +12,22 @@ use crate::words::Word;
 
 /// A fault and the bytes of the text where it stands.
 #[derive(Debug)]
-pub(super) struct Located {
-    pub(super) span: Range<usize>,
-    pub(super) fault: Box<ManifestFault>,
+pub(crate) struct Located {
+    pub(crate) span: Range<usize>,
+    pub(crate) fault: Box<ManifestFault>,
 }
 
 impl Located {
-    pub(super) fn new(span: Range<usize>, fault: ManifestFault) -> Self {
+    pub(crate) fn new(span: Range<usize>, fault: ManifestFault) -> Self {
         Self { span, fault: Box::new(fault) }
     }
 }
 
 /// A text and the place of it.
-pub(super) type Placed<'d> = (Range<usize>, &'d str);
+pub(crate) type Placed<'d> = (Range<usize>, &'d str);
 
 /// A table whose keys are known to be known.
-pub(super) struct Reader<'d, 'i> {
+pub(crate) struct Reader<'d, 'i> {
     name: String,
     table: &'d DeTable<'i>,
     span: Range<usize>,
@@ -35,7 +35,7 @@ pub(super) struct Reader<'d, 'i> {
 
 impl<'d, 'i> Reader<'d, 'i> {
     /// Opens a table; its first unknown key, in the order of the text, is refused.
-    pub(super) fn open(
+    pub(crate) fn open(
         name: String,
         table: &'d DeTable<'i>,
         span: Range<usize>,
@@ -52,7 +52,7 @@ impl<'d, 'i> Reader<'d, 'i> {
     }
 
     /// Opens a table inside this one, if it is there.
-    pub(super) fn table(
+    pub(crate) fn table(
         &self,
         key: &'static str,
         known: &'static [&'static str],
@@ -64,17 +64,17 @@ impl<'d, 'i> Reader<'d, 'i> {
     }
 
     /// The span of the table's own name.
-    pub(super) fn span(&self) -> Range<usize> {
+    pub(crate) fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
     /// The value of a key, as it stands.
-    pub(super) fn get(&self, key: &str) -> Option<&'d Spanned<DeValue<'i>>> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'d Spanned<DeValue<'i>>> {
         self.table.get(key)
     }
 
     /// The value of a key that must be there.
-    pub(super) fn required<V>(
+    pub(crate) fn required<V>(
         &self,
         value: Option<V>,
         key: &'static str,
@@ -84,18 +84,18 @@ impl<'d, 'i> Reader<'d, 'i> {
         value.ok_or_else(|| Located::new(self.span(), missing()))
     }
 
-    pub(super) fn text(&self, key: &'static str) -> Result<Option<Placed<'d>>, Located> {
+    pub(crate) fn text(&self, key: &'static str) -> Result<Option<Placed<'d>>, Located> {
         self.get(key).map(|value| text(&self.key(key), value)).transpose()
     }
 
-    pub(super) fn bool(&self, key: &'static str) -> Result<Option<bool>, Located> {
+    pub(crate) fn bool(&self, key: &'static str) -> Result<Option<bool>, Located> {
         let read = |value: &Spanned<DeValue<'i>>| {
             value.get_ref().as_bool().ok_or_else(|| wrong_type(&self.key(key), "true or false", value))
         };
         self.get(key).map(read).transpose()
     }
 
-    pub(super) fn count(&self, key: &'static str) -> Result<Option<u32>, Located> {
+    pub(crate) fn count(&self, key: &'static str) -> Result<Option<u32>, Located> {
         let read = |value: &Spanned<DeValue<'i>>| {
             let number =
                 value.get_ref().as_integer().and_then(|i| u32::from_str_radix(i.as_str(), i.radix()).ok());
@@ -104,7 +104,7 @@ impl<'d, 'i> Reader<'d, 'i> {
         self.get(key).map(read).transpose()
     }
 
-    pub(super) fn float(&self, key: &'static str) -> Result<Option<(Range<usize>, f64)>, Located> {
+    pub(crate) fn float(&self, key: &'static str) -> Result<Option<(Range<usize>, f64)>, Located> {
         let read = |value: &Spanned<DeValue<'i>>| {
             let number = match value.get_ref() {
                 DeValue::Float(float) => float.as_str().parse().ok(),
@@ -120,7 +120,7 @@ impl<'d, 'i> Reader<'d, 'i> {
         self.get(key).map(read).transpose()
     }
 
-    pub(super) fn word<W: Word + Default>(&self, key: &'static str) -> Result<W, Located> {
+    pub(crate) fn word<W: Word + Default>(&self, key: &'static str) -> Result<W, Located> {
         let Some((span, word)) = self.text(key)? else { return Ok(W::default()) };
         W::from_word(word).ok_or_else(|| {
             let nearest = nearest(word, W::WORDS.iter().copied());
@@ -130,7 +130,7 @@ impl<'d, 'i> Reader<'d, 'i> {
     }
 
     /// A size: a text such as `"256MiB"`, or a bare number of bytes.
-    pub(super) fn size(&self, key: &'static str) -> Result<Option<ByteSize>, Located> {
+    pub(crate) fn size(&self, key: &'static str) -> Result<Option<ByteSize>, Located> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
@@ -144,7 +144,7 @@ impl<'d, 'i> Reader<'d, 'i> {
         text.parse().map(Some).map_err(|fault| Located::new(value.span(), bad(fault)))
     }
 
-    pub(super) fn time(&self, key: &'static str) -> Result<Option<TimeSpan>, Located> {
+    pub(crate) fn time(&self, key: &'static str) -> Result<Option<TimeSpan>, Located> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let expected = "a time such as \"2s\"";
         let text = value.get_ref().as_str().ok_or_else(|| wrong_type(&self.key(key), expected, value))?;
@@ -153,13 +153,13 @@ impl<'d, 'i> Reader<'d, 'i> {
     }
 
     /// A list of texts; an absent list is nothing.
-    pub(super) fn texts(&self, key: &'static str) -> Result<Option<Vec<Placed<'d>>>, Located> {
+    pub(crate) fn texts(&self, key: &'static str) -> Result<Option<Vec<Placed<'d>>>, Located> {
         let Some(items) = self.list(key, "a list of texts")? else { return Ok(None) };
         let name = self.key(key);
         items.iter().map(|item| text(&name, item)).collect::<Result<_, _>>().map(Some)
     }
 
-    pub(super) fn list(
+    pub(crate) fn list(
         &self,
         key: &'static str,
         expected: &'static str,
@@ -171,18 +171,18 @@ impl<'d, 'i> Reader<'d, 'i> {
     }
 
     /// A key with its table, as messages name it.
-    pub(super) fn key(&self, key: &str) -> String {
+    pub(crate) fn key(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 }
 
 /// A value that must be text.
-pub(super) fn text<'d>(key: &str, value: &'d Spanned<DeValue<'_>>) -> Result<Placed<'d>, Located> {
+pub(crate) fn text<'d>(key: &str, value: &'d Spanned<DeValue<'_>>) -> Result<Placed<'d>, Located> {
     let text = value.get_ref().as_str().ok_or_else(|| wrong_type(key, "text in quotes", value))?;
     Ok((value.span(), text))
 }
 
-pub(super) fn wrong_type(key: &str, expected: &'static str, value: &Spanned<DeValue<'_>>) -> Located {
+pub(crate) fn wrong_type(key: &str, expected: &'static str, value: &Spanned<DeValue<'_>>) -> Located {
     let found = match value.get_ref() {
         DeValue::String(_) => "text",
         DeValue::Integer(integer) if integer.as_str().starts_with('-') => "a negative number",

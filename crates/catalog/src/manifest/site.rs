@@ -9,8 +9,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Misplaced};
-use super::{App, Function, Manifest, Placement, Pool};
+use super::{App, Cron, Function, Manifest, Placement, Pool};
 use crate::names::FunctionName;
+use crate::policy::Policies;
+use crate::rollout::Rollout;
 use crate::routes::Route;
 
 /// A place in a manifest: `functions.cart.calls[1]`.
@@ -56,7 +58,7 @@ impl Site {
     /// The span of this place in a document, or of the deepest table around it that is there.
     ///
     /// For a table this is the span of its key: an error points at a name, not at a hundred lines.
-    pub(super) fn span(&self, document: &DeTable<'_>) -> Range<usize> {
+    pub(crate) fn span(&self, document: &DeTable<'_>) -> Range<usize> {
         let mut span = 0..0;
         let mut value: Option<&Spanned<DeValue<'_>>> = None;
         for step in &self.0 {
@@ -104,17 +106,23 @@ pub(super) struct Unchecked {
     pool: Pool,
     #[serde(default)]
     placement: Placement,
+    #[serde(default)]
+    deploy: Rollout,
     functions: BTreeMap<FunctionName, Function>,
     #[serde(default)]
     routes: Vec<Route>,
+    #[serde(default)]
+    policy: Policies,
+    #[serde(default)]
+    cron: Vec<Cron>,
 }
 
 impl TryFrom<Unchecked> for Manifest {
     type Error = Misplaced;
 
     fn try_from(unchecked: Unchecked) -> Result<Self, Misplaced> {
-        let Unchecked { app, pool, placement, functions, routes } = unchecked;
-        let manifest = Self { app, pool, placement, functions, routes };
+        let Unchecked { app, pool, placement, deploy, policy, functions, routes, cron } = unchecked;
+        let manifest = Self { app, pool, placement, deploy, policy, functions, routes, cron };
         check::manifest(&manifest)?;
         Ok(manifest)
     }

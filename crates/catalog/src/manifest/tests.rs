@@ -2,6 +2,8 @@
 
 mod isolation;
 
+mod rollout;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -109,6 +111,10 @@ fn every_setting_is_read() {
         nodes: vec![NodeName::new("a").unwrap(), NodeName::new("b").unwrap()],
         durable: vec![FunctionName::new("catalog").unwrap()],
         idempotent: true,
+        policy: Policies::default(),
+        stream: false,
+        timeouts: Timeouts::default(),
+        events: super::Events::default(),
     };
     assert_eq!(cart, &expect);
     assert_eq!(manifest.placement, Placement { policy: Policy::Pack });
@@ -119,6 +125,26 @@ fn every_setting_is_read() {
     let methods: Vec<&str> = manifest.routes[0].methods.iter().map(crate::Method::as_str).collect();
     assert_eq!(methods, ["GET", "POST"]);
     assert_eq!(manifest.edges().count(), 1);
+}
+
+#[test]
+fn streams_have_times_of_their_own() {
+    let text = "stream = true\ntimeout = \"5s\"\ntimeouts = { idle = \"250ms\", total = \"2h\" }";
+    let manifest = parse(&with(text, "")).unwrap();
+    let cart = manifest.function("cart").unwrap();
+    assert!(cart.stream);
+    assert_eq!(cart.first_byte(), TimeSpan::from_millis(5000), "as its timeout");
+    assert_eq!(cart.stream_idle(), TimeSpan::from_millis(250));
+    assert_eq!(cart.timeouts.total, Some(TimeSpan::from_millis(2 * 3600 * 1000)));
+    for bad in [
+        "timeouts = { idle = \"1s\" }",
+        "stream = true\ntimeouts = { idle = \"8d\" }",
+        "stream = true\ntimeouts = { ilde = \"1s\" }",
+        "stream = true\ntimeouts = { idle = \"30000h\" }",
+        "stream = true\npool = \"read\"",
+    ] {
+        assert!(parse(&with(bad, "")).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -179,7 +205,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     );
     check_error(
         "[application]\n",
-        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, functions, routes",
+        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, deploy, policy, functions, routes, cron",
     );
     check_cart(
         "timout = \"2s\"",

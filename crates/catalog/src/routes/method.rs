@@ -58,6 +58,12 @@ impl Method {
     pub fn get() -> Self {
         Self("GET".into())
     }
+
+    /// `POST`, which calls by the clock have if they name no other.
+    #[must_use]
+    pub fn post() -> Self {
+        Self("POST".into())
+    }
 }
 
 impl FromStr for Method {

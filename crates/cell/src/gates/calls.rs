@@ -13,6 +13,9 @@ use crate::runtime::Runtime;
 use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
 use crate::sys;
 
+/// How long a call waits for the first replica of its callee, nanoseconds.
+const ROAD_WITHIN_NS: u64 = 2_000_000_000;
+
 impl Runtime {
     pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
         let Some((d, lend)) = self.read_parcel(seat, at) else { return EFAULT };
@@ -38,7 +41,7 @@ impl Runtime {
         let flags = if record { d.flags.with(Flags::RECORD) } else { d.flags };
         let mut d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
         let Some(id) = callee.seat else {
-            return match self.choose_road(seat, &callee.name) {
+            return match self.find_road(seat, &callee.name, deadline_ns) {
                 Ok(Some(road)) => self.call_away(seat, road, (&d, lend), at),
                 Ok(None) => EAGAIN,
                 Err(()) => EHOSTUNREACH,
@@ -58,6 +61,24 @@ impl Runtime {
             callee.parallel.note(sys::now_ns().saturating_sub(began));
         }
         called
+    }
+
+    /// A road to a function outside. Its replicas may be asleep, and started since the request came that leads there: the first
+    /// one's road is waited for, while others run.
+    fn find_road(&self, seat: &Seat, name: &str, deadline_ns: u64) -> Result<Option<u32>, ()> {
+        let found = self.choose_road(seat, name);
+        if found.is_ok() {
+            return found;
+        }
+        let until = earliest([sys::now_ns().saturating_add(ROAD_WITHIN_NS), deadline_ns]);
+        while sys::now_ns() < until {
+            self.wait_turn(until);
+            let found = self.choose_road(seat, name);
+            if found.is_ok() {
+                return found;
+            }
+        }
+        Err(())
     }
 
     #[inline(always)]

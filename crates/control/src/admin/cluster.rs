@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use baton_catalog::AppName;
 
 use super::Api;
 use super::fault::Fault;
 use crate::cluster::{Cluster, ClusterReport};
-use crate::protocol::{DrainReply, NodeRow, Nodes, VersionRow, Versions};
+use crate::protocol::{DrainReply, NodeRow, Nodes};
 
 impl Api {
     fn cluster(&self) -> Result<&Arc<Cluster>, Fault> {
@@ -48,23 +47,4 @@ pub(super) async fn undrain(
 ) -> Result<Json<DrainReply>, Fault> {
     api.cluster()?.drain(&node, false).await?;
     Ok(Json(DrainReply { node, draining: false }))
-}
-
-pub(super) async fn versions(
-    State(api): State<Arc<Api>>,
-    Path(app): Path<String>,
-) -> Result<Json<Versions>, Fault> {
-    let cluster = api.cluster()?;
-    let no_app = || Fault::new(StatusCode::NOT_FOUND, format!("no app {app} was ever deployed"), "");
-    let name = AppName::new(&app).map_err(|_| no_app())?;
-    let versions = cluster.versions(&name).await?;
-    if versions.is_empty() {
-        return Err(no_app());
-    }
-    let versions = versions.into_iter().map(|deployment| {
-        let functions = deployment.artifacts.into_iter();
-        let functions = functions.map(|(name, hash)| (name, hash.to_string())).collect();
-        VersionRow { version: deployment.version, functions }
-    });
-    Ok(Json(Versions { app, versions: versions.collect() }))
 }

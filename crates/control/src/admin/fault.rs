@@ -5,9 +5,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_flow::{DeployError, InvokeError, PlaneGone};
 
+use super::versions::no_app;
 use crate::artifacts::ArtifactError;
 use crate::cluster::ClusterError;
-use crate::deploy::DeployFault;
+use crate::deploy::{DeployFault, RolloutError};
 use crate::modules::ModuleError;
 use crate::protocol::ErrorBody;
 use crate::store::StoreError;
@@ -60,6 +61,12 @@ impl From<ArtifactError> for Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
+        Self::of_store(&error)
+    }
+}
+
+impl Fault {
+    pub(super) fn of_store(error: &StoreError) -> Self {
         let status = match error {
             StoreError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
             StoreError::Damaged { .. }
@@ -144,6 +151,19 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
+            DeployFault::Rollout(error) => {
+                let status = match error {
+                    RolloutError::Unknown { .. } => StatusCode::NOT_FOUND,
+                    RolloutError::Sum { .. } | RolloutError::Versions { .. } | RolloutError::Terms => {
+                        StatusCode::UNPROCESSABLE_ENTITY
+                    }
+                    RolloutError::NoCanary { .. }
+                    | RolloutError::NoOlder { .. }
+                    | RolloutError::Routes { .. } => StatusCode::CONFLICT,
+                };
+                Self::new(status, text, error.hint())
+            }
+            DeployFault::NoApp { app } => no_app(&app),
             DeployFault::Gone(gone) => gone.into(),
             DeployFault::Cluster(source) => source.into(),
             DeployFault::Store(source) => source.into(),
@@ -166,6 +186,9 @@ impl Fault {
 impl From<InvokeError> for Fault {
     fn from(error: InvokeError) -> Self {
         let status = match &error {
+            InvokeError::Refused(refused) => {
+                StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN)
+            }
             InvokeError::Unknown => StatusCode::NOT_FOUND,
             InvokeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             InvokeError::QueueFull => StatusCode::TOO_MANY_REQUESTS,

@@ -8,17 +8,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
 use super::fault::Fault;
+use super::page;
 
 pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let open = request.uri().path() == "/healthz";
-    if let Err(fault) = same_site(headers) {
+    let path = request.uri().path();
+    let open = path == "/healthz" || page::is_of_page(path);
+    // Somebody follows a link to the dashboard from another site: the page that opens is the node's own, may not be framed,
+    // and asks for everything else itself.
+    let arrives = path == "/" && request.method() == Method::GET && is_navigation(headers);
+    if let Err(fault) = same_site(headers, arrives) {
         return fault.into_response();
     }
     if !open && !token_matches(headers, &api.token) {
@@ -44,7 +49,14 @@ fn token_matches(headers: &HeaderMap, token: &str) -> bool {
         && blake3::hash(shown.trim().as_bytes()) == blake3::hash(token.as_bytes())
 }
 
-fn same_site(headers: &HeaderMap) -> Result<(), Fault> {
+/// Whether a browser asks for a page to show in place of another, and not for something within one.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    let says =
+        |name, value: &str| headers.get(name).is_some_and(|found| found.as_bytes() == value.as_bytes());
+    says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document")
+}
+
+fn same_site(headers: &HeaderMap, arrives: bool) -> Result<(), Fault> {
     let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or(""));
     let Some(host) = text(header::HOST) else {
         return Err(Fault::new(StatusCode::BAD_REQUEST, "there is no Host header", "send one"));
@@ -58,9 +70,10 @@ fn same_site(headers: &HeaderMap) -> Result<(), Fault> {
     }
     let foreign_origin =
         text(header::ORIGIN).is_some_and(|origin| origin.strip_prefix("http://") != Some(host));
-    let foreign_fetch = headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| !["same-origin", "none"].iter().any(|fits| site.as_bytes() == fits.as_bytes()));
+    let foreign_fetch = !arrives
+        && headers.get("sec-fetch-site").is_some_and(|site| {
+            !["same-origin", "none"].iter().any(|fits| site.as_bytes() == fits.as_bytes())
+        });
     if foreign_origin || foreign_fetch {
         return Err(Fault::new(
             StatusCode::FORBIDDEN,

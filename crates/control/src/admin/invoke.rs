@@ -38,6 +38,13 @@ pub(super) async fn call(
             "send traffic through the gateway",
         ));
     };
+    let call = call_of(request, limits::INVOKE_BYTES_MAX).await?;
+    let reply = api.plane.invoke(app, function, call).await??;
+    response(reply)
+}
+
+/// What is asked of a function, as a request to the admin API says it.
+pub(super) async fn call_of(request: Request, body_max: usize) -> Result<DirectCall, Fault> {
     let (head, body) = request.into_parts();
     let path = match head.headers.get(PATH_HEADER) {
         None => "/",
@@ -51,14 +58,12 @@ pub(super) async fn call(
         .filter(|(name, _)| !OWN_HEADERS.contains(&name.as_str()))
         .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
         .collect();
-    let call = DirectCall {
+    Ok(DirectCall {
         method: head.method.as_str().to_owned(),
         path: path.to_owned(),
         headers,
-        body: collect(body, limits::INVOKE_BYTES_MAX).await?,
-    };
-    let reply = api.plane.invoke(app, function, call).await??;
-    response(reply)
+        body: collect(body, body_max).await?,
+    })
 }
 
 fn response(reply: DirectReply) -> Result<Response<Body>, Fault> {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Api;
 use super::fault::Fault;
+use super::versions::undone;
 use crate::artifacts::ArtifactHash;
 use crate::limits;
 use crate::protocol::{Apps, Capabilities, LogPage, NodeInfo, Receipts};
@@ -43,7 +44,14 @@ pub(super) async fn node(State(api): State<Arc<Api>>) -> Json<NodeInfo> {
 }
 
 pub(super) async fn apps(State(api): State<Arc<Api>>) -> Result<Json<Apps>, Fault> {
-    Ok(Json(Apps { apps: api.plane.status().await?, failed: api.deployer.failed() }))
+    Ok(Json(Apps {
+        apps: api.plane.status().await?,
+        failed: api.deployer.failed(),
+        beside: api.plane.status_beside().await?,
+        versions: api.plane.versions().await?,
+        refused: api.deployer.refusals(),
+        undone: undone(&api),
+    }))
 }
 
 pub(super) async fn pool(

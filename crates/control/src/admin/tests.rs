@@ -11,8 +11,8 @@ use crate::artifacts::ArtifactHash;
 use crate::deploy::tests::{Fixture, hashes, manifest};
 use crate::protocol::DeployRequest;
 
-struct Server {
-    fixture: Fixture,
+pub(super) struct Server {
+    pub(super) fixture: Fixture,
     address: SocketAddr,
     api: Arc<Api>,
 }
@@ -25,10 +25,10 @@ fn figures() -> Vec<Figure> {
     ]
 }
 
-const TOKEN: &str = "00112233445566778899aabbccddeeff";
+pub(super) const TOKEN: &str = "00112233445566778899aabbccddeeff";
 
 impl Server {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let fixture = Fixture::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -36,6 +36,7 @@ impl Server {
             plane: fixture.plane.clone(),
             deployer: Arc::clone(&fixture.deployer),
             cluster: None,
+            events: fixture.events(),
             token: TOKEN.to_owned(),
             node: Node {
                 version: "1.2.3",
@@ -54,21 +55,21 @@ impl Server {
     }
 
     /// Sends text as it is and returns all that comes back.
-    async fn raw(&self, request: &[u8]) -> String {
+    pub(super) async fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         exchange(&mut stream, request).await
     }
 
-    async fn send(&self, method: &str, path: &str, body: &[u8]) -> String {
+    pub(super) async fn send(&self, method: &str, path: &str, body: &[u8]) -> String {
         self.send_with(method, path, &format!("authorization: Bearer {TOKEN}\r\n"), body).await
     }
 
-    async fn send_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
+    pub(super) async fn send_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
         self.raw(&request(method, path, &format!("host: {}\r\n{headers}", self.address), body)).await
     }
 }
 
-fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     let head = format!("{method} {path} HTTP/1.1\r\n{headers}{length}connection: close\r\n\r\n");
     [head.as_bytes(), body].concat()
@@ -82,7 +83,7 @@ async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &
     String::from_utf8(reply).unwrap()
 }
 
-fn check(reply: &str, status: u16, contains: &str) {
+pub(super) fn check(reply: &str, status: u16, contains: &str) {
     assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{status} expected, got {reply}");
     assert!(reply.contains(contains), "{contains:?} expected, got {reply}");
 }
@@ -146,6 +147,16 @@ async fn an_app_is_uploaded_deployed_and_removed() {
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 200, "\"buffers_in_use\":2");
     check(&server.send("POST", "/v1/apps/shop/evict", b"").await, 200, "\"evicted\":2");
     check(&server.send("POST", "/v1/apps/nobody/evict", b"").await, 404, "baton ps");
+    let scale = "/v1/apps/shop/functions/cart/scale";
+    check(&server.send("PUT", scale, b"{\"max\": 4}").await, 200, "\"min\":1,\"max\":4");
+    check(&server.send("PUT", scale, b"{\"min\": 5}").await, 400, "min is 5, above max");
+    check(&server.send("PUT", scale, b"{}").await, 400, "neither min nor max");
+    check(&server.send("PUT", scale, b"{\"least\": 5}").await, 400, "unknown field");
+    check(
+        &server.send("PUT", "/v1/apps/shop/functions/x/scale", b"{\"max\": 4}").await,
+        404,
+        "no such function",
+    );
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 200, "\"removed\":\"shop\"");
     check(&server.send("DELETE", "/v1/apps/shop", b"").await, 404, "no app shop");
     check(&server.send("GET", "/v1/apps/shop/pool", b"").await, 404, "baton ps");
@@ -251,4 +262,21 @@ async fn modules_are_compiled_ahead_or_told_why_not() {
     let answer = server.send("POST", &format!("/v1/modules/{hash}"), b"").await;
     // The programs lie beside a node, and not beside this test.
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("baton-wasmc"), "{answer}");
+}
+
+#[tokio::test]
+async fn events_are_taken_shown_and_refused() {
+    let server = Server::start().await;
+    check(&server.send("POST", "/v1/events/shop/hello", b"x").await, 404, "no function shop/hello");
+    server.fixture.deploy("shop", b"a").await.unwrap();
+    check(&server.send("POST", "/v1/events/shop/nobody", b"x").await, 404, "shop/nobody");
+    check(&server.send("POST", "/v1/events/shop/hello", b"x").await, 202, "\"event\":\"");
+    check(&server.send("GET", "/v1/events", b"").await, 200, "\"function\":\"hello\",\"waiting\":1");
+    check(&server.send("DELETE", "/v1/dead/0000000000000001", b"").await, 404, "no event");
+    check(&server.send("POST", "/v1/dead/x", b"").await, 404, "no event x");
+    check(&server.send_with("POST", "/v1/events/shop/hello", "", b"x").await, 401, "");
+    tokio::spawn(Arc::clone(&server.api.events).run());
+    while !server.send("GET", "/v1/events", b"").await.contains("\"waiting\":0,\"running\":0,\"done\":1") {
+        tokio::task::yield_now().await;
+    }
 }

@@ -15,7 +15,7 @@ use super::Api;
 use super::fault::Fault;
 use super::reads::no_app;
 use crate::artifacts::{ArtifactError, ArtifactHash, HashFault};
-use crate::deploy::Outcome;
+use crate::deploy::{Outcome, Submission};
 use crate::limits;
 use crate::protocol::{DeployReply, DeployRequest, EvictReply, Recording, RemoveReply};
 
@@ -59,7 +59,7 @@ pub(super) async fn collect(mut body: Body, most: usize) -> Result<Vec<u8>, Faul
     Ok(collected)
 }
 
-async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Fault> {
+pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Fault> {
     let bytes = collect(body, limits::DEPLOY_BYTES_MAX).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Fault::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body is not as it should be: {error}"), "")
@@ -71,7 +71,10 @@ pub(super) async fn deploy(
     Path(app): Path<String>,
     body: Body,
 ) -> Result<Json<DeployReply>, Fault> {
-    let DeployRequest { manifest, artifacts, files } = json(body).await?;
+    let DeployRequest { manifest, artifacts, files, rollout, mut by } = json(body).await?;
+    if let Some((end, _)) = by.char_indices().nth(limits::DEPLOYED_BY_CHARS_MAX) {
+        by.truncate(end);
+    }
     if manifest.app.name.as_str() != app {
         return Err(Fault::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -80,12 +83,19 @@ pub(super) async fn deploy(
         ));
     }
     // On a task of its own: a client that leaves must not stop a change half way.
-    let work = tokio::spawn(async move { api.deployer.deploy(manifest, artifacts, files).await });
+    let submission = Submission { manifest, artifacts, files, wish: rollout, by };
+    let work = tokio::spawn(async move { api.deployer.deploy(submission).await });
     let outcome = finished(work.await)??;
     Ok(Json(match outcome {
-        Outcome::Unchanged { version } => DeployReply { app, version, replicas: None, changed: false },
+        Outcome::Unchanged { version } => {
+            DeployReply { app, version, replicas: None, changed: false, share: None, before: None }
+        }
         Outcome::Running { version, replicas } => {
-            DeployReply { app, version, replicas: Some(replicas), changed: true }
+            DeployReply { app, version, replicas: Some(replicas), changed: true, share: None, before: None }
+        }
+        Outcome::Beside { version, replicas, before, share } => {
+            let (share, before) = (Some(share), Some(before));
+            DeployReply { app, version, replicas: Some(replicas), changed: true, share, before }
         }
     }))
 }
@@ -95,7 +105,13 @@ pub(super) async fn remove(
     Path(app): Path<String>,
 ) -> Result<Json<RemoveReply>, Fault> {
     let name = app.clone();
-    let work = tokio::spawn(async move { api.deployer.remove(&name).await });
+    let work = tokio::spawn(async move {
+        let removed = api.deployer.remove(&name).await;
+        if matches!(removed, Ok(true)) {
+            api.deployer.forget_policies(&name);
+        }
+        removed
+    });
     if finished(work.await)?? {
         return Ok(Json(RemoveReply { removed: app }));
     }
@@ -112,7 +128,7 @@ pub(super) async fn evict(
     }
 }
 
-fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {
+pub(super) fn finished<T>(joined: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {
     joined.map_err(|_| {
         Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "the change broke off", "see the node's output")
     })

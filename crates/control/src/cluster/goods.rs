@@ -58,7 +58,7 @@ impl Cluster {
         let apps: Vec<_> = self.wanted.borrow().apps.keys().cloned().collect();
         for app in apps {
             for version in self.versions(&app).await? {
-                named.extend(version.named());
+                named.extend(version.deployment.named());
             }
         }
         // What this node cannot read may name anything.

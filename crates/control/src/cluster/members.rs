@@ -55,6 +55,18 @@ pub struct AppRow {
     pub error: Option<String>,
     /// The functions that it hosts, and what they have to do.
     pub functions: BTreeMap<String, Load>,
+    /// The version beside it, if two answer there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<BesideRow>,
+}
+
+/// What a node has of a version beside the leading one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BesideRow {
+    /// Its number.
+    pub version: u64,
+    /// The functions of it that the node hosts.
+    pub functions: BTreeMap<String, Load>,
 }
 
 /// What a function has to do on a node.
@@ -160,14 +172,22 @@ pub(super) fn hosts<'a>(own: &str, rows: impl Iterator<Item = &'a Row>) -> Hosts
         }
         let peer = Peer { address: *address, incarnation: *incarnation, draining: *draining, cpu: *cpu };
         hosts.peers.insert(name.clone(), peer);
-        for (app, AppRow { version, functions, .. }) in &row.apps {
+        let leading =
+            |(app, row): (&'_ String, &'_ AppRow)| (app.clone(), row.version, row.functions.clone());
+        let beside = |(app, row): (&'_ String, &'_ AppRow)| {
+            let beside = row.beside.clone()?;
+            Some((app.clone(), Some(beside.version), beside.functions))
+        };
+        for (app, version, functions) in
+            row.apps.iter().map(leading).chain(row.apps.iter().filter_map(beside))
+        {
             // A name that is none here cannot be called here either.
             let (Some(version), Ok(app)) = (version, app.parse()) else { continue };
             let table = hosts.functions.entry(app).or_default();
-            for (function, load) in functions {
+            for (function, load) in &functions {
                 let Ok(function) = function.parse() else { continue };
                 let Load { ready, in_flight, queued } = *load;
-                let (node, address, incarnation, version) = (name.clone(), *address, *incarnation, *version);
+                let (node, address, incarnation, version) = (name.clone(), *address, *incarnation, version);
                 let host = Host { node, address, incarnation, version, ready, in_flight, queued };
                 table.entry(function).or_insert_with(Vec::new).push(host);
             }
@@ -263,7 +283,7 @@ mod tests {
         let mut other = row("b", 7);
         let load = Load { ready: 2, in_flight: 1, queued: 3 };
         let functions = BTreeMap::from([("cart".to_owned(), load), ("no name".to_owned(), load)]);
-        other.apps.insert("shop".to_owned(), AppRow { version: Some(4), error: None, functions });
+        other.apps.insert("shop".to_owned(), AppRow { version: Some(4), functions, ..AppRow::default() });
         other.apps.insert("broken".to_owned(), AppRow { version: None, ..AppRow::default() });
         let mut own = row("a", 1);
         own.apps = other.apps.clone();

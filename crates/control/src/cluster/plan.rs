@@ -45,16 +45,35 @@ pub(super) fn placed(
         };
         return wanted.iter().map(all).collect();
     }
-    let demands: Vec<Demand<'_>> = wanted.values().map(demand).collect();
     let nodes: Vec<placement::Seat<'_>> = seats.iter().map(Seat::as_place).collect();
-    let assignment = assign(&demands, &nodes);
+    let assigned = |versions: Vec<&Deployment>| {
+        let demands: Vec<Demand<'_>> = versions.into_iter().map(demand).collect();
+        assign(&demands, &nodes)
+    };
+    let assignment = assigned(wanted.values().collect());
     let own = seats.iter().position(|seat| seat.name == node);
     let is_here =
         |app: usize, function: usize| own.is_some_and(|own| assignment.is_host(Place { app, function }, own));
+    // What only a newer version has goes where it would go if that version were alone.
+    let newer = |deployment: &'_ Deployment| deployment.next().is_some();
+    let later = wanted.values().any(newer).then(|| {
+        assigned(wanted.values().map(|deployment| deployment.next().unwrap_or(deployment)).collect())
+    });
+    let is_later_here = |app: usize, function: usize| {
+        let later = later.as_ref().zip(own);
+        later.is_some_and(|(later, own)| later.is_host(Place { app, function }, own))
+    };
     let place = |(number, (app, deployment)): (usize, (&AppName, &Deployment))| {
         let functions = deployment.manifest.functions.keys().enumerate();
         let here = functions.filter(|(function, _)| is_here(number, *function));
-        let here = here.map(|(_, name)| name.clone()).collect::<BTreeSet<FunctionName>>();
+        let mut here = here.map(|(_, name)| name.clone()).collect::<BTreeSet<FunctionName>>();
+        if let Some(next) = deployment.next() {
+            let functions = next.manifest.functions.keys().enumerate();
+            let added = functions.filter(|(_, name)| !deployment.manifest.functions.contains_key(*name));
+            here.extend(
+                added.filter(|(place, _)| is_later_here(number, *place)).map(|(_, name)| name.clone()),
+            );
+        }
         (app.clone(), Placed { deployment: deployment.clone(), here: Some(here) })
     };
     wanted.iter().enumerate().map(place).collect()

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use super::bus::{Bucket, key_of};
 use super::cores::Cores;
 use super::error::ClusterError;
-use super::members::{AppRow, Load, News, Row, hosts};
+use super::members::{AppRow, BesideRow, Load, News, Row, hosts};
 use super::plan::Seat;
 use super::{APP, Cluster, ClusterOptions, DRAIN, Wanted};
 use crate::artifacts::Artifacts;
@@ -340,7 +340,7 @@ fn next_delay(delay: Duration) -> Duration {
     (delay * 2).min(START_AGAIN.1)
 }
 
-type Figures = BTreeMap<String, (u64, BTreeMap<String, Load>)>;
+type Figures = BTreeMap<(String, u64), BTreeMap<String, Load>>;
 
 /// What the data plane tells, as rows have it.
 fn loads(status: Vec<baton_flow::status::AppStatus>) -> Figures {
@@ -354,7 +354,7 @@ fn loads(status: Vec<baton_flow::status::AppStatus>) -> Figures {
         (function.function, load)
     };
     let app = |status: baton_flow::status::AppStatus| {
-        (status.app, (status.version, status.functions.into_iter().map(load).collect()))
+        ((status.app, status.version), status.functions.into_iter().map(load).collect())
     };
     status.into_iter().map(app).collect()
 }
@@ -363,15 +363,17 @@ fn loads(status: Vec<baton_flow::status::AppStatus>) -> Figures {
 fn parts(deployer: &Deployer, figures: &Figures) -> BTreeMap<String, AppRow> {
     let mut parts: BTreeMap<String, AppRow> = BTreeMap::new();
     for (app, placed) in deployer.placed() {
-        let loads = figures.get(app.as_str());
-        let load = |function: &str| loads.and_then(|(_, loads)| loads.get(function)).copied();
-        let hosted = |placed: &Placed| {
-            let named =
-                placed.hosted().map(|name| (name.to_string(), load(name.as_str()).unwrap_or_default()));
-            named.collect()
+        let hosted = |part: &Placed| {
+            let loads = figures.get(&(app.to_string(), part.deployment.version));
+            let load = |name: &str| loads.and_then(|loads| loads.get(name)).copied().unwrap_or_default();
+            part.hosted().map(|name| (name.to_string(), load(name.as_str()))).collect()
         };
+        let beside = placed
+            .parts()
+            .get(1)
+            .map(|part| BesideRow { version: part.deployment.version, functions: hosted(part) });
         let version = Some(placed.deployment.version);
-        parts.insert(app.to_string(), AppRow { version, error: None, functions: hosted(&placed) });
+        parts.insert(app.to_string(), AppRow { version, error: None, functions: hosted(&placed), beside });
     }
     for failed in deployer.failed() {
         parts.entry(failed.app).or_default().error = Some(failed.error);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::artifacts::ArtifactHash;
 use crate::deploy::tests::{Fixture, deployment, hashes, manifest};
-use crate::deploy::{DeployFault, Outcome};
+use crate::deploy::{DeployFault, Outcome, Submission};
 use crate::limits::BUS_ARTIFACT_KEPT;
 use crate::plane::Plane;
 
@@ -272,7 +272,8 @@ async fn what_is_too_large_for_a_row_is_told_with_both_sizes() {
     for function in large.functions.values_mut() {
         function.env = (0..40).map(|n| (format!("V{n}"), "x".repeat(32 << 10))).collect();
     }
-    let fault = a.fixture.deployer.deploy(large, hashes(b"one"), BTreeMap::new()).await.unwrap_err();
+    let fault =
+        a.fixture.deployer.deploy(Submission::new(large, hashes(b"one"), BTreeMap::new())).await.unwrap_err();
     let text = fault.to_string();
     assert!(text.contains("app shop takes") && text.contains("takes 1024 KiB"), "{text}");
     assert!(a.fixture.running().is_empty(), "what could not be stored does not run");

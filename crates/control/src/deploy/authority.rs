@@ -36,7 +36,7 @@ impl Deployer {
         let mut stored = self.blocking(|files| files.store.all().map_err(DeployFault::Store)).await?;
         let running = self.running().get(app).map(|placed| placed.deployment.clone());
         let deployment = running.or_else(|| stored.deployments.remove(app));
-        let version = deployment.as_ref().map_or(0, |deployment| deployment.version);
+        let version = deployment.as_ref().map_or(0, Deployment::highest);
         Ok(Found { deployment, version, revision: 0 })
     }
 

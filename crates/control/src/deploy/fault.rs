@@ -6,6 +6,7 @@ use baton_catalog::{ByteSize, FunctionName};
 use baton_cell::bundle::BundleError;
 use baton_flow::{DeployError, PlaneGone};
 
+use super::rollout::RolloutError;
 use crate::artifacts::{ArtifactError, VetError};
 use crate::cluster::ClusterError;
 use crate::modules::ModuleError;
@@ -92,6 +93,13 @@ pub enum DeployFault {
     Unreadable(serde_json::Error),
     /// The cluster's store does not do it.
     Cluster(ClusterError),
+    /// There is no such thing to do with the app's versions.
+    Rollout(RolloutError),
+    /// No such app is deployed.
+    NoApp {
+        /// Its name.
+        app: String,
+    },
     /// The node is going down.
     Ending,
 }
@@ -123,6 +131,8 @@ impl fmt::Display for DeployFault {
             Self::Artifacts(source) => write!(f, "{source}"),
             Self::Unreadable(source) => write!(f, "the stored deployment cannot be read: {source}"),
             Self::Cluster(source) => write!(f, "{source}"),
+            Self::Rollout(source) => write!(f, "{source}"),
+            Self::NoApp { app } => write!(f, "no app {app} is deployed"),
             Self::Ending => f.write_str("the node is shutting down"),
         }
     }

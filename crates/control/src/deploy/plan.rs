@@ -21,7 +21,17 @@ impl Placed {
     pub fn same_as(&self, other: &Self) -> bool {
         let (one, two) = (&self.deployment, &other.deployment);
         let alone = self.here.is_none() || other.here.is_none();
-        one.same_as(two) && (alone || one.version == two.version) && self.hosted().eq(other.hosted())
+        one.same_as(two)
+            && one.beside == two.beside
+            && (alone || one.version == two.version)
+            && self.hosted().eq(other.hosted())
+    }
+
+    /// Each of the one or two versions by itself, the leading one first.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        let versions = std::iter::once(&self.deployment).chain(self.deployment.next());
+        versions.map(|version| Self { deployment: version.alone(), here: self.here.clone() }).collect()
     }
 
     /// The functions that are hosted here.

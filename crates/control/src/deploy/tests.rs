@@ -1,18 +1,24 @@
 //! Deployments against a stand-in for the data plane.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use baton_catalog::Isolation;
-use baton_flow::status::{AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, Totals};
-use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError};
+use baton_catalog::policy::AppPolicies;
+use baton_flow::status::{
+    AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals, VersionStatus,
+};
+use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError, ScaleError, Traffic};
+use baton_flow::{PolicyError, PolicyStatus};
 use tempfile::TempDir;
 
 use super::*;
 use crate::artifacts::ArtifactError;
+use crate::events::Events;
 use crate::modules::Programs;
 use crate::modules::tests::Stand;
 use crate::plane::Answer;
+use crate::protocol::ScaleWish;
 
 pub(crate) fn manifest(app: &str) -> Manifest {
     let text = format!(
@@ -22,7 +28,7 @@ pub(crate) fn manifest(app: &str) -> Manifest {
 }
 
 pub(crate) fn deployment(app: &str, version: u64, artifact: &[u8]) -> Deployment {
-    Deployment { manifest: manifest(app), version, artifacts: hashes(artifact), files: BTreeMap::new() }
+    Deployment::new(manifest(app), version, hashes(artifact), BTreeMap::new())
 }
 
 pub(crate) fn hashes(artifact: &[u8]) -> BTreeMap<FunctionName, ArtifactHash> {
@@ -33,6 +39,16 @@ pub(crate) fn hashes(artifact: &[u8]) -> BTreeMap<FunctionName, ArtifactHash> {
 #[derive(Debug, Default)]
 pub(crate) struct Stub {
     pub(crate) apps: Mutex<BTreeMap<String, u64>>,
+    /// What is ready and gets no requests, by app and version.
+    pub(crate) prepared: Mutex<Vec<(String, u64)>>,
+    /// How often something was started.
+    pub(crate) starts: AtomicU64,
+    /// The traffic of each app.
+    pub(crate) traffic: Mutex<BTreeMap<String, Traffic>>,
+    /// What versions are said to have answered: requests and failures.
+    pub(crate) answered: Mutex<BTreeMap<u64, (u64, u64)>>,
+    /// The version that does not start.
+    pub(crate) broken: AtomicU64,
     pub(crate) refuse: AtomicBool,
     pub(crate) recording: AtomicBool,
     pub(crate) hosts: Mutex<Hosts>,
@@ -60,9 +76,22 @@ fn pool_status() -> PoolStatus {
 }
 
 impl Plane for Stub {
-    fn deploy(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
+    fn set_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, Result<(), PolicyError>> {
+        Box::pin(async { Ok(Err(PolicyError::Unknown)) })
+    }
+
+    fn remember_policies(&self, _: String, _: Option<AppPolicies>) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn policies(&self, _: String) -> Answer<'_, Option<PolicyStatus>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn prepare(&self, spec: AppSpec) -> Answer<'_, Result<Deployed, DeployError>> {
         let app = spec.manifest.app.name.to_string();
-        if self.refuse.load(Ordering::Relaxed) || app == "broken" {
+        let is_broken = app == "broken" || self.broken.load(Ordering::Relaxed) == spec.version;
+        if self.refuse.load(Ordering::Relaxed) || is_broken {
             let why = "it died at its start".to_owned();
             return ready(Err(DeployError::NotReady { function: "hello".to_owned(), why }));
         }
@@ -76,16 +105,73 @@ impl Plane for Stub {
             if let Some(start_line) = start_line {
                 start_line.wait().await;
             }
-            self.apps.lock().unwrap().insert(app.clone(), spec.version);
+            self.starts.fetch_add(1, Ordering::Relaxed);
+            self.prepared.lock().unwrap().push((app.clone(), spec.version));
             *self.here.lock().unwrap() = spec.here;
             Ok(Ok(Deployed { app, version: spec.version, replicas: 1 }))
         })
     }
+    fn route(&self, traffic: Traffic) -> Answer<'_, Result<(), DeployError>> {
+        let app = traffic.app.clone();
+        let before = self.traffic.lock().unwrap().get(&app).cloned();
+        let ran = |version: u64| {
+            before.as_ref().is_some_and(|before| {
+                before.leading == version || before.next.as_ref().is_some_and(|next| next.version == version)
+            })
+        };
+        let mut prepared = self.prepared.lock().unwrap();
+        for version in std::iter::once(traffic.leading).chain(traffic.next.as_ref().map(|next| next.version))
+        {
+            if !ran(version) && !prepared.contains(&(app.clone(), version)) {
+                return ready(Err(DeployError::NotHere { app, version }));
+            }
+        }
+        prepared.retain(|(other, _)| *other != app);
+        self.apps.lock().unwrap().insert(app.clone(), traffic.leading);
+        self.traffic.lock().unwrap().insert(app, traffic);
+        ready(Ok(()))
+    }
+    fn discard(&self, app: String) -> Answer<'_, ()> {
+        self.prepared.lock().unwrap().retain(|(other, _)| *other != app);
+        ready(())
+    }
+    fn versions(&self) -> Answer<'_, Vec<VersionStatus>> {
+        let answered = self.answered.lock().unwrap();
+        let row = |(version, (requests, failures)): (&u64, &(u64, u64))| VersionStatus {
+            app: "shop".to_owned(),
+            version: *version,
+            state: "serving".to_owned(),
+            share: 0,
+            requests: *requests,
+            failures: *failures,
+            in_flight: 0,
+            replicas: 1,
+        };
+        ready(answered.iter().map(row).collect())
+    }
+    fn status_beside(&self) -> Answer<'_, Vec<AppStatus>> {
+        ready(Vec::new())
+    }
     fn remove(&self, app: String) -> Answer<'_, bool> {
+        self.traffic.lock().unwrap().remove(&app);
         ready(self.apps.lock().unwrap().remove(&app).is_some())
     }
     fn evict(&self, app: String) -> Answer<'_, Option<u32>> {
         ready(self.apps.lock().unwrap().contains_key(&app).then_some(2))
+    }
+    fn scale(
+        &self,
+        app: String,
+        function: String,
+        wish: ScaleWish,
+    ) -> Answer<'_, Result<ScaleStatus, ScaleError>> {
+        let known = self.apps.lock().unwrap().contains_key(&app) && function == "cart";
+        let (min, max) = (wish.min.unwrap_or(1), wish.max.unwrap_or(2));
+        ready(match known {
+            false => Err(ScaleError::Unknown),
+            true if min > max => Err(ScaleError::MinAboveMax { min, max }),
+            true => Ok(ScaleStatus { min, max, wanted: min }),
+        })
     }
     fn status(&self) -> Answer<'_, Vec<AppStatus>> {
         let apps = self.apps.lock().unwrap();
@@ -122,6 +208,9 @@ impl Plane for Stub {
     fn record(&self, on: bool) -> Answer<'_, ()> {
         self.recording.store(on, Ordering::Relaxed);
         ready(())
+    }
+    fn recording(&self) -> Answer<'_, bool> {
+        ready(self.recording.load(Ordering::Relaxed))
     }
     fn receipt(&self, _: String) -> Answer<'_, Option<Receipt>> {
         ready(None)
@@ -193,7 +282,7 @@ impl Fixture {
         Self { deployer: Arc::new(deployer.in_cluster(Arc::clone(cluster))), ..self }
     }
 
-    fn deployer(dir: &TempDir, programs: &Programs, plane: Arc<Stub>) -> Deployer {
+    pub(crate) fn deployer(dir: &TempDir, programs: &Programs, plane: Arc<Stub>) -> Deployer {
         let store = Store::open(&dir.path().join("state.redb")).unwrap();
         let artifacts = Arc::new(Artifacts::open(&dir.path().join("artifacts")).unwrap());
         let trees = Trees::open(&dir.path().join("files")).unwrap();
@@ -201,7 +290,27 @@ impl Fixture {
         Deployer::new(plane, store, artifacts, trees, modules)
     }
 
-    fn restart(self) -> Self {
+    pub(crate) fn events(&self) -> Arc<Events> {
+        let path = self.dir.path().join("events.redb");
+        Events::open(&path, self.plane.clone(), Arc::clone(&self.deployer)).unwrap()
+    }
+
+    /// Another node over a copy of the same state.
+    pub(crate) fn copied(&self) -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("artifacts")).unwrap();
+        for file in ["state.redb".into()].into_iter().chain(self.artifact_names()) {
+            std::fs::copy(self.dir.path().join(&file), copy.path().join(&file)).unwrap();
+        }
+        Self::at(copy, self.programs.clone())
+    }
+
+    fn artifact_names(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        let files = std::fs::read_dir(self.dir.path().join("artifacts")).unwrap();
+        files.map(|file| Path::new("artifacts").join(file.unwrap().file_name()))
+    }
+
+    pub(crate) fn restart(self) -> Self {
         drop(self.deployer);
         Self::at(self.dir, self.programs)
     }
@@ -214,7 +323,7 @@ impl Fixture {
 
     pub(crate) async fn deploy(&self, app: &str, artifact: &[u8]) -> Result<Outcome, DeployFault> {
         self.upload(artifact);
-        self.deployer.deploy(manifest(app), hashes(artifact), BTreeMap::new()).await
+        self.deployer.deploy(Submission::new(manifest(app), hashes(artifact), BTreeMap::new())).await
     }
 
     pub(crate) fn running(&self) -> Vec<(String, u64)> {
@@ -237,7 +346,7 @@ async fn versions_count_up_and_the_same_again_is_left_alone() {
     assert_eq!(fixture.deploy("shop", b"a").await.unwrap(), Outcome::Unchanged { version: 1 });
     assert_eq!(fixture.deploy("shop", b"b").await.unwrap(), Outcome::Running { version: 2, replicas: 1 });
     assert_eq!(fixture.running(), shop(2));
-    assert_eq!(fixture.artifact_files(), 1, "the first version's artifact is gone");
+    assert_eq!(fixture.artifact_files(), 2, "the first version is kept to go back to");
 }
 
 #[tokio::test]
@@ -289,13 +398,15 @@ async fn a_refused_version_changes_nothing() {
 #[tokio::test]
 async fn artifacts_must_match_the_manifest() {
     let fixture = Fixture::new();
-    let result = fixture.deployer.deploy(manifest("shop"), BTreeMap::new(), BTreeMap::new()).await;
+    let result =
+        fixture.deployer.deploy(Submission::new(manifest("shop"), BTreeMap::new(), BTreeMap::new())).await;
     assert!(matches!(result, Err(DeployFault::NoArtifact { .. })));
-    let result = fixture.deployer.deploy(manifest("shop"), hashes(b"nowhere"), BTreeMap::new()).await;
+    let result =
+        fixture.deployer.deploy(Submission::new(manifest("shop"), hashes(b"nowhere"), BTreeMap::new())).await;
     assert!(matches!(result, Err(DeployFault::Artifact { source: ArtifactError::Missing { .. }, .. })));
     let mut stray = hashes(b"a");
     stray.insert(FunctionName::new("stray").unwrap(), ArtifactHash::of(b"a"));
-    let result = fixture.deployer.deploy(manifest("shop"), stray, BTreeMap::new()).await;
+    let result = fixture.deployer.deploy(Submission::new(manifest("shop"), stray, BTreeMap::new())).await;
     assert!(matches!(result, Err(DeployFault::StrayArtifact { .. })));
 }
 
@@ -322,7 +433,11 @@ async fn files_are_another_version_and_are_there_for_processes() {
     let deploy = async |content: &[u8]| {
         let bundle = bundle(content);
         fixture.upload(&bundle);
-        fixture.deployer.deploy(with_files(Isolation::Process), hashes(b"a"), hashes(&bundle)).await.unwrap()
+        fixture
+            .deployer
+            .deploy(Submission::new(with_files(Isolation::Process), hashes(b"a"), hashes(&bundle)))
+            .await
+            .unwrap()
     };
     let greeting = || {
         let tree = fixture.plane.trees.lock().unwrap().clone().unwrap();
@@ -333,7 +448,7 @@ async fn files_are_another_version_and_are_there_for_processes() {
     assert_eq!(deploy(b"hello").await, Outcome::Unchanged { version: 1 });
     assert_eq!(deploy(b"goodbye").await, Outcome::Running { version: 2, replicas: 1 });
     assert_eq!(greeting(), b"goodbye");
-    assert_eq!(fixture.artifact_files(), 2, "the executable and the bundle of now");
+    assert_eq!(fixture.artifact_files(), 3, "the executable, the bundle of now and the one before");
     let fixture = fixture.restart();
     let restored = fixture.deployer.restore(&[]).await.unwrap();
     assert!(matches!(restored.as_slice(), [Restored { result: Ok(2), .. }]), "{restored:?}");
@@ -347,7 +462,7 @@ async fn bundles_must_match_the_manifest_and_be_bundles() {
     fixture.upload(b"a");
     let deploy = async |manifest: Manifest, files: &[&[u8]]| {
         let files = files.iter().flat_map(|bytes| hashes(bytes)).collect();
-        fixture.deployer.deploy(manifest, hashes(b"a"), files).await
+        fixture.deployer.deploy(Submission::new(manifest, hashes(b"a"), files)).await
     };
     let files = with_files(Isolation::Process);
     assert!(matches!(deploy(files.clone(), &[]).await, Err(DeployFault::NoFiles { .. })));
@@ -365,7 +480,10 @@ async fn what_no_compartment_may_run_is_refused_before_anything_starts() {
     for function in in_compartment.functions.values_mut() {
         function.isolation = Isolation::Compartment;
     }
-    let result = fixture.deployer.deploy(in_compartment, hashes(b"no executable"), BTreeMap::new()).await;
+    let result = fixture
+        .deployer
+        .deploy(Submission::new(in_compartment, hashes(b"no executable"), BTreeMap::new()))
+        .await;
     let Err(DeployFault::Unfit { function, source }) = result else { panic!("{result:?}") };
     assert_eq!(function.as_str(), "hello");
     assert!(!source.remedy().is_empty());
@@ -398,10 +516,16 @@ async fn a_module_is_compiled_for_its_deployment_and_kept_for_the_next_start() {
     fixture.upload(MODULE);
     fixture.deployer.compile(stand.hash).await.unwrap();
     assert_eq!(stand.runs(), 1);
-    let refused = fixture.deployer.deploy(wasm_manifest("1MiB"), hashes(MODULE), BTreeMap::new()).await;
+    let refused = fixture
+        .deployer
+        .deploy(Submission::new(wasm_manifest("1MiB"), hashes(MODULE), BTreeMap::new()))
+        .await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("hello") && text.contains("2MiB") && text.contains("raise"), "{text}");
-    let outcome = fixture.deployer.deploy(wasm_manifest("64MiB"), hashes(MODULE), BTreeMap::new()).await;
+    let outcome = fixture
+        .deployer
+        .deploy(Submission::new(wasm_manifest("64MiB"), hashes(MODULE), BTreeMap::new()))
+        .await;
     assert_eq!(outcome.unwrap(), Outcome::Running { version: 1, replicas: 1 });
     let fixture = fixture.restart();
     let restored = fixture.deployer.restore(&[]).await.unwrap();
@@ -416,7 +540,10 @@ async fn a_module_is_compiled_for_its_deployment_and_kept_for_the_next_start() {
 async fn a_node_without_the_programs_for_modules_says_so() {
     let fixture = Fixture::new();
     fixture.upload(b"\0asm");
-    let refused = fixture.deployer.deploy(wasm_manifest("64MiB"), hashes(b"\0asm"), BTreeMap::new()).await;
+    let refused = fixture
+        .deployer
+        .deploy(Submission::new(wasm_manifest("64MiB"), hashes(b"\0asm"), BTreeMap::new()))
+        .await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("hello") && text.contains("BATON_WASMC"), "{text}");
 }

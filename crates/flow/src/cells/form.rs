@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use baton_abi::cell::{KEYS_MAX, SEATS_MAX};
 use baton_catalog::{Function, KeyName, Manifest};
-use baton_placement::{KeyTooCrowded, Room, Tenant, group};
+use baton_placement::{Bounds, KeyTooCrowded, Room, Tenant, group};
 use tokio::sync::Notify;
 
 use super::Group;
@@ -44,8 +44,7 @@ pub(crate) fn form(
         let seats: Vec<usize> = members.iter().filter_map(|&member| in_cells.get(member).copied()).collect();
         let specs: Vec<&Function> = seats.iter().filter_map(|&seat| of(seat)).collect();
         let key_groups = specs.iter().map(|spec| shared_key(spec).map_or(0, number_of)).collect();
-        let callers = callers(&calls, &seats);
-        Rc::new(new(Formed { number, seats, key_groups, callers }, &specs, program))
+        Rc::new(new(Formed { number, seats, key_groups }, &specs, program))
     };
     Ok(groups.into_iter().enumerate().map(build).collect())
 }
@@ -59,35 +58,33 @@ struct Formed {
     number: usize,
     seats: Vec<usize>,
     key_groups: Vec<u32>,
-    callers: Vec<usize>,
 }
 
 fn new(formed: Formed, specs: &[&Function], program: &Path) -> Group {
     let longest = |times: &mut dyn Iterator<Item = Duration>| times.max().unwrap_or_default();
     let count = formed.seats.len();
-    let may_sleep = specs.iter().all(|spec| spec.scale.min == 0);
-    let most = specs.iter().map(|spec| spec.scale.min.max(1)).max().unwrap_or(1);
+    let min = specs.iter().map(|spec| spec.scale.min).max().unwrap_or(1);
+    // Nobody's `max` is exceeded, but for another's `min`.
+    let max = specs.iter().map(|spec| spec.scale.max).min().unwrap_or(1);
     Group {
         number: formed.number,
         seats: formed.seats,
         key_groups: formed.key_groups,
-        floor: if may_sleep { 0 } else { most as usize },
-        idle: longest(&mut specs.iter().map(|spec| spec.scale.idle.duration())),
+        bounds: Bounds {
+            min,
+            max: max.max(min).max(1),
+            idle: longest(&mut specs.iter().map(|spec| spec.scale.idle.duration())),
+        },
         patience: longest(&mut specs.iter().map(|spec| spec.timeout.duration())),
-        callers: formed.callers,
         program: program.to_owned(),
         template: RefCell::default(),
         ready: Cell::new(false),
         failure: RefCell::default(),
-        used: Cell::new(Instant::now()),
-        evicted_up_to: Cell::new(None),
-        evicted: Notify::new(),
-        asleep: Cell::new(false),
-        demand: Notify::new(),
         cells: RefCell::default(),
         next_cell: Cell::new(0),
         edges: RefCell::default(),
         oom_kills: Cell::new(0),
+        load: Cell::new(None),
         naming: Cell::new(0),
         turned: Notify::new(),
         images: RefCell::new((0..count).map(|_| None).collect()),
@@ -97,7 +94,7 @@ fn new(formed: Formed, specs: &[&Function], program: &Path) -> Group {
 }
 
 /// Every call edge as indices of caller and callee.
-fn calls(manifest: &Manifest) -> Vec<(usize, usize)> {
+pub(crate) fn calls(manifest: &Manifest) -> Vec<(usize, usize)> {
     let place = |name| manifest.functions.keys().position(|other| other == name);
     manifest.edges().filter_map(|(caller, callee)| Some((place(caller)?, place(callee)?))).collect()
 }
@@ -110,21 +107,6 @@ fn keys<'a>(functions: &[&'a Function]) -> BTreeMap<&'a KeyName, usize> {
         *value = number;
     }
     keys
-}
-
-/// Everyone from whom a call may come to one of `seats`, over any number of others.
-fn callers(calls: &[(usize, usize)], seats: &[usize]) -> Vec<usize> {
-    let mut found = seats.to_vec();
-    let mut next = 0;
-    while let Some(&callee) = found.get(next) {
-        next += 1;
-        for &(caller, _) in calls.iter().filter(|(_, called)| *called == callee) {
-            if !found.contains(&caller) {
-                found.push(caller);
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -148,22 +130,17 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_function_says_how_many_cells_there_are() {
-        let scaled = |min| format!("scale = {{ min = {min}, max = 8 }}");
-        let floor = |mins: [u32; 2]| groups(&[("a", &scaled(mins[0])), ("b", &scaled(mins[1]))])[0].floor;
-        assert_eq!((floor([0, 0]), floor([0, 1]), floor([3, 0]), floor([1, 5])), (0, 1, 3, 5));
-    }
-
-    #[test]
-    fn a_group_knows_from_where_requests_come() {
-        let manifest = app(&[("a", "calls = [\"b\"]"), ("b", "calls = [\"c\"]"), ("c", ""), ("d", "")]);
-        let process = Hosting::Process { lacking: None };
-        let hosting = [process.clone(), process.clone(), Hosting::Compartment, process];
-        let groups = form(&manifest, &hosting, Path::new("cell")).unwrap();
-        assert_eq!(groups.len(), 1);
-        assert_eq!(groups[0].seats, [2]);
-        let behind: Vec<bool> = (0..4).map(|function| groups[0].is_behind(function)).collect();
-        assert_eq!(behind, [true, true, true, false]);
+    fn cells_are_as_many_as_every_function_bears() {
+        let scaled = |(min, max)| format!("scale = {{ min = {min}, max = {max} }}");
+        let check = |one, other, expect| {
+            let bounds = groups(&[("a", &scaled(one)), ("b", &scaled(other))])[0].bounds;
+            assert_eq!((bounds.min, bounds.max), expect, "{one:?} {other:?}");
+        };
+        check((0, 8), (0, 8), (0, 8));
+        check((0, 8), (1, 1), (1, 1));
+        check((0, 2), (0, 8), (0, 2));
+        check((3, 3), (0, 1), (3, 3));
+        check((1, 8), (5, 6), (5, 6));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn launch(app: &App, group: &Group) -> Result<(Template, Output), Str
     let states = || app.of_group(group);
     let private: u64 = states().map(|state| state.spec.memory.bytes().saturating_add(SEAT_SLACK)).sum();
     let shared = app.pool.borrow().bytes().saturating_add(TABLES_BYTES + MAPPINGS_SLACK);
-    let places = u32::try_from(group.places()).unwrap_or(u32::MAX);
+    let places = group.bounds.max;
     let cores = states().map(|state| state.spec.cpu.map(|cores| milli_to_cores(cores.milli())));
     // Bounded only if every function is: the time of one that is not bounded is not the others' to use up.
     let cpu: Option<f32> = cores.sum();

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::cell::FromCell;
-use baton_placement::Backoff;
 use baton_replica::{Cell, ExitReason, Heard};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
@@ -16,13 +15,12 @@ use crate::app::App;
 use crate::lifecycle::{Rests, bury, describe, pump, watch};
 use crate::logs::Writer;
 use crate::replica::{Phase, Replica};
+use crate::scale::{Place, Unit, until_drained};
 
 /// How long a cell may take from the order to fork it until it takes requests.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long a template may take to say how its cell ended.
 const REASON_WITHIN: Duration = Duration::from_millis(100);
-/// How often a cell that need not be there is looked at, at most and at least.
-const IDLE_CHECKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 /// Reports of one group that are given names at the same time. Those beyond go without: each reads an executable.
 const NAMING_MAX: u32 = 2;
 /// Messages of a cell that are taken before others get their turn.
@@ -36,18 +34,18 @@ enum End {
     Slept,
 }
 
-/// Keeps the cell at `place` of a group alive until the app stops; if the group may sleep, only while it is wanted.
-pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
-    let begun = Instant::now();
-    let mut backoff = Backoff::new();
-    while wait_for_turn(&app, &group).await {
-        backoff.started(begun.elapsed());
-        let ordered = Instant::now();
-        let end = match fork(&app, &group, place) {
+/// Keeps the cell at `place` of a group alive until the app stops, or nobody needs one there any more.
+pub(crate) async fn keep_cell(app: &Rc<App>, unit: &Rc<Unit>, group: &Rc<Group>, place: &Place) {
+    while wait_for_turn(app, unit, group, place).await {
+        let (ordered, began) = (Instant::now(), app.node.since());
+        unit.started(place.number, began);
+        let end = match fork(app, group, place.number) {
             Ok((cell, replicas)) => {
                 let living = Living {
-                    app: &app,
-                    group: &group,
+                    app,
+                    unit,
+                    group,
+                    place,
                     cell: &cell,
                     replicas: &replicas,
                     rests: Rests::default(),
@@ -61,16 +59,20 @@ pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
         };
         let why = match end {
             _ if app.stopping.get() => return,
-            End::Slept => continue,
+            End::Slept => {
+                if unit.wanted() == 0 {
+                    group.prepare(app);
+                }
+                return;
+            }
             End::Died(why) => why,
         };
-        let now = begun.elapsed();
-        let delay = backoff.failed(now);
-        for state in app.of_group(&group) {
+        let (delay, is_looping) = unit.failed(place.number, began, app.node.since());
+        for state in app.of_group(group) {
             state.restarts.set(state.restarts.get().saturating_add(1));
-            state.crash_looping.set(backoff.crash_looping(now));
+            state.crash_looping.set(is_looping);
         }
-        let names = app.names_of(&group);
+        let names = app.names_of(group);
         app.node.say(
             &app.name,
             "error",
@@ -78,39 +80,35 @@ pub(crate) async fn keep_cell(app: Rc<App>, group: Rc<Group>, place: usize) {
         );
         app.node.totals.borrow_mut().replica_deaths += group.seats.len() as u64;
         app.changed.notify_waiters();
-        app.pause(delay).await;
     }
 }
 
-/// Waits until the template takes forks and, in a group that may sleep, until someone wants a cell. `false` once the
-/// app stops.
-async fn wait_for_turn(app: &App, group: &Rc<Group>) -> bool {
+/// Waits until a cell may be started again after others died, and the template takes forks. `false` if none is needed any more.
+async fn wait_for_turn(app: &Rc<App>, unit: &Unit, group: &Group, place: &Place) -> bool {
     loop {
+        if !unit.wait_to_start(app, place).await {
+            return false;
+        }
         let changed = app.changed.notified();
+        if group.is_ready() {
+            return true;
+        }
         if app.stopping.get() {
             return false;
         }
-        if !group.is_ready() {
-            changed.await;
-            continue;
-        }
-        if group.floor > 0 || app.is_wanted(group) {
-            return true;
-        }
-        group.prepare(app);
-        group.asleep.set(true);
         tokio::select! {
-            () = group.demand.notified() => return !app.stopping.get(),
             () = changed => {}
+            () = place.until_leaving() => {}
         }
-        group.asleep.set(false);
     }
 }
 
 /// A cell from its fork to its end.
 struct Living<'a> {
     app: &'a Rc<App>,
+    unit: &'a Unit,
     group: &'a Rc<Group>,
+    place: &'a Place,
     cell: &'a Rc<Cell>,
     replicas: &'a [Rc<Replica>],
     rests: Rests,
@@ -186,9 +184,7 @@ impl Living<'_> {
         for replica in self.replicas {
             replica.phase.set(Phase::Ready);
         }
-        for state in self.app.of_group(self.group) {
-            state.crash_looping.set(false);
-        }
+        self.note_ready(born, ready);
         for &function in &self.group.seats {
             self.app.serve_queue(function);
         }
@@ -235,55 +231,44 @@ impl Living<'_> {
         Some(said_ready)
     }
 
-    /// From ready to the end; whether the end is that nobody used it, or that idle cells are to end.
+    /// From ready to the end; whether the end is that nobody needs it any more.
     async fn serve(&self, control: AsyncFd<OwnedFd>, end: AsyncFd<OwnedFd>) -> bool {
-        let (least, most) = IDLE_CHECKS;
-        let pause = (self.group.idle / 4).clamp(least, most);
-        let mut used = (self.activity(), Instant::now());
-        self.group.used.set(used.1);
         loop {
-            let idle_check = async {
-                match self.group.floor {
-                    0 => tokio::time::sleep(pause).await,
-                    _ => std::future::pending().await,
+            // Goes on while the cell says something.
+            let drained = until_drained(self.app, self.replicas, self.place);
+            tokio::pin!(drained);
+            let is_empty = loop {
+                tokio::select! {
+                    heard = self.listen(&control, &end) => if heard.is_none() { return false },
+                    is_empty = &mut drained => break is_empty,
                 }
             };
-            tokio::select! {
-                heard = self.listen(&control, &end) => if heard.is_none() { return false },
-                () = self.group.evicted.notified() => if self.is_evicted() && !self.app.is_wanted(self.group) {
-                    self.put_to_sleep(&end).await;
-                    return true;
-                },
-                () = idle_check => {
-                    let activity = self.activity();
-                    if activity != used.0 || self.app.is_wanted(self.group) {
-                        used = (activity, Instant::now());
-                        self.group.used.set(used.1);
-                    } else if used.1.elapsed() >= self.group.idle {
-                        self.put_to_sleep(&end).await;
-                        return true;
-                    }
-                }
+            if is_empty {
+                self.put_to_sleep(&end).await;
+                return true;
             }
         }
     }
 
-    /// Whether it is one of those that are to end: not one that was forked since.
-    fn is_evicted(&self) -> bool {
-        self.group.evicted_up_to.get().is_some_and(|last| self.cell.number() <= last)
-    }
-
-    /// Changes whenever the cell does something.
-    fn activity(&self) -> (u32, u64) {
-        let turn = self.cell.bell().turn();
-        let calls = self.app.of_group(self.group).map(|state| state.calls.get()).sum();
-        (turn, calls)
+    /// It takes requests: counts for those who waited for it.
+    fn note_ready(&self, born: Duration, ready: Duration) {
+        self.unit.start_took.set(ready);
+        let load = self.group.take_load();
+        for state in self.app.of_group(self.group) {
+            state.crash_looping.set(false);
+            if state.queued() > 0 {
+                let mut cold = state.cold_starts.borrow_mut();
+                let cold = cold.get_or_insert_default();
+                if let Some(load) = load {
+                    cold.load.add(load);
+                }
+                cold.spawn.add(born);
+                cold.init.add(ready.saturating_sub(born));
+            }
+        }
     }
 
     async fn put_to_sleep(&self, end: &AsyncFd<OwnedFd>) {
-        for replica in self.replicas {
-            replica.phase.set(Phase::Draining);
-        }
         self.cell.kill();
         let _ = end.readable().await;
     }

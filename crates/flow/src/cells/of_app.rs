@@ -36,39 +36,15 @@ impl App {
         Rc::ptr_eq(one, other).then_some(one)
     }
 
-    /// Whether there is no cell for a function, and none is on its way.
-    pub(crate) fn is_asleep(&self, function: usize) -> bool {
-        self.group_of(function).is_some_and(|group| group.is_asleep())
-    }
-
-    /// Whether the cells of a function are there only while they are used.
+    /// Whether the replicas of a function are there only while they are used.
     pub(crate) fn comes_and_goes(&self, function: usize) -> bool {
-        self.group_of(function).is_some_and(|group| group.floor == 0)
+        self.unit_of(function).is_some_and(|unit| unit.may_sleep())
     }
 
     /// How long a replica may stand still: in a cell, that is the others' work too.
     pub(crate) fn patience(&self, function: usize) -> Duration {
         let own = self.functions.get(function).map(|state| state.spec.timeout.duration());
         self.group_of(function).map_or(own.unwrap_or_default(), |group| group.patience)
-    }
-
-    /// Wakes every cell to which a request of this function may lead: an edge can be waited for, and nobody hears that
-    /// someone waits for one.
-    pub(crate) fn wake_cells(&self, state: &FunctionState) {
-        for &number in &state.sleepers {
-            if let Some(group) = self.groups.get(number) {
-                group.wake();
-            }
-        }
-    }
-
-    /// Whether a request is waiting or under way that may lead to this group.
-    pub(crate) fn is_wanted(&self, group: &Group) -> bool {
-        let wants = |(number, state): (usize, &FunctionState)| {
-            let is_busy = |place: &Option<Rc<Replica>>| place.as_ref().is_some_and(|up| up.in_flight() > 0);
-            group.is_behind(number) && (state.queued() > 0 || state.replicas.borrow().iter().any(is_busy))
-        };
-        self.functions.iter().enumerate().any(wants)
     }
 
     /// Sleeps for a while, or until the app stops.

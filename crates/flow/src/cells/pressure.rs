@@ -1,7 +1,7 @@
-//! Ending cells that have nothing to do before their time, where the node runs short of descriptors or the machine of memory.
+//! Ending replicas that have nothing to do before their time, where the node runs short of descriptors or the machine of memory.
 //!
-//! Those go first that were not used for longest; a cell that has to be there, or that someone waits for, stays. Its
-//! functions come back as after any sleep.
+//! Those go first that are the cheapest to start again, as the last start of each took; of those about alike, the ones that
+//! were not used for longest. What has to be there, or someone waits for, stays. What ended comes back as after any sleep.
 
 use std::fs;
 use std::rc::Rc;
@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::Group;
+use crate::app::App;
 use crate::node::Node;
+use crate::scale::Unit;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -18,9 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOKS_A_MEMORY: u32 = 10;
 /// From so many of a hundred descriptors on cells are ended: what is left is for those that start until the next look.
 const DESCRIPTORS_PERCENT: u64 = 75;
-/// With less of a hundred of the machine's memory to be had, cells are ended.
+/// With less of a hundred of the machine's memory to be had, replicas are ended.
 const MEMORY_PERCENT: u64 = 5;
-/// Of the cells that could end, one in so many does at a time.
+/// Of the units of which some could end, one in so many does at a time.
 const PART: usize = 4;
 
 /// Looks after the node's needs, forever.
@@ -37,7 +38,7 @@ pub(crate) async fn relieve(node: Rc<Node>) {
         };
         let ended = end_idle(&node);
         if !std::mem::replace(&mut is_told, true) {
-            tracing::warn!(short, ended, "cells that have nothing to do end before their time");
+            tracing::warn!(short, ended, "replicas that have nothing to do end before their time");
         }
     }
 }
@@ -71,21 +72,21 @@ fn is_short(meminfo: &str) -> Option<bool> {
     Some(of("MemAvailable:")? < of("MemTotal:")? / 100 * MEMORY_PERCENT)
 }
 
-/// Has a part of the idle cells end, those first that were not used for longest. Gives how many groups were told.
+/// Ends some of the replicas that need not be there and that nobody waits for. Gives how many units it asked.
 fn end_idle(node: &Node) -> usize {
-    let mut idle: Vec<Rc<Group>> = Vec::new();
+    let mut idle: Vec<(Rc<App>, Rc<Unit>)> = Vec::new();
     for app in node.live_apps() {
-        let can_end = |group: &&Rc<Group>| {
-            group.floor == 0 && !group.cells.borrow().is_empty() && !app.is_wanted(group)
-        };
-        idle.extend(app.groups.iter().filter(can_end).cloned());
+        let can_end = |unit: &&Rc<Unit>| unit.can_shrink() && !app.is_wanted(unit);
+        idle.extend(app.units.iter().filter(can_end).map(|unit| (Rc::clone(&app), Rc::clone(unit))));
     }
-    idle.sort_by_key(|group| group.used.get());
+    idle.sort_by_key(|(_, unit)| (cost(unit.start_took.get()), unit.used.get()));
     let part = idle.len().div_ceil(PART);
-    for group in idle.iter().take(part) {
-        group.evict_cells();
-    }
-    part
+    idle.iter().take(part).filter(|(app, unit)| unit.relieve(app)).count()
+}
+
+/// What it costs to start one again, in doublings: of those about alike, the one that was not used for longest goes.
+fn cost(start_took: Duration) -> u32 {
+    start_took.as_micros().checked_ilog2().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -100,6 +101,12 @@ mod tests {
         assert_eq!((says(1_000_000), says(1_300_000)), (Some(true), Some(false)));
         assert_eq!(is_short("nothing"), None);
         assert_eq!(memory(), None, "this machine has some");
+    }
+
+    #[test]
+    fn what_takes_about_as_long_costs_the_same() {
+        let of = |us| cost(Duration::from_micros(us));
+        assert!(of(0) <= of(300) && of(300) == of(500) && of(500) < of(20_000) && of(20_000) < of(900_000));
     }
 
     #[test]

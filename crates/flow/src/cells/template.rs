@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::images::{find_images, forget_images, keep_image};
 use super::introduce::{introduce, launch};
-use super::{Group, plan};
+use super::{Group, plan, rest};
 use crate::app::App;
 use crate::lifecycle::{Rests, describe, listen, watch};
 use crate::logs::Writer;
@@ -33,6 +33,12 @@ pub(crate) async fn keep_template(app: Rc<App>, group: Rc<Group>) {
             // Without snapshots there is none that could be refused.
             end = run(&app, &group).await;
         }
+        if end == End::Rested {
+            group.ready.set(false);
+            drop(group.template.take());
+            rest::until_wanted(&app, &group).await;
+            continue;
+        }
         let ended = group.template.borrow_mut().as_mut().and_then(Template::try_wait);
         group.ready.set(false);
         // Dropping it waits for its end: no cell runs any more after this.
@@ -50,7 +56,7 @@ pub(crate) async fn keep_template(app: Rc<App>, group: Rc<Group>) {
         let names = app.names_of(&group);
         let why = match end {
             End::Died(why) => why,
-            End::Stale => "their template refuses a snapshot that it was not given".to_owned(),
+            End::Stale | End::Rested => "their template refuses a snapshot that it was not given".to_owned(),
         };
         app.node.say(&app.name, "error", &format!("{names}: {why}; starting their cell again in {delay:?}"));
         app.pause(delay).await;
@@ -64,6 +70,8 @@ enum End {
     Died(String),
     /// It refused a snapshot. All of its group's are forgotten.
     Stale,
+    /// Nobody has needed a cell for long.
+    Rested,
 }
 
 /// From the start of a template to its end.
@@ -72,6 +80,7 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
         Ok(entries) => entries,
         Err(why) => return End::Died(why),
     };
+    let began = Instant::now();
     find_images(app, group, &entries).await;
     let fds = match begin(app, group, &entries) {
         Ok(fds) => fds,
@@ -81,8 +90,8 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
     let loaded = tokio::time::timeout(LOAD_WITHIN, load(app, group, &fds, &mut left)).await;
     let why = match loaded {
         Ok(Ok(())) => None,
-        Ok(Err(End::Stale)) => return End::Stale,
         Ok(Err(End::Died(why))) => Some(why),
+        Ok(Err(end)) => return end,
         Err(_) => Some(format!("their template did not load them within {LOAD_WITHIN:?}")),
     };
     if let Some(why) = why {
@@ -93,9 +102,19 @@ async fn run(app: &Rc<App>, group: &Rc<Group>) -> End {
         return End::Died(why);
     }
     group.let_go_of_stored();
+    if app.of_group(group).any(|state| state.queued() > 0) {
+        // Someone waited for this, too.
+        group.load.set(Some(began.elapsed()));
+    }
     group.ready.set(true);
+    if group.bounds.min == 0 {
+        group.prepare(app);
+    }
     app.changed.notify_waiters();
-    End::Died(serve(app, group, &fds).await)
+    tokio::select! {
+        why = serve(app, group, &fds) => End::Died(why),
+        () = rest::until_over(app, group) => End::Rested,
+    }
 }
 
 /// Readable when the template speaks, and when it has ended.

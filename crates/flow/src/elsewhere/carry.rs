@@ -111,7 +111,7 @@ pub(super) async fn land(
     body: Arrived,
     deadline: Instant,
 ) -> Result<Landing, LandError> {
-    let head = Head { bytes: head.to_vec() };
+    let head = Head { bytes: head.to_vec(), ..Head::default() };
     let len = match &body {
         Arrived::Empty => 0,
         Arrived::Inline(bytes) => bytes.len() as u64,

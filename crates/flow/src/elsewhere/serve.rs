@@ -37,7 +37,9 @@ impl Service for Inbound {
 }
 
 async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> Outcome {
-    let Some(app) = flow.app(&call.app) else { return refused(404, "the app does not run here") };
+    let Some(app) = flow.app_of(&call.app, call.version) else {
+        return refused(404, "the app does not run here");
+    };
     if call.function == REFERENCES {
         return referenced(&app, &call);
     }
@@ -52,7 +54,7 @@ async fn serve(flow: &Flow, endpoint: &Endpoint, from: &str, call: Incoming) -> 
     let timeout = call.timeout.min(state.spec.timeout.duration());
     let deadline = Instant::now() + timeout;
     // Its replica is readied while its payload comes.
-    app.wake_cells(state);
+    app.stir(state);
     let (operation, invocation, is_recorded) = (call.operation, call.invocation, call.record);
     let landing = match land(&app, endpoint, (from, &call.head), call.body, deadline).await {
         Ok(landing) => landing,

@@ -102,6 +102,7 @@ impl Drop for Held {
 
 impl Upload for Held {
     type Reply = Answer;
+    type Feed = std::convert::Infallible;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), InvokeError> {
         if let Act::FailWrite(error) = &self.act {
@@ -139,6 +140,7 @@ impl Upload for Held {
 
 impl Reply for Answer {
     type Body = Bytes;
+    type Parts = baton_gateway::NoParts<Bytes>;
 
     fn status(&self) -> u16 {
         self.status

@@ -90,6 +90,11 @@ impl Gates {
         self.put(payload, head, true, parcel)
     }
 
+    /// Whether a function is among those that may be called.
+    pub(crate) fn declares(&self, function: &str) -> bool {
+        self.callees.iter().any(|name| name == function)
+    }
+
     /// The position of a function in the manifest's `calls`.
     #[inline]
     fn find_callee(&self, function: &str) -> Option<usize> {

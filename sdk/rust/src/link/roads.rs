@@ -39,7 +39,7 @@ impl Link {
         let mut shortest: Option<(usize, usize)> = None;
         for (index, road) in roads.iter().enumerate().filter(|(_, road)| &*road.name == function) {
             known = true;
-            if road.dead {
+            if !road.takes_calls() {
                 continue;
             }
             if road.outstanding < road.credits {
@@ -88,6 +88,11 @@ impl Link {
             }
             (None, None) => Err(Error::NoEdge { function: name() }),
         }
+    }
+
+    /// Whether a function is among those that may be called.
+    pub(crate) fn declares(&self, function: &str) -> bool {
+        self.declared.iter().any(|name| name == function)
     }
 
     /// A call that waited for credit does not any more; the credit that may have woken it goes to the next one.

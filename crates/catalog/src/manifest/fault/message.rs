@@ -48,6 +48,7 @@ impl fmt::Display for ManifestFault {
             Self::Name { name, fault } => write!(f, "bad name {name:?}: {fault}"),
             Self::Size { key, text, fault } => write!(f, "bad size {text:?} of {key}: {fault}"),
             Self::Time { key, text, fault } => write!(f, "bad time {text:?} of {key}: {fault}"),
+            Self::Rollout { key, text, fault } => write!(f, "bad {key} {text:?}: {fault}"),
             Self::Path { path, fault } => write!(f, "bad path {path:?}: {fault}"),
             Self::Method { method, fault } => write!(f, "bad method {method:?}: {fault}"),
             Self::OutOfRange { key, value, min, max } => {
@@ -56,6 +57,7 @@ impl fmt::Display for ManifestFault {
             Self::TooMany { what, count, max } => write!(f, "{count} {what}, the most is {max}"),
             Self::TooLong { what, bytes, max } => write!(f, "{what} has {bytes} bytes, the most is {max}"),
             Self::BadText { what } => write!(f, "{what} is empty or holds a NUL character"),
+            Self::Handler { handler, message } => write!(f, "policy handler {handler:?}: {}", message.trim()),
             Self::NoFunctions => f.write_str("the app has no function"),
             Self::NoBuild { function } => write!(f, "function {function:?} has neither build nor artifact"),
             Self::TwoBuilds { function } => write!(f, "function {function:?} gets its artifact in two ways"),
@@ -67,6 +69,8 @@ impl fmt::Display for ManifestFault {
                 write!(f, "{caller} does not call {callee}, which its durable names")
             }
             Self::ReferencesWithoutPool => f.write_str("what is behind references lies in the pool"),
+            Self::StreamWithoutPool => f.write_str("the parts of a stream lie in the pool"),
+            Self::TimeoutsWithoutStream => f.write_str("timeouts are those of streams"),
             Self::MinAboveMax { min, max } => {
                 write!(f, "scale.min is {min}, above scale.max, which is {max}")
             }
@@ -95,6 +99,17 @@ impl fmt::Display for ManifestFault {
             }
             Self::RouteToNowhere { path, function, .. } => {
                 write!(f, "route \"{path}\" leads to function \"{function}\", which does not exist")
+            }
+            Self::Schedule { text, why } => write!(f, "{text:?} is no schedule: {why}"),
+            Self::TimeZone { name } => write!(f, "this machine knows no time zone {name:?}"),
+            Self::UnknownFunction { key, function, .. } => {
+                write!(f, "{key} names function \"{function}\", which does not exist")
+            }
+            Self::DeadLetterToItself { function } => {
+                write!(f, "what {function} fails at would go to {function} again")
+            }
+            Self::RequestPath { path } => {
+                write!(f, "{path:?} is no path: one begins with a slash and holds no spaces")
             }
             Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
             Self::MethodTwice { method } => write!(f, "method {method} stands twice in the route"),
@@ -129,12 +144,14 @@ impl ManifestFault {
             Self::Time { .. } => {
                 "write a whole number and one of ms, s, m, h, such as \"500ms\" or \"2s\"".to_owned()
             }
+            Self::Rollout { .. } => "write a share such as \"10%\", and stay by \"cookie:NAME\"".to_owned(),
             Self::Path { fault, .. } => fault.remedy().to_owned(),
             Self::Method { .. } => "write a method in upper case, such as \"GET\"".to_owned(),
             Self::OutOfRange { min, max, .. } => format!("choose a value from {min} to {max}"),
             Self::TooMany { what, .. } => format!("remove some {what}, or split the app"),
             Self::TooLong { .. } => "shorten it".to_owned(),
             Self::BadText { .. } => "write some text without NUL".to_owned(),
+            Self::Handler { handler, .. } => format!("docs/policy.md has all that {handler:?} takes"),
             Self::NoFunctions => "add a table [functions.NAME] with build or artifact".to_owned(),
             Self::NoBuild { .. } => "add build = { cargo = \"DIRECTORY\" } or artifact = \"FILE\"".to_owned(),
             Self::TwoBuilds { .. } => {
@@ -150,6 +167,8 @@ impl ManifestFault {
             Self::DurableWithoutCall { callee, .. } => {
                 format!("add \"{callee}\" to calls, or remove it from durable")
             }
+            Self::StreamWithoutPool => "set pool = \"write\", or remove stream".to_owned(),
+            Self::TimeoutsWithoutStream => "set stream = true; timeout alone bounds whole answers".to_owned(),
             Self::ReferencesWithoutPool => {
                 "set pool = \"write\" or \"read\", or remove references".to_owned()
             }
@@ -161,6 +180,15 @@ impl ManifestFault {
             Self::RouteToNowhere { nearest, .. } => {
                 suggest(nearest.as_deref(), "add the function or remove the route")
             }
+            Self::Schedule { .. } => {
+                "write minute, hour, day, month and day of the week, such as \"0 3 * * MON\"".to_owned()
+            }
+            Self::TimeZone { .. } => "use a name such as \"Europe/Berlin\"".to_owned(),
+            Self::UnknownFunction { nearest, .. } => {
+                suggest(nearest.as_deref(), "add the function or name another one")
+            }
+            Self::DeadLetterToItself { .. } => "name another function, or remove dead_letter".to_owned(),
+            Self::RequestPath { .. } => "write a path such as \"/nightly?full=1\"".to_owned(),
             Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),
             Self::DuplicateRoute { .. } => {
                 "change the path or the methods of one of them; names in braces make no difference".to_owned()

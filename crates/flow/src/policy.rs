@@ -1,0 +1,201 @@
+//! Policies in the path of a request: where `baton-policy` is hooked into an invocation.
+//!
+//! ```text
+//!  head ─▶ begin: early handlers ─▶ body into the pool ─▶ finish: late handlers, attempts ─▶ answer, changed, told of
+//! ```
+//!
+//! Entries pass them: requests of the gateway and of the admin API, on the node that takes them. So do calls between functions
+//! that leave their node, on the caller's node, as far as handlers say that they are for them. Calls over edges on one node pass
+//! none: there is no node in between.
+
+mod keep;
+mod run;
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use baton_policy::{Around, Client, Line, Now, Outcome, Refusal, SpanSink};
+
+pub use self::keep::{PolicyError, PolicyStatus};
+pub(crate) use self::run::{begin, edge, finish};
+use crate::error::InvokeError;
+use crate::logs::Writer;
+use crate::node::Node;
+
+/// Who sent a request, as the gateway knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFacts {
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Its identity by the certificate that it showed.
+    pub identity: Option<Rc<str>>,
+    /// Whether its connection is encrypted.
+    pub is_secure: bool,
+}
+
+impl ClientFacts {
+    fn as_client(&self) -> Client<'_> {
+        Client {
+            address: self.address,
+            identity: self.identity.as_deref(),
+            is_secure: self.is_secure,
+            caller: None,
+        }
+    }
+}
+
+/// Where spans of this node go, and their numbers.
+pub(crate) struct Spans {
+    pub(crate) sink: RefCell<Option<Rc<dyn SpanSink>>>,
+    last: Cell<u64>,
+}
+
+impl Spans {
+    pub(crate) fn new() -> Spans {
+        let mut seed = [0; 8];
+        // Without it spans of two runs might have the same numbers, which is worth no failure.
+        let _ = getrandom::fill(&mut seed);
+        Spans { sink: RefCell::default(), last: Cell::new(u64::from_le_bytes(seed)) }
+    }
+
+    /// The next of a sequence in which no number comes twice (splitmix).
+    fn next(&self) -> u64 {
+        let state = self.last.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.last.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// What the handlers of one app see of their node.
+struct AppAround {
+    node: Rc<Node>,
+    app: String,
+}
+
+impl Around for AppAround {
+    fn app(&self) -> &str {
+        &self.app
+    }
+
+    fn now(&self) -> Now {
+        now()
+    }
+
+    fn line(&self, line: &Line<'_>) {
+        let Line { function, method, path, status, duration_ns, bytes_in, bytes_out, invocation, key } =
+            *line;
+        let mut message = String::with_capacity(64 + path.len());
+        message.push_str(method);
+        message.push(' ');
+        message.push_str(path);
+        let mut number = |name: &str, value: u64| {
+            message.push_str(name);
+            push_number(&mut message, value);
+        };
+        number(" status=", u64::from(status));
+        number(" us=", duration_ns / 1000);
+        number(" in=", bytes_in);
+        number(" out=", bytes_out);
+        if let Some(key) = key {
+            message.push_str(" key=");
+            message.push_str(key);
+        }
+        let level = if status >= 500 { "warn" } else { "info" };
+        let invocation = (invocation != 0).then(|| crate::receipts::name(invocation));
+        let writer = Writer { app: &self.app, function, holder: 0 };
+        self.node.logs.borrow_mut().add(writer, level, invocation, &message);
+    }
+
+    fn id(&self) -> u64 {
+        self.node.spans.next()
+    }
+
+    fn sink(&self) -> Option<Rc<dyn SpanSink>> {
+        self.node.spans.sink.borrow().clone()
+    }
+}
+
+/// Decimal digits, without the machinery of formatting: a line is written for every request.
+fn push_number(to: &mut String, mut value: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        if let (Some(digit), Ok(low)) = (digits.get_mut(at), u8::try_from(value % 10)) {
+            *digit = b'0' + low;
+        }
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    to.push_str(std::str::from_utf8(digits.get(at..).unwrap_or_default()).unwrap_or_default());
+}
+
+fn now() -> Now {
+    let ns = |id| Duration::try_from(rustix::time::clock_gettime(id)).unwrap_or_default();
+    Now {
+        ns: u64::try_from(ns(rustix::time::ClockId::Monotonic).as_nanos()).unwrap_or(u64::MAX),
+        unix_s: ns(rustix::time::ClockId::RealtimeCoarse).as_secs(),
+    }
+}
+
+/// What a client sees of a failure.
+fn status_of(error: &InvokeError) -> u16 {
+    match error {
+        InvokeError::Refused(refusal) => refusal.status,
+        InvokeError::Function { status, .. } if !(400..=599).contains(status) => 500,
+        InvokeError::Unknown => 404,
+        InvokeError::HeadTooLarge => 431,
+        InvokeError::Draining => 503,
+        other => crate::elsewhere::status_of(other),
+    }
+}
+
+/// Whether the function is to blame: what a breaker counts. `None` where it had no say.
+fn has_failed(error: &InvokeError) -> Option<bool> {
+    let had_no_say = matches!(
+        error,
+        InvokeError::Refused(_)
+            | InvokeError::Unknown
+            | InvokeError::HeadTooLarge
+            | InvokeError::TooLarge { .. }
+            | InvokeError::Draining
+            | InvokeError::PoolFull
+            | InvokeError::QueueFull
+    );
+    (!had_no_say).then(|| status_of(error) >= 500)
+}
+
+fn outcome_of(error: &InvokeError) -> Outcome {
+    Outcome { status: status_of(error), has_failed: has_failed(error), bytes_out: 0, invocation: 0 }
+}
+
+fn refused(refusal: Refusal) -> InvokeError {
+    InvokeError::Refused(Box::new(refusal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for value in [0, 7, 10, 12_345, u64::MAX] {
+            let mut text = String::new();
+            push_number(&mut text, value);
+            assert_eq!(text, value.to_string());
+        }
+    }
+
+    #[test]
+    fn no_span_has_the_number_of_another() {
+        let spans = Spans::new();
+        let numbers: std::collections::BTreeSet<_> = (0..10_000).map(|_| spans.next()).collect();
+        assert_eq!(numbers.len(), 10_000);
+    }
+}

@@ -1,0 +1,368 @@
+//! The handlers of one function, in their order, and how a request goes through them.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use baton_catalog::Segment;
+use baton_catalog::policy::{Handler, Source};
+
+use crate::clients::{Names, Rule};
+use crate::edits::{Changes, Origin, Prepared};
+use crate::jwt::{KeyFile, Tokens};
+use crate::keys::Keys;
+use crate::limits::{AtOnce, Circuit, InTime};
+use crate::report::{Counts, Outcomes};
+use crate::request::{Now, Request};
+use crate::retries::Again;
+use crate::schema::{FIELDS_BYTES_MAX, Fork, Form};
+use crate::set::Around;
+use crate::span::SpanContext;
+use crate::ticket::{Held, Ticket};
+use crate::verdict::Refusal;
+
+/// One request of so many has its handlers timed one by one.
+const TIMED_ONE_OF: u32 = 64;
+
+/// One handler at work.
+pub(crate) struct Slot {
+    pub(crate) settings: Handler,
+    only: Filter,
+    pub(crate) step: Step,
+    pub(crate) counts: Counts,
+}
+
+/// What a handler does, with what it keeps.
+pub(crate) enum Step {
+    Log(Option<Source>),
+    Span,
+    Metrics(Outcomes),
+    Forwarded(Origin),
+    TimeOut(Duration),
+    Retry(Again),
+    RateLimit(RefCell<InTime>),
+    Concurrency(RefCell<AtOnce>),
+    Breaker(RefCell<Circuit>),
+    ApiKeys(Keys),
+    Jwt(RefCell<Tokens>, Rc<KeyFile>),
+    Identity(Names),
+    Authorize(Rule),
+    Headers {
+        request: Changes,
+        response: Changes,
+        fixed: Option<Prepared>,
+    },
+    Schema(Form),
+    Fork(Fork),
+    Ask(String),
+    #[cfg(test)]
+    Panic,
+}
+
+/// What is left to do once the body is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// A look at the body, if it has no more bytes than this; a larger one is passed as `None`.
+    Body {
+        /// Which handler.
+        at: usize,
+        /// The largest that it takes, bytes.
+        bytes_max: u64,
+    },
+    /// A question to a function of the app.
+    Ask {
+        /// Which handler.
+        at: usize,
+        /// Which function.
+        function: String,
+    },
+}
+
+impl Slot {
+    pub(crate) fn new(settings: &Handler, file: impl FnOnce() -> Rc<KeyFile>) -> Result<Self, String> {
+        let step = match settings {
+            Handler::Log(log) => Step::Log(log.key.clone()),
+            Handler::Span(_) => Step::Span,
+            Handler::Metrics(_) => Step::Metrics(Outcomes::default()),
+            Handler::Forwarded(forwarded) => Step::Forwarded(Origin::new(forwarded)),
+            Handler::TimeOut(timeout) => Step::TimeOut(timeout.after.duration()),
+            Handler::Retry(retry) => Step::Retry(Again::new(retry)),
+            Handler::RateLimit(limit) => Step::RateLimit(RefCell::new(InTime::new(limit))),
+            Handler::Concurrency(limit) => Step::Concurrency(RefCell::new(AtOnce::new(limit))),
+            Handler::Breaker(breaker) => Step::Breaker(RefCell::new(Circuit::new(breaker))),
+            Handler::ApiKeys(keys) => Step::ApiKeys(Keys::new(keys)?),
+            Handler::Jwt(jwt) => {
+                let file = file();
+                Step::Jwt(RefCell::new(Tokens::new(jwt, Rc::clone(&file))), file)
+            }
+            Handler::Identity(identity) => Step::Identity(Names::new(identity)),
+            Handler::Authorize(authorize) => Step::Authorize(Rule::new(authorize)),
+            Handler::Headers(headers) => {
+                let response = Changes::new(&headers.response);
+                let empty = Request::of(&[], crate::Client::default());
+                let fixed = response.is_fixed().then(|| response.prepared(&empty));
+                Step::Headers { request: Changes::new(&headers.request), response, fixed }
+            }
+            Handler::Schema(schema) => Step::Schema(Form::new(schema)?),
+            Handler::RouteTo(route) => Step::Fork(Fork::new(route)),
+            Handler::Ask(ask) => Step::Ask(ask.function.to_string()),
+        };
+        let only = Filter::new(settings);
+        Ok(Self { settings: settings.clone(), only, step, counts: Counts::default() })
+    }
+
+    fn is_late(&self) -> bool {
+        match &self.step {
+            Step::Schema(_) | Step::Ask(_) => true,
+            Step::Fork(fork) => fork.reads_body(),
+            _ => false,
+        }
+    }
+
+    fn admit(
+        &self,
+        at: usize,
+        request: &mut Request<'_>,
+        now: Now,
+        ticket: &mut Ticket,
+    ) -> Result<(), Refusal> {
+        match &self.step {
+            Step::Log(key) => {
+                ticket.keep_line(request);
+                let text = key.as_ref().and_then(|key| request.text(key));
+                ticket.key = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+            }
+            Step::Span => {
+                ticket.keep_line(request);
+                let span = SpanContext::under(request.header("traceparent"), ticket.chain.around.id());
+                if let Some(span) = span {
+                    request.set("traceparent", span.traceparent().into_bytes());
+                    if let Some(sink) = ticket.chain.around.sink() {
+                        sink.start(span);
+                    }
+                }
+                ticket.span = span;
+            }
+            Step::Metrics(_) => {}
+            Step::Forwarded(origin) => origin.on_request(request),
+            Step::TimeOut(after) => ticket.shorten(*after),
+            Step::Retry(again) => {
+                again.earn();
+                ticket.retry = Some(at);
+            }
+            Step::RateLimit(limit) => limit.borrow_mut().admit(request, now)?,
+            Step::Concurrency(limit) => {
+                let key = limit.borrow_mut().admit(request)?;
+                ticket.held.push((at, Held::Place(key)));
+            }
+            Step::Breaker(circuit) => {
+                let pass = circuit.borrow_mut().admit(now)?;
+                ticket.held.push((at, Held::Pass(pass)));
+            }
+            Step::ApiKeys(keys) => keys.admit(request)?,
+            Step::Jwt(tokens, _) => tokens.borrow_mut().admit(request, now)?,
+            Step::Identity(names) => names.admit(request)?,
+            Step::Authorize(rule) => rule.admit(request)?,
+            Step::Headers { request: changes, response, fixed } => {
+                changes.on_request(request);
+                if fixed.is_none() {
+                    ticket.held.push((at, Held::Changes(response.prepared(request))));
+                }
+            }
+            Step::Fork(fork) => {
+                if let Some(to) = fork.choose(request, None) {
+                    ticket.to = Some(to.to_owned());
+                }
+            }
+            Step::Schema(_) | Step::Ask(_) => {}
+            #[cfg(test)]
+            Step::Panic => panic!("a handler's own bug"),
+        }
+        Ok(())
+    }
+
+    /// Looks at a body; `None` if it is larger than the handler takes.
+    fn look(&self, request: &Request<'_>, body: Option<&[u8]>, ticket: &mut Ticket) -> Result<(), Refusal> {
+        match &self.step {
+            Step::Schema(form) => match body {
+                Some(body) => form.check(body),
+                None => Err(Refusal::new(413, "the body is larger than this service takes; send less")),
+            },
+            Step::Fork(fork) => {
+                if let Some(to) = fork.choose(request, body) {
+                    ticket.to = Some(to.to_owned());
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The handlers that the requests of one function pass.
+pub struct Chain {
+    pub(crate) function: String,
+    pub(crate) slots: Vec<Rc<Slot>>,
+    pub(crate) around: Rc<dyn Around>,
+    requests: Cell<u32>,
+}
+
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self.slots.iter().map(|slot| slot.settings.kind().as_str());
+        f.debug_struct("Chain")
+            .field("function", &self.function)
+            .field("handlers", &words.collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl Chain {
+    pub(crate) fn new(function: &str, slots: Vec<Rc<Slot>>, around: &Rc<dyn Around>) -> Self {
+        Self { function: function.to_owned(), slots, around: Rc::clone(around), requests: Cell::new(0) }
+    }
+
+    /// Has a request pass all handlers that need its head only. The ticket has to be ended, whatever the verdict.
+    pub fn admit(self: &Rc<Self>, request: &mut Request<'_>, now: Now) -> (Ticket, Result<(), Refusal>) {
+        let mut ticket = Ticket::new(self, now);
+        let count = self.requests.get().wrapping_add(1);
+        self.requests.set(count);
+        ticket.is_timed = count.is_multiple_of(TIMED_ONE_OF);
+        for (at, slot) in self.slots.iter().enumerate() {
+            if slot.only.matches(request) {
+                ticket.applies |= 1 << at;
+            }
+        }
+        let early = |at: usize, slot: &Slot| (at, !slot.is_late());
+        let verdict = self.each(&mut ticket, early, |slot, at, ticket| slot.admit(at, request, now, ticket));
+        (ticket, verdict)
+    }
+
+    /// Has a body, or what was asked about it, pass one late handler.
+    pub(crate) fn look(
+        &self,
+        ticket: &mut Ticket,
+        at: usize,
+        request: &Request<'_>,
+        body: Option<&[u8]>,
+    ) -> Result<(), Refusal> {
+        let only = |place: usize, _: &Slot| (place, place == at);
+        self.each(ticket, only, |slot, _, ticket| slot.look(request, body, ticket))
+    }
+
+    /// What is left once the body is complete, in order.
+    pub(crate) fn late(&self, ticket: &Ticket) -> Vec<Late> {
+        let late = self.slots.iter().enumerate().filter(|(at, slot)| ticket.is_for(*at) && slot.is_late());
+        late.map(|(at, slot)| match &slot.step {
+            Step::Ask(function) => Late::Ask { at, function: function.clone() },
+            Step::Schema(form) => Late::Body { at, bytes_max: form.bytes_max },
+            _ => Late::Body { at, bytes_max: FIELDS_BYTES_MAX },
+        })
+        .collect()
+    }
+
+    /// Runs handlers in order until one refuses. One that panics refuses, and is counted.
+    fn each(
+        &self,
+        ticket: &mut Ticket,
+        which: impl Fn(usize, &Slot) -> (usize, bool),
+        mut run: impl FnMut(&Slot, usize, &mut Ticket) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut current = None;
+        let around = &self.around;
+        let all = || {
+            for (at, slot) in self.slots.iter().enumerate() {
+                if !ticket.is_for(at) || !which(at, slot).1 {
+                    continue;
+                }
+                current = Some(slot);
+                let began = ticket.is_timed.then(|| around.now().ns);
+                let verdict = run(slot, at, ticket);
+                if let Some(began) = began {
+                    slot.counts.took(around.now().ns.saturating_sub(began));
+                }
+                match verdict {
+                    Ok(()) => slot.counts.pass(),
+                    Err(refusal) => {
+                        slot.counts.refuse();
+                        return Err(refusal);
+                    }
+                }
+                ticket.passed |= 1 << at;
+            }
+            Ok(())
+        };
+        // What a handler was about to change is its own; the request that met it ends here.
+        catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| {
+            if let Some(slot) = current {
+                slot.counts.panic();
+            }
+            Err(Refusal::panicked())
+        })
+    }
+}
+
+/// Which requests a handler is for.
+struct Filter {
+    paths: Vec<Vec<Segment>>,
+    methods: Vec<String>,
+    callers: Vec<String>,
+    /// Whether it says which functions may call.
+    judges_callers: bool,
+}
+
+impl Filter {
+    fn new(settings: &Handler) -> Self {
+        let only = settings.only();
+        let judges_callers = matches!(settings, Handler::Authorize(rule) if !rule.callers.is_empty());
+        Self {
+            judges_callers,
+            paths: only.paths.iter().map(|path| path.segments().to_vec()).collect(),
+            methods: only.methods.iter().map(|method| method.as_str().to_owned()).collect(),
+            callers: only.callers.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn matches(&self, request: &Request<'_>) -> bool {
+        // As routes have it: HEAD goes where GET goes, or a guard of GET would not see it.
+        let method = if request.method == "HEAD" { "GET" } else { request.method };
+        let is_method = |known: &String| known == method || known == request.method;
+        (self.methods.is_empty() || self.methods.iter().any(is_method))
+            && (self.paths.is_empty() || self.paths.iter().any(|path| is_path(path, request.path)))
+            && match request.client.caller {
+                // A function is known to the node: it has neither token nor key to show.
+                Some(caller) => self.callers.iter().any(|known| known == caller) || self.judges_callers,
+                None => self.callers.is_empty(),
+            }
+    }
+}
+
+/// Whether a path is of a pattern, by the rules of routes.
+fn is_path(pattern: &[Segment], path: &str) -> bool {
+    let Some(mut rest) = path.strip_prefix('/') else { return false };
+    let mut segments = pattern.iter().peekable();
+    while let Some(segment) = segments.next() {
+        if let Segment::Wildcard(_) = segment {
+            return !rest.is_empty();
+        }
+        let (own, more) = match rest.split_once('/') {
+            Some((own, more)) => (own, Some(more)),
+            None => (rest, None),
+        };
+        let fits = match segment {
+            Segment::Literal(text) => **text == *own,
+            _ => !own.is_empty(),
+        };
+        match (fits, more, segments.peek()) {
+            (true, Some(more), Some(_)) => rest = more,
+            (true, None, None) => return true,
+            _ => return false,
+        }
+    }
+    // The pattern of the root has no segment.
+    rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests;
