@@ -356,6 +356,7 @@ mod tests {
             switches: 8,
             operation: 11,
             status: 200,
+            began_ns: HopCost::BEGAN_MAX - 2,
         };
         assert_eq!(HopCost::from_descriptor(&Descriptor::from_words(cost.to_words())), cost);
     }

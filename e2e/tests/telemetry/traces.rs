@@ -68,6 +68,7 @@ fn a_chain_is_one_trace_with_the_right_parents() {
     }
     assert_eq!(text(&root.attributes, "http.response.status_code"), "200");
     assert!(collector.services().iter().all(|service| service == "baton"));
+    assert!(collector.headers().iter().any(|header| header == "content-type: application/x-protobuf"));
     // What nobody asked to be recorded is not, and a client's word counts.
     assert_eq!(request(&node, "/a?move", "00").status, 200);
     assert_eq!(node.post("/a?move", b"payload").status, 200);

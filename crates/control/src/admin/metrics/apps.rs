@@ -49,7 +49,7 @@ impl Collector for Durations {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for (labels, latency) in &self.0 {
             let mut buckets: Vec<(f64, u64)> = BOUNDS.iter().map(|&ns| (seconds(ns), 0)).collect();
-            buckets.push((f64::MAX, 0));
+            buckets.push((f64::INFINITY, 0));
             for &(bound, count) in &latency.buckets {
                 let at = BOUNDS.partition_point(|&ns| ns < bound);
                 if let Some((_, sum)) = buckets.get_mut(at) {
