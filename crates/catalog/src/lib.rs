@@ -24,7 +24,7 @@ mod words;
 
 pub use manifest::{
     App, Build, Cron, Events, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool,
-    Scale, Site, Step,
+    Scale, Site, Step, TriggerFault,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
 pub use outgoing::covers;

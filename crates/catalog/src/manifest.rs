@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{Location, ManifestError};
-pub use self::events::{Cron, Events};
+pub use self::events::{Cron, Events, TriggerFault};
 pub use self::fault::ManifestFault;
 pub use self::site::{Site, Step};
 use crate::limits;

@@ -1,10 +1,13 @@
 //! What a function's queue of events does, and what fills it by the clock.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Misplaced, at_most, fail, not_longer, within};
+use super::fault::message::suggest;
 use super::{Manifest, ManifestFault, Site};
 use crate::limits;
 use crate::names::FunctionName;
@@ -47,6 +50,84 @@ impl Default for Events {
 impl Events {
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// What can be wrong with schedules and queues of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TriggerFault {
+    /// A text that is no schedule.
+    Schedule {
+        /// What stands there.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A time zone that this machine does not know.
+    TimeZone {
+        /// Its name.
+        name: String,
+    },
+    /// Something that names a function that the app does not have.
+    UnknownFunction {
+        /// The key.
+        key: &'static str,
+        /// The function that does not exist.
+        function: FunctionName,
+        /// The function that it resembles.
+        nearest: Option<String>,
+    },
+    /// A function whose undeliverable events would go to itself.
+    DeadLetterToItself {
+        /// The function.
+        function: FunctionName,
+    },
+    /// A path that does not begin with a slash.
+    RequestPath {
+        /// What stands there.
+        path: String,
+    },
+}
+
+impl fmt::Display for TriggerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schedule { text, why } => write!(f, "{text:?} is no schedule: {why}"),
+            Self::TimeZone { name } => write!(f, "this machine knows no time zone {name:?}"),
+            Self::UnknownFunction { key, function, .. } => {
+                write!(f, "{key} names function \"{function}\", which does not exist")
+            }
+            Self::DeadLetterToItself { function } => {
+                write!(f, "what {function} fails at would go to {function} again")
+            }
+            Self::RequestPath { path } => {
+                write!(f, "{path:?} is no path: one begins with a slash and holds no spaces")
+            }
+        }
+    }
+}
+
+impl TriggerFault {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Schedule { .. } => {
+                "write minute, hour, day, month and day of the week, such as \"0 3 * * MON\"".to_owned()
+            }
+            Self::TimeZone { .. } => "use a name such as \"Europe/Berlin\"".to_owned(),
+            Self::UnknownFunction { nearest, .. } => {
+                suggest(nearest.as_deref(), "add the function or name another one")
+            }
+            Self::DeadLetterToItself { .. } => "name another function, or remove dead_letter".to_owned(),
+            Self::RequestPath { .. } => "write a path such as \"/nightly?full=1\"".to_owned(),
+        }
+    }
+}
+
+impl From<TriggerFault> for ManifestFault {
+    fn from(fault: TriggerFault) -> Self {
+        Self::Trigger(fault)
     }
 }
 
@@ -115,7 +196,7 @@ fn events(manifest: &Manifest, name: &FunctionName, events: &Events, site: &Site
     let Some(letter) = &events.dead_letter else { return Ok(()) };
     let site = site.then("dead_letter");
     if letter == name {
-        return fail(site, ManifestFault::DeadLetterToItself { function: name.clone() });
+        return fail(site, TriggerFault::DeadLetterToItself { function: name.clone() }.into());
     }
     known(manifest, letter, "events.dead_letter", site)
 }
@@ -125,16 +206,16 @@ fn cron(manifest: &Manifest, cron: &Cron, site: &Site) -> Result<(), Misplaced> 
     not_longer(&schedule, "the schedule", cron.schedule.len(), limits::SCHEDULE_BYTES_MAX)?;
     if let Err(error) = cron.read() {
         let (text, why) = (cron.schedule.clone(), error.to_string());
-        return fail(schedule, ManifestFault::Schedule { text, why });
+        return fail(schedule, TriggerFault::Schedule { text, why }.into());
     }
     if cron.zone().is_none() {
         let name = cron.timezone.clone().unwrap_or_default();
-        return fail(site.then("timezone"), ManifestFault::TimeZone { name });
+        return fail(site.then("timezone"), TriggerFault::TimeZone { name }.into());
     }
     let path = site.then("path");
     not_longer(&path, "the path of the call", cron.path.len(), limits::PATTERN_BYTES_MAX)?;
     if !cron.path.starts_with('/') || !cron.path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return fail(path, ManifestFault::RequestPath { path: cron.path.clone() });
+        return fail(path, TriggerFault::RequestPath { path: cron.path.clone() }.into());
     }
     not_longer(&site.then("body"), "the body of the call", cron.body.len(), limits::CRON_BODY_BYTES_MAX)?;
     known(manifest, &cron.function, "cron.function", site.then("function"))
@@ -150,7 +231,7 @@ fn known(
         return Ok(());
     }
     let nearest = nearest(function.as_str(), manifest.functions.keys().map(FunctionName::as_str));
-    fail(site, ManifestFault::UnknownFunction { key, function: function.clone(), nearest })
+    fail(site, TriggerFault::UnknownFunction { key, function: function.clone(), nearest }.into())
 }
 
 #[cfg(test)]

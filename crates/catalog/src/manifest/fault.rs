@@ -1,9 +1,10 @@
 //! What can be wrong with a manifest.
 
-mod message;
+pub(super) mod message;
 
 use std::path::PathBuf;
 
+use super::events::TriggerFault;
 use crate::names::{FunctionName, NameFault};
 use crate::rollout::RolloutFault;
 use crate::routes::{Method, MethodFault, PatternFault, RouteClash, RoutePattern};
@@ -193,37 +194,8 @@ pub enum ManifestFault {
     StreamWithoutPool,
     /// Times of streams for a function that has none.
     TimeoutsWithoutStream,
-    /// A text that is no schedule.
-    Schedule {
-        /// What stands there.
-        text: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A time zone that this machine does not know.
-    TimeZone {
-        /// Its name.
-        name: String,
-    },
-    /// Something that names a function that the app does not have.
-    UnknownFunction {
-        /// The key.
-        key: &'static str,
-        /// The function that does not exist.
-        function: FunctionName,
-        /// The function that it resembles.
-        nearest: Option<String>,
-    },
-    /// A function whose undeliverable events would go to itself.
-    DeadLetterToItself {
-        /// The function.
-        function: FunctionName,
-    },
-    /// A path that does not begin with a slash.
-    RequestPath {
-        /// What stands there.
-        path: String,
-    },
+    /// A schedule or a queue of events that cannot be meant.
+    Trigger(TriggerFault),
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

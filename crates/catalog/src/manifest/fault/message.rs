@@ -34,6 +34,21 @@ impl ManifestFault {
     }
 }
 
+impl ManifestFault {
+    fn remedy_of_isolation(&self) -> &'static str {
+        match self {
+            Self::WasmAsProcess => "remove fallback, or choose isolation = \"process\"",
+            Self::NeedsCompartment { .. } => "remove it, or choose isolation = \"compartment\"",
+            Self::NeedsWasm { .. } => "remove it, or choose isolation = \"wasm\"",
+            Self::ResetOfWasm => "remove reset; reuse = true would have it go on instead",
+            Self::FreshUnderOthers { .. } => "set scale.concurrency to 1, or reuse = true",
+            Self::ResetAsProcess => "remove fallback, or remove reset",
+            Self::ResetUnderOthers { .. } => "set scale.concurrency to 1, or remove reset",
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for ManifestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,17 +115,7 @@ impl fmt::Display for ManifestFault {
             Self::RouteToNowhere { path, function, .. } => {
                 write!(f, "route \"{path}\" leads to function \"{function}\", which does not exist")
             }
-            Self::Schedule { text, why } => write!(f, "{text:?} is no schedule: {why}"),
-            Self::TimeZone { name } => write!(f, "this machine knows no time zone {name:?}"),
-            Self::UnknownFunction { key, function, .. } => {
-                write!(f, "{key} names function \"{function}\", which does not exist")
-            }
-            Self::DeadLetterToItself { function } => {
-                write!(f, "what {function} fails at would go to {function} again")
-            }
-            Self::RequestPath { path } => {
-                write!(f, "{path:?} is no path: one begins with a slash and holds no spaces")
-            }
+            Self::Trigger(fault) => fault.fmt(f),
             Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
             Self::MethodTwice { method } => write!(f, "method {method} stands twice in the route"),
             Self::DuplicateRoute { clash, first_line } => fmt_duplicate(f, clash, *first_line),
@@ -180,15 +185,7 @@ impl ManifestFault {
             Self::RouteToNowhere { nearest, .. } => {
                 suggest(nearest.as_deref(), "add the function or remove the route")
             }
-            Self::Schedule { .. } => {
-                "write minute, hour, day, month and day of the week, such as \"0 3 * * MON\"".to_owned()
-            }
-            Self::TimeZone { .. } => "use a name such as \"Europe/Berlin\"".to_owned(),
-            Self::UnknownFunction { nearest, .. } => {
-                suggest(nearest.as_deref(), "add the function or name another one")
-            }
-            Self::DeadLetterToItself { .. } => "name another function, or remove dead_letter".to_owned(),
-            Self::RequestPath { .. } => "write a path such as \"/nightly?full=1\"".to_owned(),
+            Self::Trigger(fault) => fault.remedy(),
             Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),
             Self::DuplicateRoute { .. } => {
                 "change the path or the methods of one of them; names in braces make no difference".to_owned()
@@ -197,13 +194,13 @@ impl ManifestFault {
             Self::UnevenHugePages { .. } => {
                 "choose a size that is a multiple of 2MiB, or remove huge_pages".to_owned()
             }
-            Self::WasmAsProcess => "remove fallback, or choose isolation = \"process\"".to_owned(),
-            Self::NeedsCompartment { .. } => "remove it, or choose isolation = \"compartment\"".to_owned(),
-            Self::NeedsWasm { .. } => "remove it, or choose isolation = \"wasm\"".to_owned(),
-            Self::ResetOfWasm => "remove reset; reuse = true would have it go on instead".to_owned(),
-            Self::FreshUnderOthers { .. } => "set scale.concurrency to 1, or reuse = true".to_owned(),
-            Self::ResetAsProcess => "remove fallback, or remove reset".to_owned(),
-            Self::ResetUnderOthers { .. } => "set scale.concurrency to 1, or remove reset".to_owned(),
+            Self::WasmAsProcess
+            | Self::NeedsCompartment { .. }
+            | Self::NeedsWasm { .. }
+            | Self::ResetOfWasm
+            | Self::FreshUnderOthers { .. }
+            | Self::ResetAsProcess
+            | Self::ResetUnderOthers { .. } => self.remedy_of_isolation().to_owned(),
             Self::FilesOutside { .. } => {
                 "name a directory or file by a path from the manifest's directory, without `..`".to_owned()
             }
@@ -223,7 +220,7 @@ fn fmt_duplicate(f: &mut fmt::Formatter<'_>, clash: &RouteClash, first_line: Opt
     }
 }
 
-fn suggest(nearest: Option<&str>, otherwise: &str) -> String {
+pub(in crate::manifest) fn suggest(nearest: Option<&str>, otherwise: &str) -> String {
     match nearest {
         Some(nearest) => format!("did you mean {nearest:?}?"),
         None => otherwise.to_owned(),
