@@ -14,12 +14,14 @@ const LONG: Duration = Duration::from_secs(90);
 
 fn send(node: &Node, client: &mut Client, function: &str, body: &[u8]) -> (u16, Value) {
     let (path, token) = (format!("/v1/events/{}/{function}", node.app()), format!("Bearer {}", node.token));
-    let answer = client.request("POST", &path, &[("authorization", token.as_str())], body).unwrap();
-    (answer.status, serde_json::from_slice(&answer.body).unwrap())
+    let answer = client
+        .request("POST", &path, &[("authorization", token.as_str())], body)
+        .expect("as a test wants it");
+    (answer.status, serde_json::from_slice(&answer.body).expect("as a test wants it"))
 }
 
 fn accept(node: &Node, function: &str, body: &[u8]) {
-    let mut client = Client::connect(node.admin).unwrap();
+    let mut client = Client::connect(node.admin).expect("as a test wants it");
     let (status, reply) = send(node, &mut client, function, body);
     assert_eq!((status, reply["event"].as_str().map(str::len)), (202, Some(16)), "{reply}");
 }
@@ -35,8 +37,8 @@ fn done(node: &Node, function: &str) -> BTreeMap<u32, u32> {
     let answer = node.cli(["invoke", &format!("{}/{function}", node.app()), "--path", "/done"]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     let line = |line: &str| {
-        let (number, times) = line.split_once(' ').unwrap();
-        (number.parse().unwrap(), times.parse().unwrap())
+        let (number, times) = line.split_once(' ').expect("as a test wants it");
+        (number.parse().expect("as a test wants it"), times.parse().expect("as a test wants it"))
     };
     answer.stdout.lines().map(line).collect()
 }

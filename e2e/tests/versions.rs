@@ -26,7 +26,7 @@ fn app(version: &str, more: &str) -> App {
 
 /// Deploys the app's next version from the directory of another.
 fn deploy(node: &Node, app: &App, flags: &[&str]) -> baton_e2e::Finished {
-    let directory = app.directory().to_str().unwrap().to_owned();
+    let directory = app.directory().to_str().expect("as a test wants it").to_owned();
     let args = ["deploy".to_owned(), directory, "--json".to_owned()];
     let flags = flags.iter().map(|flag| (*flag).to_owned());
     baton_e2e::cli(node.home(), args.into_iter().chain(flags))
@@ -36,15 +36,17 @@ fn deploy(node: &Node, app: &App, flags: &[&str]) -> baton_e2e::Finished {
 fn deployed(node: &Node, app: &App, flags: &[&str]) -> u64 {
     let done = deploy(node, app, flags);
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
-    done.json()["version"].as_u64().unwrap()
+    done.json()["version"].as_u64().expect("as a test wants it")
 }
 
 fn versions(node: &Node) -> Vec<(u64, String, String)> {
     let listed = node.cli(["versions", "shop", "--json"]).json();
-    let rows = listed["versions"].as_array().unwrap().clone();
-    let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+    let rows = listed["versions"].as_array().expect("as a test wants it").clone();
+    let text = |row: &Value, key: &str| row[key].as_str().expect("as a test wants it").to_owned();
     rows.iter()
-        .map(|row| (row["version"].as_u64().unwrap(), text(row, "state"), text(row, "share")))
+        .map(|row| {
+            (row["version"].as_u64().expect("as a test wants it"), text(row, "state"), text(row, "share"))
+        })
         .collect()
 }
 
@@ -207,7 +209,7 @@ fn runs(node: &Node) -> BTreeMap<String, u64> {
     let mut after = 0;
     loop {
         let page = node.ask(&format!("/v1/logs?app=shop&function=count&after={after}"));
-        let lines = page["lines"].as_array().unwrap();
+        let lines = page["lines"].as_array().expect("as a test wants it");
         for line in lines {
             if let Some(number) = line["message"].as_str().and_then(|message| message.strip_prefix("ran ")) {
                 *runs.entry(number.to_owned()).or_default() += 1;
@@ -216,7 +218,7 @@ fn runs(node: &Node) -> BTreeMap<String, u64> {
         if lines.is_empty() {
             return runs;
         }
-        after = page["next"].as_u64().unwrap();
+        after = page["next"].as_u64().expect("as a test wants it");
     }
 }
 
@@ -384,8 +386,13 @@ fn wrong_changes_are_refused_with_what_to_do() {
 /// The shares as a node of a cluster has them running.
 fn shares_at(node: &Node) -> BTreeMap<u64, u64> {
     let apps = node.ask("/v1/apps");
-    let rows = apps["versions"].as_array().unwrap().clone();
-    let pair = |row: &Value| (row["version"].as_u64().unwrap(), row["share"].as_u64().unwrap());
+    let rows = apps["versions"].as_array().expect("as a test wants it").clone();
+    let pair = |row: &Value| {
+        (
+            row["version"].as_u64().expect("as a test wants it"),
+            row["share"].as_u64().expect("as a test wants it"),
+        )
+    };
     rows.iter().map(pair).filter(|(_, share)| *share > 0).collect()
 }
 

@@ -144,7 +144,7 @@ impl Picture {
 fn amount(value: f64) -> String {
     match value {
         v if v >= 99.95 => format!("{v:.0}"),
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v => format!("{v:.1}"),
     }
 }

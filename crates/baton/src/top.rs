@@ -103,10 +103,8 @@ fn watch(
         }
         stale = true;
         match event::read()? {
-            Event::Key(key) if key.kind != KeyEventKind::Release => {
-                if state.key(key).is_break() {
-                    return Ok(());
-                }
+            Event::Key(key) if key.kind != KeyEventKind::Release && state.key(key).is_break() => {
+                return Ok(());
             }
             _ => {}
         }

@@ -299,7 +299,7 @@ impl Deployer {
             // What runs without being stored is another call's business.
             let Step::Start(next) = step else { continue };
             let app = next.deployment.app().to_string();
-            let result = self.resume(next).await;
+            let result = self.resume(*next).await;
             if let Err(fault) = &result {
                 self.note(&app, Some(fault.to_string()));
             }
@@ -329,7 +329,7 @@ impl Deployer {
                 }
                 Step::Start(next) => {
                     changed = true;
-                    done.push(self.follow(next, cluster).await);
+                    done.push(self.follow(*next, cluster).await);
                 }
             }
         }

@@ -157,7 +157,7 @@ impl Upload {
                 format!("a policy leads to {}, which takes no streams", app.function_name(upload.function));
             return Err(InvokeError::Function { status: 501, message });
         }
-        upload.stream = Stream::new(app, upload.function, offer);
+        upload.stream = Stream::open(app, upload.function, offer);
         Ok(upload)
     }
 

@@ -130,7 +130,7 @@ impl Offer {
 
 impl Stream {
     /// For a request of `function`, whose manifest must allow it.
-    pub(crate) fn new(app: &Rc<App>, function: usize, offer: Offer) -> Option<Open> {
+    pub(crate) fn open(app: &Rc<App>, function: usize, offer: Offer) -> Option<Open> {
         let spec = &app.functions.get(function)?.spec;
         let total = spec.timeouts.total.map(|total| total.duration());
         Some(Open(Rc::new(Stream {

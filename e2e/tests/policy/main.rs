@@ -21,7 +21,8 @@ fn handler(function: &str, lines: &str) -> String {
 
 fn with_token(node: &Node, path: &str, token: &str) -> (u16, String) {
     let bearer = format!("Bearer {token}");
-    let answer = node.http().request("GET", path, &[("authorization", &bearer)], b"").unwrap();
+    let answer =
+        node.http().request("GET", path, &[("authorization", &bearer)], b"").expect("as a test wants it");
     (answer.status, answer.text())
 }
 
@@ -34,8 +35,8 @@ fn shown(node: &Node, app: &str, function: &str, kind: &str) -> Value {
 
 fn replace(file: &Path, text: &str) {
     let next = file.with_extension("next");
-    fs::write(&next, text).unwrap();
-    fs::rename(&next, file).unwrap();
+    fs::write(&next, text).expect("as a test wants it");
+    fs::rename(&next, file).expect("as a test wants it");
 }
 
 #[test]

@@ -63,24 +63,24 @@ impl Collector {
     }
 
     pub(crate) fn requests(&self) -> usize {
-        self.got.lock().unwrap().requests
+        self.got.lock().expect("as a test wants it").requests
     }
 
     pub(crate) fn spans(&self) -> Vec<Span> {
-        self.got.lock().unwrap().spans.clone()
+        self.got.lock().expect("as a test wants it").spans.clone()
     }
 
     pub(crate) fn lines(&self) -> Vec<LogRecord> {
-        self.got.lock().unwrap().lines.clone()
+        self.got.lock().expect("as a test wants it").lines.clone()
     }
 
     pub(crate) fn services(&self) -> Vec<String> {
-        self.got.lock().unwrap().services.clone()
+        self.got.lock().expect("as a test wants it").services.clone()
     }
 
     /// Every header of every request, as `name: value`, names in lower case.
     pub(crate) fn headers(&self) -> Vec<String> {
-        self.got.lock().unwrap().headers.clone()
+        self.got.lock().expect("as a test wants it").headers.clone()
     }
 }
 
@@ -117,7 +117,7 @@ fn serve(stream: TcpStream, manner: Manner, got: &Mutex<Got>) -> Option<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let is_first = {
-        let mut got = got.lock().unwrap();
+        let mut got = got.lock().expect("as a test wants it");
         got.requests += 1;
         got.headers.extend(headers);
         got.requests == 1
@@ -131,7 +131,7 @@ fn serve(stream: TcpStream, manner: Manner, got: &Mutex<Got>) -> Option<()> {
     if manner == Manner::RefusesFirst && is_first {
         return stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").ok();
     }
-    let mut got = got.lock().unwrap();
+    let mut got = got.lock().expect("as a test wants it");
     match path.as_str() {
         "/v1/traces" => {
             let request = ExportTraceServiceRequest::decode(body.as_slice()).expect("spans");

@@ -15,7 +15,7 @@ fn functions_lines_are_json_with_everything_that_is_known() {
     let invocation = answer.header("x-baton-invocation").expect("an invocation").to_owned();
     let lines = || -> Vec<Value> {
         let words = node.words();
-        let lines = words.lines().map(|line| serde_json::from_str(line));
+        let lines = words.lines().map(serde_json::from_str);
         lines.map(|line| line.unwrap_or_else(|error| panic!("{error}: {words}"))).collect()
     };
     let mut found = Value::Null;

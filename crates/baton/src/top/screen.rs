@@ -168,7 +168,10 @@ fn footer(state: &State) -> Line<'static> {
 }
 
 fn help(area: Rect, buffer: &mut Buffer) {
-    let (width, height) = (74.min(area.width), (HELP.len() as u16 + 2).min(area.height));
+    let (width, height) = (
+        74.min(area.width),
+        (u16::try_from(HELP.len()).unwrap_or(u16::MAX).saturating_add(2)).min(area.height),
+    );
     let frame =
         Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     Clear.render(frame, buffer);

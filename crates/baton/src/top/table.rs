@@ -51,7 +51,7 @@ pub(super) fn count(value: f64) -> String {
         v if v >= 999_950.0 => format!("{:.1}M", v / 1e6),
         v if v >= 9_999.5 => format!("{:.1}k", v / 1e3),
         v if v >= 99.95 => format!("{v:.0}"),
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if v >= 9.995 => format!("{v:.1}"),
         v => format!("{v:.2}"),
     }

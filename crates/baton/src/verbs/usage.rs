@@ -53,7 +53,7 @@ pub(super) fn run(home: &Path, args: &UsageArgs) -> Result<(), Failure> {
         rows.push(cells(&row.app, &row.function, &[&row.used]));
     }
     rows.extend(totals.iter().filter(|(_, of)| of.len() > 1).map(|(app, of)| cells(app, "all", of)));
-    print_table(&table(&head, rows.into_iter()))
+    print_table(&table(&head, rows))
 }
 
 fn cells(app: &str, function: &str, of: &[&Used]) -> Vec<String> {

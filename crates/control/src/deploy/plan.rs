@@ -47,7 +47,7 @@ pub enum Step {
     /// Stop an app that nobody wants.
     Stop(AppName),
     /// Start a version, in place of the one that runs if there is one.
-    Start(Placed),
+    Start(Box<Placed>),
 }
 
 /// The steps from `actual` to `wanted`: stops first, since they give memory back. Versions that would run the same
@@ -58,7 +58,7 @@ pub fn plan(wanted: &BTreeMap<AppName, Placed>, actual: &BTreeMap<AppName, Place
     let starts = wanted
         .iter()
         .filter(|(app, next)| !actual.get(*app).is_some_and(|now| now.same_as(next)))
-        .map(|(_, next)| Step::Start(next.clone()));
+        .map(|(_, next)| Step::Start(Box::new(next.clone())));
     stops.chain(starts).collect()
 }
 
@@ -86,12 +86,12 @@ mod tests {
     #[test]
     fn what_is_missing_starts_and_what_is_unwanted_stops_first() {
         let shop = deployment("shop", 1, b"x");
-        check(std::slice::from_ref(&shop), &[], &[Step::Start(all(&shop))]);
+        check(std::slice::from_ref(&shop), &[], &[Step::Start(Box::new(all(&shop)))]);
         let old = deployment("old", 1, b"x");
         check(
             std::slice::from_ref(&shop),
             std::slice::from_ref(&old),
-            &[Step::Stop(old.app().clone()), Step::Start(all(&shop))],
+            &[Step::Stop(old.app().clone()), Step::Start(Box::new(all(&shop)))],
         );
     }
 
@@ -99,10 +99,14 @@ mod tests {
     fn another_artifact_or_another_manifest_is_another_version() {
         let one = deployment("shop", 1, b"x");
         let two = deployment("shop", 2, b"y");
-        check(std::slice::from_ref(&two), std::slice::from_ref(&one), &[Step::Start(all(&two))]);
+        check(std::slice::from_ref(&two), std::slice::from_ref(&one), &[Step::Start(Box::new(all(&two)))]);
         let mut three = one.clone();
         three.manifest.pool.size = baton_catalog::ByteSize::from_mib(3);
-        check(std::slice::from_ref(&three), std::slice::from_ref(&one), &[Step::Start(all(&three))]);
+        check(
+            std::slice::from_ref(&three),
+            std::slice::from_ref(&one),
+            &[Step::Start(Box::new(all(&three)))],
+        );
         assert_eq!(one.artifacts.values().next(), Some(&ArtifactHash::of(b"x")));
     }
 
@@ -115,7 +119,7 @@ mod tests {
         };
         assert!(all(&shop).same_as(&with(&["hello"])) && !all(&shop).same_as(&with(&[])));
         let map = |placed: Placed| BTreeMap::from([(shop.app().clone(), placed)]);
-        assert_eq!(plan(&map(with(&[])), &map(all(&shop))), [Step::Start(with(&[]))]);
+        assert_eq!(plan(&map(with(&[])), &map(all(&shop))), [Step::Start(Box::new(with(&[])))]);
         assert!(plan(&map(with(&["hello"])), &map(all(&shop))).is_empty());
     }
 }

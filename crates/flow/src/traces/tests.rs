@@ -40,8 +40,8 @@ fn a_chain_becomes_a_trace_with_the_right_parents() {
     assert!(traces.take(100, numbers(), false).is_empty(), "it has not settled");
     let spans = traces.take(100, numbers(), true);
     let of = |span: u64| spans.iter().find(|found| found.span == span).unwrap();
-    let path = |mut span: &Span| {
-        let mut names = vec![span.name.clone()];
+    let path = |span: &Span| {
+        let (mut span, mut names) = (span, vec![span.name.clone()]);
         while span.parent != 3 {
             span = of(span.parent);
             names.push(span.name.clone());
