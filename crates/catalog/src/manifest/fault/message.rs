@@ -35,6 +35,16 @@ impl ManifestFault {
 }
 
 impl ManifestFault {
+    fn remedy_of_pool(&self) -> &'static str {
+        match self {
+            Self::NetworkWithoutPool => "set pool = \"write\", or remove network",
+            Self::StreamWithoutPool => "set pool = \"write\", or remove stream",
+            Self::TimeoutsWithoutStream => "set stream = true; timeout alone bounds whole answers",
+            Self::ReferencesWithoutPool => "set pool = \"write\" or \"read\", or remove references",
+            _ => "",
+        }
+    }
+
     fn remedy_of_isolation(&self) -> &'static str {
         match self {
             Self::WasmAsProcess => "remove fallback, or choose isolation = \"process\"",
@@ -168,14 +178,12 @@ impl ManifestFault {
             Self::Host { .. } => {
                 "write a host such as \"api.example.com\" or \"api.example.com:443\"".to_owned()
             }
-            Self::NetworkWithoutPool => "set pool = \"write\", or remove network".to_owned(),
+            Self::NetworkWithoutPool
+            | Self::StreamWithoutPool
+            | Self::TimeoutsWithoutStream
+            | Self::ReferencesWithoutPool => self.remedy_of_pool().to_owned(),
             Self::DurableWithoutCall { callee, .. } => {
                 format!("add \"{callee}\" to calls, or remove it from durable")
-            }
-            Self::StreamWithoutPool => "set pool = \"write\", or remove stream".to_owned(),
-            Self::TimeoutsWithoutStream => "set stream = true; timeout alone bounds whole answers".to_owned(),
-            Self::ReferencesWithoutPool => {
-                "set pool = \"write\" or \"read\", or remove references".to_owned()
             }
             Self::UnknownCallee { nearest, .. } => {
                 suggest(nearest.as_deref(), "add the function or remove it from calls")
