@@ -145,6 +145,7 @@ fn receipts(node: &mut Node) -> bool {
         for step in 0..200u64 {
             let invocation = request.invocation.wrapping_sub(4).wrapping_add(step % 6);
             let absurd = baton_abi::descriptor::HopCost {
+                began_ns: u64::MAX,
                 invocation,
                 caller: u16::MAX,
                 copies: u16::MAX,
