@@ -194,7 +194,7 @@ fn headers_of_a_connection_are_not_the_functions_to_say() {
     let seen = server.last();
     let mut names: Vec<_> = seen.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["content-length", "host", "x-kept"], "{seen:?}");
+    assert_eq!(names, ["content-length", "host", "traceparent", "x-kept"], "{seen:?}");
     assert_eq!(seen.header("host"), Some(server.address.to_string().as_str()));
     node.wait_at_rest(REST);
 }
