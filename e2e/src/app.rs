@@ -122,6 +122,6 @@ impl App {
 /// Whether a module has to keep its memory between requests to be what the native function is: it remembers something, or
 /// serves several at once.
 fn needs_reuse(behaviour: &str, more: &str) -> bool {
-    let remembers = ["sharer", "worker"].contains(&behaviour);
+    let remembers = ["sharer", "worker", "tally"].contains(&behaviour);
     machine::in_modules() && (remembers || more.contains("concurrency ="))
 }

@@ -449,8 +449,16 @@ impl Node {
     /// Every log line's message of a function, or of the node's about the app.
     pub fn log_of(&self, function: &str) -> Vec<String> {
         let own = |node: &Node| {
-            let page = node.ask(&format!("/v1/logs?app={}", node.app));
-            page["lines"].as_array().cloned().unwrap_or_default()
+            let (mut lines, mut after) = (Vec::new(), 0);
+            loop {
+                let page = node.ask(&format!("/v1/logs?app={}&after={after}", node.app));
+                let more = page["lines"].as_array().cloned().unwrap_or_default();
+                if more.is_empty() {
+                    return lines;
+                }
+                lines.extend(more);
+                after = page["next"].as_u64().unwrap_or(u64::MAX);
+            }
         };
         let of = self.all().flat_map(own).filter(|line| line["function"] == function);
         of.filter_map(|line| Some(line["message"].as_str()?.to_owned())).collect()

@@ -214,7 +214,8 @@ fn bodies_are_checked_and_lead_elsewhere_and_functions_may_decide() {
     let doomed = node.get("/crash/panic");
     assert_eq!(doomed.status, 500, "{}", doomed.text());
     let looped = node.get("/looped/forever");
-    assert_eq!(looped.status, 500, "{}", looped.text());
+    // Either its time is over first, or a cell has stopped it and says so.
+    assert!([500, 504].contains(&looped.status), "{} {}", looped.status, looped.text());
     assert_eq!(shown(&node, "bodies", "doomed", "ask")["refused"], 1);
     assert_eq!(node.get("/guarded").status, 200, "the node and its other functions go on");
 }

@@ -58,8 +58,8 @@ impl Backend for FlowBackend {
         let mut wish = Wish { receipt: false, trace };
         let traceparent = trace.map(|traced| traced.context.text());
         for (name, value) in request.headers() {
-            if sampling.on_demand && name == RECEIPT_HEADER {
-                wish.receipt = value == b"1";
+            if name == RECEIPT_HEADER {
+                wish.receipt = sampling.on_demand && value == b"1";
                 continue;
             }
             let value = match &traceparent {
