@@ -47,7 +47,7 @@ pub struct Used {
     pub bytes_handed: u64,
     /// Requests that it sent to the network, refused ones not included.
     pub egress: u64,
-    /// Times that it was started because a call wanted it; absent where that is not counted.
+    /// Calls that had to wait for a replica to start; absent if none had to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cold_starts: Option<u64>,
 }

@@ -13,8 +13,8 @@ type Name = (String, String);
 /// What was seen at the last look.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
-    /// Counters of each function, with the version of its app: another version counts from 0.
-    counters: BTreeMap<Name, (u64, Used)>,
+    /// Counters of each function by the version of its app, of which several may answer: each counts from 0.
+    counters: BTreeMap<(Name, u64), Used>,
     /// Processor time of each process.
     cpu_ns: BTreeMap<u32, u64>,
     at: Option<Instant>,
@@ -31,6 +31,7 @@ fn counted(app: &AppStatus, function: &FunctionStatus) -> Used {
         bytes_out: function.bytes_out,
         bytes_handed: callers().fold(0, |sum, edge| sum.saturating_add(edge.bytes_handed)),
         egress: function.network.answered + function.network.failed,
+        cold_starts: Some(function.cold_starts.handler.count),
         ..Used::default()
     }
 }
@@ -44,6 +45,10 @@ fn growth(now: &Used, before: &Used) -> Used {
         bytes_out: now.bytes_out.saturating_sub(before.bytes_out),
         bytes_handed: now.bytes_handed.saturating_sub(before.bytes_handed),
         egress: now.egress.saturating_sub(before.egress),
+        cold_starts: now
+            .cold_starts
+            .map(|now| now.saturating_sub(before.cold_starts.unwrap_or(0)))
+            .filter(|more| *more > 0),
         ..Used::default()
     }
 }
@@ -56,10 +61,10 @@ impl Sampler {
         for (app, function) in apps.iter().flat_map(|app| app.functions.iter().map(move |f| (app, f))) {
             let name = (app.app.clone(), function.function.clone());
             let counters = counted(app, function);
-            let known = self.counters.get(&name).filter(|(version, _)| *version == app.version);
-            let before = known.map(|(_, before)| *before).unwrap_or_default();
-            used.insert(name.clone(), growth(&counters, &before));
-            seen.insert(name, (app.version, counters));
+            let key = (name.clone(), app.version);
+            let before = self.counters.get(&key).copied().unwrap_or_default();
+            used.entry(name).or_default().add(&growth(&counters, &before));
+            seen.insert(key, counters);
         }
         self.counters = seen;
         let elapsed = self.at.map_or(0, |at| now.duration_since(at).as_millis());
@@ -147,6 +152,9 @@ mod tests {
         assert!(!second.contains_key(&("shop".to_owned(), "cart".to_owned())));
         assert!(sampler.look(&[app(1, 2, 0)], now).is_empty(), "a counter that shrinks tells nothing");
         assert_eq!(of(&sampler.look(&[app(2, 3, 0)], now), "front").invocations, 3);
+        // Two that answer side by side are one function.
+        let both = sampler.look(&[app(2, 5, 0), app(3, 4, 0)], now);
+        assert_eq!(of(&both, "front").invocations, 6);
     }
 
     #[test]
