@@ -1,6 +1,7 @@
 //! HTTP ingress: whatever bytes a client sends, the gateway neither panics nor hangs, and serves the next client.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use baton_catalog::{Route, RouteTable};
 use baton_flow::InvokeError;
 use baton_fuzz::Source;
-use baton_gateway::{Backend, Gateway, Limits, Reply, RequestHead, Upload};
+use baton_gateway::{Backend, Gateway, Limits, NoParts, Reply, RequestHead, Upload};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -88,6 +89,7 @@ impl Backend for Memory {
 }
 
 impl Upload for Held {
+    type Feed = Infallible;
     type Reply = Answer;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), InvokeError> {
@@ -112,6 +114,7 @@ impl Drop for Held {
 }
 
 impl Reply for Answer {
+    type Parts = NoParts<Bytes>;
     type Body = Bytes;
 
     fn status(&self) -> u16 {
