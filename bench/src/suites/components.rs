@@ -9,14 +9,14 @@
 use std::time::Duration;
 
 use crate::app::App;
-use crate::load::{Pace, Plan};
+use crate::load::Plan;
 use crate::locate;
 use crate::proc;
 use crate::report::{Key, Promise, Report, Series};
 use crate::systems::{self, Fleet, SystemError};
 
-use super::sampling::{Timing, take};
-use super::{Options, SuiteError, or_note, say};
+use super::sampling::{Lanes, at_each};
+use super::{Options, SuiteError, or_note};
 
 const COMPONENT: &str = "hello_component.wasm";
 const CONCURRENCY: [u32; 2] = [1, 64];
@@ -58,7 +58,11 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let fleet = or_note(worker, WORKERD, &mut report.notes)?;
     entries.extend(fleet.map(|fleet| Entry { case: "hello-reuse", fleet }));
 
-    let series = proc::pinned(Some(setup.load_core), || measure(options, &entries, &mut report))??;
+    let series = proc::pinned(Some(setup.load_core), || {
+        let entries = entries.iter().map(|Entry { case, fleet }| (*case, fleet)).collect();
+        let lanes = Lanes { entries, concurrencies: &CONCURRENCY, total: QUICK_TOTAL };
+        at_each(options, &lanes, &mut report, |fleet| Plan::get(fleet.address, "/"))
+    })??;
     report.take_rows(&series);
     super::note_losses(&mut report, entries.iter().map(|entry| &entry.fleet));
     relate(&series, &mut report);
@@ -66,25 +70,6 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
 }
 
 const WASMTIME_PROGRAM: &str = "wasmtime";
-
-fn measure(options: &Options, entries: &[Entry], report: &mut Report) -> Result<Series, SuiteError> {
-    let timing = Timing::new(options, options.rounds * CONCURRENCY.len() * entries.len(), QUICK_TOTAL);
-    let mut series = Series::default();
-    let mut noisy = 0;
-    for round in 1..=options.rounds {
-        for concurrency in CONCURRENCY {
-            for Entry { case, fleet } in entries {
-                say(format_args!("round {round}: {} {case} at {concurrency}", fleet.system));
-                noisy += usize::from(!timing.settle());
-                let plans = (0..concurrency).map(|_| Plan::get(fleet.address, "/")).collect();
-                let sample = take(fleet, plans, Pace::Closed, timing)?;
-                series.add(Key::new(&fleet.system, case, concurrency), sample);
-            }
-        }
-    }
-    super::note_noise(report, noisy);
-    Ok(series)
-}
 
 fn relate(series: &Series, report: &mut Report) {
     for concurrency in CONCURRENCY {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::app::Isolation;
-use crate::load::{Pace, Plan};
+use crate::load::Plan;
 use crate::proc;
 use crate::report::{Key, Promise, Report, Series};
-use crate::systems::{self, Fleet};
+use crate::systems;
 
-use super::sampling::{Timing, take};
-use super::{Options, SuiteError, or_note, say, start_all};
+use super::sampling::{Lanes, at_each};
+use super::{Options, SuiteError, or_note, start_all};
 
 const APP: &str = "bench/apps/hello";
 const CONCURRENCY: [u32; 3] = [1, 16, 64];
@@ -21,34 +21,15 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let mut fleets = start_all(options, &options.build(APP)?)?;
     let hyper = systems::start_single(&options.setup, "hyper", "hyper");
     fleets.extend(or_note(hyper, "hyper", &mut report.notes)?);
-    let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
+    let series = proc::pinned(Some(options.setup.load_core), || {
+        let entries = fleets.iter().map(|fleet| ("hello", fleet)).collect();
+        let lanes = Lanes { entries, concurrencies: &CONCURRENCY, total: QUICK_TOTAL };
+        at_each(options, &lanes, &mut report, |fleet| Plan::get(fleet.address, "/"))
+    })??;
     report.take_rows(&series);
     super::note_losses(&mut report, &fleets);
     relate(options, &series, &mut report);
     Ok(report)
-}
-
-fn measure(options: &Options, fleets: &[Fleet], report: &mut Report) -> Result<Series, SuiteError> {
-    let timing = Timing::new(options, options.rounds * CONCURRENCY.len() * fleets.len(), QUICK_TOTAL);
-    let mut series = Series::default();
-    let mut noisy = 0;
-    for round in 1..=options.rounds {
-        for concurrency in CONCURRENCY {
-            for fleet in fleets {
-                say(format_args!("round {round}: {} at {concurrency}", fleet.system));
-                noisy += usize::from(!timing.settle());
-                let sample = take(fleet, plans(fleet, concurrency), Pace::Closed, timing)?;
-                series.add(Key::new(&fleet.system, "hello", concurrency), sample);
-            }
-        }
-    }
-    super::note_noise(report, noisy);
-    Ok(series)
-}
-
-fn plans(fleet: &Fleet, connections: u32) -> Vec<Plan> {
-    let plan = Plan::get(fleet.address, "/");
-    (0..connections).map(|_| plan.clone()).collect()
 }
 
 /// What is promised of requests/s over those of bare hyper at 64 connections.

@@ -6,11 +6,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::load::{Errors, Load, Outcome, Pace, Plan, Until};
 use crate::proc::busy_share;
-use crate::report::{Figures, Sample};
+use crate::report::{Figures, Key, Report, Sample, Series};
 use crate::systems::Fleet;
 use crate::yardstick::RoundTrips;
 
-use super::{Options, SuiteError};
+use super::{Options, SuiteError, say};
 
 /// A machine that is busier than this before a sample is waited for.
 const QUIET_BELOW: f64 = 0.12;
@@ -43,6 +43,44 @@ impl Timing {
     pub(super) fn settle(&self) -> bool {
         !self.wait_for_quiet || (0..QUIET_TRIES).any(|_| busy_share(QUIET_WINDOW) < QUIET_BELOW)
     }
+}
+
+/// What a suite measures.
+#[derive(Debug, Clone)]
+pub(super) struct Lanes<'a> {
+    /// Fleets, each with the name of its case.
+    pub(super) entries: Vec<(&'a str, &'a Fleet)>,
+    /// Connections at once, one sample each.
+    pub(super) concurrencies: &'a [u32],
+    /// What all samples of a quick run take together.
+    pub(super) total: Duration,
+}
+
+/// Measures fleets one after the other at each concurrency, round for round, with connections that all follow one plan.
+pub(super) fn at_each(
+    options: &Options,
+    lanes: &Lanes<'_>,
+    report: &mut Report,
+    plan: impl Fn(&Fleet) -> Plan,
+) -> Result<Series, SuiteError> {
+    let samples = options.rounds * lanes.concurrencies.len() * lanes.entries.len();
+    let timing = Timing::new(options, samples, lanes.total);
+    let mut series = Series::default();
+    let mut noisy = 0;
+    for round in 1..=options.rounds {
+        for &concurrency in lanes.concurrencies {
+            for &(case, fleet) in &lanes.entries {
+                say(format_args!("round {round}: {} {case} at {concurrency}", fleet.system));
+                noisy += usize::from(!timing.settle());
+                let plan = plan(fleet);
+                let plans = (0..concurrency).map(|_| plan.clone()).collect();
+                let sample = take(fleet, plans, Pace::Closed, timing)?;
+                series.add(Key::new(&fleet.system, case, concurrency), sample);
+            }
+        }
+    }
+    super::note_noise(report, noisy);
+    Ok(series)
 }
 
 /// Measures one fleet under one load.

@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::app::App;
-use crate::load::{Pace, Plan, Step};
+use crate::load::{Plan, Step};
 use crate::locate;
 use crate::proc::{self, Server, ServerSpec};
 use crate::report::{Key, Promise, Report, Series};
 use crate::systems::{self, Fleet, SystemError};
 
-use super::sampling::{Timing, take};
-use super::{Options, SuiteError, or_note, say};
+use super::sampling::{Lanes, at_each};
+use super::{Options, SuiteError, or_note};
 
 const APP: &str = "bench/apps/hello";
 const CASE: &str = "all-policies";
@@ -87,30 +87,15 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     ];
     let behind = nginx(options, &app, files.path());
     fleets.extend(or_note(behind, "nginx-sidecar", &mut report.notes)?);
-    let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
+    let series = proc::pinned(Some(options.setup.load_core), || {
+        let entries = fleets.iter().map(|fleet| (CASE, fleet)).collect();
+        let lanes = Lanes { entries, concurrencies: &CONCURRENCY, total: QUICK_TOTAL };
+        at_each(options, &lanes, &mut report, |fleet| plan(fleet.address))
+    })??;
     report.take_rows(&series);
     super::note_losses(&mut report, &fleets);
     relate(&series, &mut report);
     Ok(report)
-}
-
-fn measure(options: &Options, fleets: &[Fleet], report: &mut Report) -> Result<Series, SuiteError> {
-    let timing = Timing::new(options, options.rounds * CONCURRENCY.len() * fleets.len(), QUICK_TOTAL);
-    let mut series = Series::default();
-    let mut noisy = 0;
-    for round in 1..=options.rounds {
-        for concurrency in CONCURRENCY {
-            for fleet in fleets {
-                say(format_args!("round {round}: {} at {concurrency}", fleet.system));
-                noisy += usize::from(!timing.settle());
-                let plans = (0..concurrency).map(|_| plan(fleet.address)).collect();
-                let sample = take(fleet, plans, Pace::Closed, timing)?;
-                series.add(Key::new(&fleet.system, CASE, concurrency), sample);
-            }
-        }
-    }
-    super::note_noise(report, noisy);
-    Ok(series)
 }
 
 /// The same request for all: who has no use for the token carries it too.

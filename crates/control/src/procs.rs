@@ -39,7 +39,13 @@ mod tests {
         let used = parse(stat).unwrap();
         assert_eq!(used.resident_bytes, 5 * rustix::param::page_size() as u64);
         assert_eq!(used.cpu_ns, 42 * (1_000_000_000 / rustix::param::clock_ticks_per_second()));
-        assert_eq!(parse("nonsense"), None);
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 10 0 0 0 250 50 0 0 20 0 3 0 100 5000000 12 18446744073709551615 1";
+        let used = parse(stat).unwrap();
+        assert_eq!(used.resident_bytes, 12 * rustix::param::page_size() as u64);
+        assert_eq!(used.cpu_ns, 300 * (1_000_000_000 / rustix::param::clock_ticks_per_second()));
+        for broken in ["", "7 (x", "7 (x) S 1 2", "nonsense"] {
+            assert_eq!(parse(broken), None);
+        }
     }
 
     #[test]

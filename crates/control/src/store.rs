@@ -217,15 +217,7 @@ impl Store {
     /// The file is damaged, newer than this program, or cannot be written.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = path.to_owned();
-        let opener = move || {
-            let mut builder = Database::builder();
-            builder.set_cache_size(STORE_CACHE_BYTES);
-            let mut options = OpenOptions::new();
-            // Manifests may hold secrets in their environments.
-            let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            builder.create_file(options.open(&file)?).map_err(redb::Error::from)
-        };
-        Self::open_with(path, Box::new(opener))
+        Self::open_with(path, Box::new(move || open_file(&file, STORE_CACHE_BYTES)))
     }
 
     fn open_with(path: &Path, opener: Opener) -> Result<Self, StoreError> {
@@ -293,6 +285,15 @@ impl Store {
             Err(_) => Err(StoreError::Unintelligible { path: self.path.clone() }),
         }
     }
+}
+
+/// Opens a database, or makes it, for the node's user only: what is in manifests and events is nobody else's business.
+pub(crate) fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, redb::Error> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder.create_file(options.open(path)?).map_err(redb::Error::from)
 }
 
 /// Makes what is missing; returns the format that the file has.

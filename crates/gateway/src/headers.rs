@@ -96,7 +96,7 @@ impl<'a> Forwarded<'a> {
     fn passes(&self, name: &HeaderName) -> bool {
         let held_back = is_hop_by_hop(name)
             // The seam takes this one out.
-            || (name.as_str().starts_with("x-baton-") && name.as_str() != RECEIPT_HEADER)
+            || (is_ours(name.as_str()) && name.as_str() != RECEIPT_HEADER)
             || *name == header::EXPECT
             || name.as_str() == "traceparent"
             || (!self.tracestate && name.as_str() == "tracestate")

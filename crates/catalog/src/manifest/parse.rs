@@ -6,12 +6,12 @@ mod shared;
 use std::collections::BTreeMap;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::check;
 use super::error::Location;
 use super::fault::ManifestFault;
-use super::read::{Located, Placed, Reader, text, wrong_type};
+use super::read::{Located, Placed, Reader, document, text, wrong_type};
 use super::{App, Build, Cron, Events, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
@@ -59,13 +59,7 @@ const EVENTS_KEYS: &[&str] = &["attempts", "age", "pause", "concurrency", "queue
 const CRON_KEYS: &[&str] = &["schedule", "timezone", "function", "method", "path", "body"];
 
 pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
-    if text.len() > limits::MANIFEST_BYTES_MAX {
-        return Err(Located::new(0..0, ManifestFault::FileTooLarge { bytes: text.len() }));
-    }
-    let document = DeTable::parse(text).map_err(|error| {
-        let span = error.span().unwrap_or(text.len()..text.len());
-        Located::new(span, ManifestFault::Syntax { message: error.message().to_owned() })
-    })?;
+    let document = document(text)?;
     let document = document.get_ref();
     let reader = Reader::open(String::new(), document, 0..0, DOCUMENT_KEYS)?;
     let manifest = Manifest {

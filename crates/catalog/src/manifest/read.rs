@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::fault::ManifestFault;
+use crate::limits;
 use crate::nearest::nearest;
 use crate::units::{ByteSize, TimeSpan};
 use crate::words::Word;
@@ -25,6 +26,17 @@ impl Located {
 
 /// A text and the place of it.
 pub(crate) type Placed<'d> = (Range<usize>, &'d str);
+
+/// A whole text, if it is no larger than a manifest may be.
+pub(crate) fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Located> {
+    if text.len() > limits::MANIFEST_BYTES_MAX {
+        return Err(Located::new(0..0, ManifestFault::FileTooLarge { bytes: text.len() }));
+    }
+    DeTable::parse(text).map_err(|error| {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        Located::new(span, ManifestFault::Syntax { message: error.message().to_owned() })
+    })
+}
 
 /// A table whose keys are known to be known.
 pub(crate) struct Reader<'d, 'i> {

@@ -9,8 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::handlers::{Handler, Kind};
 use super::{AppPolicies, Policies, check};
-use crate::limits;
-use crate::manifest::read::{Located, Reader, text, wrong_type};
+use crate::manifest::read::{Located, Reader, document, text, wrong_type};
 use crate::manifest::{ManifestError, ManifestFault};
 use crate::names::FunctionName;
 use crate::nearest::nearest;
@@ -37,13 +36,7 @@ pub fn parse_policies(from: PolicyFile<'_>) -> Result<AppPolicies, ManifestError
 }
 
 fn file(text: &str) -> Result<AppPolicies, Located> {
-    if text.len() > limits::MANIFEST_BYTES_MAX {
-        return Err(Located::new(0..0, ManifestFault::FileTooLarge { bytes: text.len() }));
-    }
-    let document = DeTable::parse(text).map_err(|error| {
-        let span = error.span().unwrap_or(text.len()..text.len());
-        Located::new(span, ManifestFault::Syntax { message: error.message().to_owned() })
-    })?;
+    let document = document(text)?;
     let document = document.get_ref();
     let reader = Reader::open(String::new(), document, 0..0, FILE_KEYS)?;
     let mut policies = AppPolicies { policy: policy(&reader)?, functions: BTreeMap::new() };

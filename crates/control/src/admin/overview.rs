@@ -4,7 +4,6 @@
 //! costs the functions nothing.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::Arc;
 
 use axum::Json;
@@ -17,6 +16,7 @@ use super::fault::Fault;
 use super::reads::no_app;
 use crate::graph::Graph;
 use crate::limits;
+use crate::procs::{self, Used};
 use crate::protocol::{NodeRow, Nodes, Overview, ProcessFigures};
 
 pub(super) async fn overview(State(api): State<Arc<Api>>) -> Result<Json<Overview>, Fault> {
@@ -66,38 +66,14 @@ fn leading(all: Vec<AppStatus>) -> (Vec<AppStatus>, Vec<AppStatus>) {
     all.into_iter().partition(|app| seen.insert(app.app.clone()))
 }
 
-/// What the kernel says of a process; `None` if it is gone.
 fn figures(pid: u32) -> Option<ProcessFigures> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parsed(pid, &stat, rustix::param::clock_ticks_per_second(), rustix::param::page_size() as u64)
-}
-
-fn parsed(pid: u32, stat: &str, ticks_per_second: u64, page_bytes: u64) -> Option<ProcessFigures> {
-    // The second field is the program's name, which may have anything in it, then come plain ones, from the third on.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    let (user, system, resident) = (number(14)?, number(15)?, number(24)?);
-    Some(ProcessFigures {
-        pid,
-        cpu_ms: user.saturating_add(system).saturating_mul(1000) / ticks_per_second.max(1),
-        resident_bytes: resident.saturating_mul(page_bytes),
-    })
+    let Used { cpu_ns, resident_bytes } = procs::used(pid)?;
+    Some(ProcessFigures { pid, cpu_ms: cpu_ns / 1_000_000, resident_bytes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_programs_do_not_shift_fields() {
-        let line = "7 (a ) b) S 1 7 7 0 -1 4194560 10 0 0 0 250 50 0 0 20 0 3 0 100 5000000 12 18446744073709551615 1";
-        let figures = parsed(7, line, 100, 4096).unwrap();
-        assert_eq!(figures, ProcessFigures { pid: 7, cpu_ms: 3000, resident_bytes: 12 * 4096 });
-        for broken in ["", "7 (x", "7 (x) S 1 2"] {
-            assert_eq!(parsed(7, broken, 100, 4096), None);
-        }
-    }
 
     #[test]
     fn this_process_has_figures_and_one_that_is_gone_has_none() {

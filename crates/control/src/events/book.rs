@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +25,7 @@ use tokio::sync::oneshot;
 use super::retry::Tries;
 use super::{EventFault, now_ms};
 use crate::limits::{EVENTS_CACHE_BYTES, EVENTS_DEAD_MAX};
-use crate::store::{StoreError, fault};
+use crate::store::{StoreError, fault, open_file};
 
 const WAITING: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("waiting");
 const TRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tries");
@@ -261,12 +260,7 @@ impl BookFile {
         if let Some(database) = slot.as_ref() {
             return Ok(Arc::clone(database));
         }
-        let mut builder = Database::builder();
-        builder.set_cache_size(EVENTS_CACHE_BYTES);
-        let mut options = std::fs::OpenOptions::new();
-        // Events may hold what is nobody else's business.
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let database = Arc::new(builder.create_file(options.open(&self.path)?)?);
+        let database = Arc::new(open_file(&self.path, EVENTS_CACHE_BYTES)?);
         *slot = Some(Arc::clone(&database));
         Ok(database)
     }
