@@ -4,6 +4,7 @@ mod arrays;
 mod faults;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
 
@@ -51,6 +52,21 @@ pub(crate) fn python(app: App, name: &str, handler: &str, more: &str) -> App {
 fn start(app: &App) -> Option<Node> {
     interpreter()?;
     Some(Node::start_with(app, &["--receipts"]))
+}
+
+#[test]
+fn the_package_passes_its_own_tests() {
+    need_processes!();
+    need_one_node!();
+    let Some(python) = interpreter() else { return };
+    let beside = || baton_e2e::baton().with_file_name("python");
+    let package = env::var_os("BATON_PYTHON").map_or_else(beside, PathBuf::from);
+    let mut tests = Command::new(python);
+    tests.args(["-m", "unittest", "discover", "-s"]).arg(source_root().join("sdk/python/tests"));
+    let output = tests.env("PYTHONPATH", package).env("PYTHONDONTWRITEBYTECODE", "1").output();
+    let output = output.expect("the interpreter starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("\nOK"), "{said}");
 }
 
 #[test]
