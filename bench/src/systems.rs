@@ -1,7 +1,7 @@
 //! The systems under test, started the way a comparison needs them: all of one system's processes on one core.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -270,35 +270,26 @@ pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, System
     let state = tempfile::tempdir().map_err(SystemError::State)?;
     let directory = state.path().join("app");
     app.write(&directory).map_err(SystemError::App)?;
-    let mut args: Vec<OsString> =
-        ["up", "--no-build", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
+    up(setup, system, state, &["--no-build".as_ref(), directory.as_os_str()])
+}
+
+/// Starts a node with the app of a directory, as it is.
+pub fn start_directory(setup: &Setup, system: &str, directory: &Path) -> Result<Fleet, SystemError> {
+    let state = tempfile::tempdir().map_err(SystemError::State)?;
+    up(setup, system, state, &[directory.as_os_str()])
+}
+
+fn up(setup: &Setup, system: &str, state: TempDir, more: &[&OsStr]) -> Result<Fleet, SystemError> {
+    let mut args: Vec<OsString> = ["up", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
     args.push(setup.server_core.to_string().into());
-    if setup.receipts {
-        args.push("--receipts".into());
-    }
-    args.push(directory.into());
+    args.extend(setup.receipts.then(|| "--receipts".into()));
+    args.extend(more.iter().map(OsString::from));
     let home = state.path().join(HOME);
     let spec = ServerSpec {
         name: system.into(),
         program: setup.baton.clone(),
         args,
         env: vec![("BATON_HOME".into(), home.into())],
-        core: Some(setup.server_core),
-        ready_within: READY_WITHIN,
-    };
-    node_fleet(system, &spec, state)
-}
-
-/// Starts a node with the app of a directory, as it is.
-pub fn start_directory(setup: &Setup, system: &str, directory: &Path) -> Result<Fleet, SystemError> {
-    let state = tempfile::tempdir().map_err(SystemError::State)?;
-    let mut args: Vec<OsString> = ["up", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
-    args.extend([setup.server_core.to_string().into(), directory.into()]);
-    let spec = ServerSpec {
-        name: system.into(),
-        program: setup.baton.clone(),
-        args,
-        env: vec![("BATON_HOME".into(), state.path().join(HOME).into())],
         core: Some(setup.server_core),
         ready_within: READY_WITHIN,
     };
