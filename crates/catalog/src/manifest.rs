@@ -12,6 +12,7 @@ mod events;
 mod fault;
 mod parse;
 pub(crate) mod read;
+mod runtime;
 mod site;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{Location, ManifestError};
 pub use self::events::{Cron, Events, TriggerFault};
-pub use self::fault::ManifestFault;
+pub use self::fault::{ManifestFault, RuntimeFault};
+pub use self::runtime::{Http, Lambda, Listen, Python, Runtime};
 pub use self::site::{Site, Step};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NodeName};
@@ -104,6 +106,9 @@ impl Placement {
 pub struct Function {
     /// Where its artifact comes from.
     pub build: Build,
+    /// What it is written for.
+    #[serde(default, skip_serializing_if = "Runtime::is_native")]
+    pub runtime: Runtime,
     /// What holds its replicas.
     pub isolation: Isolation,
     /// What to do where the machine lacks what the isolation needs.
@@ -235,6 +240,8 @@ pub enum Build {
         /// The file.
         path: PathBuf,
     },
+    /// Nothing is built: its code is its files. Of functions that are not native.
+    Files,
 }
 
 /// How many replicas a function has, and how busy each may be.

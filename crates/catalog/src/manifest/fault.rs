@@ -1,9 +1,11 @@
 //! What can be wrong with a manifest.
 
 pub(super) mod message;
+mod runtime;
 
 use std::path::PathBuf;
 
+pub use self::runtime::RuntimeFault;
 use super::events::TriggerFault;
 use crate::names::{FunctionName, NameFault};
 use crate::rollout::RolloutFault;
@@ -196,6 +198,8 @@ pub enum ManifestFault {
     TimeoutsWithoutStream,
     /// A schedule or a queue of events that cannot be meant.
     Trigger(TriggerFault),
+    /// A runtime, or a key that belongs to one, that cannot be meant.
+    Runtime(RuntimeFault),
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

@@ -5,3 +5,4 @@ pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod machine;
 pub(crate) mod report;
+pub(crate) mod root;
