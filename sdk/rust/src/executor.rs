@@ -160,6 +160,22 @@ impl Current {
         *hop = self.hop.take();
     }
 
+    /// Does something for a request that is no task here, as if its own task did it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn on_behalf<T>(
+        &self,
+        ticket: Ticket,
+        hop: &mut Option<Box<Hop>>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        self.enter(ticket, usize::MAX, Waker::noop());
+        self.hop.replace(hop.take());
+        let done = work();
+        *hop = self.hop.take();
+        self.leave();
+        done
+    }
+
     #[inline]
     fn enter(&self, ticket: Ticket, slot: usize, waker: &Waker) {
         self.tag.set(ticket.tag);

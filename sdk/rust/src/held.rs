@@ -258,6 +258,36 @@ impl Holding {
         }
     }
 
+    /// Bytes of the buffer, wherever they lie in it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn bytes_at(&self, start: usize, len: usize) -> Option<&[u8]> {
+        let is_inside = self.kind != Kind::Inline && start.checked_add(len)? <= self.capacity;
+        is_inside.then(|| self.part(start, len))
+    }
+
+    /// The payload is this range of the buffer from now on. The caller checked that it lies inside.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn narrow(&mut self, range: Range) {
+        let (start, len) = (usize::try_from(range.offset), usize::try_from(range.len));
+        if let (Ok(start), Ok(len)) = (start, len)
+            && start.checked_add(len).is_some_and(|end| end <= self.capacity)
+        {
+            self.start = start;
+            self.len = len;
+            if self.kind == Kind::Owned && self.rights.allows(Rights::WRITE) {
+                self.written = self.written.max(start + len);
+            }
+        }
+    }
+
+    /// Says in the table which range is used.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn describe(&self) {
+        if let Runtime::Link(link) = self.runtime {
+            link.describe(self);
+        }
+    }
+
     fn part(&self, start: usize, len: usize) -> &[u8] {
         if start.checked_add(len).is_none_or(|end| end > self.capacity) {
             return &[];

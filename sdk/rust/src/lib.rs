@@ -36,6 +36,8 @@ mod join;
 #[cfg(not(target_arch = "wasm32"))]
 mod link;
 mod message;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod outside;
 mod put;
 mod random;
 mod request;

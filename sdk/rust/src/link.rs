@@ -30,6 +30,7 @@ mod boot;
 mod calls;
 mod edge;
 mod memory;
+mod outside;
 mod receive;
 mod roads;
 mod send;
@@ -203,7 +204,7 @@ impl Link {
         }
     }
 
-    fn flush_bells(&self) {
+    pub(crate) fn flush_bells(&self) {
         if self.dirty.take() {
             self.ring_node();
         }

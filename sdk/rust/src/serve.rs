@@ -59,7 +59,7 @@ where
 }
 
 /// What the manifest's `calls` names, as the node says it in the environment.
-fn declared_calls() -> Vec<String> {
+pub(crate) fn declared_calls() -> Vec<String> {
     let names = std::env::var(CALLS_ENV).unwrap_or_default();
     names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
