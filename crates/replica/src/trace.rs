@@ -123,6 +123,7 @@ pub fn trace(subject: Subject<'_>) -> Result<Trace, TraceError> {
         files: None,
         root: None,
         network: NetworkAccess::None,
+        doors: Vec::new(),
         cores: Vec::new(),
         name: "trace".to_owned(),
         insecure_no_sandbox: false,

@@ -205,12 +205,17 @@ pub(crate) const TASKS_MAX: u32 = 1024;
 const WORD_BITS: usize = 64;
 const WORDS: usize = TASKS_MAX as usize / WORD_BITS;
 
+/// What wakes the thread that runs the tasks, if it sleeps; to be called once there is something to see.
+pub(crate) type Alarm = Box<dyn Fn() + Send + Sync>;
+
 /// The tasks that can go on, a bit each. Wakers may be called from any thread that the handler starts.
 #[derive(Default)]
 struct ReadySet {
     words: [AtomicU64; WORDS],
     /// Set behind the words, cleared in front of them.
     any: AtomicBool,
+    /// Not there where there are no other threads.
+    alarm: Option<Alarm>,
 }
 
 impl ReadySet {
@@ -218,6 +223,9 @@ impl ReadySet {
         if let Some(word) = self.words.get(slot / WORD_BITS) {
             word.fetch_or(1 << (slot % WORD_BITS), Ordering::Release);
             self.any.store(true, Ordering::Release);
+            if let Some(alarm) = &self.alarm {
+                alarm();
+            }
         }
     }
 
@@ -280,9 +288,10 @@ impl Finished {
 }
 
 impl<F: Future<Output = Outcome>> Tasks<F> {
-    pub(crate) fn new(current: &'static Current) -> Tasks<F> {
+    pub(crate) fn new(current: &'static Current, alarm: Option<Alarm>) -> Tasks<F> {
         let ended = Finished { ticket: Ticket::NONE, outcome: None, hop: None };
-        Tasks { current, slots: Vec::new(), free: Vec::new(), ready: Arc::default(), live: 0, ended }
+        let ready = Arc::new(ReadySet { alarm, ..ReadySet::default() });
+        Tasks { current, slots: Vec::new(), free: Vec::new(), ready, live: 0, ended }
     }
 
     /// Tasks that have not ended.

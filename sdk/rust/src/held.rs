@@ -315,6 +315,26 @@ impl Holding {
         self.written = self.written.max(end + bytes.len());
     }
 
+    /// As [`Holding::append`], what `fill` writes: at most `most` bytes, and as many as it says.
+    pub(crate) fn append_with<E>(
+        &mut self,
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let end = self.start + self.len;
+        let most = most.min(self.capacity - end);
+        // Whatever is said afterwards, all of it may be written.
+        self.written = self.written.max(end + most);
+        // SAFETY: `end + most <= capacity`, by the bound.
+        let to = unsafe { self.base.as_ptr().add(end) };
+        // SAFETY: so many bytes are mapped memory that this function owns; every byte of a pool is initialised, and `&mut self`
+        // is the only reference here.
+        let space = unsafe { core::slice::from_raw_parts_mut(to, most) };
+        let filled = fill(space)?.min(most);
+        self.len += filled;
+        Ok(filled)
+    }
+
     /// As [`Holding::append`], zeros.
     #[inline]
     pub(crate) fn append_zeros(&mut self, count: usize) {

@@ -136,6 +136,11 @@ impl Link {
         Ok(link)
     }
 
+    /// See [`crate::keep_control`].
+    pub(crate) fn keep_control() {
+        boot::keep_control();
+    }
+
     // ---- rings ----------------------------------------------------------------------------------------------
 
     fn push_link(&self, descriptor: &Descriptor) {

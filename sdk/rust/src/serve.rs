@@ -38,6 +38,12 @@ where
     }
 }
 
+/// Keeps this function's way to its node from programs that it starts: to be called before it starts the first.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn keep_control() {
+    Link::keep_control();
+}
+
 /// Serves in whatever this process is.
 #[cfg(not(target_arch = "wasm32"))]
 fn serve_here<H>(handler: &H) -> ExitCode

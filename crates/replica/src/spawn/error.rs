@@ -68,6 +68,7 @@ steps! {
     ShowRoot = 31, "mount the machine's programs and libraries";
     Loopback = 32, "switch the loopback device on";
     OpenProgram = 33, "find the program in the sandbox";
+    Doors = 40, "listen in the network of the process";
 }
 
 /// Why [`spawn`](crate::spawn()) failed. No process is left behind.

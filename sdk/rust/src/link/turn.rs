@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 
+use super::Link;
 use super::edge::Road;
 use super::receive::accept;
 use super::send::{Way, send};
-use super::Link;
 use crate::context::Context;
 use crate::error::Error;
 use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
@@ -36,7 +36,10 @@ impl Link {
         M: Fn(Context, Request) -> F,
         F: Future<Output = Outcome>,
     {
-        let mut work = Loop { link: self, make, tasks: Tasks::new(&self.current) };
+        // Tasks are woken by other threads as the replica is by its peers.
+        let bell = &self.bell;
+        let tasks = Tasks::new(&self.current, Some(Box::new(|| bell.ring())));
+        let mut work = Loop { link: self, make, tasks };
         loop {
             work.turn();
             if self.shutdown.get() && work.tasks.live() == 0 {
