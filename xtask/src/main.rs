@@ -15,6 +15,7 @@ mod install;
 mod licences;
 mod nats;
 mod project;
+mod python;
 mod simulate;
 mod steps;
 mod suite;

@@ -16,6 +16,7 @@ use crate::guests;
 use crate::licences;
 use crate::nats;
 use crate::project::Project;
+use crate::python;
 use crate::simulate;
 use crate::steps::{self, Outcome, Step, StepError};
 use crate::tidy;
@@ -115,6 +116,7 @@ impl Suite<'_> {
             &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER, &tools::PROMETHEUS],
         )?;
         nats::install_missing(self.project)?;
+        python::install_missing(self.project)?;
         Ok(Outcome::Done)
     }
 
@@ -289,6 +291,9 @@ impl Suite<'_> {
         command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
         if let Some(server) = nats::find(self.project) {
             command.env("BATON_NATS_SERVER", server);
+        }
+        if let Some(python) = python::find(self.project) {
+            command.env("BATON_TEST_PYTHON", python);
         }
         if !self.quick {
             command.env("BATON_CELL_BIN", self.project.release_binary("baton-cell")?);

@@ -26,6 +26,7 @@ const CRATE_WORDS: &[&str] = &[
     "pool",
     "replica",
     "sdk",
+    "shim",
     "netns",
     "sim",
     "transfer",
