@@ -16,6 +16,7 @@ mod licences;
 mod nats;
 mod project;
 mod python;
+mod servers;
 mod simulate;
 mod steps;
 mod suite;

@@ -59,6 +59,13 @@ pub(crate) const IPERF: Tool =
 pub(crate) const PROMETHEUS: Tool =
     Tool { package: "prometheus", programs: &["promtool"], wanted_for: "the check of the metrics" };
 
+/// What functions talk to over connections of their own.
+pub(crate) const POSTGRES: Tool = Tool {
+    package: "postgresql",
+    programs: &["postgres", "pg_ctlcluster"],
+    wanted_for: "the test of functions that talk to a database",
+};
+
 impl Tool {
     /// Where the first of its programs is, if one is there.
     pub(crate) fn find(&self) -> Option<PathBuf> {

@@ -27,7 +27,7 @@ pub use manifest::{
     ManifestFault, Placement, Pool, Python, Runtime, RuntimeFault, Scale, Site, Step, TriggerFault,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
-pub use outgoing::{connects, covers};
+pub use outgoing::{connection, connects, covers};
 pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,

@@ -63,6 +63,12 @@ pub(crate) fn is_connection(text: &str) -> bool {
     text.len() <= HOST_BYTES_MAX && entry(host).is_some_and(|entry| entry.port.is_some())
 }
 
+/// The host and port of an entry that names one host: `*.example.org:443` names none.
+#[must_use]
+pub fn connection(text: &str) -> Option<(&str, u16)> {
+    entry(text).and_then(|entry| Some((entry.host, entry.port?)))
+}
+
 /// Whether `network` of a function that opens connections itself names a host and port. `host` is a name or an address, an
 /// IPv6 address in brackets or without; `*.example.org` covers all names below `example.org`, and not that itself.
 ///

@@ -29,6 +29,7 @@ mod puts;
 mod receipts;
 mod replica;
 mod scale;
+mod shim;
 mod slots;
 mod snapshots;
 mod spill;
@@ -38,6 +39,7 @@ mod stream;
 mod tally;
 mod traces;
 mod traffic;
+mod tunnels;
 mod watch;
 
 pub use baton_abi::head::Field;
@@ -58,6 +60,7 @@ pub use snapshots::secret;
 pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
 pub use traces::{Span, Value};
 pub use traffic::{Next, Traffic};
+pub use tunnels::{CONNECTIONS_MAX, Door, Doors, Leads, Told, Tunnels};
 pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.

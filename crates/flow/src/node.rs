@@ -23,6 +23,7 @@ use crate::snapshots::Snapshots;
 use crate::spill::Spill;
 use crate::status::Totals;
 use crate::traces::Traces;
+use crate::tunnels::Tunnels;
 use crate::watch::Watch;
 
 /// How often deadlines are looked at while calls are out. They are met to this precision.
@@ -54,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) draining: Cell<bool>,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
+    /// Opens the doors of replicas.
+    pub(crate) tunnels: RefCell<Option<Tunnels>>,
     /// What other nodes host.
     pub(crate) hosts: RefCell<Rc<Hosts>>,
     /// Groups that have ahead what their next cells need, the newest last.
@@ -120,6 +123,7 @@ impl Node {
             traces: RefCell::new(traces),
             draining: Cell::new(false),
             fetch: RefCell::new(None),
+            tunnels: RefCell::new(None),
             apps: RefCell::default(),
             next_invocation: Cell::new(first | 1),
             name: RefCell::new(Rc::from("")),

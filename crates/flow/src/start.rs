@@ -18,11 +18,13 @@ use baton_pool::ledger::NOBODY;
 use baton_pool::link::{duplex_bytes, ring_entries_for};
 use baton_pool::pool::Pool;
 use baton_pool::region;
-use baton_replica::{Limits, Mappings, NetworkAccess, Output, Peer, Role, SpawnSpec};
+use baton_replica::{Body, Limits, Mappings, NetworkAccess, Output, Peer, Role, SpawnSpec};
 
 use crate::app::{App, FunctionState};
 use crate::cells::access;
 use crate::replica::Replica;
+use crate::shim;
+use crate::tunnels::{self, Plan};
 
 /// Address space for the tables and edges that a replica maps beside pool and link.
 pub(crate) const TABLES_BYTES: u64 = 64 << 20;
@@ -38,12 +40,18 @@ pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<
     let state = app.functions.get(function).ok_or("no such function")?;
     let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
     let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
+    let plan = Plan::for_programs(&state.spec);
     let (peer, output) = {
         let mut pool = app.pool.borrow_mut();
         let hello = hello(state, &mut pool, holder, arena);
         launch(app, state, place, &pool, &hello)?
     };
+    let doors = match peer.body() {
+        Body::Process(process) => process.take_doors(),
+        Body::Compartment(_) => Vec::new(),
+    };
     let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
+    *replica.tunnels.borrow_mut() = tunnels::open(app, function, &plan, doors);
     if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
         *slot = Some(Rc::clone(&replica));
     }
@@ -76,8 +84,9 @@ fn launch(
     pool: &Pool,
     hello: &Hello,
 ) -> Result<(Peer, Output), String> {
-    let program =
-        File::open(&state.artifact).map_err(|error| format!("{}: {error}", state.artifact.display()))?;
+    let shim = shim::configuration(&state.spec);
+    let path = if shim.is_some() { shim::program()? } else { state.artifact.clone() };
+    let program = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let options = &app.node.options;
     let cores = match options.cores.as_slice() {
         [] => all_cores(),
@@ -119,6 +128,7 @@ fn launch(
         files,
         limits,
         network: NetworkAccess::None,
+        doors: Plan::for_programs(&state.spec).doors.iter().map(|(at, _)| *at).collect(),
         cores: vec![home_core(app.index, place, &cores)],
         name: format!("{}-{}", app.name, state.name),
         insecure_no_sandbox: options.insecure_no_sandbox,
@@ -171,8 +181,13 @@ pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, V
     };
     let files = state.files.as_ref().map(|_| format!("{FILES_ENV}={place}"));
     let tunables = (!state.spec.env.contains_key(name)).then(|| format!("{name}={value}"));
+    let shim = shim::configuration(&state.spec).map(|config| format!("{}={config}", shim::CONFIG_ENV));
+    // The manifest has the last word.
+    let is_new = |(key, _): &(&'static str, String)| !state.spec.env.contains_key(*key);
+    let proxy = Plan::for_programs(&state.spec).environment().filter(is_new);
+    let proxy: Vec<String> = proxy.map(|(key, value)| format!("{key}={value}")).collect();
     let declared = state.spec.env.iter().map(|(key, value)| format!("{key}={value}"));
-    let env = own.into_iter().chain(files).chain(tunables).chain(declared);
+    let env = own.into_iter().chain(files).chain(tunables).chain(shim).chain(proxy).chain(declared);
     Ok((args.map(text).collect::<Result<_, _>>()?, env.map(text).collect::<Result<_, _>>()?))
 }
 

@@ -4,6 +4,7 @@
 //! all, or one directory that is named here.
 
 use std::ffi::CString;
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 
 /// Everything that [`spawn`](crate::spawn()) needs to know about one process.
@@ -31,6 +32,9 @@ pub struct SpawnSpec {
     pub limits: Limits,
     /// Which network the process sees.
     pub network: NetworkAccess,
+    /// Where the process listens in its own network before it becomes the program, for the node: `Child::take_doors`. Needs a
+    /// network of its own; without effect where there is no sandbox.
+    pub doors: Vec<SocketAddrV4>,
     /// The cores that the process may run on, by number; empty means all.
     pub cores: Vec<usize>,
     /// A name for people: host name inside the sandbox, part of the control group's name outside it.

@@ -122,6 +122,7 @@ pub fn trace(subject: Subject<'_>) -> Result<Trace, TraceError> {
         limits: Limits { memory_bytes: MEMORY_BYTES, processes: 1, files: 64, ..Limits::default() },
         files: None,
         network: NetworkAccess::None,
+        doors: Vec::new(),
         cores: Vec::new(),
         name: "trace".to_owned(),
         insecure_no_sandbox: false,

@@ -54,6 +54,7 @@ pub(super) fn launch(app: &App, group: &Group) -> Result<(Template, Output), Str
         files: None,
         limits,
         network: NetworkAccess::None,
+        doors: Vec::new(),
         cores: options.cores.clone(),
         name: format!("{}-cells-{}", app.name, group.number),
         insecure_no_sandbox: options.insecure_no_sandbox,

@@ -63,6 +63,7 @@ steps! {
     Exec = 26, "execute the program";
     OpenFiles = 27, "open the directory of the function's files";
     ShowFiles = 28, "mount the directory of the function's files";
+    Doors = 40, "listen in the network of the process";
 }
 
 /// Why [`spawn`](crate::spawn()) failed. No process is left behind.

@@ -1,5 +1,6 @@
 //! The parent's side of starting a process: prepare, create, map users, listen.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::{Child, SpawnError, Step, filter, walls};
 use crate::sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 use crate::sys::child::{self, Identity, Plan, StringArray, Walls};
 use crate::sys::clone::{NAMESPACES, clone_child};
+use crate::sys::doors::{self, NoDoor};
 use crate::sys::report::Report;
 
 /// The user and group that the process believes to be.
@@ -69,6 +71,7 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
         limits: &limits,
         affinity: affinity(&spec.cores),
         identity: identity(sandboxed, privileged),
+        doors: &spec.doors,
         walls: sandboxed.then(|| Walls {
             landlock: landlock.as_ref().map(AsFd::as_fd),
             filter: &filter,
@@ -84,7 +87,7 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
     drop(theirs);
     group.close_entrances();
     // From here on, leaving this function early kills the child and waits for it.
-    let child = Child { pid, pidfd, group: Some(group), ended: None };
+    let child = Child { pid, pidfd, group: Some(group), ended: None, doors: RefCell::default() };
     accompany(&child, spec, ours.as_fd(), privileged)?;
     Ok(child)
 }
@@ -111,6 +114,11 @@ fn accompany(
     go_on(sync)?;
     expect(sync, Report::Tied)?;
     go_on(sync)?;
+    // Without a sandbox the process is in the node's own network, where nothing is opened for it.
+    if !spec.insecure_no_sandbox {
+        let doors: Result<Vec<_>, _> = spec.doors.iter().map(|_| door(sync)).collect();
+        child.doors.replace(doors?);
+    }
     expect(sync, Report::Armed)?;
     match next_report(sync)? {
         None => Ok(()),
@@ -126,6 +134,15 @@ fn expect(sync: BorrowedFd<'_>, wanted: Report) -> Result<(), SpawnError> {
         Some(Report::Failed(step, errno)) => Err(SpawnError::at(step, errno)),
         Some(_) | None => Err(SpawnError::Died),
     }
+}
+
+/// The child's next door.
+fn door(sync: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
+    doors::receive(sync).map_err(|none| match none {
+        NoDoor::Report(Report::Failed(step, errno)) => SpawnError::at(step, errno),
+        NoDoor::Report(_) => SpawnError::Died,
+        NoDoor::Broken(errno) => SpawnError::at(Step::Handshake, errno),
+    })
 }
 
 /// The child's next word; `None` once it has closed its end.

@@ -9,6 +9,7 @@
 //!   ── byte ──────────────────────────▶ become the unprivileged user, arm the death signal
 //!   ◀────────────────── Report::Tied ──
 //!                                       reset signals, place descriptors, empty root, host name, cores
+//!   ◀───────────── a door at a time ──  listen in its own network
 //!   ── byte ──────────────────────────▶ limits, capabilities, Landlock
 //!   ◀───────────────── Report::Armed ──
 //!                                       seccomp, execveat
@@ -19,6 +20,7 @@
 #![expect(unsafe_code, reason = "dup3, close_range, landlock, seccomp, execveat")]
 
 use std::ffi::{CStr, c_char};
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 
 use baton_abi::boot::FILES_AT;
@@ -29,6 +31,7 @@ use rustix::thread::{self, CpuSet};
 use rustix::{fs, io, system};
 
 use super::clone::last_errno;
+use super::doors;
 use super::report::Report;
 use crate::spawn::Step;
 
@@ -69,6 +72,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) limits: &'a [(Resource, u64)],
     pub(crate) affinity: Option<CpuSet>,
     pub(crate) identity: Identity,
+    /// Where to listen in the process's own network, for the parent.
+    pub(crate) doors: &'a [SocketAddrV4],
     /// `None` starts the process without a sandbox.
     pub(crate) walls: Option<Walls<'a>>,
 }
@@ -135,6 +140,7 @@ fn go(plan: &Plan<'_>, sync: &mut BorrowedFd<'_>) -> Result<(), Fault> {
     if let Some(walls) = &plan.walls {
         empty_root(placed.files)?;
         system::sethostname(walls.host_name).at(Step::HostName)?;
+        doors::open(*sync, plan.doors).at(Step::Doors)?;
     }
     if let Some(cores) = &plan.affinity {
         thread::sched_setaffinity(None, cores).at(Step::Affinity)?;

@@ -3,5 +3,6 @@
 
 pub(crate) mod child;
 pub(crate) mod clone;
+pub(crate) mod doors;
 pub(crate) mod machine;
 pub(crate) mod report;

@@ -82,6 +82,7 @@ pub(crate) fn spec(program: &Path, args: &[&str]) -> (SpawnSpec, OwnedFd, File) 
         limits: Limits::default(),
         files: None,
         network: NetworkAccess::None,
+        doors: Vec::new(),
         cores: Vec::new(),
         name: "shop_cart#1".to_owned(),
         insecure_no_sandbox: false,

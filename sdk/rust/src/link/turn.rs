@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 
+use super::Link;
 use super::edge::Road;
 use super::receive::accept;
 use super::send::{Way, send};
-use super::Link;
 use crate::context::Context;
 use crate::error::Error;
 use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};

@@ -88,7 +88,8 @@ impl Outside {
 
     /// The end of a call that failed: a parcel with the status and a text.
     pub(super) fn failure(&self, tag: u32, status: u16, from: u32, text: &str) -> Parcel {
-        let about = Descriptor { tag, code: status, flags: Flags::ERROR, ..Descriptor::new(Message64::Reply) };
+        let about =
+            Descriptor { tag, code: status, flags: Flags::ERROR, ..Descriptor::new(Message64::Reply) };
         let message = match Buffer::copied(Runtime::Link(self.link), text.as_bytes()) {
             Ok(buffer) => Message(Some(buffer.into_body().held)),
             // A pool without room for it: as much as fits the parcel.
@@ -145,7 +146,8 @@ impl Outside {
             // As much as fits a descriptor, which is found out when it is sent.
             return Ok(Payload::Bytes(Cow::Owned(bytes.to_vec())));
         }
-        let buffer = Buffer::copied(Runtime::Link(self.link), bytes).map_err(|error| Refusal::from(&error))?;
+        let buffer =
+            Buffer::copied(Runtime::Link(self.link), bytes).map_err(|error| Refusal::from(&error))?;
         self.count_copy(request, bytes.len());
         Ok(Payload::Buffer(buffer))
     }
