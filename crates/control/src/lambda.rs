@@ -41,7 +41,7 @@ use tokio::time::timeout;
 use self::fault::Fault;
 pub use self::keys::{KeyInfo, Keys, KeysError};
 use self::names::Named;
-pub use self::package::{PackageError, single, unzip};
+pub use self::package::{PackageError, unzip};
 pub(crate) use self::record::Record;
 use crate::deploy::Deployer;
 use crate::events::Events;

@@ -162,16 +162,5 @@ fn bundled(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, PackageError> {
     Ok(out)
 }
 
-/// The bundle of one file.
-///
-/// # Errors
-/// It is larger than a bundle's files may be.
-pub fn single(name: &str, content: Vec<u8>) -> Result<Vec<u8>, PackageError> {
-    if content.len() as u64 > CONTENT_BYTES_MAX {
-        return Err(PackageError::TooLarge);
-    }
-    bundled(&BTreeMap::from([(name.to_owned(), content)]))
-}
-
 #[cfg(test)]
 mod tests;
