@@ -121,6 +121,7 @@ pub fn trace(subject: Subject<'_>) -> Result<Trace, TraceError> {
         stderr,
         limits: Limits { memory_bytes: MEMORY_BYTES, processes: 1, files: 64, ..Limits::default() },
         files: None,
+        root: None,
         network: NetworkAccess::None,
         doors: Vec::new(),
         cores: Vec::new(),

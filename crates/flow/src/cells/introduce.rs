@@ -52,6 +52,7 @@ pub(super) fn launch(app: &App, group: &Group) -> Result<(Template, Output), Str
         stdout,
         stderr,
         files: None,
+        root: None,
         limits,
         network: NetworkAccess::None,
         doors: Vec::new(),

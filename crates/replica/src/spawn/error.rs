@@ -63,6 +63,11 @@ steps! {
     Exec = 26, "execute the program";
     OpenFiles = 27, "open the directory of the function's files";
     ShowFiles = 28, "mount the directory of the function's files";
+    OpenRoot = 29, "open the machine's programs and libraries";
+    FurnishRoot = 30, "furnish the root";
+    ShowRoot = 31, "mount the machine's programs and libraries";
+    Loopback = 32, "switch the loopback device on";
+    OpenProgram = 33, "find the program in the sandbox";
     Doors = 40, "listen in the network of the process";
 }
 
@@ -134,7 +139,10 @@ impl SpawnError {
             Step::Prepare if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 Self::Resources { step, errno }
             }
-            Step::OpenFiles | Step::ShowFiles => Self::Mount { step, errno },
+            Step::OpenFiles | Step::ShowFiles | Step::OpenRoot | Step::FurnishRoot | Step::ShowRoot => {
+                Self::Mount { step, errno }
+            }
+            Step::OpenProgram => Self::Exec { errno },
             Step::LandlockRules | Step::Landlock => Self::Landlock { step, errno },
             Step::Seccomp => Self::Seccomp { errno },
             Step::Exec => Self::Exec { errno },
@@ -232,12 +240,12 @@ mod tests {
 
     #[test]
     fn codes_round_trip() {
-        for code in 1..=Step::ShowFiles as u32 {
+        for code in 1..=Step::OpenProgram as u32 {
             let step = Step::from_code(code).expect("codes are dense");
             assert_eq!(step as u32, code);
         }
         assert_eq!(Step::from_code(0), None);
-        assert_eq!(Step::from_code(Step::ShowFiles as u32 + 1), None);
+        assert_eq!(Step::from_code(Step::OpenProgram as u32 + 1), None);
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub(crate) mod clone;
 pub(crate) mod doors;
 pub(crate) mod machine;
 pub(crate) mod report;
+pub(crate) mod root;

@@ -81,6 +81,7 @@ pub(crate) fn spec(program: &Path, args: &[&str]) -> (SpawnSpec, OwnedFd, File) 
         stderr: stderr.into(),
         limits: Limits::default(),
         files: None,
+        root: None,
         network: NetworkAccess::None,
         doors: Vec::new(),
         cores: Vec::new(),
