@@ -91,15 +91,7 @@ impl Front {
         let Connection { socket, mut inbox } = connection;
         let mut sending = pin!(send(&socket, ask, parts));
         let mut sent: Sent = None;
-        let head = alongside(sending.as_mut(), &mut sent, inbox.head(ask.method, false)).await;
-        let head = match (head, sent.take_if(|sent| sent.is_err())) {
-            // It may have answered before it stopped reading.
-            (Err(Fault::Silent), Some(Err(fault))) if matches!(fault, Fault::Own(_)) => return Err(fault),
-            (head, failed) => {
-                sent = sent.or(failed);
-                head?
-            }
-        };
+        let head = alongside(sending.as_mut(), &mut sent, inbox.head(ask.method, false)).await?;
         let mut framed = Framed::new(head.framing);
         let keeps_alive = head.keeps_alive;
         let answer = answer(self.streams, ask, head, &mut inbox, &mut framed);
@@ -135,17 +127,21 @@ fn length_of(request: &Request, method: &str, in_parts: bool) -> Result<Length, 
     }
 }
 
-/// Runs `main`, and what is being sent beside it for as long as that takes.
+/// Runs `main`, and what is being sent beside it for as long as that takes. A body that ends wrongly ends both; a program that does
+/// not read on may have answered.
 async fn alongside<T>(
     mut sending: Pin<&mut impl Future<Output = Result<(), Fault>>>,
     sent: &mut Sent,
-    main: impl Future<Output = T>,
-) -> T {
+    main: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
     let mut main = pin!(main);
     poll_fn(|context| {
         if sent.is_none()
             && let Poll::Ready(outcome) = sending.as_mut().poll(context)
         {
+            if let Err(fault @ Fault::Own(_)) = outcome {
+                return Poll::Ready(Err(fault));
+            }
             *sent = Some(outcome);
         }
         main.as_mut().poll(context)
@@ -153,7 +149,7 @@ async fn alongside<T>(
     .await
 }
 
-/// Sends head and body. That the program does not read is no failure yet: it may have answered.
+/// Sends head and body.
 async fn send(socket: &Socket, ask: &Ask<'_>, parts: Option<Parts>) -> Result<(), Fault> {
     let Some(mut parts) = parts else {
         return socket.write_all(ask.head, ask.request.body()).await.map_err(Fault::Broken);
