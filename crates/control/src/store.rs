@@ -358,6 +358,7 @@ pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
+mod lambda;
 mod policies;
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn launch(
     pool: &Pool,
     hello: &Hello,
 ) -> Result<(Peer, Output), String> {
-    let shim = shim::configuration(&state.spec);
+    let shim = shim::configuration(&state.name, &state.spec);
     let path = if shim.is_some() { shim::program()? } else { state.artifact.clone() };
     let program = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let options = &app.node.options;
@@ -181,7 +181,7 @@ pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, V
     };
     let files = state.files.as_ref().map(|_| format!("{FILES_ENV}={place}"));
     let tunables = (!state.spec.env.contains_key(name)).then(|| format!("{name}={value}"));
-    let shim = shim::configuration(&state.spec).map(|config| format!("{}={config}", shim::CONFIG_ENV));
+    let shim = shim::configuration(&state.name, &state.spec).map(|config| format!("{}={config}", shim::CONFIG_ENV));
     // The manifest has the last word.
     let is_new = |(key, _): &(&'static str, String)| !state.spec.env.contains_key(*key);
     let proxy = Plan::for_programs(&state.spec).environment().filter(is_new);
