@@ -67,8 +67,3 @@ pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 pub mod transfer {
     pub use baton_transfer::{Endpoint, Limits, Security, SecurityError, Settings, StartError};
 }
-
-/// What telemetry needs of policies: where spans go.
-pub mod spans {
-    pub use baton_policy::{SpanContext, SpanEnd, SpanSink};
-}
