@@ -24,9 +24,9 @@ mod words;
 
 pub use manifest::{
     App, Build, Cron, Events, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool,
-    Scale, Site, Step, TriggerFault,
+    Scale, SecretFault, Site, Step, TriggerFault,
 };
-pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
+pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName, SecretName};
 pub use outgoing::covers;
 pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod fault;
 mod parse;
+pub(crate) mod secrets;
 pub(crate) mod read;
 mod site;
 
@@ -22,9 +23,10 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{Location, ManifestError};
 pub use self::events::{Cron, Events, TriggerFault};
 pub use self::fault::ManifestFault;
+pub use self::secrets::SecretFault;
 pub use self::site::{Site, Step};
 use crate::limits;
-use crate::names::{AppName, FunctionName, KeyName, NodeName};
+use crate::names::{AppName, FunctionName, KeyName, NodeName, SecretName};
 use crate::policy::{AppPolicies, Policies, Schema};
 use crate::rollout::Rollout;
 use crate::routes::{Route, RouteTable};
@@ -124,6 +126,9 @@ pub struct Function {
     pub network: Vec<String>,
     /// Its environment.
     pub env: BTreeMap<String, String>,
+    /// The secrets that it is granted, by the names of the environment entries that hold their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretName>,
     /// Its arguments.
     pub args: Vec<String>,
     /// Whether its compartment goes back to its snapshot after each request.

@@ -20,6 +20,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::versions::told;
+pub(crate) use self::secrets::SecretRow;
 pub use self::versions::{Beside, Kept, Made, Undone};
 use crate::artifacts::ArtifactHash;
 use crate::limits::STORE_CACHE_BYTES;
@@ -264,6 +265,11 @@ impl Store {
         })
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = slot.take();
@@ -359,6 +365,7 @@ pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
 }
 
 mod policies;
+mod secrets;
 
 #[cfg(test)]
 mod tests;

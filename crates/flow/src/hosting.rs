@@ -129,6 +129,7 @@ mod tests {
                 hosts: BTreeMap::new(),
                 patches: BTreeMap::new(),
                 files: BTreeMap::new(),
+                secrets: BTreeMap::new(),
                 here: None,
             },
             cells,

@@ -29,6 +29,7 @@ mod puts;
 mod receipts;
 mod replica;
 mod scale;
+mod secrets;
 mod slots;
 mod snapshots;
 mod spill;
@@ -54,6 +55,7 @@ pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, P
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
 pub use policy::{ClientFacts, PolicyError, PolicyStatus};
 pub use scale::ScaleError;
+pub use secrets::SecretEnv;
 pub use snapshots::secret;
 pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
 pub use traces::{Span, Value};

@@ -243,6 +243,7 @@ fn environment(function: &Function, site: &Site) -> Result<(), Misplaced> {
         let bytes = name.len() + value.len();
         not_longer(&entry, "the environment entry", bytes, limits::ENV_ENTRY_BYTES_MAX)?;
     }
+    super::secrets::check(function, site)?;
     let args = site.then("args");
     at_most(&args, "arguments", function.args.len(), limits::ARGS_MAX)?;
     for (place, arg) in function.args.iter().enumerate() {

@@ -5,6 +5,7 @@ pub(super) mod message;
 use std::path::PathBuf;
 
 use super::events::TriggerFault;
+use super::secrets::SecretFault;
 use crate::names::{FunctionName, NameFault};
 use crate::rollout::RolloutFault;
 use crate::routes::{Method, MethodFault, PatternFault, RouteClash, RoutePattern};
@@ -196,6 +197,8 @@ pub enum ManifestFault {
     TimeoutsWithoutStream,
     /// A schedule or a queue of events that cannot be meant.
     Trigger(TriggerFault),
+    /// A secret that cannot be granted so.
+    Secret(SecretFault),
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

@@ -12,6 +12,7 @@ use super::check;
 use super::error::Location;
 use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, document, text, wrong_type};
+use super::secrets::secrets;
 use super::{App, Build, Cron, Events, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
@@ -21,7 +22,7 @@ use crate::units::Cores;
 
 const DOCUMENT_KEYS: &[&str] =
     &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
-const APP_KEYS: &[&str] = &["name", "trust", "env"];
+const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
@@ -37,6 +38,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "scale",
     "network",
     "env",
+    "secrets",
     "args",
     "reset",
     "reuse",
@@ -139,6 +141,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         scale: scale(table)?,
         network: table.texts("network")?.unwrap_or_default().into_iter().map(owned).collect(),
         env: env(table)?,
+        secrets: secrets(table)?,
         args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
         reset: table.bool("reset")?.unwrap_or_default(),
         reuse: table.bool("reuse")?.unwrap_or_default(),

@@ -126,6 +126,7 @@ impl fmt::Display for ManifestFault {
                 write!(f, "route \"{path}\" leads to function \"{function}\", which does not exist")
             }
             Self::Trigger(fault) => fault.fmt(f),
+            Self::Secret(fault) => fault.fmt(f),
             Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
             Self::MethodTwice { method } => write!(f, "method {method} stands twice in the route"),
             Self::DuplicateRoute { clash, first_line } => fmt_duplicate(f, clash, *first_line),
@@ -194,6 +195,7 @@ impl ManifestFault {
                 suggest(nearest.as_deref(), "add the function or remove the route")
             }
             Self::Trigger(fault) => fault.remedy(),
+            Self::Secret(fault) => fault.remedy().to_owned(),
             Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),
             Self::DuplicateRoute { .. } => {
                 "change the path or the methods of one of them; names in braces make no difference".to_owned()
