@@ -23,8 +23,8 @@ mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Cron, Events, Function, Location, Manifest, ManifestError, ManifestFault, Placement, Pool,
-    Scale, SecretFault, Site, Step, TriggerFault,
+    App, Build, Cron, EventPattern, Events, Function, Location, Manifest, ManifestError, ManifestFault,
+    Placement, Pool, Scale, SecretFault, Site, Step, Subscription, SubscriptionFault, TriggerFault,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName, SecretName};
 pub use outgoing::covers;

@@ -12,6 +12,12 @@ pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 pub const NAME_CHARS_MAX: usize = 48;
 /// Most functions of one app.
 pub const FUNCTIONS_MAX: usize = 64;
+/// Most subscriptions of one app.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Most types, or sources, of one subscription.
+pub const EVENT_PATTERNS_MAX: usize = 32;
+/// Longest type or source that a subscription names, in bytes.
+pub const EVENT_PATTERN_BYTES_MAX: usize = 1024;
 /// Most schedules of one app.
 pub const CRON_MAX: usize = 64;
 /// Longest schedule, in bytes.

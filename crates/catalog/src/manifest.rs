@@ -11,9 +11,10 @@ mod error;
 mod events;
 mod fault;
 mod parse;
-pub(crate) mod secrets;
 pub(crate) mod read;
+pub(crate) mod secrets;
 mod site;
+mod subscriptions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub use self::events::{Cron, Events, TriggerFault};
 pub use self::fault::ManifestFault;
 pub use self::secrets::SecretFault;
 pub use self::site::{Site, Step};
+pub use self::subscriptions::{EventPattern, Subscription, SubscriptionFault};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NodeName, SecretName};
 use crate::policy::{AppPolicies, Policies, Schema};
@@ -57,6 +59,9 @@ pub struct Manifest {
     /// What calls its functions by the clock, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cron: Vec<Cron>,
+    /// Who gets which events, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<Subscription>,
 }
 
 /// The app as a whole.

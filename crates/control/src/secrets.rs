@@ -148,7 +148,10 @@ impl fmt::Display for SecretError {
             }
             Self::KeyDamaged { path } => write!(f, "{} holds no key", path.display()),
             Self::Unreadable { app, name } => {
-                write!(f, "secret {name} of app {app} does not open: it is damaged, or was sealed with another key")
+                write!(
+                    f,
+                    "secret {name} of app {app} does not open: it is damaged, or was sealed with another key"
+                )
             }
             Self::Store(source) => source.fmt(f),
         }
@@ -174,7 +177,8 @@ impl SecretError {
             Self::TooMany { .. } => "`baton secret list` shows them; remove one".to_owned(),
             Self::Key { .. } => "check the rights of BATON_HOME".to_owned(),
             Self::KeyMissing { .. } | Self::KeyDamaged { .. } => {
-                "put the file back from a backup, or remove the secrets and the file, and set them again".to_owned()
+                "put the file back from a backup, or remove the secrets and the file, and set them again"
+                    .to_owned()
             }
             Self::Store(source) => source.hint().to_owned(),
         }
@@ -319,7 +323,8 @@ fn key(store: &Path, may_be_made: bool) -> Result<LessSafeKey, SecretError> {
         Err(error) => return Err(io(error)),
     };
     let digits = std::str::from_utf8(&text).map_err(|_| damaged())?.trim();
-    let bytes = unhex(digits).filter(|bytes| bytes.len() == KEY_BYTES).map(Zeroizing::new).ok_or_else(damaged)?;
+    let bytes =
+        unhex(digits).filter(|bytes| bytes.len() == KEY_BYTES).map(Zeroizing::new).ok_or_else(damaged)?;
     let key = UnboundKey::new(&CHACHA20_POLY1305, &bytes).map_err(|_| damaged())?;
     Ok(LessSafeKey::new(key))
 }
@@ -337,7 +342,8 @@ fn narrow(path: &Path) -> io::Result<()> {
 fn make(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| io::Error::other("no random numbers"))?;
-    let text = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes());
+    let text =
+        Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes());
     let new = path.with_extension("new");
     // What an interrupted try left behind is nobody's key.
     match fs::remove_file(&new) {

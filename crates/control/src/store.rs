@@ -19,8 +19,8 @@ use baton_catalog::{AppName, FunctionName, Manifest};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::versions::told;
 pub(crate) use self::secrets::SecretRow;
+pub(crate) use self::versions::told;
 pub use self::versions::{Beside, Kept, Made, Undone};
 use crate::artifacts::ArtifactHash;
 use crate::limits::STORE_CACHE_BYTES;

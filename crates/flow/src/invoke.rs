@@ -80,7 +80,7 @@ pub struct Upload {
     pub(crate) landing: Landing,
     started: Instant,
     origin: Origin,
-    wish: Wish,
+    pub(crate) wish: Wish,
     /// How long the function has, where policies say less than it says itself.
     pub(crate) within: Option<Duration>,
     /// What policies keep of it until it is answered.

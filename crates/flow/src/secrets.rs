@@ -49,7 +49,10 @@ mod tests {
         let mut secrets = SecretEnv::default();
         secrets.add("DB_PASSWORD".to_owned(), Zeroizing::new(b"hunter2".to_vec()));
         let shown = format!("{secrets:?} {:?}", Some(&secrets));
-        assert!(shown.contains("DB_PASSWORD") && !shown.contains("hunter2") && !shown.contains("104"), "{shown}");
+        assert!(
+            shown.contains("DB_PASSWORD") && !shown.contains("hunter2") && !shown.contains("104"),
+            "{shown}"
+        );
         let entries: Vec<_> = secrets.entries().map(Result::unwrap).collect();
         assert_eq!(entries, [CString::new("DB_PASSWORD=hunter2").unwrap()]);
     }

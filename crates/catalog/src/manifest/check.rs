@@ -49,6 +49,7 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
     crate::policy::check_functions(manifest, &root)?;
     routes(manifest, &root.then("routes"))?;
+    super::subscriptions::check(manifest, &root.then("subscriptions"))?;
     super::events::check(manifest, &root)
 }
 

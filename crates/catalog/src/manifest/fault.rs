@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::events::TriggerFault;
 use super::secrets::SecretFault;
+use super::subscriptions::SubscriptionFault;
 use crate::names::{FunctionName, NameFault};
 use crate::rollout::RolloutFault;
 use crate::routes::{Method, MethodFault, PatternFault, RouteClash, RoutePattern};
@@ -197,6 +198,8 @@ pub enum ManifestFault {
     TimeoutsWithoutStream,
     /// A schedule or a queue of events that cannot be meant.
     Trigger(TriggerFault),
+    /// Events that cannot go where they should.
+    Subscription(SubscriptionFault),
     /// A secret that cannot be granted so.
     Secret(SecretFault),
     /// A call edge to a function that the app does not have.

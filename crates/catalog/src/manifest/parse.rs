@@ -13,6 +13,7 @@ use super::error::Location;
 use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, document, text, wrong_type};
 use super::secrets::secrets;
+use super::subscriptions::subscriptions;
 use super::{App, Build, Cron, Events, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
@@ -21,7 +22,7 @@ use crate::routes::{Method, Route};
 use crate::units::Cores;
 
 const DOCUMENT_KEYS: &[&str] =
-    &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
+    &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron", "subscriptions"];
 const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
@@ -73,6 +74,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
         functions: functions(&reader)?,
         routes: routes(&reader)?,
         cron: crons(&reader)?,
+        subscriptions: subscriptions(&reader)?,
     };
     check::manifest(&manifest).map_err(|misplaced| {
         let mut fault = misplaced.fault;

@@ -183,7 +183,9 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
-            DeployFault::Secret { source, .. } => Self { body: Self::body(text, &source.hint()), ..source.into() },
+            DeployFault::Secret { source, .. } => {
+                Self { body: Self::body(text, &source.hint()), ..source.into() }
+            }
             DeployFault::Rollout(error) => error.into(),
             DeployFault::NoApp { app } => no_app(&app),
             DeployFault::Gone(gone) => gone.into(),
