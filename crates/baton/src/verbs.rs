@@ -12,6 +12,7 @@ mod policy;
 mod ps;
 mod receipt;
 mod scale;
+mod secret;
 mod test;
 mod trace;
 mod usage;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Bench(args) => return bench::run(&args),
         Verb::Lambda(verb) => lambda::run(&home, &verb),
         Verb::Policy(verb) => policy::run(&home, &verb),
+        Verb::Secret(verb) => secret::run(&home, &verb),
         Verb::Rm(args) => remove(&home, &args),
         Verb::Scale(args) => scale::run(&home, &args),
         Verb::Nodes(args) => cluster::nodes(&home, &args),

@@ -11,6 +11,7 @@
 //! A panic in one of the threads, a task's included, brings the node down: what is left would only look alive.
 
 mod backend;
+mod cloudevents;
 mod cluster;
 mod control;
 mod dataplane;
@@ -139,7 +140,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let Foundations { artifacts, trees, modules, tcp, unix, lambda } = foundations;
     let admin_address = sockets::address(&tcp)?;
     let lambda_address = lambda.as_ref().map(sockets::address).transpose()?;
-    let Data { plane, orders, thread: data, end: data_end, gateway, presence } =
+    let Data { plane, orders, thread: data, end: data_end, gateway, presence, deliveries } =
         start_data(&home, &settings)?;
     let Settings { except, cluster, otlp, .. } = settings;
 
@@ -192,7 +193,20 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        control_plane(ControlPlane { runtime, api, tcp, unix, lambda, except, restored, leave, stop, observers });
+        let control = ControlPlane {
+            runtime,
+            api,
+            tcp,
+            unix,
+            lambda,
+            except,
+            restored,
+            leave,
+            stop,
+            observers,
+            deliveries,
+        };
+        control_plane(control);
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {
@@ -222,6 +236,8 @@ struct Data {
     end: oneshot::Receiver<()>,
     gateway: SocketAddr,
     presence: Option<Presence>,
+    /// Events that come by the gateway, for the queues.
+    deliveries: mpsc::Receiver<cloudevents::Delivery>,
 }
 
 fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
@@ -230,6 +246,7 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
     let (plane, inbox) = plane_channel();
     let (orders, order_inbox) = mpsc::channel(2);
     let (bound, binding) = sync_channel(1);
+    let (door, deliveries) = cloudevents::door();
     let (alive, end) = oneshot::channel();
     let options = Options {
         cores: settings.cores.clone(),
@@ -243,11 +260,22 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, tls, options, sampling, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane {
+            listen,
+            tls,
+            options,
+            sampling,
+            authorities,
+            inbox,
+            orders,
+            endpoint,
+            bound,
+            door,
+        });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
-    Ok(Data { plane, orders, thread, end, gateway, presence })
+    Ok(Data { plane, orders, thread, end, gateway, presence, deliveries })
 }
 
 /// Waits for what a thread says of its start.

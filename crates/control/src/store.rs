@@ -19,6 +19,7 @@ use baton_catalog::{AppName, FunctionName, Manifest};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::secrets::SecretRow;
 pub(crate) use self::versions::told;
 pub use self::versions::{Beside, Kept, Made, Undone};
 use crate::artifacts::ArtifactHash;
@@ -264,6 +265,11 @@ impl Store {
         })
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = slot.take();
@@ -360,6 +366,7 @@ pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
 
 mod lambda;
 mod policies;
+mod secrets;
 
 #[cfg(test)]
 mod tests;

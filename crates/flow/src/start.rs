@@ -188,7 +188,12 @@ pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, V
     let proxy: Vec<String> = proxy.map(|(key, value)| format!("{key}={value}")).collect();
     let declared = state.spec.env.iter().map(|(key, value)| format!("{key}={value}"));
     let env = own.into_iter().chain(files).chain(tunables).chain(shim).chain(proxy).chain(declared);
-    Ok((args.map(text).collect::<Result<_, _>>()?, env.map(text).collect::<Result<_, _>>()?))
+    let args = args.map(text).collect::<Result<_, _>>()?;
+    let mut env: Vec<CString> = env.map(text).collect::<Result<_, _>>()?;
+    for entry in state.secrets.entries() {
+        env.push(entry.map_err(|name| format!("a NUL byte in the secret behind {name}"))?);
+    }
+    Ok((args, env))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "thousandths of a core, far below the limit of exactness")]

@@ -11,6 +11,7 @@ use crate::cluster::ClusterError;
 use crate::deploy::{DeployFault, RolloutError};
 use crate::modules::ModuleError;
 use crate::protocol::ErrorBody;
+use crate::secrets::SecretError;
 use crate::store::StoreError;
 
 /// An answer that is not a success.
@@ -113,6 +114,22 @@ impl From<RolloutError> for Fault {
     }
 }
 
+impl From<SecretError> for Fault {
+    fn from(error: SecretError) -> Self {
+        let status = match &error {
+            SecretError::Unknown { .. } => StatusCode::CONFLICT,
+            SecretError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            SecretError::Store(source) => return Self::of_store(source),
+            SecretError::Key { .. }
+            | SecretError::KeyMissing { .. }
+            | SecretError::KeyDamaged { .. }
+            | SecretError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let hint = error.hint();
+        Self::new(status, error.to_string(), hint)
+    }
+}
+
 impl From<DeployFault> for Fault {
     fn from(fault: DeployFault) -> Self {
         let text = fault.to_string();
@@ -166,6 +183,9 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
+            DeployFault::Secret { source, .. } => {
+                Self { body: Self::body(text, &source.hint()), ..source.into() }
+            }
             DeployFault::Rollout(error) => error.into(),
             DeployFault::NoApp { app } => no_app(&app),
             DeployFault::Gone(gone) => gone.into(),
