@@ -8,14 +8,14 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use baton_abi::gate::{
-    ALLOC, CALL, CANCEL, CLOCK, FREE, FREEZE, GATE_MAGIC, GATES_MAX, GatePage, Grant, LOG, NARROW, Pair, Parcel,
-    RANDOM, RECV, REPLY, REVOKE, WAIT,
+    ALLOC, CALL, CANCEL, CLOCK, FREE, FREEZE, GATE_MAGIC, GATES_MAX, GatePage, Grant, LOG, NARROW, Pair,
+    Parcel, RANDOM, RECV, REPLY, REVOKE, WAIT,
 };
 use baton_abi::{ABI_VERSION, Descriptor, Flags, Kind};
 
 use crate::calls::{
-    baton_link_alloc, baton_link_call, baton_link_cancel, baton_link_free, baton_link_freeze, baton_link_narrow,
-    baton_link_reply, baton_link_revoke, baton_link_wait, bytes, put,
+    baton_link_alloc, baton_link_call, baton_link_cancel, baton_link_free, baton_link_freeze,
+    baton_link_narrow, baton_link_reply, baton_link_revoke, baton_link_wait, bytes, put,
 };
 use crate::open::{EPERM, here, open};
 

@@ -177,14 +177,7 @@ class Base:
 
     def gather(self, replies: Iterable[Reply]) -> Buffer:
         """The payloads of answers one behind the other, in one buffer."""
-        bodies = [reply.body for reply in replies]
-        whole = alloc(sum(len(body) for body in bodies))
-        at = 0
-        with memoryview(whole) as view:
-            for body in bodies:
-                view[at : at + len(body)] = memoryview(body)
-                at += len(body)
-        return whole
+        return _join([reply.body for reply in replies])
 
 
 class Context(Base):
@@ -271,6 +264,7 @@ class Context(Base):
 
     def parts(self, request: Request) -> Generator[Buffer, None, None]:
         """The body of a request in parts, as they come (`stream = true`); in one where it came whole."""
+        request._source = None
         if not request.offers(OFFER_BODY):
             if len(request.body):
                 yield request.body
@@ -282,6 +276,9 @@ class Context(Base):
                 return
             if len(reply.body):
                 yield reply.body
+
+    def _read(self, request: Request) -> Buffer:
+        return _whole(list(self.parts(request)))
 
     def _stream(self, operation: int, payload: Any, head: bytes = b"") -> None:
         with _told_of_streams():
@@ -369,6 +366,7 @@ class AsyncContext(Base):
 
     async def parts(self, request: Request) -> Any:
         """As `Context.parts`, for `async for`."""
+        request._source = None
         if not request.offers(OFFER_BODY):
             if len(request.body):
                 yield request.body
@@ -381,9 +379,33 @@ class AsyncContext(Base):
             if len(reply.body):
                 yield reply.body
 
+    def _read(self, request: Request) -> Buffer:
+        request._source = self
+        raise errors.Error(
+            "the body comes in parts, since the manifest says `stream = true`: say `await request.read()` first, or "
+            "`async for part in ctx.parts(request)`"
+        )
+
+    async def _read_async(self, request: Request) -> Buffer:
+        return _whole([part async for part in self.parts(request)])
+
     async def _stream(self, operation: int, payload: Any, head: bytes = b"") -> None:
         with _told_of_streams():
             await self.call(STREAMS, payload, operation=operation, head=head)
+
+
+def _join(bodies: Sequence[Buffer]) -> Buffer:
+    whole = alloc(sum(len(body) for body in bodies))
+    at = 0
+    with memoryview(whole) as view:
+        for body in bodies:
+            view[at : at + len(body)] = memoryview(body)
+            at += len(body)
+    return whole
+
+
+def _whole(parts: list[Buffer]) -> Buffer:
+    return parts[0] if len(parts) == 1 else _join(parts)
 
 
 # ---- the node's words, as exceptions ----

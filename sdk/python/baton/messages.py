@@ -135,7 +135,7 @@ class _Message:
 class Request(_Message):
     """What a function is asked. Method, path and headers are there if it came through the gateway, or its caller set them."""
 
-    __slots__ = ("deadline_ns", "invocation", "operation", "tag")
+    __slots__ = ("_source", "deadline_ns", "invocation", "operation", "tag")
 
     def __init__(
         self,
@@ -147,10 +147,31 @@ class Request(_Message):
         body: Buffer | None = None,
     ) -> None:
         super().__init__(head, body)
+        #: The context that the body comes from in parts, until it was read.
+        self._source: Any = None
         self.tag = tag
         self.operation = operation
         self.invocation = invocation
         self.deadline_ns = deadline_ns
+
+    @property
+    def body(self) -> Buffer:
+        """The payload, in place; empty if there is none. It moves on if it is sent.
+
+        With `stream = true` it comes in parts: read whole here, one copied behind the other. An `async def` handler says
+        `await request.read()` first.
+        """
+        if self._source is not None:
+            source, self._source = self._source, None
+            self._body = source._read(self)
+        return super().body
+
+    async def read(self) -> Buffer:
+        """The payload, in an `async def` handler of a function with `stream = true`."""
+        if self._source is not None:
+            source, self._source = self._source, None
+            self._body = await source._read_async(self)
+        return super().body
 
     @property
     def method(self) -> str:

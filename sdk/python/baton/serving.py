@@ -10,8 +10,8 @@ from typing import Any, Callable
 
 from . import errors, logs
 from .buffers import Buffer, part_of
-from .context import PART, AsyncContext, Context
-from .messages import OFFER_ANSWER, Request, Response, encode, response, write_headers
+from .context import PART, STREAMS, AsyncContext, Context
+from .messages import OFFER_ANSWER, OFFER_BODY, Request, Response, encode, response, write_headers
 
 REQUEST, REPLY, SHUTDOWN, CANCEL = 1, 2, 8, 9
 #: Most bytes of a stream that is gathered for a caller who does not take it in parts.
@@ -58,6 +58,7 @@ class Server:
         self.handler = handler
         self.tasks: dict[int, Any] = {}
         self.is_over = False
+        self.streams = STREAMS in link.callees
 
     # ---- handlers that are ordinary functions ----
 
@@ -83,6 +84,8 @@ class Server:
         """Runs the handler for one request, and answers."""
         logs.invocation.set(request.invocation)
         context = Context(self.link, request)
+        if self.streams and request.offers(OFFER_BODY):
+            request._source = context
         try:
             # A list, so that what it holds can be let go of before it is handed over.
             given = [self.handler(request, context)]
@@ -122,6 +125,8 @@ class Server:
         """As `serve`, for `async def`."""
         logs.invocation.set(request.invocation)
         context = AsyncContext(self.link, request)
+        if self.streams and request.offers(OFFER_BODY):
+            request._source = context
         try:
             given = [self.handler(request, context)]
             if inspect.isawaitable(given[0]):
