@@ -78,7 +78,7 @@ fn list(home: &Path, args: &SecretListArgs) -> Result<(), Failure> {
         let path = format!("{}/{}", secret.app, secret.name);
         vec![path, secret.revision.to_string(), ago(secret.set_ms), secret.granted_to.join(", ")]
     });
-    print_table(&table(&["SECRET", "REVISION", "SET", "GRANTED TO"], rows.collect()))
+    print_table(&table(&["SECRET", "REVISION", "SET", "GRANTED TO"], rows))
 }
 
 fn remove(home: &Path, args: &SecretRemoveArgs) -> Result<(), Failure> {
