@@ -111,8 +111,18 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Template {
-    /// A Rust function
+    /// A function in Rust
     Rust,
+    /// A function in C
+    C,
+    /// A function in Python
+    Python,
+    /// A function for AWS Lambda, in Python
+    LambdaPython,
+    /// A program that listens on a port
+    Http,
+    /// A component in JavaScript
+    WasmJs,
 }
 
 #[derive(Debug, Args)]
@@ -160,7 +170,7 @@ pub(crate) struct BuildArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// The app's directory, or the file of a component
+    /// The app's directory, or the file of a component or of a Python function
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
@@ -171,7 +181,7 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// The app's directory, or the file of a component
+    /// The app's directory, or the file of a component or of a Python function
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Build and deploy again whenever a source changes

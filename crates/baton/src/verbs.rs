@@ -34,7 +34,7 @@ pub(crate) use self::usage::back;
 use crate::app::App;
 use crate::build;
 use crate::cli::{
-    BuildArgs, CapsVerb, Cli, ClusterVerb, CompletionsArgs, NewArgs, RemoveArgs, Template, Verb,
+    BuildArgs, CapsVerb, Cli, ClusterVerb, CompletionsArgs, NewArgs, RemoveArgs, Verb,
 };
 use crate::client::{Client, escaped, parse};
 use crate::failure::Failure;
@@ -104,9 +104,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 }
 
 fn new(args: &NewArgs) -> Result<(), Failure> {
-    let at = match args.template {
-        Template::Rust => scaffold::create(&args.path, args.sdk.as_deref())?,
-    };
+    let at = scaffold::create(&args.path, args.template, args.sdk.as_deref())?;
     if args.output.json {
         return json_out(&json!({ "directory": at }));
     }

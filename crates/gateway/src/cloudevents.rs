@@ -209,6 +209,12 @@ impl CloudEvent {
         content_type.chain(attributes).collect()
     }
 
+    /// The same event with another payload.
+    #[must_use]
+    pub fn with_data(self, data: Vec<u8>) -> Self {
+        Self { data, ..self }
+    }
+
     /// The value of an attribute; empty without one.
     #[must_use]
     pub fn attribute(&self, name: &str) -> &str {

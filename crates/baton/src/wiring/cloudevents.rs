@@ -129,7 +129,7 @@ impl Gather {
             Mode::Binary => {
                 let event = std::mem::take(&mut self.event);
                 // Counted until the request is over, as what it was taken from.
-                Ok(vec![CloudEvent { data: self.body.clone(), ..event }])
+                Ok(vec![event.with_data(self.body.clone())])
             }
             Mode::Structured => from_structured(&self.body).map(|event| vec![event]),
             Mode::Batch => from_batch(&self.body),
@@ -296,7 +296,7 @@ fn answered(reply: baton_flow::Reply) -> Answer {
     let (status, invocation) = (reply.status(), reply.invocation());
     let mut body = reply.into_body();
     let data = body.copy_to_bytes(body.remaining()).to_vec();
-    Answer::Event { status, headers, event: CloudEvent { data, ..event }, invocation }
+    Answer::Event { status, headers, event: event.with_data(data), invocation }
 }
 
 fn first<'a>(listeners: &'a Listeners, event: &CloudEvent) -> Result<&'a FunctionName, InvokeError> {
