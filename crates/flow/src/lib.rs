@@ -25,6 +25,7 @@ mod outgoing;
 mod outlet;
 mod plane;
 mod policy;
+mod programs;
 mod puts;
 mod receipts;
 mod replica;

@@ -18,10 +18,11 @@ use baton_pool::ledger::NOBODY;
 use baton_pool::link::{duplex_bytes, ring_entries_for};
 use baton_pool::pool::Pool;
 use baton_pool::region;
-use baton_replica::{Body, Limits, Mappings, NetworkAccess, Output, Peer, Role, SpawnSpec};
+use baton_replica::{Body, Limits, Mappings, Output, Peer, SpawnSpec};
 
 use crate::app::{App, FunctionState};
 use crate::cells::access;
+use crate::programs::{self, PROCESSES_MAX, Program};
 use crate::replica::Replica;
 use crate::shim;
 use crate::tunnels::{self, Plan};
@@ -84,9 +85,8 @@ fn launch(
     pool: &Pool,
     hello: &Hello,
 ) -> Result<(Peer, Output), String> {
-    let shim = shim::configuration(&state.name, &state.spec);
-    let path = if shim.is_some() { shim::program()? } else { state.artifact.clone() };
-    let program = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let program = programs::of(app, state)?;
+    let file = File::open(&program.path).map_err(|error| format!("{}: {error}", program.path.display()))?;
     let options = &app.node.options;
     let cores = match options.cores.as_slice() {
         [] => all_cores(),
@@ -99,10 +99,10 @@ fn launch(
             .saturating_add(MAPPINGS_SLACK)
             .saturating_add(files_bytes(state)?),
         cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli())),
-        processes: THREADS_MAX,
+        processes: if state.spec.is_native() { THREADS_MAX } else { PROCESSES_MAX },
         files: FILES_MAX,
     };
-    let (args, env) = words(app, state)?;
+    let (args, env) = words_of(app, state, &program)?;
     let files = tree(state)?.map(|tree| CString::new(tree.as_os_str().as_bytes()));
     let files = files.transpose().map_err(|_| "a NUL byte in the path of its files".to_owned())?;
     let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
@@ -118,16 +118,17 @@ fn launch(
         table: pool.table_fd(),
     };
     let spec = |control, stdout, stderr| SpawnSpec {
-        program: program.into(),
+        program: file.into(),
         args,
-        role: Role::Replica,
+        role: program.role,
         env,
         control,
         stdout,
         stderr,
         files,
+        root: program.root,
         limits,
-        network: NetworkAccess::None,
+        network: program.network,
         doors: Plan::for_programs(&state.spec).doors.iter().map(|(at, _)| *at).collect(),
         cores: vec![home_core(app.index, place, &cores)],
         name: format!("{}-{}", app.name, state.name),
@@ -163,10 +164,30 @@ pub(crate) fn callees(spec: &Function) -> impl Iterator<Item = &str> {
     spec.calls.iter().map(FunctionName::as_str).chain(network).chain(references).chain(streams)
 }
 
-/// The replica's arguments and environment.
+/// The arguments and environment of a function's own executable.
 pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, Vec<CString>), String> {
+    words_with(app, state, None, &[])
+}
+
+/// The same for whatever is executed.
+fn words_of(
+    app: &App,
+    state: &FunctionState,
+    program: &Program,
+) -> Result<(Vec<CString>, Vec<CString>), String> {
+    words_with(app, state, program.args.as_deref(), &program.env)
+}
+
+fn words_with(
+    app: &App,
+    state: &FunctionState,
+    args: Option<&[String]>,
+    more: &[(&'static str, String)],
+) -> Result<(Vec<CString>, Vec<CString>), String> {
     let text = |value: String| CString::new(value).map_err(|_| "a NUL byte in args or env".to_owned());
-    let args = std::iter::once(state.name.to_string()).chain(state.spec.args.iter().cloned());
+    let own_args =
+        || std::iter::once(state.name.to_string()).chain(state.spec.args.iter().cloned()).collect();
+    let args: Vec<String> = args.map_or_else(own_args, <[String]>::to_vec);
     let calls: Vec<&str> = callees(&state.spec).collect();
     let own = [
         format!("BATON_APP={}", app.name),
@@ -185,10 +206,11 @@ pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, V
     // The manifest has the last word.
     let is_new = |(key, _): &(&'static str, String)| !state.spec.env.contains_key(*key);
     let proxy = Plan::for_programs(&state.spec).environment().filter(is_new);
-    let proxy: Vec<String> = proxy.map(|(key, value)| format!("{key}={value}")).collect();
+    let usual = more.iter().filter(|(key, _)| !state.spec.env.contains_key(*key)).cloned();
+    let proxy: Vec<String> = proxy.chain(usual).map(|(key, value)| format!("{key}={value}")).collect();
     let declared = state.spec.env.iter().map(|(key, value)| format!("{key}={value}"));
     let env = own.into_iter().chain(files).chain(tunables).chain(shim).chain(proxy).chain(declared);
-    Ok((args.map(text).collect::<Result<_, _>>()?, env.map(text).collect::<Result<_, _>>()?))
+    Ok((args.into_iter().map(text).collect::<Result<_, _>>()?, env.map(text).collect::<Result<_, _>>()?))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "thousandths of a core, far below the limit of exactness")]

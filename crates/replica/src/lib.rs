@@ -6,6 +6,7 @@
 //! ```
 
 pub mod cell;
+pub mod interpreter;
 mod line;
 pub mod peer;
 pub mod probe;

@@ -173,6 +173,14 @@ impl Root {
         Ok(())
     }
 
+    /// Adds lines to `/etc/hosts`.
+    pub fn add_hosts(&mut self, lines: &str) {
+        let hosts = self.files.iter_mut().find(|(path, _)| path.as_bytes() == b"/etc/hosts");
+        if let Some((_, text)) = hosts {
+            text.extend(lines.as_bytes());
+        }
+    }
+
     /// Executes the program at this path inside, in place of a descriptor.
     ///
     /// # Errors

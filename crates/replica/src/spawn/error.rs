@@ -119,6 +119,11 @@ pub enum SpawnError {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The program is not where it should be in the root of its own.
+    NoProgram {
+        /// The kernel's reason.
+        errno: Errno,
+    },
     /// The new process died before it executed the program, without saying why.
     Died,
 }
@@ -142,7 +147,7 @@ impl SpawnError {
             Step::OpenFiles | Step::ShowFiles | Step::OpenRoot | Step::FurnishRoot | Step::ShowRoot => {
                 Self::Mount { step, errno }
             }
-            Step::OpenProgram => Self::Exec { errno },
+            Step::OpenProgram => Self::NoProgram { errno },
             Step::LandlockRules | Step::Landlock => Self::Landlock { step, errno },
             Step::Seccomp => Self::Seccomp { errno },
             Step::Exec => Self::Exec { errno },
@@ -161,6 +166,7 @@ impl SpawnError {
             | Self::Landlock { step, .. } => Some(*step),
             Self::Seccomp { .. } => Some(Step::Seccomp),
             Self::Exec { .. } => Some(Step::Exec),
+            Self::NoProgram { .. } => Some(Step::OpenProgram),
             Self::Died => None,
         }
     }
@@ -175,7 +181,8 @@ impl SpawnError {
             | Self::Setup { errno, .. }
             | Self::Landlock { errno, .. }
             | Self::Seccomp { errno }
-            | Self::Exec { errno } => Some(*errno),
+            | Self::Exec { errno }
+            | Self::NoProgram { errno } => Some(*errno),
             Self::Died => None,
         }
     }
@@ -201,6 +208,9 @@ impl SpawnError {
             }
             Self::Seccomp { .. } => "use a kernel with CONFIG_SECCOMP_FILTER",
             Self::Exec { errno } => exec_remedy(*errno),
+            Self::NoProgram { .. } => {
+                "install the interpreter on this machine, where everybody may read and execute it"
+            }
             Self::Died => {
                 "look into the kernel's log for an out-of-memory kill, and raise the function's memory"
             }

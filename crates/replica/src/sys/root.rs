@@ -109,7 +109,7 @@ pub(super) fn enter(
     let tmp = tmpfs(&options, hard.difference(mnt::MountAttrFlags::MOUNT_ATTR_RDONLY))?;
     // Only a process that still sees a whole one may make one: so now, and not below.
     let proc_files = process_files().ok();
-    furnish(plan.root, root.as_fd())?;
+    furnish(plan.root, root.as_fd(), tmp.as_fd())?;
     let by_descriptor = mnt::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     mnt::move_mount(&root, c"", fs::CWD, c"/", by_descriptor).at(Step::MountAttach)?;
     proc::fchdir(&root).at(Step::PivotRoot)?;
@@ -120,10 +120,11 @@ pub(super) fn enter(
     let hang = |mount: BorrowedFd<'_>, at: &CStr| {
         mnt::move_mount(mount, c"", fs::CWD, at, by_descriptor).at(Step::ShowRoot)
     };
+    // Before what is shown: that may lie below it.
+    hang(tmp.as_fd(), c"/tmp")?;
     for (mount, shown) in mounts.iter().zip(&plan.root.shown) {
         hang(*mount, &shown.at)?;
     }
-    hang(tmp.as_fd(), c"/tmp")?;
     if let Some(proc_files) = &proc_files {
         hang(proc_files.as_fd(), c"/proc")?;
     }
@@ -169,13 +170,16 @@ fn process_files() -> Result<OwnedFd, Errno> {
 }
 
 /// Directories, files and links of the root's own.
-fn furnish(root: &Root, at: BorrowedFd<'_>) -> Result<(), Fault> {
+fn furnish(root: &Root, at: BorrowedFd<'_>, tmp: BorrowedFd<'_>) -> Result<(), Fault> {
+    let place = |path| below_tmp(path).map_or((at, relative(path)), |path| (tmp, path));
     for directory in &root.directories {
-        fs::mkdirat(at, relative(directory), Mode::from_raw_mode(0o555)).at(Step::FurnishRoot)?;
+        let (at, path) = place(directory);
+        fs::mkdirat(at, path, Mode::from_raw_mode(0o555)).at(Step::FurnishRoot)?;
     }
     for (path, content) in &root.files {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = fs::openat(at, relative(path), flags, Mode::from_raw_mode(0o444)).at(Step::FurnishRoot)?;
+        let (at, path) = place(path);
+        let file = fs::openat(at, path, flags, Mode::from_raw_mode(0o444)).at(Step::FurnishRoot)?;
         if !content.is_empty() {
             io::write(&file, content).at(Step::FurnishRoot)?;
         }
@@ -184,6 +188,12 @@ fn furnish(root: &Root, at: BorrowedFd<'_>) -> Result<(), Fault> {
         fs::symlinkat(target.as_c_str(), at, relative(path)).at(Step::FurnishRoot)?;
     }
     Ok(())
+}
+
+/// The rest of a path behind `/tmp/`, which is a mount of its own.
+fn below_tmp(path: &CStr) -> Option<&CStr> {
+    let rest = path.to_bytes_with_nul().strip_prefix(b"/tmp/")?;
+    CStr::from_bytes_with_nul(rest).ok()
 }
 
 /// Lets Landlock's rules say the same as the mounts.
