@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::child::RunError;
 use crate::project::{MetadataError, Project};
+use crate::python::package;
 
 /// How long one build may take.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(1200);
@@ -61,7 +62,7 @@ const FOR_TESTS: [(&str, &str); 3] = [
 ];
 
 impl Purpose {
-    fn settings(self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Purpose::Use => &[],
             Purpose::Test => &FOR_TESTS,
@@ -80,6 +81,9 @@ pub(crate) fn binaries(project: &Project, names: &[&str], purpose: Purpose) -> R
     project.runner().run(command.arg("--bins"), BUILD_LIMIT).map_err(BuildError::Run)?;
     for name in STATIC.iter().filter(|name| names.contains(name)) {
         linked_static(project, name, purpose)?;
+    }
+    if names.contains(&PRODUCT[0]) {
+        package::lay(project, purpose)?;
     }
     if names.contains(&COMPILER.0) { compiler(project) } else { Ok(()) }
 }

@@ -1,4 +1,7 @@
-//! The virtual environment of Python packages that tests and benchmarks use: `xtask/python.txt`, installed below `target`.
+//! Python: the packages that tests and benchmarks use (`xtask/python.txt`, in a virtual environment below `target`), and the
+//! project's own.
+
+pub(crate) mod package;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -67,6 +67,14 @@ pub(crate) const POSTGRES: Tool = Tool {
 };
 
 impl Tool {
+    pub(crate) const fn new(
+        package: &'static str,
+        programs: &'static [&'static str],
+        wanted_for: &'static str,
+    ) -> Tool {
+        Tool { package, programs, wanted_for }
+    }
+
     /// Where the first of its programs is, if one is there.
     pub(crate) fn find(&self) -> Option<PathBuf> {
         self.programs.iter().find_map(|program| find(program))

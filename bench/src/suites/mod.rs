@@ -10,6 +10,7 @@ mod functions;
 mod hop;
 mod http;
 mod lambda;
+mod python;
 mod sampling;
 mod scale;
 mod sidecar;
@@ -33,6 +34,7 @@ pub use functions::{Books, Disk, FunctionsOptions, Latency, Look, Memory, run as
 pub use hop::run as hop;
 pub use http::run as http;
 pub use lambda::run as lambda;
+pub use python::run as python;
 pub use scale::run as scale;
 pub use sidecar::run as sidecar;
 pub use soak::{SoakOptions, Verdict, run as soak};

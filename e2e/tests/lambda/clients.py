@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -223,38 +224,10 @@ def signatures():
     unknown = client(aws_access_key_id="BATNAAAAAAAAAAAAAAAA", aws_secret_access_key="guess")
     refused("UnrecognizedClientException", 403, unknown.invoke, FunctionName="signed")
 
-    import datetime
     import urllib.request
 
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
-    credentials = Credentials(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
-
-    def signed(offset_s=0, service="lambda", body=b"{}"):
-        real = datetime.datetime
-
-        class Shifted(real):
-            @classmethod
-            def utcnow(cls):
-                return real.utcnow() + datetime.timedelta(seconds=offset_s)
-
-            @classmethod
-            def now(cls, zone=None):
-                return real.now(zone) + datetime.timedelta(seconds=offset_s)
-
-        url = os.environ["LAMBDA_URL"] + "/2015-03-31/functions/signed/invocations"
-        request = AWSRequest("POST", url, data=body)
-        datetime.datetime = Shifted
-        import botocore.auth
-        import botocore.compat
-        kept = botocore.auth.datetime if hasattr(botocore.auth, "datetime") else None
-        try:
-            SigV4Auth(credentials, service, "eu-west-1").add_auth(request)
-        finally:
-            datetime.datetime = real
-        return url, dict(request.headers), body
+    url = os.environ["LAMBDA_URL"] + "/2015-03-31/functions/signed/invocations"
+    good = signed("POST", "/2015-03-31/functions/signed/invocations", b"{}")
 
     def send(url, headers, body):
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")
@@ -264,16 +237,18 @@ def signatures():
         except urllib.error.HTTPError as error:
             return error.code, error.read(), error.headers.get("x-amzn-errortype")
 
-    good = signed()
-    assert send(*good)[0] == 200
+    assert send(url, good, b"{}")[0] == 200
     # As with AWS, what is sent again within five minutes counts again.
-    assert send(*good)[0] == 200
-    assert send(good[0], good[1], b'{"x":1}')[2] == "InvalidSignatureException"
-    assert send(*signed(service="s3"))[2] == "InvalidSignatureException"
-    assert send(good[0], {}, b"{}")[2] == "MissingAuthenticationTokenException"
-    late = dict(good[1])
-    late["X-Amz-Date"] = "20200101T000000Z"
-    assert send(good[0], late, b"{}")[2] == "InvalidSignatureException"
+    assert send(url, good, b"{}")[0] == 200
+    for headers, body, kind in [
+        (good, b'{"x":1}', "InvalidSignatureException"),
+        ({}, b"{}", "MissingAuthenticationTokenException"),
+        ({**good, "X-Amz-Date": "20200101T000000Z"}, b"{}", "InvalidSignatureException"),
+        ({**good, "Authorization": good["Authorization"].replace("/lambda/", "/s3/")}, b"{}", "InvalidSignatureException"),
+        ({**good, "Authorization": "AWS4-HMAC-SHA256 Credential=x"}, b"{}", "IncompleteSignatureException"),
+    ]:
+        status, _, found = send(url, headers, body)
+        assert (status, found) == (403, kind), (status, found, kind)
 
 
 def events():
@@ -293,41 +268,61 @@ def fails(event, context):
     refused("InvalidRequestContentException", 400, aws.invoke, FunctionName="worker", InvocationType="Event", Payload=b"nonsense")
 
 
-def queue_events():
-    """Queues as many as the environment says, many at once; prints how many were taken and how many refused."""
-    aws = client()
-    count, name = int(os.environ["COUNT"]), os.environ["FUNCTION"]
-    taken, lock, numbers, kinds = [0], threading.Lock(), iter(range(count)), {}
+def queue():
+    """Fills a function's queue to its bound, by one signed request that is sent over and over; prints what was answered."""
+    make(client(), "queue", Code={"ZipFile": package({"app.py": QUEUE})}, Timeout=10, Handler="app.slow")
+    path = "/2015-03-31/functions/queue/invocations"
+    host = os.environ["LAMBDA_URL"].removeprefix("http://")
+    headers = signed("POST", path, b"{}", {"X-Amz-Invocation-Type": "Event"})
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n{head}\r\n{{}}".encode()
+    address = (host.split(":")[0], int(host.split(":")[1]))
+    answers, lock = {}, threading.Lock()
 
-    def work():
-        while True:
+    def work(count):
+        stream = socket.create_connection(address)
+        reader = stream.makefile("rb")
+        for _ in range(count):
+            stream.sendall(request)
+            status = int(reader.readline().split()[1])
+            length = 0
+            while (line := reader.readline().strip()):
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            reader.read(length)
             with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            try:
-                aws.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps({"n": number}))
-                with lock:
-                    taken[0] += 1
-            except botocore.exceptions.ClientError as error:
-                with lock:
-                    kind = error.response["Error"]["Code"]
-                    kinds[kind] = kinds.get(kind, 0) + 1
+                answers[status] = answers.get(status, 0) + 1
 
-    threads = [threading.Thread(target=work) for _ in range(16)]
+    threads = [threading.Thread(target=work, args=(330,)) for _ in range(32)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    print(json.dumps({"taken": taken[0], "refused": kinds}))
+    refused("TooManyRequestsException", 429, client().invoke, FunctionName="queue", InvocationType="Event", Payload=b"{}")
+    print(json.dumps({str(status): count for status, count in answers.items()}))
 
 
-def slow():
-    """A function that never ends in time, so that events pile up behind it."""
-    code = "import time\ndef main(event, context):\n    time.sleep(0.5)\n"
-    make(client(), "slow", Code={"ZipFile": package({"app.py": code})}, Timeout=5)
+QUEUE = """
+import time
+def slow(event, context):
+    time.sleep(1)
+def quick(event, context):
+    return None
+"""
 
 
-def counter():
-    make(client(), "counter", Code={"ZipFile": package({"app.py": "def main(event, context):\n    print('did', event['n'])\n"})})
+def quicken():
+    client().update_function_configuration(FunctionName="queue", Handler="app.quick")
+
+
+def signed(method, path, body, more=None):
+    """The headers that botocore signs a request with."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    credentials = Credentials(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    request = AWSRequest(method, os.environ["LAMBDA_URL"] + path, data=body, headers=more or {})
+    SigV4Auth(credentials, "lambda", "eu-west-1").add_auth(request)
+    return dict(request.headers)
 
 
 def streams():

@@ -85,7 +85,7 @@ fn the_command_line_of_aws_works_as_it_is() {
     ]);
     assert_eq!(made["State"], "Active");
     let out = place.path("out.json");
-    let payload = ["--cli-binary-format", "raw-in-base64-out", "--payload", "{\"a\": 1}"];
+    let payload = ["--payload", "{\"a\": 1}"];
     let called = place.aws(&[&["invoke", "--function-name", "cli"][..], &payload[..], &[out.as_str()]].concat());
     assert_eq!((&called["StatusCode"], &called["ExecutedVersion"]), (&200.into(), &"$LATEST".into()));
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "{\"got\": {\"a\": 1}}");

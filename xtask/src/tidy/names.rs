@@ -21,6 +21,7 @@ const CRATE_WORDS: &[&str] = &[
     "gateway",
     "grpc",
     "host",
+    "lib",
     "placement",
     "policy",
     "pool",
