@@ -40,7 +40,6 @@ use tokio::time::timeout;
 
 use self::fault::Fault;
 pub use self::keys::{KeyInfo, Keys, KeysError};
-use self::names::Named;
 pub use self::package::{PackageError, unzip};
 pub(crate) use self::record::Record;
 use crate::deploy::Deployer;

@@ -60,6 +60,7 @@ fn of_lambda(name: &FunctionName, lambda: &Lambda, function: &Function) -> Value
         "runtime": "lambda",
         "language": lambda.runtime.as_str(),
         "handler": lambda.handler.as_deref().unwrap_or_default(),
+        "python": lambda.python,
         "function": name.as_str(),
         "memory_mib": function.memory.bytes() >> 20,
         "aws_limits": lambda.aws_limits,

@@ -37,9 +37,9 @@ pub(crate) struct LambdaConfig {
     /// The handler, as Lambda names it.
     #[serde(default)]
     pub(crate) handler: String,
-    /// The interpreter of Python and Node.js functions.
+    /// The interpreter that the manifest names, which is first on `PATH`.
     #[serde(default)]
-    pub(crate) interpreter: Option<String>,
+    pub(crate) python: Option<String>,
     /// The function's name.
     pub(crate) function: String,
     /// How much memory it has, MiB.

@@ -22,19 +22,26 @@ pub(super) fn root() -> String {
 
 /// The program and its arguments; `Err` says what is missing.
 pub(super) fn command(config: &LambdaConfig) -> Result<Vec<String>, String> {
-    let interpreter = |usual: &str| config.interpreter.clone().unwrap_or_else(|| usual.to_owned());
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     if config.language.starts_with("python") {
-        return Ok([vec![interpreter("python3")], words(&["-u", "-c", PYTHON])].concat());
+        // The version that is asked for, if it is there.
+        let own = config.python.is_none() && is_on_path(&config.language);
+        let interpreter = if own { config.language.as_str() } else { "python3" };
+        return Ok(words(&[interpreter, "-u", "-c", PYTHON]));
     }
     if config.language.starts_with("nodejs") {
-        return Ok([vec![interpreter("node")], words(&["-e", NODE])].concat());
+        return Ok(words(&["node", "-e", NODE]));
     }
     let bootstrap = format!("{}/bootstrap", root());
     if Path::new(&bootstrap).is_file() {
         return Ok(vec![bootstrap]);
     }
     Err(format!("there is no `bootstrap` in the package, which {} needs", config.language))
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// Variables that are set whatever the manifest says, and those that are set unless it says otherwise.
@@ -91,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_runtime_has_its_interpreter_and_provided_ones_need_a_bootstrap() {
-        assert_eq!(command(&config("python3.11")).unwrap()[0], "python3");
+        assert!(command(&config("python3.11")).unwrap()[0].starts_with("python3"));
         assert_eq!(command(&config("nodejs20.x")).unwrap()[0], "node");
         assert!(command(&config("provided.al2023")).unwrap_err().contains("bootstrap"));
     }
