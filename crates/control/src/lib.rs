@@ -18,6 +18,7 @@ mod artifacts;
 mod bundles;
 mod cluster;
 mod deploy;
+mod disk;
 mod events;
 mod graph;
 mod home;
@@ -43,6 +44,7 @@ pub use deploy::{
     Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission,
     Wish, plan,
 };
+pub use disk::is_guarded;
 pub use events::{DeadReport, Event, EventFault, Events, QueueReport};
 pub use graph::{Declared, GATEWAY, Graph, GraphEdge, GraphNode, GraphRoute};
 pub use home::{Home, HomeError, admin_socket};
