@@ -44,6 +44,10 @@ enum Verb {
     Transfer(RunArgs),
     /// A component that says hello, against `wasmtime serve` and workerd
     Components(RunArgs),
+    /// An unmodified Python function for AWS Lambda, against a bare `awslambdaric` loop
+    Lambda(RunArgs),
+    /// A NumPy array between functions in Python, against a pickle over a socket, Redis and files behind nginx
+    Python(RunArgs),
     /// Policies in the path of requests, against nginx as a sidecar
     Sidecar(RunArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
@@ -210,6 +214,8 @@ pub fn main() -> ExitCode {
         Verb::Scale(args) => run_suite(&args.run, &args.isolation, suites::scale),
         Verb::Components(args) => run_suite(&args, &[Isolation::Wasm], suites::components),
         Verb::Transfer(args) => run_suite(&args, &[Isolation::Process], suites::transfer),
+        Verb::Lambda(args) => run_suite(&args, &[Isolation::Process], suites::lambda),
+        Verb::Python(args) => run_suite(&args, &[Isolation::Process], suites::python),
         Verb::Sidecar(args) => run_suite(&args, &[Isolation::Process], suites::sidecar),
         Verb::Soak(args) => run_soak(&args),
         Verb::Functions(args) => run_functions(&args),

@@ -289,6 +289,22 @@ pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, System
     node_fleet(system, &spec, state)
 }
 
+/// Starts a node with the app of a directory, as it is.
+pub fn start_directory(setup: &Setup, system: &str, directory: &Path) -> Result<Fleet, SystemError> {
+    let state = tempfile::tempdir().map_err(SystemError::State)?;
+    let mut args: Vec<OsString> = ["up", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
+    args.extend([setup.server_core.to_string().into(), directory.into()]);
+    let spec = ServerSpec {
+        name: system.into(),
+        program: setup.baton.clone(),
+        args,
+        env: vec![("BATON_HOME".into(), state.path().join(HOME).into())],
+        core: Some(setup.server_core),
+        ready_within: READY_WITHIN,
+    };
+    node_fleet(system, &spec, state)
+}
+
 /// Starts a node without any app, on all cores.
 pub fn start_node(setup: &Setup, system: &str) -> Result<Fleet, SystemError> {
     let state = tempfile::tempdir().map_err(SystemError::State)?;

@@ -87,6 +87,13 @@ impl App {
         self
     }
 
+    /// A function `name` with a table that the test writes. Routes are up to the test, too.
+    #[must_use]
+    pub fn written(mut self, name: &str, table: &str) -> Self {
+        let _ = write!(self.functions, "\n[functions.{name}]\n{table}\n");
+        self
+    }
+
     /// One more route, with more lines for its table.
     #[must_use]
     pub fn route(mut self, path: &str, function: &str, more: &str) -> Self {

@@ -10,6 +10,7 @@ use clap::Args;
 use crate::builds::{self, BuildError, Purpose};
 use crate::child::RunError;
 use crate::project::Project;
+use crate::python;
 use crate::steps::Outcome;
 use crate::tools::{self, IPERF, NGINX, REDIS};
 use crate::{guests, nats};
@@ -18,6 +19,7 @@ use crate::{guests, nats};
 const BENCH_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// The benchmark between nodes, which compares with others' programs.
 const BETWEEN_NODES: &str = "transfer";
+const PYTHON: &str = "python";
 /// The benchmark of policies, which compares with nginx.
 const SIDECAR: &str = "sidecar";
 /// A server of S3, from the crates registry: the last version for the toolchain of this project.
@@ -61,6 +63,11 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Er
     }
     if options.args.first().is_some_and(|name| name == SIDECAR) {
         tools::install_missing(project.runner(), &[&NGINX])?;
+    }
+    if options.args.first().is_some_and(|name| name == PYTHON) {
+        tools::install_missing(project.runner(), &[&REDIS, &NGINX])?;
+        python::install_missing(project)?;
+        command.envs(python::find(project).map(|python| ("BATON_TEST_PYTHON", python)));
     }
     command.arg("bench").args(&options.args).current_dir(project.root());
     Ok(project.runner().run(&mut command, BENCH_LIMIT)?)

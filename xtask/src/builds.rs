@@ -7,21 +7,23 @@ use std::time::Duration;
 
 use crate::child::RunError;
 use crate::project::{MetadataError, Project};
+use crate::python::package;
 
 /// How long one build may take.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
-/// The programs of cells and of Wasm functions. They run where no libraries are, so they are linked as guests are.
-const STATIC: [&str; 3] = ["baton-cell", "baton-wasm-host", COMPONENTS];
+/// The programs of cells, of Wasm functions, and in front of programs that know nothing of Baton. They run where no libraries are, so
+/// they are linked as guests are.
+const STATIC: [&str; 4] = ["baton-cell", "baton-wasm-host", COMPONENTS, "baton-shim"];
 /// The program of components: large, so that what only debuggers read is left out.
 const COMPONENTS: &str = "baton-component-host";
 /// The compiler of Wasm modules, and the package that it is in.
 const COMPILER: (&str, &str) = ("baton-wasmc", "baton-wasm");
 /// The binaries that make up the product.
-pub(crate) const PRODUCT: &[&str] = &["baton", STATIC[0], STATIC[1], STATIC[2], COMPILER.0];
+pub(crate) const PRODUCT: &[&str] = &["baton", STATIC[0], STATIC[1], STATIC[2], STATIC[3], COMPILER.0];
 /// All binaries: the product, the load generator, and the yardstick that needs a gRPC stack.
 pub(crate) const ALL_BINARIES: &[&str] =
-    &["baton", STATIC[0], STATIC[1], STATIC[2], COMPILER.0, "baton-bench", "baton-bench-grpc"];
+    &["baton", STATIC[0], STATIC[1], STATIC[2], STATIC[3], COMPILER.0, "baton-bench", "baton-bench-grpc"];
 
 /// Why something could not be built.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ const FOR_TESTS: [(&str, &str); 3] = [
 ];
 
 impl Purpose {
-    fn settings(self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Purpose::Use => &[],
             Purpose::Test => &FOR_TESTS,
@@ -79,6 +81,9 @@ pub(crate) fn binaries(project: &Project, names: &[&str], purpose: Purpose) -> R
     project.runner().run(command.arg("--bins"), BUILD_LIMIT).map_err(BuildError::Run)?;
     for name in STATIC.iter().filter(|name| names.contains(name)) {
         linked_static(project, name, purpose)?;
+    }
+    if names.contains(&PRODUCT[0]) {
+        package::lay(project, purpose)?;
     }
     if names.contains(&COMPILER.0) { compiler(project) } else { Ok(()) }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::builds::{self, BuildError, Purpose};
 use crate::project::{MetadataError, Project};
+use crate::python::package::{self, CopyError};
 
 /// What to install where.
 #[derive(Debug, Args)]
@@ -26,6 +27,8 @@ pub(crate) enum InstallError {
     Build(BuildError),
     /// Where builds go could not be found out.
     Metadata(MetadataError),
+    /// The Python package could not be put in its place.
+    Python(CopyError),
     /// A binary could not be put in its place.
     Copy { to: PathBuf, source: io::Error },
 }
@@ -35,6 +38,7 @@ impl fmt::Display for InstallError {
         match self {
             Self::Build(error) => write!(f, "{error}"),
             Self::Metadata(error) => write!(f, "{error}"),
+            Self::Python(error) => write!(f, "{error}"),
             Self::Copy { to, source } => write!(f, "cannot install {}: {source}", to.display()),
         }
     }
@@ -51,6 +55,9 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), InstallErr
         let built = project.release_binary(name).map_err(InstallError::Metadata)?;
         let to = put(&built, &options.to, name)?;
         println!("installed {}", to.display());
+    }
+    if let Some(place) = package::install(project, &options.to).map_err(InstallError::Python)? {
+        println!("installed {}", place.display());
     }
     let path = env::var_os("PATH").unwrap_or_default();
     if !env::split_paths(&path).any(|directory| directory == options.to) {

@@ -15,6 +15,8 @@ mod install;
 mod licences;
 mod nats;
 mod project;
+mod python;
+mod servers;
 mod simulate;
 mod steps;
 mod suite;

@@ -16,6 +16,8 @@ use crate::guests;
 use crate::licences;
 use crate::nats;
 use crate::project::Project;
+use crate::python;
+use crate::servers;
 use crate::simulate;
 use crate::steps::{self, Outcome, Step, StepError};
 use crate::tidy;
@@ -112,9 +114,11 @@ impl Suite<'_> {
     fn tools(&self) -> StepResult {
         tools::install_missing(
             self.project.runner(),
-            &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER, &tools::PROMETHEUS],
+            &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER, &tools::PROMETHEUS, &tools::POSTGRES],
         )?;
         nats::install_missing(self.project)?;
+        python::install_missing(self.project)?;
+        servers::install_missing(self.project)?;
         Ok(Outcome::Done)
     }
 
@@ -289,6 +293,12 @@ impl Suite<'_> {
         command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
         if let Some(server) = nats::find(self.project) {
             command.env("BATON_NATS_SERVER", server);
+        }
+        if let Some(python) = python::find(self.project) {
+            command.env("BATON_TEST_PYTHON", python);
+        }
+        if let Some(servers) = servers::find(self.project) {
+            command.env("BATON_TEST_SERVERS", servers);
         }
         if !self.quick {
             command.env("BATON_CELL_BIN", self.project.release_binary("baton-cell")?);

@@ -59,7 +59,22 @@ pub(crate) const IPERF: Tool =
 pub(crate) const PROMETHEUS: Tool =
     Tool { package: "prometheus", programs: &["promtool"], wanted_for: "the check of the metrics" };
 
+/// What functions talk to over connections of their own.
+pub(crate) const POSTGRES: Tool = Tool {
+    package: "postgresql",
+    programs: &["postgres", "pg_ctlcluster"],
+    wanted_for: "the test of functions that talk to a database",
+};
+
 impl Tool {
+    pub(crate) const fn new(
+        package: &'static str,
+        programs: &'static [&'static str],
+        wanted_for: &'static str,
+    ) -> Tool {
+        Tool { package, programs, wanted_for }
+    }
+
     /// Where the first of its programs is, if one is there.
     pub(crate) fn find(&self) -> Option<PathBuf> {
         self.programs.iter().find_map(|program| find(program))

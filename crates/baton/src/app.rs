@@ -45,6 +45,7 @@ impl App {
         let directory = directory.canonicalize().map_err(|error| {
             Failure::bad_input(format_args!("cannot use {}: {error}", directory.display()), "")
         })?;
+        find_pythons(&mut manifest, &directory);
         Ok(Self { directory, manifest })
     }
 
@@ -97,6 +98,18 @@ pub(crate) fn inline_schemas<'a>(
         })?;
     }
     Ok(())
+}
+
+/// Makes the paths of interpreters absolute: the node does not know the directory. A name alone that is not there is for the
+/// node to look up.
+fn find_pythons(manifest: &mut Manifest, directory: &Path) {
+    for function in manifest.functions.values_mut() {
+        let Some(python) = function.runtime.python_mut() else { continue };
+        let here = directory.join(&*python);
+        if python.components().count() > 1 || here.exists() {
+            *python = here;
+        }
+    }
 }
 
 /// A file's name as that of an app and a function.

@@ -35,10 +35,14 @@ pub(crate) fn build(app: &App) -> Result<Executables, Failure> {
 pub(crate) fn find(app: &App) -> Result<Executables, Failure> {
     let mut found = Executables::new();
     for (name, function) in &app.manifest.functions {
+        if !function.is_native() {
+            continue;
+        }
         let path = match &function.build {
             Build::Cargo { dir } => cargo::find(name, &app.directory.join(dir), cargo::target(function))?,
             Build::Command { output, .. } => app.directory.join(output),
             Build::Artifact { path } => app.directory.join(path),
+            Build::Files => continue,
         };
         found.insert(name.clone(), path);
     }
@@ -58,7 +62,7 @@ fn checked(app: &App, built: Executables) -> Result<Executables, Failure> {
 fn build_all(app: &App, progress: &ProgressBar) -> Result<Executables, Failure> {
     let packages = app.manifest.functions.iter().filter_map(|(name, function)| match &function.build {
         Build::Cargo { dir } => Some((name.clone(), app.directory.join(dir), cargo::target(function))),
-        Build::Command { .. } | Build::Artifact { .. } => None,
+        Build::Command { .. } | Build::Artifact { .. } | Build::Files => None,
     });
     let mut built = cargo::build(packages.collect(), progress)?;
     for (name, function) in &app.manifest.functions {
@@ -72,8 +76,12 @@ fn build_all(app: &App, progress: &ProgressBar) -> Result<Executables, Failure> 
                 app.directory.join(output)
             }
             Build::Artifact { path } => app.directory.join(path),
+            Build::Files => continue,
         };
-        built.insert(name.clone(), path);
+        // The code of others is bundled when it is uploaded.
+        if function.is_native() {
+            built.insert(name.clone(), path);
+        }
     }
     Ok(built)
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod events;
+mod lambda;
 mod policy;
 mod secret;
 mod sights;
@@ -18,6 +19,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
 pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
+pub(crate) use self::lambda::{KeysVerb, LambdaArgs, LambdaVerb};
 pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
 pub(crate) use self::secret::{SecretListArgs, SecretRemoveArgs, SecretSetArgs, SecretVerb};
 pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
@@ -83,6 +85,9 @@ pub(crate) enum Verb {
     /// Measure Baton against its yardsticks
     #[command(disable_help_flag = true)]
     Bench(BenchArgs),
+    /// The Lambda API: who may use it
+    #[command(subcommand)]
+    Lambda(LambdaVerb),
     /// What requests of an app pass: limits, tokens, headers and more
     #[command(subcommand)]
     Policy(PolicyVerb),
@@ -212,6 +217,8 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     pub(crate) insecure_no_sandbox: bool,
     #[command(flatten)]
+    pub(crate) lambda: LambdaArgs,
+    #[command(flatten)]
     pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
@@ -230,7 +237,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     if address.ip().is_loopback() {
         return Ok(address);
     }
-    Err("the admin API listens on loopback only; reach it from elsewhere through a tunnel such as ssh -L"
+    Err("this API listens on loopback only; reach it from elsewhere through a tunnel such as ssh -L"
         .to_owned())
 }
 
@@ -256,9 +263,9 @@ pub(crate) struct InvokeArgs {
     /// The method [default: GET, or POST with --data]
     #[arg(long)]
     pub(crate) method: Option<String>,
-    /// The path that the function sees
-    #[arg(long, default_value = "/")]
-    pub(crate) path: String,
+    /// The path that the function sees [default: /; for a Lambda function none, and it sees the body alone]
+    #[arg(long)]
+    pub(crate) path: Option<String>,
     /// A header, as NAME:VALUE; may be repeated
     #[arg(long = "header", value_name = "NAME:VALUE")]
     pub(crate) headers: Vec<Header>,

@@ -5,6 +5,7 @@ mod app;
 mod build;
 mod cli;
 mod client;
+mod code;
 mod cores;
 mod failure;
 mod logging;

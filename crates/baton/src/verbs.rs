@@ -6,6 +6,7 @@ mod deploy;
 mod doctor;
 mod events;
 mod invoke;
+mod lambda;
 mod logs;
 mod policy;
 mod ps;
@@ -67,6 +68,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             None => doctor::run(&args.output),
         },
         Verb::Bench(args) => return bench::run(&args),
+        Verb::Lambda(verb) => lambda::run(&home, &verb),
         Verb::Policy(verb) => policy::run(&home, &verb),
         Verb::Secret(verb) => secret::run(&home, &verb),
         Verb::Rm(args) => remove(&home, &args),

@@ -42,7 +42,7 @@ impl Sources {
         let mut roots = BTreeSet::from([app.directory.clone()]);
         let mut outputs = BTreeSet::new();
         let functions = || app.manifest.functions.values();
-        let bundled = functions().filter_map(|function| Some(app.directory.join(function.files.as_ref()?)));
+        let bundled = functions().filter_map(|function| Some(app.directory.join(function.bundled()?)));
         let bundled = bundled.collect();
         for function in functions() {
             match &function.build {
@@ -57,6 +57,7 @@ impl Sources {
                 Build::Artifact { path } => {
                     roots.insert(app.directory.join(path));
                 }
+                Build::Files => {}
             }
         }
         let mut sources = Self { roots, outputs, bundled, seen: 0 };

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
+use baton_control::lambda::{self, Keys};
 use baton_control::{
     ArtifactError, Artifacts, Cluster, Deployer, Events, Home, Modules, Programs, Restored, Store,
     StoreError, Trees, Usage, UsageError,
@@ -58,6 +59,8 @@ const STORE_THREAD: &str = "baton-store";
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where the Lambda API listens, if it does.
+    pub(crate) lambda: Option<SocketAddr>,
     pub(crate) cores: Vec<usize>,
     /// How much is recorded of invocations.
     pub(crate) sampling: Sampling,
@@ -78,6 +81,7 @@ pub(crate) struct Settings {
 pub(crate) struct Running {
     pub(crate) gateway: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) lambda: Option<SocketAddr>,
     pub(crate) token: String,
     pub(crate) root: PathBuf,
     pub(crate) restored: Vec<Restored>,
@@ -111,10 +115,11 @@ struct Foundations {
     modules: Modules,
     tcp: std::net::TcpListener,
     unix: std::os::unix::net::UnixListener,
+    lambda: Option<std::net::TcpListener>,
 }
 
 impl Foundations {
-    fn lay(home: &Home, admin: SocketAddr) -> Result<Self, Failure> {
+    fn lay(home: &Home, admin: SocketAddr, lambda: Option<SocketAddr>) -> Result<Self, Failure> {
         let refused = |error: ArtifactError| Failure::failed(&error, error.hint());
         Ok(Self {
             artifacts: Artifacts::open(&home.artifacts()).map_err(refused)?,
@@ -122,6 +127,7 @@ impl Foundations {
             modules: Modules::open(&home.wasm(), Programs::of_this_node()).map_err(refused)?,
             tcp: sockets::tcp(admin)?,
             unix: sockets::unix(&home.socket())?,
+            lambda: lambda.map(sockets::lambda).transpose()?,
         })
     }
 }
@@ -130,8 +136,10 @@ impl Foundations {
 pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> {
     panics::watch();
     let store = open_store(&home)?;
-    let Foundations { artifacts, trees, modules, tcp, unix } = Foundations::lay(&home, settings.admin)?;
+    let foundations = Foundations::lay(&home, settings.admin, settings.lambda)?;
+    let Foundations { artifacts, trees, modules, tcp, unix, lambda } = foundations;
     let admin_address = sockets::address(&tcp)?;
+    let lambda_address = lambda.as_ref().map(sockets::address).transpose()?;
     let Data { plane, orders, thread: data, end: data_end, gateway, presence, deliveries } =
         start_data(&home, &settings)?;
     let Settings { except, cluster, otlp, .. } = settings;
@@ -176,17 +184,35 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         usage: usage.clone(),
         bounds: Bounds::default(),
     });
+    let keys = Keys::of(home.root());
+    let doors = lambda.map(|listener| {
+        let (plane, deployer, events) = (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
+        lambda::Api::open(plane, deployer, events, keys).map(|lambda| (listener, Arc::new(lambda)))
+    });
+    let lambda = doors.transpose()?;
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        let control =
-            ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, observers, deliveries };
+        let control = ControlPlane {
+            runtime,
+            api,
+            tcp,
+            unix,
+            lambda,
+            except,
+            restored,
+            leave,
+            stop,
+            observers,
+            deliveries,
+        };
         control_plane(control);
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {
         gateway,
         admin: admin_address,
+        lambda: lambda_address,
         token: home.token().to_owned(),
         root: home.root().to_owned(),
         restored,

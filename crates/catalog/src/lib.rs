@@ -23,15 +23,16 @@ mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Cron, EventPattern, Events, Function, Location, Manifest, ManifestError, ManifestFault,
-    Placement, Pool, Scale, SecretFault, Site, Step, Subscription, SubscriptionFault, TriggerFault,
+    App, Build, Cron, EventPattern, Events, Function, Http, Lambda, Listen, Location, Manifest, ManifestError,
+    ManifestFault, Placement, Pool, Python, Runtime, RuntimeFault, Scale, SecretFault, Site, Step, Subscription,
+    SubscriptionFault, TriggerFault,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName, SecretName};
-pub use outgoing::covers;
+pub use outgoing::{connection, connects, covers};
 pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{
     Match, Method, MethodFault, Params, PatternFault, Route, RouteClash, RoutePattern, RouteTable, Segment,
     Side, merged,
 };
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
-pub use words::{Fallback, Isolation, Policy, PoolRights, Trust};
+pub use words::{Fallback, Isolation, LambdaRuntime, Policy, PoolRights, RuntimeWord, Trust};

@@ -85,6 +85,15 @@ pub const COMPARTMENT_MEMORY_MAX: ByteSize = ByteSize::from_mib(32 << 10);
 pub const WASM_POOL_SIZE_MAX: ByteSize = ByteSize::from_mib(2031);
 /// Memory bound of a function that declares none.
 pub const MEMORY_DEFAULT: ByteSize = ByteSize::from_mib(64);
+/// The same, of one that is not native: an interpreter and its libraries.
+pub const RUNTIME_MEMORY_DEFAULT: ByteSize = ByteSize::from_mib(512);
+
+/// Longest handler, interpreter's path and path of readiness, in bytes.
+pub const RUNTIME_TEXT_BYTES_MAX: usize = 4096;
+/// Lowest port that a program may listen on inside its sandbox, where it has no privileges.
+pub const PORT_MIN: u16 = 1024;
+/// Longest path of a Unix socket, in bytes: what the kernel takes, less the NUL.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Shortest time that a call may be given.
 pub const TIMEOUT_MIN: TimeSpan = TimeSpan::from_millis(1);

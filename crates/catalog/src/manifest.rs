@@ -12,6 +12,7 @@ mod events;
 mod fault;
 mod parse;
 pub(crate) mod read;
+mod runtime;
 pub(crate) mod secrets;
 mod site;
 mod subscriptions;
@@ -23,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{Location, ManifestError};
 pub use self::events::{Cron, Events, TriggerFault};
-pub use self::fault::ManifestFault;
+pub use self::fault::{ManifestFault, RuntimeFault};
+pub use self::runtime::{Http, Lambda, Listen, Python, Runtime};
 pub use self::secrets::SecretFault;
 pub use self::site::{Site, Step};
 pub use self::subscriptions::{EventPattern, Subscription, SubscriptionFault};
@@ -111,6 +113,9 @@ impl Placement {
 pub struct Function {
     /// Where its artifact comes from.
     pub build: Build,
+    /// What it is written for.
+    #[serde(default, skip_serializing_if = "Runtime::is_native")]
+    pub runtime: Runtime,
     /// What holds its replicas.
     pub isolation: Isolation,
     /// What to do where the machine lacks what the isolation needs.
@@ -245,6 +250,8 @@ pub enum Build {
         /// The file.
         path: PathBuf,
     },
+    /// Nothing is built: its code is its files. Of functions that are not native.
+    Files,
 }
 
 /// How many replicas a function has, and how busy each may be.

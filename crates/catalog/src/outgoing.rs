@@ -49,6 +49,46 @@ pub(crate) fn is_host(text: &str) -> bool {
     entry(text).is_some()
 }
 
+/// Whether a text may stand in `network` of a function that opens connections itself: a host and a port, and `*.` in front of a
+/// name for all that end with it.
+pub(crate) fn is_connection(text: &str) -> bool {
+    let host = match text.strip_prefix("*.") {
+        // An address has no names below it.
+        Some(host) if host.starts_with(|first: char| first.is_ascii_alphabetic()) && !host.contains("..") => {
+            host
+        }
+        Some(_) => return false,
+        None => text,
+    };
+    text.len() <= HOST_BYTES_MAX && entry(host).is_some_and(|entry| entry.port.is_some())
+}
+
+/// The host and port of an entry that names one host: `*.example.org:443` names none.
+#[must_use]
+pub fn connection(text: &str) -> Option<(&str, u16)> {
+    entry(text).and_then(|entry| Some((entry.host, entry.port?)))
+}
+
+/// Whether `network` of a function that opens connections itself names a host and port. `host` is a name or an address, an
+/// IPv6 address in brackets or without; `*.example.org` covers all names below `example.org`, and not that itself.
+///
+/// Names are compared without regard to case and to one dot at the end; nothing is looked up.
+#[must_use]
+pub fn connects(network: &[String], host: &str, port: u16) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    network.iter().any(|text| match text.strip_prefix("*.") {
+        None => covers(std::slice::from_ref(text), host, port, 0),
+        Some(text) => entry(text).is_some_and(|entry| entry.port == Some(port) && is_below(host, entry.host)),
+    })
+}
+
+/// Whether `host` is a name below `domain`.
+fn is_below(host: &str, domain: &str) -> bool {
+    let Some(at) = host.len().checked_sub(domain.len()) else { return false };
+    let (Some(below), Some(end)) = (host.get(..at), host.get(at..)) else { return false };
+    below.len() > 1 && below.ends_with('.') && !below.starts_with('.') && end.eq_ignore_ascii_case(domain)
+}
+
 /// Whether `network` names the host and port of a request. `host` is as a URL has it, an IPv6 address in brackets or without;
 /// `usual` is the port of the request's scheme, for entries that name none.
 ///
@@ -107,6 +147,47 @@ mod tests {
         }
         for host in ["localhost", "127.1", "2130706433", "0x7f.0.0.1", "127.0.0.01", "[::ffff:127.0.0.1]"] {
             check(&network, (host, 80, HTTP), false);
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_names_below_it_alone() {
+        let network = ["*.example.org:443".to_owned(), "db.internal:5432".to_owned(), "[::1]:80".to_owned()];
+        for (host, port, expect) in [
+            ("a.example.org", 443, true),
+            ("a.b.EXAMPLE.org.", 443, true),
+            ("a.example.org", 80, false),
+            ("example.org", 443, false),
+            (".example.org", 443, false),
+            ("badexample.org", 443, false),
+            ("a.example.org.evil", 443, false),
+            ("ä.example.org", 443, true),
+            ("db.internal", 5432, true),
+            ("DB.internal.", 5432, true),
+            ("x.db.internal", 5432, false),
+            ("db.internal", 443, false),
+            ("::1", 80, true),
+            ("[::1]", 80, true),
+            ("", 443, false),
+        ] {
+            assert_eq!(connects(&network, host, port), expect, "{host}:{port}");
+        }
+        for good in ["a:1", "*.example.org:443", "10.0.0.1:5432", "[::1]:80"] {
+            assert!(is_connection(good), "{good}");
+        }
+        for bad in [
+            "a",
+            "*:443",
+            "*.:443",
+            "*.example.org",
+            "*.1.2.3:80",
+            "*.*.a:1",
+            "a.*.b:1",
+            "*.a..b:1",
+            "**.a:1",
+            "",
+        ] {
+            assert!(!is_connection(bad), "{bad}");
         }
     }
 

@@ -78,6 +78,70 @@ words! {
 }
 
 words! {
+    /// What a function is written for.
+    RuntimeWord {
+        /// An SDK that makes executables or modules.
+        #[default]
+        Native = "native",
+        /// Python with the SDK.
+        Python = "python",
+        /// Whatever serves HTTP.
+        Http = "http",
+        /// AWS Lambda.
+        Lambda = "lambda",
+    }
+}
+
+words! {
+    /// What a function for AWS Lambda is written in.
+    LambdaRuntime {
+        /// CPython 3.10.
+        Python310 = "python3.10",
+        /// CPython 3.11.
+        #[default]
+        Python311 = "python3.11",
+        /// CPython 3.12.
+        Python312 = "python3.12",
+        /// CPython 3.13.
+        Python313 = "python3.13",
+        /// CPython 3.14.
+        Python314 = "python3.14",
+        /// Node.js 18.
+        Node18 = "nodejs18.x",
+        /// Node.js 20.
+        Node20 = "nodejs20.x",
+        /// Node.js 22.
+        Node22 = "nodejs22.x",
+        /// Node.js 24.
+        Node24 = "nodejs24.x",
+        /// An executable named `bootstrap`.
+        ProvidedAl2 = "provided.al2",
+        /// An executable named `bootstrap`.
+        ProvidedAl2023 = "provided.al2023",
+    }
+}
+
+impl LambdaRuntime {
+    /// Whether it runs Python.
+    #[must_use]
+    pub fn is_python(self) -> bool {
+        self.as_str().starts_with("python")
+    }
+
+    /// Whether it runs Node.js.
+    #[must_use]
+    pub fn is_node(self) -> bool {
+        self.as_str().starts_with("nodejs")
+    }
+
+    /// Whether it runs an executable that the package brings along.
+    #[must_use]
+    pub fn is_provided(self) -> bool {
+        self.as_str().starts_with("provided")
+    }
+}
+
+words! {
     /// What to do where the machine lacks what an isolation setting needs.
     Fallback {
         /// Refuse the deployment.

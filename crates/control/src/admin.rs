@@ -16,6 +16,7 @@ mod invoke;
 mod metrics;
 mod overview;
 mod page;
+mod payload;
 mod policy;
 mod reads;
 mod scale;

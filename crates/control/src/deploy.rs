@@ -15,6 +15,7 @@ mod changes;
 mod complete;
 mod fault;
 mod files;
+mod lambda;
 mod plan;
 mod policies;
 mod rollout;

@@ -21,6 +21,7 @@ mod deploy;
 mod events;
 mod graph;
 mod home;
+pub mod lambda;
 pub mod limits;
 mod modules;
 mod plane;

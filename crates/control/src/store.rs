@@ -364,6 +364,7 @@ pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
+mod lambda;
 mod policies;
 mod secrets;
 

@@ -28,6 +28,7 @@ use crate::outgoing::Fetch;
 use crate::scale::ScaleError;
 use crate::status::{AppStatus, CapabilityRow, LogLine, PoolStatus, Receipt, ScaleStatus, Totals};
 use crate::stream::Offer;
+use crate::tunnels::Tunnels;
 use crate::watch::Wish;
 
 /// Where a route leads.
@@ -179,6 +180,11 @@ impl Flow {
         }
         let (app, function) = target.choose(&head);
         Upload::begin_streamed(app, function, head, body_len, (offer, wish))
+    }
+
+    /// From now on `tunnels` opens the doors of replicas whose programs connect by themselves; without it nobody accepts there.
+    pub fn tunnel_by(&self, tunnels: Tunnels) {
+        *self.inner.node.tunnels.borrow_mut() = Some(tunnels);
     }
 
     /// From now on `fetch` sends out what functions ask of the network; without it they are refused.
@@ -357,6 +363,7 @@ impl Flow {
         self.begin_drain();
         // It may know of this data plane.
         *self.inner.node.fetch.borrow_mut() = None;
+        *self.inner.node.tunnels.borrow_mut() = None;
         let apps = self.all();
         for app in &apps {
             app.stopping.set(true);

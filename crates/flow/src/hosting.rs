@@ -78,7 +78,7 @@ pub(crate) fn decide(spec: &AppSpec, cells: &Result<PathBuf, Lacking>) -> Result
             if spec.here.as_ref().is_some_and(|here| !here.contains(name)) {
                 return Ok(Hosting::Elsewhere);
             }
-            if !spec.artifacts.contains_key(name) {
+            if function.is_native() && !spec.artifacts.contains_key(name) {
                 return Err(DeployError::NoArtifact { function: name.to_string() });
             }
             host(name.as_str(), function, cells)

@@ -25,10 +25,12 @@ mod outgoing;
 mod outlet;
 mod plane;
 mod policy;
+mod programs;
 mod puts;
 mod receipts;
 mod replica;
 mod scale;
+mod shim;
 mod secrets;
 mod slots;
 mod snapshots;
@@ -39,6 +41,7 @@ mod stream;
 mod tally;
 mod traces;
 mod traffic;
+mod tunnels;
 mod watch;
 
 pub use baton_abi::head::Field;
@@ -60,14 +63,10 @@ pub use snapshots::secret;
 pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
 pub use traces::{Span, Value};
 pub use traffic::{Next, Traffic};
+pub use tunnels::{CONNECTIONS_MAX, Door, Doors, Leads, Told, Tunnels};
 pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {
     pub use baton_transfer::{Endpoint, Limits, Security, SecurityError, Settings, StartError};
-}
-
-/// What telemetry needs of policies: where spans go.
-pub mod spans {
-    pub use baton_policy::{SpanContext, SpanEnd, SpanSink};
 }

@@ -277,6 +277,7 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
     while replica.pump() == Pumped::More {}
     // Whatever it still wants from outside the node is given up.
     replica.outlets.take();
+    replica.tunnels.take();
     let how = replica.verdict.take().unwrap_or_else(|| describe(reason));
     let function = app.function_name(replica.function).to_owned();
     let died = InvokeError::ReplicaDied { function, how: how.clone() };

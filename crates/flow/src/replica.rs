@@ -64,6 +64,8 @@ pub(crate) struct Replica {
     pub(crate) nudges: Cell<u32>,
     /// Its roads out of the node.
     pub(crate) outlets: RefCell<Vec<Outlet>>,
+    /// Connections out of its own network end with this.
+    pub(crate) tunnels: RefCell<Option<Box<dyn core::any::Any>>>,
     bad: Cell<u32>,
     dirty: Cell<bool>,
     /// Nothing that it puts on its link is looked at any more.
@@ -97,6 +99,7 @@ impl Replica {
             verdict: RefCell::default(),
             nudges: Cell::new(0),
             outlets: RefCell::default(),
+            tunnels: RefCell::default(),
             bad: Cell::new(0),
             dirty: Cell::new(false),
             silenced: Cell::new(false),

@@ -18,11 +18,14 @@ use baton_pool::ledger::NOBODY;
 use baton_pool::link::{duplex_bytes, ring_entries_for};
 use baton_pool::pool::Pool;
 use baton_pool::region;
-use baton_replica::{Limits, Mappings, NetworkAccess, Output, Peer, Role, SpawnSpec};
+use baton_replica::{Body, Limits, Mappings, Output, Peer, SpawnSpec};
 
 use crate::app::{App, FunctionState};
 use crate::cells::access;
+use crate::programs::{self, PROCESSES_MAX, Program};
 use crate::replica::Replica;
+use crate::shim;
+use crate::tunnels::{self, Plan};
 
 /// Address space for the tables and edges that a replica maps beside pool and link.
 pub(crate) const TABLES_BYTES: u64 = 64 << 20;
@@ -38,12 +41,18 @@ pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<
     let state = app.functions.get(function).ok_or("no such function")?;
     let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
     let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
+    let plan = Plan::for_programs(&state.spec);
     let (peer, output) = {
         let mut pool = app.pool.borrow_mut();
         let hello = hello(state, &mut pool, holder, arena);
         launch(app, state, place, &pool, &hello)?
     };
+    let doors = match peer.body() {
+        Body::Process(process) => process.take_doors(),
+        Body::Compartment(_) => Vec::new(),
+    };
     let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
+    *replica.tunnels.borrow_mut() = tunnels::open(app, function, &plan, doors);
     if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
         *slot = Some(Rc::clone(&replica));
     }
@@ -76,8 +85,8 @@ fn launch(
     pool: &Pool,
     hello: &Hello,
 ) -> Result<(Peer, Output), String> {
-    let program =
-        File::open(&state.artifact).map_err(|error| format!("{}: {error}", state.artifact.display()))?;
+    let program = programs::of(app, state)?;
+    let file = File::open(&program.path).map_err(|error| format!("{}: {error}", program.path.display()))?;
     let options = &app.node.options;
     let cores = match options.cores.as_slice() {
         [] => all_cores(),
@@ -90,10 +99,10 @@ fn launch(
             .saturating_add(MAPPINGS_SLACK)
             .saturating_add(files_bytes(state)?),
         cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli())),
-        processes: THREADS_MAX,
+        processes: if state.spec.is_native() { THREADS_MAX } else { PROCESSES_MAX },
         files: FILES_MAX,
     };
-    let (args, env) = words(app, state)?;
+    let (args, env) = words_of(app, state, &program)?;
     let files = tree(state)?.map(|tree| CString::new(tree.as_os_str().as_bytes()));
     let files = files.transpose().map_err(|_| "a NUL byte in the path of its files".to_owned())?;
     let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
@@ -109,16 +118,18 @@ fn launch(
         table: pool.table_fd(),
     };
     let spec = |control, stdout, stderr| SpawnSpec {
-        program: program.into(),
+        program: file.into(),
         args,
-        role: Role::Replica,
+        role: program.role,
         env,
         control,
         stdout,
         stderr,
         files,
+        root: program.root,
         limits,
-        network: NetworkAccess::None,
+        network: program.network,
+        doors: Plan::for_programs(&state.spec).doors.iter().map(|(at, _)| *at).collect(),
         cores: vec![home_core(app.index, place, &cores)],
         name: format!("{}-{}", app.name, state.name),
         insecure_no_sandbox: options.insecure_no_sandbox,
@@ -153,10 +164,30 @@ pub(crate) fn callees(spec: &Function) -> impl Iterator<Item = &str> {
     spec.calls.iter().map(FunctionName::as_str).chain(network).chain(references).chain(streams)
 }
 
-/// The replica's arguments and environment.
+/// The arguments and environment of a function's own executable.
 pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, Vec<CString>), String> {
+    words_with(app, state, None, &[])
+}
+
+/// The same for whatever is executed.
+fn words_of(
+    app: &App,
+    state: &FunctionState,
+    program: &Program,
+) -> Result<(Vec<CString>, Vec<CString>), String> {
+    words_with(app, state, program.args.as_deref(), &program.env)
+}
+
+fn words_with(
+    app: &App,
+    state: &FunctionState,
+    args: Option<&[String]>,
+    more: &[(&'static str, String)],
+) -> Result<(Vec<CString>, Vec<CString>), String> {
     let text = |value: String| CString::new(value).map_err(|_| "a NUL byte in args or env".to_owned());
-    let args = std::iter::once(state.name.to_string()).chain(state.spec.args.iter().cloned());
+    let own_args =
+        || std::iter::once(state.name.to_string()).chain(state.spec.args.iter().cloned()).collect();
+    let args: Vec<String> = args.map_or_else(own_args, <[String]>::to_vec);
     let calls: Vec<&str> = callees(&state.spec).collect();
     let own = [
         format!("BATON_APP={}", app.name),
@@ -171,9 +202,15 @@ pub(crate) fn words(app: &App, state: &FunctionState) -> Result<(Vec<CString>, V
     };
     let files = state.files.as_ref().map(|_| format!("{FILES_ENV}={place}"));
     let tunables = (!state.spec.env.contains_key(name)).then(|| format!("{name}={value}"));
+    let shim = shim::configuration(&state.name, &state.spec).map(|config| format!("{}={config}", shim::CONFIG_ENV));
+    // The manifest has the last word.
+    let is_new = |(key, _): &(&'static str, String)| !state.spec.env.contains_key(*key);
+    let proxy = Plan::for_programs(&state.spec).environment().filter(is_new);
+    let usual = more.iter().filter(|(key, _)| !state.spec.env.contains_key(*key)).cloned();
+    let proxy: Vec<String> = proxy.chain(usual).map(|(key, value)| format!("{key}={value}")).collect();
     let declared = state.spec.env.iter().map(|(key, value)| format!("{key}={value}"));
-    let env = own.into_iter().chain(files).chain(tunables).chain(declared);
-    let args = args.map(text).collect::<Result<_, _>>()?;
+    let env = own.into_iter().chain(files).chain(tunables).chain(shim).chain(proxy).chain(declared);
+    let args = args.into_iter().map(text).collect::<Result<_, _>>()?;
     let mut env: Vec<CString> = env.map(text).collect::<Result<_, _>>()?;
     for entry in state.secrets.entries() {
         env.push(entry.map_err(|name| format!("a NUL byte in the secret behind {name}"))?);

@@ -14,6 +14,7 @@ mod body;
 mod client;
 mod request;
 mod roots;
+mod tunnel;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -109,7 +110,7 @@ impl Egress {
         land(&outgoing, response, &host).await
     }
 
-    fn network(&self) -> Result<&Network, FetchError> {
+    pub(in crate::egress) fn network(&self) -> Result<&Network, FetchError> {
         if self.network.get().is_none() {
             let started = Network::start().map_err(|error| {
                 tracing::error!(%error, "the thread of outgoing connections does not start");

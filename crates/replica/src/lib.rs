@@ -6,10 +6,12 @@
 //! ```
 
 pub mod cell;
+pub mod interpreter;
 mod line;
 pub mod peer;
 pub mod probe;
 pub mod process;
+pub mod root;
 pub mod sandbox;
 pub mod spawn;
 mod start_error;
@@ -21,6 +23,7 @@ pub use cell::{Cell, Heard};
 pub use peer::{Body, Peer};
 pub use probe::{Capability, Machine, probe};
 pub use process::{Mappings, Output, ProcessReplica};
+pub use root::{Root, RootError};
 pub use sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 pub use spawn::{Child, ExitReason, SpawnError, Step, spawn};
 pub use start_error::StartError;

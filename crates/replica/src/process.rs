@@ -100,6 +100,12 @@ impl ProcessReplica {
         }
     }
 
+    /// See [`Child::take_doors`].
+    #[must_use]
+    pub fn take_doors(&self) -> Vec<OwnedFd> {
+        self.child.take_doors()
+    }
+
     pub(crate) fn kill(&self) {
         self.child.kill();
     }

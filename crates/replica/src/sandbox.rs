@@ -4,7 +4,10 @@
 //! all, or one directory that is named here.
 
 use std::ffi::CString;
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
+
+use crate::root::Root;
 
 /// Everything that [`spawn`](crate::spawn()) needs to know about one process.
 #[derive(Debug)]
@@ -27,10 +30,15 @@ pub struct SpawnSpec {
     /// only be made of what is reached inside the process's own mount namespace. `None` shows it no files. Without effect
     /// where there is no sandbox.
     pub files: Option<CString>,
+    /// What the process sees of the machine, for [`Role::Program`]; nothing if absent. Without effect where there is no sandbox.
+    pub root: Option<Root>,
     /// What the process may use at most.
     pub limits: Limits,
     /// Which network the process sees.
     pub network: NetworkAccess,
+    /// Where the process listens in its own network before it becomes the program, for the node: `Child::take_doors`. Needs a
+    /// network of its own; without effect where there is no sandbox.
+    pub doors: Vec<SocketAddrV4>,
     /// The cores that the process may run on, by number; empty means all.
     pub cores: Vec<usize>,
     /// A name for people: host name inside the sandbox, part of the control group's name outside it.
@@ -49,6 +57,12 @@ pub enum Role {
     /// The template of a cell: trusted code that forks cells and walls itself and them in further. Each of these
     /// processes has [`Limits::memory_bytes`] of its own, and reserves far more address space than it uses.
     Template,
+    /// A program in a language of its own: it starts others, opens files and sockets. One that forks copies of itself which have
+    /// [`Limits::memory_bytes`] each says how many of them there are, itself included.
+    Program {
+        /// Such processes, 1 and up.
+        copies: u32,
+    },
 }
 
 /// Upper bounds of what one process may use.
@@ -79,4 +93,6 @@ pub enum NetworkAccess {
     /// An empty network namespace, and no right to create sockets.
     #[default]
     None,
+    /// A network namespace of its own with the loopback device, and the right to create sockets: for [`Role::Program`].
+    Loopback,
 }

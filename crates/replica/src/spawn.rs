@@ -15,6 +15,7 @@ pub(crate) mod filter;
 mod start;
 mod walls;
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use error::{SpawnError, Step};
@@ -43,6 +44,8 @@ pub struct Child {
     /// Goes when the process has gone.
     group: Option<cgroup::Group>,
     ended: Option<ExitReason>,
+    /// Listeners in its network, until they are taken.
+    doors: RefCell<Vec<OwnedFd>>,
 }
 
 /// How a process ended.
@@ -69,6 +72,12 @@ impl Child {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// The listeners that [`SpawnSpec::doors`] asked for, in that order; none where there is no sandbox, and none a second time.
+    #[must_use]
+    pub fn take_doors(&self) -> Vec<OwnedFd> {
+        self.doors.take()
     }
 
     /// Kills the process, and in a sandbox everything that it started. Harmless if it has ended.

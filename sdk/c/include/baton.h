@@ -1,4 +1,4 @@
-/* Baton functions in C, for compartments and as Wasm modules: one source for both.
+/* Baton functions in C, for processes, compartments and as Wasm modules: one source for all.
  *
  *     #include <baton.h>
  *
@@ -10,6 +10,7 @@
  *     int main(void) { return baton_serve(greet); }
  *
  *     cc -O2 -static-pie -I sdk/c/include -o greet greet.c sdk/c/src/baton.c
+ *     cc -O2 -static-pie -DBATON_LINK -I sdk/c/include -o greet greet.c sdk/c/src/baton.c libbaton.a
  *     python3 -m ziglang cc -target wasm32-wasi -O2 -I sdk/c/include -o greet.wasm greet.c sdk/c/src/baton.c
  *
  * Requests are served one at a time; a call waits for its answer. What a handler is given (bodies, heads, answers) lies where
@@ -55,7 +56,7 @@ typedef struct {
 typedef void (*baton_handler)(baton_request *request);
 
 /* Serves with `handler`; call it from main, once, and return what it returns: to a module, requests come after that. 2, with
- * a line on standard error, in a program that was not started in a compartment. */
+ * a line on standard error, in a program that no node started: in a compartment, or with BATON_LINK in a process. */
 int baton_serve(baton_handler handler);
 
 /* ---- the request ---- */

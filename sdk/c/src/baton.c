@@ -306,6 +306,20 @@ static baton_event call_about(const baton_request *request, uint16_t operation) 
     return out;
 }
 
+/* Why a call failed that nobody answered: the status of a failure that is not the function's own. */
+static int64_t lost(uint16_t status) {
+    return status == 429 ? -BATON_EAGAIN : status == 504 ? -BATON_ETIMEDOUT : -BATON_EHOSTUNREACH;
+}
+
+/* Waits for the end of a call that is on its way. */
+static int64_t wait_for(baton_event *event) {
+    int64_t ended = baton_call_gate(BATON_GATE_WAIT, event->tag, baton_address(event), 0);
+    if (ended < 0 || !(event->flags & BATON_ERROR) || event->from != 0) return ended;
+    ended = lost(event->code);
+    baton_event_drop(event);
+    return ended;
+}
+
 /* Calls with a message whose payload is there already, and waits. */
 static int call(const char *function, baton_event *message, baton_answer *answer) {
     int index = callee(function);
@@ -314,7 +328,7 @@ static int call(const char *function, baton_event *message, baton_answer *answer
     if (index >= 0)
         called = baton_call_gate(BATON_GATE_CALL, (uint64_t)index, baton_address(&answer->event), 0);
     if (called == BATON_PENDING)
-        called = baton_call_gate(BATON_GATE_WAIT, answer->event.tag, baton_address(&answer->event), 0);
+        called = wait_for(&answer->event);
     else if (called < 0)
         give_up(message);
     if (called < 0) answer->event.body_handle = answer->event.head_handle = BATON_NONE;
@@ -420,8 +434,13 @@ __attribute__((export_name("baton_event"))) void baton_module_event(void) {
 
 int baton_serve(baton_handler handler) {
     if (baton_open() != 0) {
-        fputs("this function runs in a compartment of a Baton node of this version, and nowhere else: functions in C have "
-              "isolation = \"compartment\", or \"wasm\" as a module\n", stderr);
+#ifdef BATON_LINK
+        fputs("this program is a Baton function: start it by `baton up` in its app's directory, on a node of its version\n",
+              stderr);
+#else
+        fputs("this function runs in a compartment of a Baton node of this version: for isolation = \"process\" compile it with "
+              "-DBATON_LINK and link it with libbaton.a; as a module it has \"wasm\"\n", stderr);
+#endif
         return 2;
     }
     serving = handler;

@@ -83,6 +83,19 @@ impl Buffer {
         Ok(())
     }
 
+    /// Appends what `fill` writes into the space behind the payload, at most `most` bytes; `fill` says how many it wrote. What the
+    /// space holds before is not defined.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn append_with<E>(
+        &mut self,
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.held.append_with(most, fill)
+    }
+
     /// Appends zeros until `len` bytes are written.
     ///
     /// # Errors

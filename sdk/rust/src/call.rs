@@ -53,6 +53,19 @@ impl<'a> Payload<'a> {
             _ => None,
         }
     }
+
+    /// The bytes, where they can be read as they are.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn bytes_here(&self) -> Option<&[u8]> {
+        match self {
+            Payload::Empty => None,
+            Payload::Buffer(buffer) => Some(buffer),
+            Payload::Body(body) => Some(body),
+            Payload::Lend(held, _) => Some(held.bytes()),
+            Payload::Shared(shared) => shared.bytes().ok(),
+            Payload::Bytes(bytes) => Some(bytes),
+        }
+    }
 }
 
 impl From<()> for Payload<'_> {
@@ -244,6 +257,12 @@ impl<'a> Call<'a> {
     pub(crate) fn with_head(mut self, head: Heading) -> Call<'a> {
         *self.heading() = head;
         self
+    }
+
+    /// The head of a call that was not sent.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn take_head(&mut self) -> Heading {
+        self.aside.take().map_or(Heading::EMPTY, |aside| aside.head)
     }
 
     fn heading(&mut self) -> &mut Heading {

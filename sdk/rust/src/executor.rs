@@ -160,6 +160,22 @@ impl Current {
         *hop = self.hop.take();
     }
 
+    /// Does something for a request that is no task here, as if its own task did it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn on_behalf<T>(
+        &self,
+        ticket: Ticket,
+        hop: &mut Option<Box<Hop>>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        self.enter(ticket, usize::MAX, Waker::noop());
+        self.hop.replace(hop.take());
+        let done = work();
+        *hop = self.hop.take();
+        self.leave();
+        done
+    }
+
     #[inline]
     fn enter(&self, ticket: Ticket, slot: usize, waker: &Waker) {
         self.tag.set(ticket.tag);
@@ -189,12 +205,17 @@ pub(crate) const TASKS_MAX: u32 = 1024;
 const WORD_BITS: usize = 64;
 const WORDS: usize = TASKS_MAX as usize / WORD_BITS;
 
+/// What wakes the thread that runs the tasks, if it sleeps; to be called once there is something to see.
+pub(crate) type Alarm = Box<dyn Fn() + Send + Sync>;
+
 /// The tasks that can go on, a bit each. Wakers may be called from any thread that the handler starts.
 #[derive(Default)]
 struct ReadySet {
     words: [AtomicU64; WORDS],
     /// Set behind the words, cleared in front of them.
     any: AtomicBool,
+    /// Not there where there are no other threads.
+    alarm: Option<Alarm>,
 }
 
 impl ReadySet {
@@ -202,6 +223,9 @@ impl ReadySet {
         if let Some(word) = self.words.get(slot / WORD_BITS) {
             word.fetch_or(1 << (slot % WORD_BITS), Ordering::Release);
             self.any.store(true, Ordering::Release);
+            if let Some(alarm) = &self.alarm {
+                alarm();
+            }
         }
     }
 
@@ -264,9 +288,10 @@ impl Finished {
 }
 
 impl<F: Future<Output = Outcome>> Tasks<F> {
-    pub(crate) fn new(current: &'static Current) -> Tasks<F> {
+    pub(crate) fn new(current: &'static Current, alarm: Option<Alarm>) -> Tasks<F> {
         let ended = Finished { ticket: Ticket::NONE, outcome: None, hop: None };
-        Tasks { current, slots: Vec::new(), free: Vec::new(), ready: Arc::default(), live: 0, ended }
+        let ready = Arc::new(ReadySet { alarm, ..ReadySet::default() });
+        Tasks { current, slots: Vec::new(), free: Vec::new(), ready, live: 0, ended }
     }
 
     /// Tasks that have not ended.

@@ -16,6 +16,14 @@ pub(crate) struct Heading {
 impl Heading {
     pub(crate) const EMPTY: Heading = Heading { bytes: Vec::new(), overflow: None };
 
+    /// A head that is encoded already; `None` if it is not well-formed, or longer than a head may be.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn encoded(bytes: Vec<u8>) -> Option<Heading> {
+        let is_good =
+            bytes.len() <= baton_abi::limits::HEAD_MAX_BYTES && records(&bytes).all(|record| record.is_ok());
+        is_good.then_some(Heading { bytes, overflow: None })
+    }
+
     /// The encoded head; empty if there is none.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -258,6 +258,36 @@ impl Holding {
         }
     }
 
+    /// Bytes of the buffer, wherever they lie in it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn bytes_at(&self, start: usize, len: usize) -> Option<&[u8]> {
+        let is_inside = self.kind != Kind::Inline && start.checked_add(len)? <= self.capacity;
+        is_inside.then(|| self.part(start, len))
+    }
+
+    /// The payload is this range of the buffer from now on. The caller checked that it lies inside.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn narrow(&mut self, range: Range) {
+        let (start, len) = (usize::try_from(range.offset), usize::try_from(range.len));
+        if let (Ok(start), Ok(len)) = (start, len)
+            && start.checked_add(len).is_some_and(|end| end <= self.capacity)
+        {
+            self.start = start;
+            self.len = len;
+            if self.kind == Kind::Owned && self.rights.allows(Rights::WRITE) {
+                self.written = self.written.max(start + len);
+            }
+        }
+    }
+
+    /// Says in the table which range is used.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn describe(&self) {
+        if let Runtime::Link(link) = self.runtime {
+            link.describe(self);
+        }
+    }
+
     fn part(&self, start: usize, len: usize) -> &[u8] {
         if start.checked_add(len).is_none_or(|end| end > self.capacity) {
             return &[];
@@ -283,6 +313,26 @@ impl Holding {
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         self.len += bytes.len();
         self.written = self.written.max(end + bytes.len());
+    }
+
+    /// As [`Holding::append`], what `fill` writes: at most `most` bytes, and as many as it says.
+    pub(crate) fn append_with<E>(
+        &mut self,
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let end = self.start + self.len;
+        let most = most.min(self.capacity - end);
+        // Whatever is said afterwards, all of it may be written.
+        self.written = self.written.max(end + most);
+        // SAFETY: `end + most <= capacity`, by the bound.
+        let to = unsafe { self.base.as_ptr().add(end) };
+        // SAFETY: so many bytes are mapped memory that this function owns; every byte of a pool is initialised, and `&mut self`
+        // is the only reference here.
+        let space = unsafe { core::slice::from_raw_parts_mut(to, most) };
+        let filled = fill(space)?.min(most);
+        self.len += filled;
+        Ok(filled)
     }
 
     /// As [`Holding::append`], zeros.

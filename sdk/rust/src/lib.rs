@@ -37,6 +37,8 @@ mod join;
 #[cfg(not(target_arch = "wasm32"))]
 mod link;
 mod message;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod outside;
 mod put;
 mod random;
 mod request;
@@ -57,6 +59,8 @@ pub use put::{Put, Reference};
 pub use random::{on_restore, random};
 pub use request::Request;
 pub use response::Response;
+#[cfg(not(target_arch = "wasm32"))]
+pub use serve::keep_control;
 pub use serve::serve;
 pub use stream::{Event, Events, Parts, Received, Sender, WebSocket};
 pub use zerocopy;

@@ -30,6 +30,7 @@ mod boot;
 mod calls;
 mod edge;
 mod memory;
+mod outside;
 mod receive;
 mod roads;
 mod send;
@@ -135,6 +136,11 @@ impl Link {
         Ok(link)
     }
 
+    /// See [`crate::keep_control`].
+    pub(crate) fn keep_control() {
+        boot::keep_control();
+    }
+
     // ---- rings ----------------------------------------------------------------------------------------------
 
     fn push_link(&self, descriptor: &Descriptor) {
@@ -203,7 +209,7 @@ impl Link {
         }
     }
 
-    fn flush_bells(&self) {
+    pub(crate) fn flush_bells(&self) {
         if self.dirty.take() {
             self.ring_node();
         }

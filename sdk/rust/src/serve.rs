@@ -38,6 +38,12 @@ where
     }
 }
 
+/// Keeps this function's way to its node from programs that it starts: to be called before it starts the first.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn keep_control() {
+    Link::keep_control();
+}
+
 /// Serves in whatever this process is.
 #[cfg(not(target_arch = "wasm32"))]
 fn serve_here<H>(handler: &H) -> ExitCode
@@ -59,7 +65,7 @@ where
 }
 
 /// What the manifest's `calls` names, as the node says it in the environment.
-fn declared_calls() -> Vec<String> {
+pub(crate) fn declared_calls() -> Vec<String> {
     let names = std::env::var(CALLS_ENV).unwrap_or_default();
     names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }

@@ -60,6 +60,12 @@ impl Context {
         Parts::new(self.runtime(), request)
     }
 
+    /// As [`Context::parts`], where the body comes in parts; the head stays readable beside it.
+    #[must_use]
+    pub fn parts_beside(&self, request: &Request) -> Option<Parts> {
+        Parts::beside(self.runtime(), request)
+    }
+
     /// Begins the answer to `request` as server-sent events.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ const ALLOWED: &[&str] = &[
     "crates/replica/src/sys/",
     "crates/replica/src/sys.rs",
     "sdk/component/src/single.rs",
+    "sdk/lib/",
     "sdk/rust/",
     "bench/src/yardstick/sys.rs",
     // Programs that misbehave on purpose: what no safe function would do is what they are for.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use baton_catalog::{Canary, FunctionName, Isolation};
 use baton_control::protocol::{DeployReply, DeployRequest};
-use baton_control::{ArtifactHash, Wish, pack};
+use baton_control::{ArtifactHash, Wish};
 use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::build::{self, Executables};
 use crate::cli::{DeployArgs, RolloutArgs};
 use crate::client::{Client, parse};
+use crate::code;
 use crate::failure::Failure;
 use crate::output::{Style, json_out, line_out};
 
@@ -169,14 +170,11 @@ async fn compiled(asked: &mut JoinSet<Result<(), Failure>>) -> Result<usize, Fai
     }
 }
 
-/// Bundles the files of functions and uploads those that the node lacks.
+/// Bundles the files and the code of functions and uploads those that the node lacks.
 async fn upload_files(client: &Client, app: &App) -> Result<BTreeMap<FunctionName, ArtifactHash>, Failure> {
     let mut files = BTreeMap::new();
     for (function, spec) in &app.manifest.functions {
-        let Some(path) = &spec.files else { continue };
-        let bundle = pack(&app.directory, path).map_err(|error| {
-            Failure::bad_input(format_args!("files of {function}: {error}"), error.hint())
-        })?;
+        let Some(bundle) = code::bundle(app, function, spec)? else { continue };
         let hash = ArtifactHash::of(&bundle);
         client.upload_bytes(&hash.to_string(), Bytes::from(bundle)).await?;
         files.insert(function.clone(), hash);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use baton_catalog::AppName;
 use baton_control::admin::{self, Api};
+use baton_control::lambda;
 use baton_control::{DeployFault, Entered, Events, Restored};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +26,7 @@ pub(super) struct ControlPlane {
     pub(super) api: Arc<Api>,
     pub(super) tcp: std::net::TcpListener,
     pub(super) unix: std::os::unix::net::UnixListener,
+    pub(super) lambda: Option<(std::net::TcpListener, Arc<lambda::Api>)>,
     pub(super) except: Vec<AppName>,
     pub(super) restored: SyncSender<Result<Vec<Restored>, Failure>>,
     /// Says that the node is about to end: others shall not count on it any more.
@@ -44,8 +46,19 @@ pub(super) struct Observers {
 
 /// The control thread, from start to end.
 pub(super) fn control_plane(control: ControlPlane) {
-    let ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, observers, deliveries } =
-        control;
+    let ControlPlane {
+        runtime,
+        api,
+        tcp,
+        unix,
+        lambda,
+        except,
+        restored,
+        leave,
+        stop,
+        observers,
+        deliveries,
+    } = control;
     runtime.block_on(async move {
         let listeners = tokio::net::TcpListener::from_std(tcp)
             .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
@@ -60,6 +73,12 @@ pub(super) fn control_plane(control: ControlPlane) {
         tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
         tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
         let _ = restored.send(restore(&api, &except).await);
+        // Only now: what it made is deployed before it is called.
+        if let Some((listener, lambda)) = lambda
+            && let Ok(listener) = tokio::net::TcpListener::from_std(listener)
+        {
+            tokio::spawn(lambda::serve(listener, lambda));
+        }
         tokio::spawn(Arc::clone(&api.deployer).watch());
         tokio::spawn(Arc::clone(&api.events).run());
         tokio::spawn(take_in(Arc::clone(&api.events), deliveries));

@@ -66,6 +66,7 @@ pub(super) fn data_plane(plane: DataPlane) {
         let handle = gateway.handle();
         let egress = Egress::new(authorities);
         flow.fetch_by(egress.fetch());
+        flow.tunnel_by(egress.tunnels());
         figures::publish(handle.clone(), egress);
         let endpoint = match endpoint {
             None => None,

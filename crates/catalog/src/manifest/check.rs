@@ -82,6 +82,7 @@ fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(),
         files(path, &site.then("files"))?;
     }
     contradictions(function, site)?;
+    super::runtime::check(function, site)?;
     let timeouts = (limits::TIMEOUT_MIN, limits::TIMEOUT_MAX);
     within(&site.then("timeout"), "timeout", function.timeout, timeouts)?;
     within(&site.then("memory"), "memory", function.memory, (limits::MEMORY_MIN, limits::MEMORY_MAX))?;
@@ -124,6 +125,7 @@ fn build(build: &Build, site: &Site) -> Result<(), Misplaced> {
             bounded(site.then("build").then("output"), "the output of the build", output)
         }
         Build::Artifact { path } => bounded(site.then("artifact"), "the path of the artifact", path),
+        Build::Files => Ok(()),
     }
 }
 
@@ -161,7 +163,7 @@ fn contradictions(function: &Function, site: &Site) -> Result<(), Misplaced> {
         return fail(site.then("fallback"), ManifestFault::WasmAsProcess);
     }
     compartment(function, site)?;
-    if !function.network.is_empty() && function.pool != PoolRights::Write {
+    if function.is_native() && !function.network.is_empty() && function.pool != PoolRights::Write {
         return fail(site.then("network"), ManifestFault::NetworkWithoutPool);
     }
     if function.references && function.pool == PoolRights::None {
@@ -170,7 +172,7 @@ fn contradictions(function: &Function, site: &Site) -> Result<(), Misplaced> {
     let (place, artifact) = match &function.build {
         Build::Artifact { path } => (site.then("artifact"), path),
         Build::Command { output, .. } => (site.then("build").then("output"), output),
-        Build::Cargo { .. } => return Ok(()),
+        Build::Cargo { .. } | Build::Files => return Ok(()),
     };
     let is_wasm = artifact.extension().is_some_and(|extension| extension == "wasm");
     if is_wasm != (function.isolation == Isolation::Wasm) {
@@ -256,7 +258,7 @@ fn environment(function: &Function, site: &Site) -> Result<(), Misplaced> {
     let network = site.then("network");
     at_most(&network, "outgoing hosts", function.network.len(), limits::NETWORK_HOSTS_MAX)?;
     for (place, host) in function.network.iter().enumerate() {
-        if !is_host(host) {
+        if function.is_native() && !is_host(host) {
             return fail(network.then(place), ManifestFault::Host { host: host.clone() });
         }
     }

@@ -1,9 +1,11 @@
 //! What can be wrong with a manifest.
 
 pub(super) mod message;
+mod runtime;
 
 use std::path::PathBuf;
 
+pub use self::runtime::RuntimeFault;
 use super::events::TriggerFault;
 use super::secrets::SecretFault;
 use super::subscriptions::SubscriptionFault;
@@ -198,6 +200,8 @@ pub enum ManifestFault {
     TimeoutsWithoutStream,
     /// A schedule or a queue of events that cannot be meant.
     Trigger(TriggerFault),
+    /// A runtime, or a key that belongs to one, that cannot be meant.
+    Runtime(RuntimeFault),
     /// Events that cannot go where they should.
     Subscription(SubscriptionFault),
     /// A secret that cannot be granted so.

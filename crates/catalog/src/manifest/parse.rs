@@ -1,6 +1,7 @@
 //! From TOML to values: keys, types and the grammar of single values.
 
 mod rollout;
+mod runtime;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,15 @@ const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
     "build",
     "artifact",
+    "runtime",
+    "handler",
+    "python",
+    "snapshot",
+    "command",
+    "port",
+    "socket",
+    "ready",
+    "lambda",
     "isolation",
     "fallback",
     "calls",
@@ -131,13 +141,16 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
     let nodes = table.texts("nodes")?.unwrap_or_default();
     let durable = table.texts("durable")?.unwrap_or_default();
     let owned = |(_, text): Placed<'_>| text.to_owned();
+    let (runtime, build) = runtime::runtime(name, table)?;
+    let memory = if runtime.is_native() { limits::MEMORY_DEFAULT } else { limits::RUNTIME_MEMORY_DEFAULT };
     Ok(Function {
-        build: build(name, table)?,
+        build,
+        runtime,
         isolation: table.word("isolation")?,
         fallback: table.word("fallback")?,
         calls: calls.into_iter().map(|callee| named(callee, FunctionName::new)).collect::<Result<_, _>>()?,
         timeout: table.time("timeout")?.unwrap_or(limits::TIMEOUT_DEFAULT),
-        memory: table.size("memory")?.unwrap_or(limits::MEMORY_DEFAULT),
+        memory: table.size("memory")?.unwrap_or(memory),
         cpu: cpu(table)?,
         pool: table.word("pool")?,
         scale: scale(table)?,

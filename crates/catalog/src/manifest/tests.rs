@@ -3,6 +3,7 @@
 mod isolation;
 
 mod rollout;
+mod runtime;
 
 use proptest::prelude::*;
 
@@ -91,6 +92,7 @@ fn every_setting_is_read() {
     assert_eq!(manifest.pool, Pool { size: ByteSize::from_mib(64), huge_pages: true });
     let cart = manifest.function("cart").unwrap();
     let expect = Function {
+        runtime: Runtime::Native,
         build: Build::Cargo { dir: "functions/cart".into() },
         isolation: Isolation::Compartment,
         fallback: Fallback::Process,

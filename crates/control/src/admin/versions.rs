@@ -45,7 +45,10 @@ fn row(Kept { deployment, undone }: Kept, running: &[VersionStatus]) -> VersionR
     let runs = running.iter().filter(|runs| runs.app == app && runs.version == deployment.version);
     let runs = runs.min_by_key(|runs| runs.state == "draining");
     let stored = if undone.is_some() { "undone" } else { "stored" };
-    let functions = deployment.artifacts.into_iter();
+    // What is not native has its code in its files.
+    let mut made_of = deployment.files;
+    made_of.extend(deployment.artifacts);
+    let functions = made_of.into_iter();
     VersionRow {
         version: deployment.version,
         functions: functions.map(|(name, hash)| (name, hash.to_string())).collect(),

@@ -19,6 +19,8 @@ use crate::limits::TREE_KEPT;
 
 const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o444;
+/// Of programs, which the sandboxes of native functions do not let anybody execute all the same.
+const PROGRAM_MODE: u32 = 0o555;
 /// Bytes that are compared at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -110,13 +112,19 @@ fn unpack(root: &Path, bundle: Bundle<'_>) -> io::Result<()> {
             }
         }
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(FILE_MODE).open(root.join(name))?;
+        let mode = mode_of(bundle.content(index));
+        let mut file = options.write(true).create_new(true).mode(mode).open(root.join(name))?;
         file.write_all(bundle.content(index))?;
-        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        file.set_permissions(Permissions::from_mode(mode))?;
         // As compartments see it.
         file.set_modified(SystemTime::UNIX_EPOCH)?;
     }
     Ok(())
+}
+
+/// A bundle says nothing of rights: what begins as an executable or a script does is one.
+fn mode_of(content: &[u8]) -> u32 {
+    if content.starts_with(b"\x7fELF") || content.starts_with(b"#!") { PROGRAM_MODE } else { FILE_MODE }
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -133,7 +141,9 @@ fn is_as_packed(root: &Path, bundle: Bundle<'_>) -> io::Result<bool> {
     }
     for index in 0..bundle.count() {
         let path = root.join(bundle.name(index));
-        if !fs::symlink_metadata(&path)?.is_file() || !holds(&path, bundle.content(index))? {
+        let (about, content) = (fs::symlink_metadata(&path)?, bundle.content(index));
+        let is_marked = about.permissions().mode() & 0o777 == mode_of(content);
+        if !about.is_file() || !is_marked || !holds(&path, content)? {
             return Ok(false);
         }
     }

@@ -63,6 +63,12 @@ steps! {
     Exec = 26, "execute the program";
     OpenFiles = 27, "open the directory of the function's files";
     ShowFiles = 28, "mount the directory of the function's files";
+    OpenRoot = 29, "open the machine's programs and libraries";
+    FurnishRoot = 30, "furnish the root";
+    ShowRoot = 31, "mount the machine's programs and libraries";
+    Loopback = 32, "switch the loopback device on";
+    OpenProgram = 33, "find the program in the sandbox";
+    Doors = 40, "listen in the network of the process";
 }
 
 /// Why [`spawn`](crate::spawn()) failed. No process is left behind.
@@ -113,6 +119,11 @@ pub enum SpawnError {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The program is not where it should be in the root of its own.
+    NoProgram {
+        /// The kernel's reason.
+        errno: Errno,
+    },
     /// The new process died before it executed the program, without saying why.
     Died,
 }
@@ -133,7 +144,10 @@ impl SpawnError {
             Step::Prepare if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 Self::Resources { step, errno }
             }
-            Step::OpenFiles | Step::ShowFiles => Self::Mount { step, errno },
+            Step::OpenFiles | Step::ShowFiles | Step::OpenRoot | Step::FurnishRoot | Step::ShowRoot => {
+                Self::Mount { step, errno }
+            }
+            Step::OpenProgram => Self::NoProgram { errno },
             Step::LandlockRules | Step::Landlock => Self::Landlock { step, errno },
             Step::Seccomp => Self::Seccomp { errno },
             Step::Exec => Self::Exec { errno },
@@ -152,6 +166,7 @@ impl SpawnError {
             | Self::Landlock { step, .. } => Some(*step),
             Self::Seccomp { .. } => Some(Step::Seccomp),
             Self::Exec { .. } => Some(Step::Exec),
+            Self::NoProgram { .. } => Some(Step::OpenProgram),
             Self::Died => None,
         }
     }
@@ -166,7 +181,8 @@ impl SpawnError {
             | Self::Setup { errno, .. }
             | Self::Landlock { errno, .. }
             | Self::Seccomp { errno }
-            | Self::Exec { errno } => Some(*errno),
+            | Self::Exec { errno }
+            | Self::NoProgram { errno } => Some(*errno),
             Self::Died => None,
         }
     }
@@ -192,6 +208,9 @@ impl SpawnError {
             }
             Self::Seccomp { .. } => "use a kernel with CONFIG_SECCOMP_FILTER",
             Self::Exec { errno } => exec_remedy(*errno),
+            Self::NoProgram { .. } => {
+                "install the interpreter on this machine, where everybody may read and execute it"
+            }
             Self::Died => {
                 "look into the kernel's log for an out-of-memory kill, and raise the function's memory"
             }
@@ -231,12 +250,12 @@ mod tests {
 
     #[test]
     fn codes_round_trip() {
-        for code in 1..=Step::ShowFiles as u32 {
+        for code in 1..=Step::OpenProgram as u32 {
             let step = Step::from_code(code).expect("codes are dense");
             assert_eq!(step as u32, code);
         }
         assert_eq!(Step::from_code(0), None);
-        assert_eq!(Step::from_code(Step::ShowFiles as u32 + 1), None);
+        assert_eq!(Step::from_code(Step::OpenProgram as u32 + 1), None);
     }
 
     #[test]

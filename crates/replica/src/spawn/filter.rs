@@ -11,6 +11,7 @@
 mod assembler;
 mod calls;
 mod files;
+mod program;
 mod template;
 
 use std::os::fd::RawFd;
@@ -26,6 +27,10 @@ struct Rules {
     conditional: &'static [&'static [(c_long, &'static [Condition], Verdict)]],
     /// Calls that are allowed for some values of one argument: call, argument, values, verdict for all others.
     among: &'static [(c_long, u32, &'static [u32], Verdict)],
+    /// Whether it may execute whatever it sees, and not just its own program.
+    executes: bool,
+    /// What happens to a call that is not listed.
+    otherwise: Verdict,
 }
 
 /// The filter of a replica whose program is executed from the descriptor `exec_number`, and which may have files to read.
@@ -38,6 +43,11 @@ pub(crate) fn template(exec_number: RawFd) -> Vec<libc::sock_filter> {
     assemble(&template::RULES, exec_number)
 }
 
+/// The filter of a program in a language of its own.
+pub(crate) fn program(exec_number: RawFd) -> Vec<libc::sock_filter> {
+    assemble(&program::RULES, exec_number)
+}
+
 fn assemble(rules: &Rules, exec_number: RawFd) -> Vec<libc::sock_filter> {
     let mut program = Assembler::new();
     for (numbers, verdict) in rules.lists {
@@ -45,15 +55,17 @@ fn assemble(rules: &Rules, exec_number: RawFd) -> Vec<libc::sock_filter> {
             program.call(number, *verdict);
         }
     }
-    let refused = Verdict::Errno(libc::EPERM);
-    program.call_if(libc::SYS_execveat, &calls::own_program(exec_number), refused);
+    if !rules.executes {
+        let refused = Verdict::Errno(libc::EPERM);
+        program.call_if(libc::SYS_execveat, &calls::own_program(exec_number), refused);
+    }
     for (number, conditions, otherwise) in rules.conditional.iter().copied().flatten() {
         program.call_if(*number, conditions, *otherwise);
     }
     for (number, argument, values, otherwise) in rules.among {
         program.call_among(*number, *argument, values, *otherwise);
     }
-    program.finish(refused)
+    program.finish(rules.otherwise)
 }
 
 #[cfg(test)]

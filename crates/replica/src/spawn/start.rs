@@ -1,5 +1,7 @@
 //! The parent's side of starting a process: prepare, create, map users, listen.
 
+use std::cell::RefCell;
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -16,7 +18,9 @@ use super::{Child, SpawnError, Step, filter, walls};
 use crate::sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 use crate::sys::child::{self, Identity, Plan, StringArray, Walls};
 use crate::sys::clone::{NAMESPACES, clone_child};
+use crate::sys::doors::{self, NoDoor};
 use crate::sys::report::Report;
+use crate::sys::root::RootPlan;
 
 /// The user and group that the process believes to be.
 const INSIDE_ID: u32 = 1000;
@@ -26,6 +30,12 @@ const OUTSIDE_ID: u32 = 65534;
 
 /// Address space beyond what is counted: program text, stack, vDSO.
 const ADDRESS_SPACE_SLACK: u64 = 64 << 20;
+
+/// Private memory beyond what is counted, for the stacks of an interpreter's threads: reserved, and hardly ever touched.
+const STACKS_SLACK: u64 = 256 << 20;
+
+/// Bytes of `/tmp` for each file there may be in it.
+const BYTES_PER_INODE: u64 = 4096;
 
 /// The least number of descriptors: the four that a process starts with and some to receive its mappings.
 const FILES_MIN: u32 = 16;
@@ -38,7 +48,6 @@ const HOST_NAME_MAX: usize = 64;
 
 pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
     let sandboxed = !spec.insecure_no_sandbox;
-    let NetworkAccess::None = spec.network;
     let (ours, theirs) = sync_sockets().map_err(|errno| SpawnError::at(Step::Prepare, errno))?;
     let stdin = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| SpawnError::at(Step::Prepare, errno))?;
@@ -48,9 +57,14 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
     let filter = match spec.role {
         Role::Replica => filter::replica(exec_number, spec.files.is_some()),
         Role::Template => filter::template(exec_number),
+        Role::Program { .. } => filter::program(exec_number),
     };
-    let landlock =
-        if sandboxed { walls::landlock(spec.program.as_fd(), spec.files.as_deref())? } else { None };
+    let (landlock, access) = match (&spec.root, sandboxed) {
+        (_, false) => (None, None),
+        (None, true) => (walls::landlock(spec.program.as_fd(), spec.files.as_deref())?, None),
+        (Some(_), true) => walls::program()?,
+    };
+    let root = spec.root.as_ref().map(|root| RootPlan { root, tmp: tmp_options(root.tmp_bytes), access });
     let host_name = host_name(&spec.name);
     let limits = resource_limits(spec);
     let mut group = Group::create(&spec.name, &group_limits(spec));
@@ -69,10 +83,13 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
         limits: &limits,
         affinity: affinity(&spec.cores),
         identity: identity(sandboxed, privileged),
+        doors: &spec.doors,
         walls: sandboxed.then(|| Walls {
             landlock: landlock.as_ref().map(AsFd::as_fd),
             filter: &filter,
             files: spec.files.as_deref(),
+            root: root.as_ref(),
+            loopback: spec.network == NetworkAccess::Loopback,
             host_name: host_name.as_bytes(),
         }),
     };
@@ -84,9 +101,15 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
     drop(theirs);
     group.close_entrances();
     // From here on, leaving this function early kills the child and waits for it.
-    let child = Child { pid, pidfd, group: Some(group), ended: None };
+    let child = Child { pid, pidfd, group: Some(group), ended: None, doors: RefCell::default() };
     accompany(&child, spec, ours.as_fd(), privileged)?;
     Ok(child)
+}
+
+/// A size and a number of files, as a tmpfs takes them.
+fn tmp_options(bytes: u64) -> [CString; 2] {
+    let text = |number: u64| CString::new(number.to_string()).unwrap_or_default();
+    [text(bytes), text((bytes / BYTES_PER_INODE).max(64))]
 }
 
 /// Without a sandbox, a refusal has nothing to do with namespaces.
@@ -111,6 +134,11 @@ fn accompany(
     go_on(sync)?;
     expect(sync, Report::Tied)?;
     go_on(sync)?;
+    // Without a sandbox the process is in the node's own network, where nothing is opened for it.
+    if !spec.insecure_no_sandbox {
+        let doors: Result<Vec<_>, _> = spec.doors.iter().map(|_| door(sync)).collect();
+        child.doors.replace(doors?);
+    }
     expect(sync, Report::Armed)?;
     match next_report(sync)? {
         None => Ok(()),
@@ -126,6 +154,15 @@ fn expect(sync: BorrowedFd<'_>, wanted: Report) -> Result<(), SpawnError> {
         Some(Report::Failed(step, errno)) => Err(SpawnError::at(step, errno)),
         Some(_) | None => Err(SpawnError::Died),
     }
+}
+
+/// The child's next door.
+fn door(sync: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
+    doors::receive(sync).map_err(|none| match none {
+        NoDoor::Report(Report::Failed(step, errno)) => SpawnError::at(step, errno),
+        NoDoor::Report(_) => SpawnError::Died,
+        NoDoor::Broken(errno) => SpawnError::at(Step::Handshake, errno),
+    })
 }
 
 /// The child's next word; `None` once it has closed its end.
@@ -190,6 +227,11 @@ fn group_limits(spec: &SpawnSpec) -> Limits {
     let processes = match spec.role {
         Role::Replica => 1,
         Role::Template => u64::from(limits.processes.max(1)),
+        Role::Program { copies } => {
+            let copies = copies.max(1);
+            let memory_bytes = limits.memory_bytes.saturating_mul(u64::from(copies));
+            return Limits { memory_bytes, processes: limits.processes.saturating_mul(copies), ..limits };
+        }
     };
     Limits { memory_bytes: limits.memory_bytes.saturating_mul(processes), ..limits }
 }
@@ -202,9 +244,17 @@ fn resource_limits(spec: &SpawnSpec) -> Vec<(Resource, u64)> {
         Role::Replica => vec![(Resource::As, address_space), (Resource::Fsize, 0)],
         // Its only files are memory files, for snapshots.
         Role::Template => vec![(Resource::Fsize, limits.memory_bytes)],
+        // Address space is reserved by the gigabyte. Files are in memory: those below `/tmp`.
+        Role::Program { .. } => vec![(Resource::Fsize, limits.memory_bytes)],
+    };
+    let (data, processes) = match spec.role {
+        Role::Program { copies } => {
+            (limits.memory_bytes.saturating_add(STACKS_SLACK), limits.processes.saturating_mul(copies.max(1)))
+        }
+        _ => (limits.memory_bytes, limits.processes),
     };
     bounds.extend([
-        (Resource::Data, limits.memory_bytes),
+        (Resource::Data, data),
         (Resource::Nofile, u64::from(limits.files.max(FILES_MIN))),
         (Resource::Core, 0),
         (Resource::Memlock, 0),
@@ -212,7 +262,7 @@ fn resource_limits(spec: &SpawnSpec) -> Vec<(Resource, u64)> {
     ]);
     // Counted per user: inside a user namespace that is this process alone, outside it is everybody's business.
     if !spec.insecure_no_sandbox {
-        bounds.push((Resource::Nproc, u64::from(limits.processes.max(1))));
+        bounds.push((Resource::Nproc, u64::from(processes.max(1))));
     }
     bounds
 }

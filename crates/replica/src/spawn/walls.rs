@@ -12,9 +12,31 @@ use rustix::io::Errno;
 
 use super::{SpawnError, Step};
 use crate::sys::machine::landlock_version;
+use crate::sys::root::Access as Rights;
 
 /// The newest interface that these rules know; older kernels get what they understand.
 const NEWEST: ABI = ABI::V7;
+
+/// The rule set of a program with a root of its own, which adds the rules itself once that is there; and these rules.
+pub(super) fn program() -> Result<(Option<OwnedFd>, Option<Rights>), SpawnError> {
+    let Ok(version) = landlock_version() else { return Ok((None, None)) };
+    let abi = ABI::from(i32::try_from(version).unwrap_or(i32::MAX));
+    let built = || -> Result<Option<OwnedFd>, RulesetError> {
+        let rules =
+            Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::from_all(NEWEST))?;
+        Ok(rules.create()?.into())
+    };
+    let all = AccessFs::from_all(abi.min(NEWEST));
+    let devices = AccessFs::MakeChar | AccessFs::MakeBlock;
+    let rights = Rights {
+        root: (AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir).bits(),
+        tmp: (all & !devices).bits(),
+        devices: ((AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir) & all).bits(),
+    };
+    built()
+        .map(|ruleset| (ruleset, Some(rights)))
+        .map_err(|_| SpawnError::at(Step::LandlockRules, Errno::INVAL))
+}
 
 /// Builds a rule set that denies every file, TCP port, outside socket and outside process. `None` if the kernel has no
 /// Landlock: the namespaces and the filter hold without it.

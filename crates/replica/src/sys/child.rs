@@ -9,6 +9,7 @@
 //!   ── byte ──────────────────────────▶ become the unprivileged user, arm the death signal
 //!   ◀────────────────── Report::Tied ──
 //!                                       reset signals, place descriptors, empty root, host name, cores
+//!   ◀───────────── a door at a time ──  listen in its own network
 //!   ── byte ──────────────────────────▶ limits, capabilities, Landlock
 //!   ◀───────────────── Report::Armed ──
 //!                                       seccomp, execveat
@@ -19,6 +20,7 @@
 #![expect(unsafe_code, reason = "dup3, close_range, landlock, seccomp, execveat")]
 
 use std::ffi::{CStr, c_char};
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 
 use baton_abi::boot::FILES_AT;
@@ -29,7 +31,10 @@ use rustix::thread::{self, CpuSet};
 use rustix::{fs, io, system};
 
 use super::clone::last_errno;
+use super::doors;
 use super::report::Report;
+use super::root::{self, Mounts, RootPlan};
+use crate::root::SHOWN_MAX;
 use crate::spawn::Step;
 
 /// The status of a child that failed before its program ran. Nobody sees it: the parent gets the report.
@@ -69,6 +74,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) limits: &'a [(Resource, u64)],
     pub(crate) affinity: Option<CpuSet>,
     pub(crate) identity: Identity,
+    /// Where to listen in the process's own network, for the parent.
+    pub(crate) doors: &'a [SocketAddrV4],
     /// `None` starts the process without a sandbox.
     pub(crate) walls: Option<Walls<'a>>,
 }
@@ -90,13 +97,17 @@ pub(crate) struct Walls<'a> {
     pub(crate) host_name: &'a [u8],
     /// The directory that the process sees as its files, by its absolute path.
     pub(crate) files: Option<&'a CStr>,
+    /// What else it sees.
+    pub(crate) root: Option<&'a RootPlan<'a>>,
+    /// Whether it has a loopback device.
+    pub(crate) loopback: bool,
 }
 
 /// A step that failed.
-struct Fault(Step, Errno);
+pub(super) struct Fault(Step, Errno);
 
 /// Gives a bare error its step.
-trait At<T> {
+pub(super) trait At<T> {
     fn at(self, step: Step) -> Result<T, Fault>;
 }
 
@@ -124,17 +135,26 @@ fn go(plan: &Plan<'_>, sync: &mut BorrowedFd<'_>) -> Result<(), Fault> {
     wait_for_parent(*sync)?;
     // The node's directories are closed to whom this process becomes.
     let files = plan.walls.as_ref().and_then(|walls| walls.files).map(detached).transpose()?;
+    let shown = plan.walls.as_ref().and_then(|walls| walls.root);
+    let mounts = shown.map_or(Ok(Mounts::NONE), |plan| root::open_mounts(plan.root))?;
     become_nobody(plan.identity)?;
     // The parent's death is signalled by its *thread's* end. Should it be dead already, its word never comes below.
     proc::set_parent_process_death_signal(Some(Signal::KILL)).at(Step::DeathSignal)?;
     report(*sync, Report::Tied)?;
     reset_signals()?;
     proc::setsid().at(Step::Session)?;
-    let placed = place_descriptors(plan, files)?;
+    let placed = place_descriptors(plan, files, &mounts)?;
     *sync = placed.sync;
     if let Some(walls) = &plan.walls {
-        empty_root(placed.files)?;
+        match walls.root {
+            None => empty_root(placed.files)?,
+            Some(root) => enter_root(plan, root, &placed)?,
+        }
+        if walls.loopback {
+            root::loopback_up().at(Step::Loopback)?;
+        }
         system::sethostname(walls.host_name).at(Step::HostName)?;
+        doors::open(*sync, plan.doors).at(Step::Doors)?;
     }
     if let Some(cores) = &plan.affinity {
         thread::sched_setaffinity(None, cores).at(Step::Affinity)?;
@@ -147,6 +167,9 @@ fn go(plan: &Plan<'_>, sync: &mut BorrowedFd<'_>) -> Result<(), Fault> {
     thread::set_no_new_privs(true).at(Step::NoNewPrivileges)?;
     drop_capabilities(plan.walls.is_some())?;
     if let Some(ruleset) = placed.landlock {
+        if let Some(access) = shown.and_then(|plan| plan.access) {
+            root::allow(ruleset, access).at(Step::Landlock)?;
+        }
         enter_landlock(ruleset).at(Step::Landlock)?;
     }
     report(*sync, Report::Armed)?;
@@ -154,6 +177,18 @@ fn go(plan: &Plan<'_>, sync: &mut BorrowedFd<'_>) -> Result<(), Fault> {
         enter_filter(walls.filter).at(Step::Seccomp)?;
     }
     Err(Fault(Step::Exec, execute(plan)))
+}
+
+/// Enters the root, and finds the program there if it has a path.
+fn enter_root(plan: &Plan<'_>, root: &RootPlan<'_>, placed: &Placed<'_>) -> Result<(), Fault> {
+    let mut mounts = [placed.sync; SHOWN_MAX];
+    for (number, slot) in mounts.iter_mut().take(placed.mounts).enumerate() {
+        *slot = borrow(placed.first_mount + RawFd::try_from(number).unwrap_or_default());
+    }
+    root::enter(root, mounts.get(..placed.mounts).unwrap_or_default(), placed.files)?;
+    let Some(program) = &root.root.program else { return Ok(()) };
+    let found = root::open_program(program).at(Step::OpenProgram)?;
+    duplicate_to(found, plan.exec_number, libc::O_CLOEXEC).at(Step::OpenProgram)
 }
 
 /// Blocks until the parent says go on; a dead parent never does.
@@ -213,13 +248,20 @@ struct Placed<'a> {
     sync: BorrowedFd<'a>,
     landlock: Option<BorrowedFd<'a>>,
     files: Option<BorrowedFd<'a>>,
+    /// The mounts of the root, at numbers one behind the other.
+    first_mount: RawFd,
+    mounts: usize,
 }
 
 /// Puts every descriptor where it belongs and closes all others. The sources may have any numbers, even each other's
 /// targets, so all of them move out of the way first.
-fn place_descriptors<'a>(plan: &Plan<'_>, files: Option<BorrowedFd<'_>>) -> Result<Placed<'a>, Fault> {
+fn place_descriptors<'a>(
+    plan: &Plan<'_>,
+    files: Option<BorrowedFd<'_>>,
+    mounts: &Mounts,
+) -> Result<Placed<'a>, Fault> {
     let high = plan.exec_number;
-    let transit = high + 8;
+    let transit = high + 8 + SHOWN_MAX as RawFd;
     let aside = |fd: BorrowedFd<'_>| duplicate_above(fd.as_raw_fd(), transit).at(Step::Descriptors);
     let stdin = aside(plan.stdin)?;
     let stdout = aside(plan.stdout)?;
@@ -229,6 +271,10 @@ fn place_descriptors<'a>(plan: &Plan<'_>, files: Option<BorrowedFd<'_>>) -> Resu
     let sync = aside(plan.sync)?;
     let landlock = plan.walls.as_ref().and_then(|walls| walls.landlock).map(aside).transpose()?;
     let files = files.map(aside).transpose()?;
+    let mut shown = *mounts;
+    for fd in shown.fds.iter_mut().take(mounts.count) {
+        *fd = duplicate_above(*fd, transit).at(Step::Descriptors)?;
+    }
 
     for (from, to) in [(stdin, 0), (stdout, 1), (stderr, 2), (control, 3)] {
         duplicate_to(from, to, 0).at(Step::Descriptors)?;
@@ -243,9 +289,14 @@ fn place_descriptors<'a>(plan: &Plan<'_>, files: Option<BorrowedFd<'_>>) -> Resu
     };
     let landlock = landlock.map(&mut keep).transpose()?;
     let files = files.map(&mut keep).transpose()?;
+    let first_mount = last + 1;
+    for fd in shown.fds.iter().take(mounts.count) {
+        last += 1;
+        duplicate_to(*fd, last, libc::O_CLOEXEC).at(Step::Descriptors)?;
+    }
     close_range(4, high.unsigned_abs() - 1).at(Step::CloseOthers)?;
     close_range(last.unsigned_abs() + 1, u32::MAX).at(Step::CloseOthers)?;
-    Ok(Placed { sync: borrow(high + 1), landlock, files })
+    Ok(Placed { sync: borrow(high + 1), landlock, files, first_mount, mounts: mounts.count })
 }
 
 /// A descriptor that this process keeps open until it execs or exits.
@@ -344,7 +395,7 @@ fn empty_root(files: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
 }
 
 /// An absolute path, seen from the root.
-fn relative(path: &CStr) -> &CStr {
+pub(super) fn relative(path: &CStr) -> &CStr {
     // What is behind the first byte ends with the same zero.
     CStr::from_bytes_with_nul(path.to_bytes_with_nul().get(1..).unwrap_or_default()).unwrap_or(path)
 }
@@ -406,6 +457,6 @@ fn execute(plan: &Plan<'_>) -> Errno {
     check(result).err().unwrap_or(Errno::NOEXEC)
 }
 
-fn check(result: libc::c_long) -> Result<(), Errno> {
+pub(super) fn check(result: libc::c_long) -> Result<(), Errno> {
     if result < 0 { Err(last_errno()) } else { Ok(()) }
 }

@@ -3,5 +3,7 @@
 
 pub(crate) mod child;
 pub(crate) mod clone;
+pub(crate) mod doors;
 pub(crate) mod machine;
 pub(crate) mod report;
+pub(crate) mod root;

@@ -35,7 +35,7 @@ enum {
 enum { BATON_READ = 1, BATON_WRITE = 2, BATON_PASS = 4 };
 /* Why a gate refuses, with a minus in front: Linux' numbers, which the C library of a module does not have. */
 enum {
-    BATON_ENOENT = 2, BATON_EAGAIN = 11, BATON_ENOMEM = 12, BATON_EACCES = 13, BATON_EFAULT = 14, BATON_EBUSY = 16, BATON_EINVAL = 22,
+    BATON_EPERM = 1, BATON_ENOENT = 2, BATON_EAGAIN = 11, BATON_ENOMEM = 12, BATON_EACCES = 13, BATON_EFAULT = 14, BATON_EBUSY = 16, BATON_EINVAL = 22,
     BATON_ENOSPC = 28, BATON_ENOSYS = 38, BATON_ELOOP = 40, BATON_ENOBUFS = 105, BATON_ETIMEDOUT = 110, BATON_EHOSTUNREACH = 113,
     BATON_ESTALE = 116
 };
@@ -100,9 +100,17 @@ static inline int64_t baton_call_gate(unsigned number, uint64_t a, uint64_t b, u
 /* One for all files of a program. */
 __attribute__((weak)) const volatile baton_page *baton_gate_page;
 
-/* Finds the gates. 0, or -1 if this program was not started in a compartment. */
+#ifdef BATON_LINK
+/* Of libbaton: the gates of a process, over its link. */
+const baton_page *baton_link_page(void);
+#endif
+
+/* Finds the gates. 0, or -1 if this program was not started by a node: in a compartment, or with BATON_LINK in a process. */
 static inline int baton_open(void) {
     const baton_page *page = (const baton_page *)getauxval(BATON_AT);
+#ifdef BATON_LINK
+    if (page == NULL) page = baton_link_page();
+#endif
     if (page == NULL || page->magic != BATON_MAGIC || page->abi_version != BATON_ABI_VERSION) return -1;
     baton_gate_page = page;
     return 0;

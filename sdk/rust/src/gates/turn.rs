@@ -42,7 +42,7 @@ where
 {
     pub(super) fn new(gates: &'static Gates, make: M) -> Loop<M, F> {
         let replies = Replies { gates, parcel: Parcel::EMPTY, is_waiting: false, bytes: Payload::Empty };
-        Loop { gates, make, tasks: Tasks::new(&gates.current), replies }
+        Loop { gates, make, tasks: Tasks::new(&gates.current, None), replies }
     }
 
     /// Takes an event and goes on until nothing can, but for an answer that may wait. Whether the event says that it is enough.

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "the control socket is inherited by number")]
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use baton_abi::ABI_VERSION;
@@ -70,6 +70,14 @@ fn table<T: baton_pool::SharedLayout>(
     let bytes = (len as usize).saturating_mul(size_of::<T>());
     let map = Arc::new(Mapping::new(fd, bytes, access).map_err(mapping)?);
     Placed::mapped(&map, 0, len as usize).ok_or(BootError::Malformed("a table that does not fit its file"))
+}
+
+/// Keeps the control socket from the programs that this process starts. Nothing happens where there is none.
+pub(crate) fn keep_control() {
+    // SAFETY: the number is looked at during one call, and not kept; nothing closes it before the function serves.
+    let control = unsafe { BorrowedFd::borrow_raw(CONTROL_FD) };
+    // What fails has nothing to keep.
+    let _ = rustix::io::fcntl_setfd(control, rustix::io::FdFlags::CLOEXEC);
 }
 
 /// Receives one message and its descriptors.

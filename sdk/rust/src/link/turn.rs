@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 
+use super::Link;
 use super::edge::Road;
 use super::receive::accept;
 use super::send::{Way, send};
-use super::{Arrived, Link};
 use crate::context::Context;
 use crate::error::Error;
 use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
@@ -36,7 +36,10 @@ impl Link {
         M: Fn(Context, Request) -> F,
         F: Future<Output = Outcome>,
     {
-        let mut work = Loop { link: self, make, tasks: Tasks::new(&self.current) };
+        // Tasks are woken by other threads as the replica is by its peers.
+        let bell = &self.bell;
+        let tasks = Tasks::new(&self.current, Some(Box::new(|| bell.ring())));
+        let mut work = Loop { link: self, make, tasks };
         loop {
             work.turn();
             if self.shutdown.get() && work.tasks.live() == 0 {
@@ -56,22 +59,13 @@ where
     /// Does what there is to do.
     fn turn(&mut self) {
         let link = self.link;
-        link.turns.set(link.turns.get().wrapping_add(1));
-        link.bell.publish_turn(link.turns.get());
-        link.poll_control();
-        link.poll_link();
+        link.look_at_node();
         if !link.cancelled.borrow().is_empty() {
             for tag in link.cancelled.take() {
                 self.cancel(Origin::Link, tag);
             }
         }
-        let outgoing = link.outgoing.borrow().len();
-        for index in 0..outgoing {
-            link.poll_replies(index);
-        }
-        let ticks = link.bell.ticks();
-        let ticked = link.ticks_seen.replace(ticks) != ticks;
-        link.expire_calls(ticked);
+        link.look_at_answers();
         self.start_requests();
         self.tasks.run_ready(|finished| link.finish(finished));
         link.bell.publish_in_flight(self.tasks.live());
@@ -148,22 +142,9 @@ where
     /// The caller at the other end of an edge is gone.
     #[cold]
     fn bury_caller(&mut self, index: usize) {
-        let link = self.link;
-        let mut left = Vec::new();
-        if let Some(road) = link.incoming.borrow_mut().get_mut(index) {
-            while let Some(descriptor) = road.pop() {
-                left.push(descriptor);
-            }
-            road.dead = true;
-        }
-        let from = link.hold_from(Origin::Edge(index));
-        for descriptor in left {
-            link.discard(&descriptor, from);
-        }
+        self.link.clear_edge(index);
         self.tasks.cancel(|ticket| ticket.origin == Origin::Edge(index));
-        if let Some(road) = link.incoming.borrow().get(index) {
-            road.duplex.flags().mark_drained();
-        }
+        self.link.mark_drained(index);
     }
 
     #[inline]
@@ -199,16 +180,7 @@ where
 
     fn cancel(&mut self, origin: Origin, tag: u32) {
         let link = self.link;
-        let waits = |arrived: &Arrived| arrived.origin == origin && arrived.descriptor.tag == tag;
-        let position = link.arrived.borrow().iter().position(waits);
-        let waiting = position.and_then(|position| link.arrived.borrow_mut().remove(position));
-        if let Some(Arrived { descriptor, .. }) = waiting {
-            link.discard(&descriptor, link.hold_from(origin));
-            let invocation = descriptor.invocation;
-            let ticket = Ticket { origin, tag, invocation, deadline_ns: 0, record: false };
-            let error = Error::new(504, "cancelled before it was started");
-            link.finish(&mut Finished::failed(ticket, error, None));
-        }
+        link.drop_arrived(origin, tag);
         for mut finished in self.tasks.cancel(|ticket| ticket.origin == origin && ticket.tag == tag) {
             link.finish(&mut finished);
         }
@@ -216,7 +188,52 @@ where
 }
 
 impl Link {
-    fn caller(&self, origin: Origin) -> u16 {
+    /// Looks at what the node sent. Requests and cancellations are carried out by whoever calls this.
+    #[inline]
+    pub(super) fn look_at_node(&self) {
+        self.turns.set(self.turns.get().wrapping_add(1));
+        self.bell.publish_turn(self.turns.get());
+        self.poll_control();
+        self.poll_link();
+    }
+
+    /// Takes the answers of calls, and ends those whose time is over.
+    #[inline]
+    pub(super) fn look_at_answers(&'static self) {
+        let outgoing = self.outgoing.borrow().len();
+        for index in 0..outgoing {
+            self.poll_replies(index);
+        }
+        let ticks = self.bell.ticks();
+        let ticked = self.ticks_seen.replace(ticks) != ticks;
+        self.expire_calls(ticked);
+    }
+
+    /// The caller at the other end of an edge is gone: what it sent last is given up.
+    #[cold]
+    pub(super) fn clear_edge(&'static self, index: usize) {
+        let mut left = Vec::new();
+        if let Some(road) = self.incoming.borrow_mut().get_mut(index) {
+            while let Some(descriptor) = road.pop() {
+                left.push(descriptor);
+            }
+            road.dead = true;
+        }
+        let from = self.hold_from(Origin::Edge(index));
+        for descriptor in left {
+            self.discard(&descriptor, from);
+        }
+    }
+
+    /// Nothing of a dead caller is looked at any more.
+    #[cold]
+    pub(super) fn mark_drained(&self, index: usize) {
+        if let Some(road) = self.incoming.borrow().get(index) {
+            road.duplex.flags().mark_drained();
+        }
+    }
+
+    pub(crate) fn caller(&self, origin: Origin) -> u16 {
         match origin {
             Origin::Link => 0,
             Origin::Edge(index) => self.incoming.borrow().get(index).map_or(0, |road| road.peer),
@@ -224,7 +241,7 @@ impl Link {
     }
 
     /// Sends a task's end to whoever waits for it.
-    fn finish(&'static self, finished: &mut Finished) {
+    pub(crate) fn finish(&'static self, finished: &mut Finished) {
         let Finished { ticket, outcome, hop } = finished;
         if let Origin::Edge(index) = ticket.origin {
             let roads = self.incoming.borrow();

@@ -30,6 +30,10 @@ impl Parts {
         Parts(From::Whole(request.into_body().ok().filter(|body| !body.is_empty())))
     }
 
+    pub(super) fn beside(runtime: Runtime, request: &Request) -> Option<Parts> {
+        request.offers(OFFER_BODY).then(|| Parts(From::Client(Next::new(runtime))))
+    }
+
     /// All that is left, in one.
     ///
     /// # Errors

@@ -126,6 +126,7 @@ impl fmt::Display for ManifestFault {
                 write!(f, "route \"{path}\" leads to function \"{function}\", which does not exist")
             }
             Self::Trigger(fault) => fault.fmt(f),
+            Self::Runtime(fault) => fault.fmt(f),
             Self::Secret(fault) => fault.fmt(f),
             Self::Subscription(fault) => fault.fmt(f),
             Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
@@ -196,6 +197,7 @@ impl ManifestFault {
                 suggest(nearest.as_deref(), "add the function or remove the route")
             }
             Self::Trigger(fault) => fault.remedy(),
+            Self::Runtime(fault) => fault.remedy(),
             Self::Secret(fault) => fault.remedy().to_owned(),
             Self::Subscription(fault) => fault.remedy(),
             Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),

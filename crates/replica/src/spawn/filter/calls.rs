@@ -8,7 +8,8 @@ use super::Rules;
 use super::assembler::{Condition, Verdict};
 
 /// The rules of a replica.
-pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: &[CONDITIONAL], among: AMONG };
+pub(super) const RULES: Rules =
+    Rules { lists: LISTS, conditional: &[CONDITIONAL], among: AMONG, executes: false, otherwise: REFUSED };
 
 const REFUSED: Verdict = Verdict::Errno(libc::EPERM);
 

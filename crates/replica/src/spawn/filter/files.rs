@@ -8,7 +8,13 @@ use super::assembler::{Condition, Verdict};
 use super::calls::{ALWAYS, AMONG, CONDITIONAL, HOSTILE, NO_SOCKETS, NOT_A_TERMINAL, UNKNOWN};
 
 /// The rules of a replica with files.
-pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: &[OPENING, CONDITIONAL], among: AMONG };
+pub(super) const RULES: Rules = Rules {
+    lists: LISTS,
+    conditional: &[OPENING, CONDITIONAL],
+    among: AMONG,
+    executes: false,
+    otherwise: Verdict::Errno(libc::EPERM),
+};
 
 const READ_ONLY: Verdict = Verdict::Errno(libc::EROFS);
 

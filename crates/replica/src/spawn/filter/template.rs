@@ -13,7 +13,8 @@ use super::calls::{
 };
 
 /// The rules of a template.
-pub(super) const RULES: Rules = Rules { lists: LISTS, conditional: &[CONDITIONAL], among: AMONG };
+pub(super) const RULES: Rules =
+    Rules { lists: LISTS, conditional: &[CONDITIONAL], among: AMONG, executes: false, otherwise: REFUSED };
 
 const REFUSED: Verdict = Verdict::Errno(libc::EPERM);
 
