@@ -154,8 +154,13 @@ fn what_is_no_event_is_refused_with_the_reason() {
     let many = format!("[{}]", vec![one; 257].join(","));
     let answer = json(BATCH, &many);
     assert!(answer.status == 413 && answer.text().contains("257"), "{}", answer.text());
-    let large = vec![b' '; (16 << 20) + 1];
-    assert_eq!(post(&node, "/ask", &[("content-type", STRUCTURED)], &large).status, 413);
+    let large = (16 << 20) + 1;
+    let head = format!(
+        "POST /ask HTTP/1.1\r\nHost: x\r\nContent-Type: {STRUCTURED}\r\nContent-Length: {large}\r\n\r\n"
+    );
+    let mut client = node.http();
+    client.write(head.as_bytes()).expect("it is written");
+    assert_eq!(client.response("POST").expect("it is answered").status, 413);
     assert_eq!(node.get("/ask").status, 405);
     assert!(heard(&node, "first").is_empty());
     node.wait_at_rest(SOON);

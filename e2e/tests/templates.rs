@@ -81,7 +81,8 @@ fn lambda_python() {
         return;
     }
     let (directory, at) = project("lambda-python");
-    let unit = Command::new("python3").args(["-m", "unittest", "discover", "tests"]).current_dir(&at).output();
+    let unit =
+        Command::new("python3").args(["-m", "unittest", "discover", "tests"]).current_dir(&at).output();
     assert!(unit.is_ok_and(|output| output.status.success()), "the handler by itself");
     passes(directory.path(), &at);
 }

@@ -191,7 +191,10 @@ mod tests {
             assert!(at.join("README.md").is_file() && at.join("baton.test.toml").is_file(), "{name}");
             assert_eq!(App::load(&at).unwrap().manifest.app.name.as_str(), name);
         }
-        assert!(create(&dir.path().join("web"), Template::Http, Some(dir.path())).is_ok(), "needs no sources");
+        assert!(
+            create(&dir.path().join("web"), Template::Http, Some(dir.path())).is_ok(),
+            "needs no sources"
+        );
     }
 
     #[test]

@@ -33,9 +33,7 @@ pub(crate) use self::deploy::{deploy_built, described};
 pub(crate) use self::usage::back;
 use crate::app::App;
 use crate::build;
-use crate::cli::{
-    BuildArgs, CapsVerb, Cli, ClusterVerb, CompletionsArgs, NewArgs, RemoveArgs, Verb,
-};
+use crate::cli::{BuildArgs, CapsVerb, Cli, ClusterVerb, CompletionsArgs, NewArgs, RemoveArgs, Verb};
 use crate::client::{Client, escaped, parse};
 use crate::failure::Failure;
 use crate::node;

@@ -186,7 +186,8 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     });
     let keys = Keys::of(home.root());
     let doors = lambda.map(|listener| {
-        let (plane, deployer, events) = (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
+        let (plane, deployer, events) =
+            (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
         lambda::Api::open(plane, deployer, events, keys).map(|lambda| (listener, Arc::new(lambda)))
     });
     let lambda = doors.transpose()?;

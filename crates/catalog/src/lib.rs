@@ -23,9 +23,9 @@ mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Cron, EventPattern, Events, Function, Http, Lambda, Listen, Location, Manifest, ManifestError,
-    ManifestFault, Placement, Pool, Python, Runtime, RuntimeFault, Scale, SecretFault, Site, Step, Subscription,
-    SubscriptionFault, TriggerFault,
+    App, Build, Cron, EventPattern, Events, Function, Http, Lambda, Listen, Location, Manifest,
+    ManifestError, ManifestFault, Placement, Pool, Python, Runtime, RuntimeFault, Scale, SecretFault, Site,
+    Step, Subscription, SubscriptionFault, TriggerFault,
 };
 pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName, SecretName};
 pub use outgoing::{connection, connects, covers};
