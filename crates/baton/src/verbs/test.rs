@@ -62,6 +62,7 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, Failure> {
     let settings = Settings {
         listen: loopback,
         admin: loopback,
+        lambda: None,
         cores: cores::allowed(),
         sampling: Sampling { receipts_every: 1, ..Sampling::default() },
         otlp: None,
