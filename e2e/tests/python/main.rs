@@ -14,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn environment() -> Option<PathBuf> {
     let there = env::var_os("BATON_TEST_PYTHON").map(PathBuf::from).filter(|path| path.is_file());
     if there.is_none() {
-        println!("SKIP: BATON_TEST_PYTHON names no interpreter: `cargo xtask test --only tools` installs one");
+        println!(
+            "SKIP: BATON_TEST_PYTHON names no interpreter: `cargo xtask test --only tools` installs one"
+        );
     }
     Some(there?.parent()?.parent()?.to_owned())
 }
@@ -55,7 +57,11 @@ fn replicas_are_forked_differ_and_are_walled_in() {
     assert!(pids.len() > 1, "several replicas answer: {all:?}");
     for who in &all {
         assert_eq!((&who["imported"], &who["parent"]), (&Value::from(1), &Value::from(1)), "forked: {who}");
-        assert_eq!(who["seen"], Value::from(vec![who["pid"].clone()]), "each hook once in its replica: {who}");
+        assert_eq!(
+            who["seen"],
+            Value::from(vec![who["pid"].clone()]),
+            "each hook once in its replica: {who}"
+        );
     }
     let draws: BTreeSet<String> = all.iter().map(|who| who["random"].to_string()).collect();
     assert_eq!(draws.len(), all.len(), "randomness is seeded anew");
@@ -81,7 +87,8 @@ fn deaths_are_explained_and_mended() {
         assert!(answer.status == 502 && answer.text().contains(how), "{}: {}", answer.status, answer.text());
         wait_until(PATIENCE, "another replica", || {
             let answer = node.get("/snap/who");
-            answer.status == 200 && serde_json::from_slice::<Value>(&answer.body).is_ok_and(|who| who["pid"] != before)
+            answer.status == 200
+                && serde_json::from_slice::<Value>(&answer.body).is_ok_and(|who| who["pid"] != before)
         });
     }
     let answer = node.get("/snap/memory");
@@ -91,8 +98,9 @@ fn deaths_are_explained_and_mended() {
     assert_eq!(reached.status, 500, "{}", reached.text());
     let old = node.replica("snap").expect("a replica");
     let status = fs::read_to_string(format!("/proc/{old}/status")).expect("its status");
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).expect("a parent");
-    assert!(baton_e2e::signal(parent, baton_e2e::Signal::KILL), "the zygote is there");
+    let parent =
+        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).expect("a parent");
+    assert!(baton_e2e::process::kill(parent), "the zygote is there");
     node.wait_for_replica("snap", old, PATIENCE);
     wait_until(PATIENCE, "answers again", || node.get("/snap/who").status == 200);
 }
@@ -105,7 +113,10 @@ fn what_cannot_be_imported_is_told_to_who_deploys() {
     let node = Node::start(&first);
     let threads = "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), name=\"ticker\", daemon=True).start()\n";
     for (text, parts) in [
-        ("def f():\n    raise ValueError(\"no oven\")\nf()\n", &["ValueError: no oven", "snap.py", "line 2, in f"][..]),
+        (
+            "def f():\n    raise ValueError(\"no oven\")\nf()\n",
+            &["ValueError: no oven", "snap.py", "line 2, in f"][..],
+        ),
         ("import no_such_package\n", &["No module named 'no_such_package'"]),
         (&format!("{threads}def ask(request): pass\n"), &["ticker", "baton.after_fork", "snapshot = false"]),
         ("raise SystemExit(3)\n", &["SystemExit"]),
@@ -113,9 +124,13 @@ fn what_cannot_be_imported_is_told_to_who_deploys() {
     ] {
         fs::write(first.directory().join("app/snap.py"), text).expect("a module");
         let deployed = node.cli(["deploy", &first.directory().to_string_lossy()]);
-        assert_eq!(deployed.code, Some(1), "{text}: {}", deployed.stderr);
+        assert_eq!(deployed.code, 1, "{text}: {}", deployed.stderr);
         for part in parts {
-            assert!(deployed.stderr.replace(['\n', '│'], " ").contains(part), "{part} is not in: {}", deployed.stderr);
+            assert!(
+                deployed.stderr.replace(['\n', '│'], " ").contains(part),
+                "{part} is not in: {}",
+                deployed.stderr
+            );
         }
         assert_eq!(node.get("/snap/who").status, 200, "what ran before runs on");
     }
