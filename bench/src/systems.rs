@@ -19,6 +19,11 @@ use crate::load::get;
 use crate::locate;
 use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
 
+mod deploy;
+
+pub(crate) use deploy::deploy_at;
+pub use deploy::{deploy, deploy_beside, deploy_directory};
+
 /// How long a server may take to be ready; apps are built before.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -55,6 +60,8 @@ pub struct Setup {
     pub load_core: usize,
     /// Whether Baton records receipts.
     pub receipts: bool,
+    /// Further words for `baton up`.
+    pub more: Vec<OsString>,
 }
 
 impl Setup {
@@ -69,6 +76,7 @@ impl Setup {
             server_core,
             load_core: cores.get(1).copied().unwrap_or(server_core),
             receipts: false,
+            more: Vec::new(),
         }
     }
 }
@@ -283,6 +291,7 @@ fn up(setup: &Setup, system: &str, state: TempDir, more: &[&OsStr]) -> Result<Fl
     let mut args: Vec<OsString> = ["up", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
     args.push(setup.server_core.to_string().into());
     args.extend(setup.receipts.then(|| "--receipts".into()));
+    args.extend(setup.more.iter().cloned());
     args.extend(more.iter().map(OsString::from));
     let home = state.path().join(HOME);
     let spec = ServerSpec {
@@ -320,30 +329,6 @@ fn node_fleet(system: &str, spec: &ServerSpec, state: TempDir) -> Result<Fleet, 
         state: Some(state),
         beside: None,
     })
-}
-
-/// Deploys another variant to a node that runs.
-pub fn deploy(setup: &Setup, fleet: &Fleet, app: &App) -> Result<(), SystemError> {
-    let directory = tempfile::tempdir().map_err(SystemError::State)?;
-    app.write(directory.path()).map_err(SystemError::App)?;
-    deploy_directory(setup, fleet, directory.path())
-}
-
-/// Deploys the app of a directory to a node that runs.
-pub fn deploy_directory(setup: &Setup, fleet: &Fleet, directory: &Path) -> Result<(), SystemError> {
-    deploy_at(setup, &fleet.home().unwrap_or_default(), directory)
-}
-
-/// Deploys the app of a directory to the node that has this state directory.
-pub(crate) fn deploy_at(setup: &Setup, home: &Path, directory: &Path) -> Result<(), SystemError> {
-    let failed = |status: String| SystemError::Deploy { app: directory.display().to_string(), status };
-    let mut command = Command::new(&setup.baton);
-    command.arg("deploy").arg(directory).arg("--json").env("BATON_HOME", home);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 fn start_yardstick(setup: &Setup, name: &str, args: &[&str]) -> Result<(Server, SocketAddr), SystemError> {

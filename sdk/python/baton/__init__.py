@@ -11,8 +11,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from ._hooks import after_fork
 from .buffers import Buffer, alloc, array, arrow, zeros
 from .context import AsyncContext, Context, Reference
 from .errors import (
@@ -33,9 +32,6 @@ from .errors import (
 )
 from .lookup import HandlerNotFound, function
 from .messages import Headers, Reply, Request, Response
-
-if TYPE_CHECKING:
-    from ._zygote import after_fork
 
 __version__ = "0.1.0"
 
@@ -70,12 +66,3 @@ __all__ = [
     "function",
     "zeros",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # That module is a program, too, which must not have been imported before it starts.
-    if name == "after_fork":
-        from ._zygote import after_fork
-
-        return after_fork
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,9 @@ import socket
 import struct
 import sys
 import traceback
-from typing import Any, Callable, NoReturn
+from typing import Any, NoReturn
+
+from . import _hooks
 
 #: Most bytes of a reason that the node is told: the end of it.
 REASON_BYTES_MAX = 6000
@@ -28,19 +30,6 @@ LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
 SCOPES = 3
 #: The exit status of a replica whose hooks failed.
 EXIT_HOOK = 70
-
-_hooks: list[Callable[[], Any]] = []
-
-
-def after_fork(callback: Callable[[], Any]) -> Callable[[], Any]:
-    """Has `callback()` called in every replica that is forked from a snapshot, before its first request, in the order of the calls:
-    to open connections again, or seed generators of its own. Gives `callback`, so that it is a decorator, too. Without a snapshot
-    nothing is forked, and it is never called.
-    """
-    if not callable(callback):
-        raise TypeError(f"after_fork takes a function without arguments, not {type(callback).__name__}")
-    _hooks.append(callback)
-    return callback
 
 
 class Failed(Exception):
@@ -145,8 +134,7 @@ def _enter(fds: list[int], number: int, core: int, ruleset: int | None) -> None:
         except OSError:
             pass
     _reseed()
-    for hook in _hooks:
-        hook()
+    _hooks.run()
 
 
 def _place(number: int) -> str:

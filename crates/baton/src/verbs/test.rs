@@ -60,6 +60,7 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, Failure> {
     let scratch = Scratch::make()?;
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let settings = Settings {
+        lambda: None,
         listen: loopback,
         admin: loopback,
         cores: cores::allowed(),
