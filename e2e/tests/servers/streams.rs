@@ -31,7 +31,7 @@ fn an_express_app_on_a_unix_socket_streams_both_ways() {
     assert_eq!((hello.status, hello.text().as_str()), (200, "hello from express\n"));
     let events = client.request("GET", "/events", &[], b"").unwrap();
     assert_eq!(events.text(), "data: 0\n\ndata: 1\n\ndata: 2\n\n");
-    assert_eq!(events.header("content-type"), Some("text/event-stream"));
+    assert!(events.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")));
     assert_eq!(client.request("GET", "/early", &[], b"").unwrap().text(), "late\n");
     // Larger than the pool: neither way is ever there as a whole.
     let body: Vec<u8> = (0..80usize << 20).map(|at| (at % 253) as u8).collect();
@@ -101,6 +101,6 @@ fn messages_of_websockets_go_through() {
     assert!(matches!(other.read(), Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed)));
     // Where the program grants none, the client gets what it says.
     let refused = dial(&node, "/events").unwrap_err();
-    assert!(refused.contains("200"), "{refused}");
+    assert!(refused.contains("400"), "{refused}");
     node.wait_at_rest(REST);
 }
