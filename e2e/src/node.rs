@@ -44,6 +44,8 @@ pub struct Node {
     pub gateway: SocketAddr,
     /// The admin API on TCP.
     pub admin: SocketAddr,
+    /// The Lambda API, if it was started with one.
+    pub lambda: Option<SocketAddr>,
     /// What the admin API wants to be shown.
     pub token: String,
 }
@@ -158,6 +160,18 @@ impl Node {
         Self::launch(home, app, &["up".into(), project.as_os_str().to_owned()])
     }
 
+    /// `baton node` with nothing deployed, and more arguments.
+    pub fn bare(app: &str, args: &[&str]) -> Self {
+        let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
+        Self::restart_with(home, app, args)
+    }
+
+    /// `baton node` with the state directory of one that has ended, and more arguments.
+    pub fn restart_with(home: TempDir, app: &str, args: &[&str]) -> Self {
+        let all = std::iter::once(&"node").chain(args).map(Into::into).collect::<Vec<_>>();
+        Self::launch(home, app, &all)
+    }
+
     /// `baton node` with the state directory of one that has ended.
     pub fn restart(home: TempDir, app: &str) -> Self {
         Self::launch(home, app, &["node".into()])
@@ -248,8 +262,9 @@ impl Node {
         assert_eq!(ready["pid"], child.id());
         let token = ready["token"].as_str().expect("a token").to_owned();
         let (gateway, admin) = (address("gateway"), address("admin"));
+        let lambda = ready["lambda"].as_str().and_then(|text| text.parse().ok());
         let (others, _servers) = (Vec::new(), None);
-        Self { gateway, admin, token, child, home, app: app.to_owned(), others, _servers, seat }
+        Self { gateway, admin, lambda, token, child, home, app: app.to_owned(), others, _servers, seat }
     }
 
     /// Its process.

@@ -20,7 +20,7 @@ const GO_PLACE: &str = "cell/go";
 /// How long one step may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The directory with `express/node_modules` and `go-server`, of which some may be missing.
+/// The directory with `express/node_modules`, `lambda/node_modules` and `go-server`, of which some may be missing.
 pub(crate) fn find(project: &Project) -> Option<PathBuf> {
     let place = project.target_dir().ok()?.join(PLACE);
     place.is_dir().then_some(place)
@@ -35,7 +35,8 @@ pub(crate) fn install_missing(project: &Project) -> Result<(), RunError> {
         return Ok(());
     }
     for (what, outcome) in [
-        ("a Node server", express(project, &place, &sources)),
+        ("a Node server", npm(project, &place, &sources, "express")),
+        ("the AWS SDK for JavaScript", npm(project, &place, &sources, "lambda")),
         ("a Go server", go(project, target, &place, &sources)),
     ] {
         match outcome {
@@ -70,8 +71,9 @@ fn is_current(source: &Path, made: &Path) -> bool {
     fs::read(made).ok().zip(fs::read(source).ok()).is_some_and(|(made, source)| made == source)
 }
 
-fn express(project: &Project, place: &Path, sources: &Path) -> Result<(), Failure> {
-    let (wanted, place) = (sources.join("express/package.json"), place.join("express"));
+/// Installs what a `package.json` asks for.
+fn npm(project: &Project, place: &Path, sources: &Path, what: &str) -> Result<(), Failure> {
+    let (wanted, place) = (sources.join(what).join("package.json"), place.join(what));
     let stamp = place.join("installed.json");
     if is_current(&wanted, &stamp) || tools::find("npm").is_none() {
         return Ok(());

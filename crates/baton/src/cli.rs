@@ -2,7 +2,9 @@
 
 mod cluster;
 mod events;
+mod lambda;
 mod policy;
+mod secret;
 mod sights;
 mod telemetry;
 mod tls;
@@ -17,7 +19,9 @@ use clap_complete::Shell;
 
 pub(crate) use self::cluster::ClusterArgs;
 pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
+pub(crate) use self::lambda::{KeysVerb, LambdaArgs, LambdaVerb};
 pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
+pub(crate) use self::secret::{SecretListArgs, SecretRemoveArgs, SecretSetArgs, SecretVerb};
 pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
 pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
 pub(crate) use self::tls::TlsArgs;
@@ -81,9 +85,15 @@ pub(crate) enum Verb {
     /// Measure Baton against its yardsticks
     #[command(disable_help_flag = true)]
     Bench(BenchArgs),
+    /// The Lambda API: who may use it
+    #[command(subcommand)]
+    Lambda(LambdaVerb),
     /// What requests of an app pass: limits, tokens, headers and more
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Passwords and keys of apps: sealed on the disk, shown by nothing
+    #[command(subcommand)]
+    Secret(SecretVerb),
     /// Remove an app from the node
     Rm(RemoveArgs),
     /// Change how many replicas a function has at least and at most
@@ -101,8 +111,18 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Template {
-    /// A Rust function
+    /// A function in Rust
     Rust,
+    /// A function in C
+    C,
+    /// A function in Python
+    Python,
+    /// A function for AWS Lambda, in Python
+    LambdaPython,
+    /// A program that listens on a port
+    Http,
+    /// A component in JavaScript
+    WasmJs,
 }
 
 #[derive(Debug, Args)]
@@ -150,7 +170,7 @@ pub(crate) struct BuildArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// The app's directory, or the file of a component
+    /// The app's directory, or the file of a component or of a Python function
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
@@ -161,7 +181,7 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// The app's directory, or the file of a component
+    /// The app's directory, or the file of a component or of a Python function
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Build and deploy again whenever a source changes
@@ -197,6 +217,8 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     pub(crate) insecure_no_sandbox: bool,
     #[command(flatten)]
+    pub(crate) lambda: LambdaArgs,
+    #[command(flatten)]
     pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
@@ -215,7 +237,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     if address.ip().is_loopback() {
         return Ok(address);
     }
-    Err("the admin API listens on loopback only; reach it from elsewhere through a tunnel such as ssh -L"
+    Err("this API listens on loopback only; reach it from elsewhere through a tunnel such as ssh -L"
         .to_owned())
 }
 
@@ -241,9 +263,9 @@ pub(crate) struct InvokeArgs {
     /// The method [default: GET, or POST with --data]
     #[arg(long)]
     pub(crate) method: Option<String>,
-    /// The path that the function sees
-    #[arg(long, default_value = "/")]
-    pub(crate) path: String,
+    /// The path that the function sees [default: /; for a Lambda function none, and it sees the body alone]
+    #[arg(long)]
+    pub(crate) path: Option<String>,
     /// A header, as NAME:VALUE; may be repeated
     #[arg(long = "header", value_name = "NAME:VALUE")]
     pub(crate) headers: Vec<Header>,

@@ -73,6 +73,7 @@ fn serve(home: Home, args: &NodeArgs, first: Option<First>) -> Result<ExitCode, 
     let settings = Settings {
         listen: args.gateway_address(),
         admin: args.admin_address(),
+        lambda: args.lambda.lambda,
         cores: cores::allowed(),
         sampling: sampling(telemetry, otlp.is_some())?,
         otlp,
@@ -162,6 +163,8 @@ struct Ready<'a> {
     /// What the gateway speaks: `http` or `https`.
     scheme: &'static str,
     admin: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lambda: Option<String>,
     token: &'a str,
     apps: Vec<String>,
     pid: u32,
@@ -186,10 +189,11 @@ async fn ready(running: &Running, client: &Client, json: bool, scheme: &'static 
     let apps: Vec<String> = apps.into_iter().map(|named| named.app).collect();
     let (gateway, admin) = (running.gateway.to_string(), running.admin.to_string());
     if json {
+        let lambda = running.lambda.map(|address| address.to_string());
         let (token, pid) = (running.token.as_str(), std::process::id());
         let name = running.seat.as_ref().map(|(name, _)| name.as_str());
         let cluster = running.seat.as_ref().map(|(_, address)| address.to_string());
-        return json_out(&Ready { gateway, scheme, admin, token, apps, pid, name, cluster });
+        return json_out(&Ready { gateway, scheme, admin, lambda, token, apps, pid, name, cluster });
     }
     let style = Style::stdout();
     line_out(&format!("{} {scheme}://{gateway}/", style.green("ready")))?;
@@ -197,6 +201,9 @@ async fn ready(running: &Running, client: &Client, json: bool, scheme: &'static 
         "dashboard and admin API on http://{admin}/, token in {}",
         running.root.join("token").display()
     )))?;
+    if let Some(address) = running.lambda {
+        line_out(&style.faint(&format!("Lambda API on http://{address}, for keys of `baton lambda keys`")))?;
+    }
     if let Some((name, address)) = &running.seat {
         line_out(&style.faint(&format!("node {name} of a cluster, for other nodes on {address}")))?;
     }

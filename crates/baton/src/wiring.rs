@@ -11,6 +11,7 @@
 //! A panic in one of the threads, a task's included, brings the node down: what is left would only look alive.
 
 mod backend;
+mod cloudevents;
 mod cluster;
 mod control;
 mod dataplane;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use baton_catalog::AppName;
 use baton_control::admin::{Api, Bounds, Node};
+use baton_control::lambda::{self, Keys};
 use baton_control::{
     ArtifactError, Artifacts, Cluster, Deployer, Events, Home, Modules, Programs, Restored, Store,
     StoreError, Trees, Usage, UsageError,
@@ -57,6 +59,8 @@ const STORE_THREAD: &str = "baton-store";
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where the Lambda API listens, if it does.
+    pub(crate) lambda: Option<SocketAddr>,
     pub(crate) cores: Vec<usize>,
     /// How much is recorded of invocations.
     pub(crate) sampling: Sampling,
@@ -77,6 +81,7 @@ pub(crate) struct Settings {
 pub(crate) struct Running {
     pub(crate) gateway: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) lambda: Option<SocketAddr>,
     pub(crate) token: String,
     pub(crate) root: PathBuf,
     pub(crate) restored: Vec<Restored>,
@@ -110,10 +115,11 @@ struct Foundations {
     modules: Modules,
     tcp: std::net::TcpListener,
     unix: std::os::unix::net::UnixListener,
+    lambda: Option<std::net::TcpListener>,
 }
 
 impl Foundations {
-    fn lay(home: &Home, admin: SocketAddr) -> Result<Self, Failure> {
+    fn lay(home: &Home, admin: SocketAddr, lambda: Option<SocketAddr>) -> Result<Self, Failure> {
         let refused = |error: ArtifactError| Failure::failed(&error, error.hint());
         Ok(Self {
             artifacts: Artifacts::open(&home.artifacts()).map_err(refused)?,
@@ -121,6 +127,7 @@ impl Foundations {
             modules: Modules::open(&home.wasm(), Programs::of_this_node()).map_err(refused)?,
             tcp: sockets::tcp(admin)?,
             unix: sockets::unix(&home.socket())?,
+            lambda: lambda.map(sockets::lambda).transpose()?,
         })
     }
 }
@@ -129,9 +136,11 @@ impl Foundations {
 pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> {
     panics::watch();
     let store = open_store(&home)?;
-    let Foundations { artifacts, trees, modules, tcp, unix } = Foundations::lay(&home, settings.admin)?;
+    let foundations = Foundations::lay(&home, settings.admin, settings.lambda)?;
+    let Foundations { artifacts, trees, modules, tcp, unix, lambda } = foundations;
     let admin_address = sockets::address(&tcp)?;
-    let Data { plane, orders, thread: data, end: data_end, gateway, presence } =
+    let lambda_address = lambda.as_ref().map(sockets::address).transpose()?;
+    let Data { plane, orders, thread: data, end: data_end, gateway, presence, deliveries } =
         start_data(&home, &settings)?;
     let Settings { except, cluster, otlp, .. } = settings;
 
@@ -175,15 +184,36 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         usage: usage.clone(),
         bounds: Bounds::default(),
     });
+    let keys = Keys::of(home.root());
+    let doors = lambda.map(|listener| {
+        let (plane, deployer, events) =
+            (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
+        lambda::Api::open(plane, deployer, events, keys).map(|lambda| (listener, Arc::new(lambda)))
+    });
+    let lambda = doors.transpose()?;
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        control_plane(ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, observers });
+        let control = ControlPlane {
+            runtime,
+            api,
+            tcp,
+            unix,
+            lambda,
+            except,
+            restored,
+            leave,
+            stop,
+            observers,
+            deliveries,
+        };
+        control_plane(control);
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {
         gateway,
         admin: admin_address,
+        lambda: lambda_address,
         token: home.token().to_owned(),
         root: home.root().to_owned(),
         restored,
@@ -207,6 +237,8 @@ struct Data {
     end: oneshot::Receiver<()>,
     gateway: SocketAddr,
     presence: Option<Presence>,
+    /// Events that come by the gateway, for the queues.
+    deliveries: mpsc::Receiver<cloudevents::Delivery>,
 }
 
 fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
@@ -215,6 +247,7 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
     let (plane, inbox) = plane_channel();
     let (orders, order_inbox) = mpsc::channel(2);
     let (bound, binding) = sync_channel(1);
+    let (door, deliveries) = cloudevents::door();
     let (alive, end) = oneshot::channel();
     let options = Options {
         cores: settings.cores.clone(),
@@ -228,11 +261,22 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, tls, options, sampling, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane {
+            listen,
+            tls,
+            options,
+            sampling,
+            authorities,
+            inbox,
+            orders,
+            endpoint,
+            bound,
+            door,
+        });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
-    Ok(Data { plane, orders, thread, end, gateway, presence })
+    Ok(Data { plane, orders, thread, end, gateway, presence, deliveries })
 }
 
 /// Waits for what a thread says of its start.

@@ -102,3 +102,12 @@ pub const EVENTS_DEAD_MAX: u64 = 1000;
 pub const EVENT_WRITE_AGAIN: Duration = Duration::from_millis(500);
 /// How late a schedule's time may be noticed and still counts: the clock was set, or the machine slept.
 pub const CRON_LATE_MAX: Duration = Duration::from_secs(60);
+
+/// Largest body of a request to the Lambda API: a package of 50 MiB in base64, or a payload.
+pub const LAMBDA_BODY_BYTES_MAX: usize = 72 << 20;
+/// Bodies that the Lambda API has in memory at once.
+pub const LAMBDA_ROOM_BYTES: usize = 512 << 20;
+/// Connections to the Lambda API at once.
+pub const LAMBDA_CONNECTIONS_MAX: usize = 1024;
+/// How long the lines that a call wrote are waited for, where its caller wants them.
+pub const LAMBDA_LOG_WAIT_MAX: Duration = Duration::from_millis(500);

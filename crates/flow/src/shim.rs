@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use baton_catalog::{Function, Http, Listen, Runtime};
+use baton_catalog::{Function, FunctionName, Http, Lambda, Listen, Runtime};
 use serde_json::{Value, json};
 
 /// The variable that names the program, where it is not beside the running one.
@@ -31,10 +31,11 @@ pub(crate) fn program() -> Result<PathBuf, String> {
 }
 
 /// What it is told; nothing for functions that need none.
-pub(crate) fn configuration(function: &Function) -> Option<Value> {
+pub(crate) fn configuration(name: &FunctionName, function: &Function) -> Option<Value> {
     match &function.runtime {
         Runtime::Http(http) => Some(of_http(http, function)),
-        Runtime::Native | Runtime::Python(_) | Runtime::Lambda(_) => None,
+        Runtime::Lambda(lambda) => Some(of_lambda(name, lambda, function)),
+        Runtime::Native | Runtime::Python(_) => None,
     }
 }
 
@@ -50,6 +51,19 @@ fn of_http(http: &Http, function: &Function) -> Value {
         "socket": socket,
         "ready": http.ready,
         "within_ms": READY_WITHIN.as_millis(),
+        "stream": function.stream,
+    })
+}
+
+fn of_lambda(name: &FunctionName, lambda: &Lambda, function: &Function) -> Value {
+    json!({
+        "runtime": "lambda",
+        "language": lambda.runtime.as_str(),
+        "handler": lambda.handler.as_deref().unwrap_or_default(),
+        "python": lambda.python,
+        "function": name.as_str(),
+        "memory_mib": function.memory.bytes() >> 20,
+        "aws_limits": lambda.aws_limits,
         "stream": function.stream,
     })
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::http::HttpConfig;
+use crate::lambda::LambdaConfig;
 
 /// The variable. Programs do not get to see it.
 pub(crate) const ENV: &str = "BATON_SHIM";
@@ -17,11 +18,12 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
 }
 
-/// What kind of program is behind it: `"runtime": "http"` and what [`HttpConfig`] says.
+/// What kind of program is behind it: `"runtime": "http"` and what [`HttpConfig`] says, or `"lambda"` and [`LambdaConfig`].
 #[derive(Debug, Deserialize)]
 #[serde(tag = "runtime", rename_all = "lowercase")]
 pub(crate) enum Runtime {
     Http(HttpConfig),
+    Lambda(LambdaConfig),
 }
 
 /// Why there is nothing to do.
@@ -62,7 +64,7 @@ mod tests {
     #[test]
     fn what_the_node_writes_is_read() {
         let text = r#"{"runtime":"http","command":["python3","app.py"],"port":8000,"within_ms":9000}"#;
-        let Config { runtime: Runtime::Http(http) } = Config::read(Some(text.into())).unwrap();
+        let Config { runtime: Runtime::Http(http) } = Config::read(Some(text.into())).unwrap() else { panic!() };
         assert_eq!((http.command.len(), http.port, http.within_ms), (2, Some(8000), 9000));
         assert!(!http.stream && http.ready.is_none() && http.socket.is_none());
     }

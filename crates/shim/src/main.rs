@@ -11,6 +11,7 @@
 mod config;
 mod http;
 mod io;
+mod lambda;
 mod loopback;
 mod program;
 
@@ -35,5 +36,6 @@ fn main() -> ExitCode {
     loopback::bring_up();
     match config.runtime {
         Runtime::Http(http) => http::run(&http),
+        Runtime::Lambda(lambda) => lambda::run(lambda),
     }
 }

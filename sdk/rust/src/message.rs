@@ -62,6 +62,12 @@ impl Message {
         self.find(field, name).and_then(|value| core::str::from_utf8(value).ok())
     }
 
+    /// Names and values of all parameters.
+    pub(crate) fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        let params = self.records().filter(|record| record.field == Field::Param);
+        params.filter_map(|record| Some((record.name, core::str::from_utf8(record.value).ok()?)))
+    }
+
     /// Names and values of all headers.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let headers = self.records().filter(|record| record.field == Field::Header);

@@ -62,6 +62,11 @@ impl Request {
         self.message.text(Field::Param, name)
     }
 
+    /// The values of its route's parameters, by name.
+    pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.message.params()
+    }
+
     /// The first header `name` (lower case), if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -41,7 +41,9 @@ pub(super) fn run(home: &Path, args: &InvokeArgs) -> Result<ExitCode, Failure> {
         request.headers_mut().append(name, value);
         Ok::<(), Failure>(())
     };
-    add(PATH_HEADER, &args.path)?;
+    if let Some(path) = &args.path {
+        add(PATH_HEADER, path)?;
+    }
     args.headers.iter().try_for_each(|header| add(&header.name, &header.value))?;
     if args.receipt {
         add(RECEIPT_HEADER, "1")?;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use baton_catalog::AppName;
 use baton_control::admin::{self, Api};
-use baton_control::{DeployFault, Entered, Restored};
+use baton_control::lambda;
+use baton_control::{DeployFault, Entered, Events, Restored};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::cloudevents::Delivery;
 use crate::failure::Failure;
 use crate::output::Style;
 
@@ -24,12 +26,14 @@ pub(super) struct ControlPlane {
     pub(super) api: Arc<Api>,
     pub(super) tcp: std::net::TcpListener,
     pub(super) unix: std::os::unix::net::UnixListener,
+    pub(super) lambda: Option<(std::net::TcpListener, Arc<lambda::Api>)>,
     pub(super) except: Vec<AppName>,
     pub(super) restored: SyncSender<Result<Vec<Restored>, Failure>>,
     /// Says that the node is about to end: others shall not count on it any more.
     pub(super) leave: oneshot::Receiver<()>,
     pub(super) stop: oneshot::Receiver<()>,
     pub(super) observers: Observers,
+    pub(super) deliveries: mpsc::Receiver<Delivery>,
 }
 
 /// Those who write down what happened, and have to know when nothing more will.
@@ -42,7 +46,19 @@ pub(super) struct Observers {
 
 /// The control thread, from start to end.
 pub(super) fn control_plane(control: ControlPlane) {
-    let ControlPlane { runtime, api, tcp, unix, except, restored, leave, stop, observers } = control;
+    let ControlPlane {
+        runtime,
+        api,
+        tcp,
+        unix,
+        lambda,
+        except,
+        restored,
+        leave,
+        stop,
+        observers,
+        deliveries,
+    } = control;
     runtime.block_on(async move {
         let listeners = tokio::net::TcpListener::from_std(tcp)
             .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
@@ -57,8 +73,15 @@ pub(super) fn control_plane(control: ControlPlane) {
         tokio::spawn(admin::serve_tcp(tcp, Arc::clone(&api)));
         tokio::spawn(admin::serve_unix(unix, Arc::clone(&api)));
         let _ = restored.send(restore(&api, &except).await);
+        // Only now: what it made is deployed before it is called.
+        if let Some((listener, lambda)) = lambda
+            && let Ok(listener) = tokio::net::TcpListener::from_std(listener)
+        {
+            tokio::spawn(lambda::serve(listener, lambda));
+        }
         tokio::spawn(Arc::clone(&api.deployer).watch());
         tokio::spawn(Arc::clone(&api.events).run());
+        tokio::spawn(take_in(Arc::clone(&api.events), deliveries));
         // An error means that the main thread ends without a word, and the process with it.
         if leave.await.is_ok() {
             api.cluster.as_ref().inspect(|cluster| cluster.retire());
@@ -94,4 +117,15 @@ async fn restore(api: &Arc<Api>, except: &[AppName]) -> Result<Vec<Restored>, Fa
         eprintln!("{warning} {error}; this node starts with what it knew, and joins when it can");
     }
     Ok(restored)
+}
+
+/// Takes in events that come by the gateway. Many at once are written at once; the queues bound how many wait.
+async fn take_in(events: Arc<Events>, mut deliveries: mpsc::Receiver<Delivery>) {
+    while let Some((event, told)) = deliveries.recv().await {
+        let events = Arc::clone(&events);
+        tokio::spawn(async move {
+            // Whoever asked may have left; the event is taken all the same.
+            let _ = told.send(events.accept(event).await);
+        });
+    }
 }

@@ -10,6 +10,15 @@ use std::path::Path;
 use crate::failure::Failure;
 
 pub(super) fn tcp(address: SocketAddr) -> Result<TcpListener, Failure> {
+    listener(address, ("the admin API", "--admin"))
+}
+
+/// For clients of AWS Lambda.
+pub(super) fn lambda(address: SocketAddr) -> Result<TcpListener, Failure> {
+    listener(address, ("the Lambda API", "--lambda"))
+}
+
+fn listener(address: SocketAddr, (what, option): (&str, &str)) -> Result<TcpListener, Failure> {
     let listen = || {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -17,8 +26,8 @@ pub(super) fn tcp(address: SocketAddr) -> Result<TcpListener, Failure> {
     };
     listen().map_err(|error: io::Error| {
         Failure::failed(
-            format_args!("the admin API cannot listen on {address}: {error}"),
-            "choose another address with --admin (port 0 takes any free one)",
+            format_args!("{what} cannot listen on {address}: {error}"),
+            format!("choose another address with {option} (port 0 takes any free one)"),
         )
     })
 }

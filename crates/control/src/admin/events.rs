@@ -9,16 +9,19 @@ use axum::http::StatusCode;
 use super::Api;
 use super::fault::Fault;
 use super::invoke::call_of;
+use super::payload;
 use crate::events::{Event, EventFault};
 use crate::limits::EVENT_BYTES_MAX;
-use crate::protocol::{EventReply, EventsReply};
+use crate::protocol::{EventReply, EventsReply, PATH_HEADER};
 
 pub(super) async fn accept(
     State(api): State<Arc<Api>>,
     Path((app, function)): Path<(String, String)>,
     request: Request,
 ) -> Result<(StatusCode, Json<EventReply>), Fault> {
+    let has_path = request.headers().contains_key(PATH_HEADER);
     let call = call_of(request, EVENT_BYTES_MAX).await?;
+    let call = payload::as_meant(&api, (&app, &function), call, has_path);
     let event = Event::new(app, function, call);
     // On a task of its own: a client that leaves must not leave half an event.
     let accepted = tokio::spawn(async move { api.events.accept(event).await }).await;

@@ -9,6 +9,7 @@ use baton_flow::{DirectCall, DirectReply};
 
 use super::Api;
 use super::fault::Fault;
+use super::payload;
 use super::writes::collect;
 use crate::limits;
 use crate::protocol::{INVOCATION_HEADER, PATH_HEADER};
@@ -38,7 +39,9 @@ pub(super) async fn call(
             "send traffic through the gateway",
         ));
     };
+    let has_path = request.headers().contains_key(PATH_HEADER);
     let call = call_of(request, limits::INVOKE_BYTES_MAX).await?;
+    let call = payload::as_meant(&api, (&app, &function), call, has_path);
     let reply = api.plane.invoke(app, function, call).await??;
     response(reply)
 }
