@@ -14,6 +14,11 @@ use places::Server;
 
 const REST: Duration = Duration::from_secs(5);
 
+/// Bytes of which no part is like another.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..=250u8).cycle().take(len).collect()
+}
+
 #[test]
 fn a_flask_app_runs_as_it_is() {
     need_processes!();
@@ -24,7 +29,7 @@ fn a_flask_app_runs_as_it_is() {
     let hello = client.request("GET", "/", &[], b"").unwrap();
     assert_eq!((hello.status, hello.text().as_str()), (200, "hello from flask\n"));
     for len in [0, 1, 1000, 5 << 20] {
-        let body: Vec<u8> = (0..len).map(|at: usize| (at % 251) as u8).collect();
+        let body = pattern(len);
         let echo = client.request("POST", "/echo", &[], &body).unwrap();
         assert!(echo.status == 200 && echo.body == body, "{len}: {} {}", echo.status, echo.body.len());
     }
