@@ -39,7 +39,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// What the manifest has in the place of the interpreter.
 const PYTHON_LINE: &str = "python  = \"python3\"";
 /// Says that it is about to ask for the first event, and does what `python -m awslambdaric` does.
-const LOOP: &str = "import sys; print('up', flush=True); from awslambdaric.__main__ import main; main(['', 'app.main'])";
+const LOOP: &str =
+    "import sys; print('up', flush=True); from awslambdaric.__main__ import main; main(['', 'app.main'])";
 
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
@@ -77,7 +78,9 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
 
 fn plan(fleet: &Fleet, body: &str) -> Plan {
     let (address, len) = (fleet.address, body.len());
-    let request = format!("POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\ncontent-length: {len}\r\n\r\n{body}");
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\ncontent-length: {len}\r\n\r\n{body}"
+    );
     let step = Arc::new(Step { request: request.into_bytes(), expect: &[200], counted: true });
     Plan { setup: Vec::new(), cycle: vec![step] }
 }
@@ -97,7 +100,8 @@ fn interpreter() -> Option<PathBuf> {
 fn laid_out(directory: &Path, python: &Path) -> io::Result<TempDir> {
     let app = tempfile::tempdir()?;
     let text = fs::read_to_string(directory.join("baton.toml"))?;
-    let python = if python.components().count() > 1 { std::path::absolute(python)? } else { python.to_owned() };
+    let python =
+        if python.components().count() > 1 { std::path::absolute(python)? } else { python.to_owned() };
     let line = format!("python  = \"{}\"", python.display());
     fs::write(app.path().join("baton.toml"), text.replace(PYTHON_LINE, &line))?;
     fs::create_dir(app.path().join("code"))?;
@@ -145,8 +149,9 @@ impl Bare {
             return Err(SuiteError::Answer { system: BARE.to_owned(), problem });
         }
         let per_request = cpu * 1e6 / answered as f64;
-        let figures: Figures =
-            [("rps", answered as f64 / elapsed), ("cpu_us_per_req", per_request)].map(|(name, value)| (name.to_owned(), value)).into();
+        let figures: Figures = [("rps", answered as f64 / elapsed), ("cpu_us_per_req", per_request)]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
         Ok(Sample { figures, errors: Errors::default(), payload_bytes: PAYLOAD_BYTES as u64 })
     }
 }

@@ -116,6 +116,7 @@ class Server:
                 return
             first = next(parts, None)
             context._stream(head.status, None, _begin_head(head, first))
+            request.has_begun = True
             while first is not None:
                 context._stream(PART, first)
                 first = next(parts, None)
@@ -157,6 +158,7 @@ class Server:
                 return
             first = await anext(parts, None)
             await context._stream(head.status, None, _begin_head(head, first))
+            request.has_begun = True
             while first is not None:
                 await context._stream(PART, first)
                 first = await anext(parts, None)
@@ -196,7 +198,8 @@ class Server:
         # The frames of the traceback hold what the handler had.
         _clear(error)
         try:
-            if request.method:
+            # A stream that has begun is broken off by a failure, and by nothing else.
+            if request.method and not request.has_begun:
                 body: dict[str, Any] = {"error": message, "invocation": f"{request.invocation:016x}"}
                 if kind is not None:
                     body["exception"] = kind

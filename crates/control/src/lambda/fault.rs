@@ -61,7 +61,8 @@ impl Fault {
     }
 
     pub(super) fn unknown_operation(method: &str, path: &str) -> Self {
-        let message = format!("Baton has no operation {method} {path}; docs/lambda.md lists those that it has");
+        let message =
+            format!("Baton has no operation {method} {path}; docs/lambda.md lists those that it has");
         Self::new(404, "UnknownOperationException", message)
     }
 
