@@ -175,7 +175,7 @@ def errors():
     fails("late", "app.sleeps", "Sandbox.Timedout", "Task timed out after 1.00 seconds", Timeout=1)
     assert time.monotonic() - began < 8
     fails("leaves", "app.exits", "Runtime.ExitError", "exit status 7")
-    fails("hungry", "app.hungry", "Runtime.ExitError", "", Timeout=30)
+    fails("hungry", "app.hungry", "MemoryError", "", Timeout=30)
     # Each goes on with the next event.
     aws.update_function_configuration(FunctionName="late", Handler="app.main")
     assert call(aws, "late", 3)[1] == 3
