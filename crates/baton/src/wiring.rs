@@ -185,14 +185,26 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     });
     let keys = Keys::of(home.root());
     let doors = lambda.map(|listener| {
-        let (plane, deployer, events) = (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
+        let (plane, deployer, events) =
+            (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
         lambda::Api::open(plane, deployer, events, keys).map(|lambda| (listener, Arc::new(lambda)))
     });
     let lambda = doors.transpose()?;
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        control_plane(ControlPlane { runtime, api, tcp, unix, lambda, except, restored, leave, stop, observers });
+        control_plane(ControlPlane {
+            runtime,
+            api,
+            tcp,
+            unix,
+            lambda,
+            except,
+            restored,
+            leave,
+            stop,
+            observers,
+        });
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {

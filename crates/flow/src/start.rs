@@ -202,7 +202,8 @@ fn words_with(
     };
     let files = state.files.as_ref().map(|_| format!("{FILES_ENV}={place}"));
     let tunables = (!state.spec.env.contains_key(name)).then(|| format!("{name}={value}"));
-    let shim = shim::configuration(&state.name, &state.spec).map(|config| format!("{}={config}", shim::CONFIG_ENV));
+    let shim =
+        shim::configuration(&state.name, &state.spec).map(|config| format!("{}={config}", shim::CONFIG_ENV));
     // The manifest has the last word.
     let is_new = |(key, _): &(&'static str, String)| !state.spec.env.contains_key(*key);
     let proxy = Plan::for_programs(&state.spec).environment().filter(is_new);

@@ -61,7 +61,8 @@ impl Fault {
     }
 
     pub(super) fn unknown_operation(method: &str, path: &str) -> Self {
-        let message = format!("Baton has no operation {method} {path}; docs/lambda.md lists those that it has");
+        let message =
+            format!("Baton has no operation {method} {path}; docs/lambda.md lists those that it has");
         Self::new(404, "UnknownOperationException", message)
     }
 
@@ -199,7 +200,9 @@ mod tests {
         let late = InvokeError::DeadlineExceeded { after: Duration::from_secs(1) };
         assert!(matches!(came_of(&late), Came::Failed { kind: "Sandbox.Timedout", .. }));
         let died = InvokeError::ReplicaDied { function: "f".to_owned(), how: "signal 9".to_owned() };
-        assert!(matches!(came_of(&died), Came::Failed { kind: "Runtime.ExitError", message } if message.contains("signal 9")));
+        assert!(
+            matches!(came_of(&died), Came::Failed { kind: "Runtime.ExitError", message } if message.contains("signal 9"))
+        );
         assert!(matches!(came_of(&InvokeError::Unknown), Came::Refused(fault) if fault.status == 404));
     }
 }
