@@ -121,6 +121,8 @@ fn a_new_project_builds_runs_and_answers() {
     let built = cli(home.path(), ["build", path(&project), "--json"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
     built.json();
+    let tested = cli(home.path(), ["test", path(&project), "--no-build"]);
+    assert_eq!(tested.code, 0, "its own cases: {}\n{}", tested.stdout, tested.stderr);
 
     let node = Node::up(&project, "greeter");
     assert_eq!(node.get("/hello/you").text(), "Hello, you!\n");

@@ -13,6 +13,9 @@ use crate::failure::Failure;
 
 /// What the file of a component ends with.
 const WASM: &str = "wasm";
+/// What the file of a function in Python ends with, and where its packages may lie beside it.
+const PYTHON: &str = "py";
+const VENV: &str = ".venv";
 /// How much memory a component has that no manifest speaks of: that of an interpreter and more.
 const COMPONENT_MEMORY: &str = "256MiB";
 
@@ -24,19 +27,22 @@ pub(crate) const MANIFEST: &str = "baton.toml";
 pub(crate) struct App {
     pub(crate) directory: PathBuf,
     pub(crate) manifest: Manifest,
+    /// It is one file, and what lies beside that is none of its.
+    pub(crate) is_file: bool,
 }
 
 impl App {
     /// Reads `baton.toml` of a directory; a component needs none.
     pub(crate) fn load(directory: &Path) -> Result<Self, Failure> {
-        if directory.extension().is_some_and(|extension| extension == WASM) && directory.is_file() {
-            return Self::of_component(directory);
+        let extension = directory.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if [WASM, PYTHON].contains(&extension) && directory.is_file() {
+            return Self::of_file(directory, extension);
         }
         let file = directory.join(MANIFEST);
         let text = std::fs::read_to_string(&file).map_err(|error| {
             Failure::bad_input(
                 format_args!("cannot read {}: {error}", file.display()),
-                "name a directory with a baton.toml or a component's .wasm file, or make an app with `baton new NAME`",
+                "name a directory with a baton.toml, a component's .wasm file or a Python function's .py file, or make an app with `baton new NAME`",
             )
         })?;
         let mut manifest =
@@ -46,11 +52,11 @@ impl App {
             Failure::bad_input(format_args!("cannot use {}: {error}", directory.display()), "")
         })?;
         find_pythons(&mut manifest, &directory);
-        Ok(Self { directory, manifest })
+        Ok(Self { directory, manifest, is_file: false })
     }
 
-    /// The app of a single component: one function of its name, which answers every path.
-    fn of_component(file: &Path) -> Result<Self, Failure> {
+    /// The app of a single component or Python file: one function of its name, which answers every path.
+    fn of_file(file: &Path, extension: &str) -> Result<Self, Failure> {
         let unusable = |error: std::io::Error| {
             Failure::bad_input(
                 format_args!("cannot use {}: {error}", file.display()),
@@ -69,16 +75,25 @@ impl App {
         let route = |path: &str| {
             format!("[[routes]]\npath = \"{path}\"\nmethods = {methods}\nfunction = \"{name}\"\n")
         };
+        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+        let settings = match extension {
+            WASM => format!("isolation = \"wasm\"\nmemory = \"{COMPONENT_MEMORY}\"\n"),
+            // Its packages are where people put them.
+            _ if directory.join(VENV).join("bin/python3").exists() => {
+                format!("runtime = \"python\"\npython = \"{VENV}\"\n")
+            }
+            _ => "runtime = \"python\"\n".to_owned(),
+        };
         let text = format!(
-            "[app]\nname = \"{name}\"\n\n[functions.{name}]\nartifact = {}\nisolation = \"wasm\"\nmemory = \"{COMPONENT_MEMORY}\"\n\n{}\n{}",
+            "[app]\nname = \"{name}\"\n\n[functions.{name}]\nartifact = {}\n{settings}\n{}\n{}",
             toml_text(artifact),
             route("/"),
             route("/{*path}"),
         );
-        let manifest = Manifest::parse(&text, Path::new(MANIFEST))
+        let mut manifest = Manifest::parse(&text, Path::new(MANIFEST))
             .map_err(|error| Failure::manifest(report(error, text)))?;
-        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { directory, manifest })
+        find_pythons(&mut manifest, &directory);
+        Ok(Self { directory, manifest, is_file: true })
     }
 }
 
@@ -121,7 +136,7 @@ fn function_name(stem: &str) -> String {
         .take(NAME_CHARS_MAX)
         .collect();
     let name = name.trim_end_matches('-');
-    if name.is_empty() { "component".to_owned() } else { name.to_owned() }
+    if name.is_empty() { "function".to_owned() } else { name.to_owned() }
 }
 
 /// A string of TOML.
@@ -212,9 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn a_python_file_is_an_app_by_itself_and_finds_its_packages() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("handler.py");
+        std::fs::write(&file, b"").unwrap();
+        let load = || App::load(&file).unwrap().manifest.functions.into_iter().next().unwrap();
+        let (name, mut function) = load();
+        assert_eq!((name.as_str(), function.bundled()), ("handler", Some(Path::new("handler.py"))));
+        assert!(function.runtime.python_mut().is_none_or(|python| !python.ends_with(VENV)));
+        std::fs::create_dir_all(dir.path().join(".venv/bin")).unwrap();
+        std::fs::write(dir.path().join(".venv/bin/python3"), b"").unwrap();
+        let (_, mut function) = load();
+        let here = dir.path().canonicalize().unwrap().join(VENV);
+        assert_eq!(function.runtime.python_mut().map(|python| python.clone()), Some(here));
+    }
+
+    #[test]
     fn names_of_files_become_names_of_functions() {
         for (stem, name) in
-            [("hello", "hello"), ("Ünïts", "n-ts"), ("123", "component"), ("a--", "a"), ("", "component")]
+            [("hello", "hello"), ("Ünïts", "n-ts"), ("123", "function"), ("a--", "a"), ("", "function")]
         {
             assert_eq!(function_name(stem), name, "{stem}");
         }

@@ -4,6 +4,7 @@ mod cluster;
 mod events;
 mod lambda;
 mod policy;
+mod secret;
 mod sights;
 mod telemetry;
 mod tls;
@@ -20,6 +21,7 @@ pub(crate) use self::cluster::ClusterArgs;
 pub(crate) use self::events::{EventArgs, EventsArgs, EventsVerb};
 pub(crate) use self::lambda::{KeysVerb, LambdaArgs, LambdaVerb};
 pub(crate) use self::policy::{PolicyArgs, PolicySetArgs, PolicyVerb};
+pub(crate) use self::secret::{SecretListArgs, SecretRemoveArgs, SecretSetArgs, SecretVerb};
 pub(crate) use self::sights::{GraphArgs, GraphFormat, SortKey, TopArgs};
 pub(crate) use self::telemetry::{Receipts, TelemetryArgs, TestArgs, UsageArgs};
 pub(crate) use self::tls::TlsArgs;
@@ -89,6 +91,9 @@ pub(crate) enum Verb {
     /// What requests of an app pass: limits, tokens, headers and more
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Passwords and keys of apps: sealed on the disk, shown by nothing
+    #[command(subcommand)]
+    Secret(SecretVerb),
     /// Remove an app from the node
     Rm(RemoveArgs),
     /// Change how many replicas a function has at least and at most
@@ -106,8 +111,18 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Template {
-    /// A Rust function
+    /// A function in Rust
     Rust,
+    /// A function in C
+    C,
+    /// A function in Python
+    Python,
+    /// A function for AWS Lambda, in Python
+    LambdaPython,
+    /// A program that listens on a port
+    Http,
+    /// A component in JavaScript
+    WasmJs,
 }
 
 #[derive(Debug, Args)]
@@ -155,7 +170,7 @@ pub(crate) struct BuildArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// The app's directory, or the file of a component
+    /// The app's directory, or the file of a component or of a Python function
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
@@ -166,7 +181,7 @@ pub(crate) struct DeployArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// The app's directory, or the file of a component
+    /// The app's directory, or the file of a component or of a Python function
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Build and deploy again whenever a source changes

@@ -70,6 +70,11 @@ impl Failure {
         &self.message
     }
 
+    /// Whether it is of that kind.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
     #[cfg(test)]
     pub(crate) fn kind(&self) -> Kind {
         self.kind

@@ -12,6 +12,7 @@ mod policy;
 mod ps;
 mod receipt;
 mod scale;
+mod secret;
 mod test;
 mod trace;
 mod usage;
@@ -32,9 +33,7 @@ pub(crate) use self::deploy::{deploy_built, described};
 pub(crate) use self::usage::back;
 use crate::app::App;
 use crate::build;
-use crate::cli::{
-    BuildArgs, CapsVerb, Cli, ClusterVerb, CompletionsArgs, NewArgs, RemoveArgs, Template, Verb,
-};
+use crate::cli::{BuildArgs, CapsVerb, Cli, ClusterVerb, CompletionsArgs, NewArgs, RemoveArgs, Verb};
 use crate::client::{Client, escaped, parse};
 use crate::failure::Failure;
 use crate::node;
@@ -69,6 +68,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Bench(args) => return bench::run(&args),
         Verb::Lambda(verb) => lambda::run(&home, &verb),
         Verb::Policy(verb) => policy::run(&home, &verb),
+        Verb::Secret(verb) => secret::run(&home, &verb),
         Verb::Rm(args) => remove(&home, &args),
         Verb::Scale(args) => scale::run(&home, &args),
         Verb::Nodes(args) => cluster::nodes(&home, &args),
@@ -102,9 +102,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 }
 
 fn new(args: &NewArgs) -> Result<(), Failure> {
-    let at = match args.template {
-        Template::Rust => scaffold::create(&args.path, args.sdk.as_deref())?,
-    };
+    let at = scaffold::create(&args.path, args.template, args.sdk.as_deref())?;
     if args.output.json {
         return json_out(&json!({ "directory": at }));
     }

@@ -39,7 +39,8 @@ pub(crate) struct Sources {
 impl Sources {
     /// The sources as they are now.
     pub(crate) fn of(app: &App) -> Self {
-        let mut roots = BTreeSet::from([app.directory.clone()]);
+        let own = (!app.is_file).then(|| app.directory.clone());
+        let mut roots: BTreeSet<PathBuf> = own.into_iter().collect();
         let mut outputs = BTreeSet::new();
         let functions = || app.manifest.functions.values();
         let bundled = functions().filter_map(|function| Some(app.directory.join(function.bundled()?)));

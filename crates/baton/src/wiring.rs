@@ -11,6 +11,7 @@
 //! A panic in one of the threads, a task's included, brings the node down: what is left would only look alive.
 
 mod backend;
+mod cloudevents;
 mod cluster;
 mod control;
 mod dataplane;
@@ -40,7 +41,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::cluster::ClusterSettings;
 use self::cluster::Presence;
-use self::control::{ControlPlane, Observers, control_plane};
+use self::control::{ControlPlane, Doors, LambdaDoor, Observers, control_plane};
 use self::dataplane::{Bound, DataPlane, data_plane};
 use self::panics::{ended, panicked};
 use crate::failure::Failure;
@@ -137,9 +138,8 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let store = open_store(&home)?;
     let foundations = Foundations::lay(&home, settings.admin, settings.lambda)?;
     let Foundations { artifacts, trees, modules, tcp, unix, lambda } = foundations;
-    let admin_address = sockets::address(&tcp)?;
-    let lambda_address = lambda.as_ref().map(sockets::address).transpose()?;
-    let Data { plane, orders, thread: data, end: data_end, gateway, presence } =
+    let (admin, lambda_address) = addresses(&tcp, lambda.as_ref())?;
+    let Data { plane, orders, thread: data, end: data_end, gateway, presence, deliveries } =
         start_data(&home, &settings)?;
     let Settings { except, cluster, otlp, .. } = settings;
 
@@ -148,27 +148,14 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let open = |options| runtime.block_on(Cluster::open(options));
     let cluster = cluster.map(|(cluster, presence)| open(cluster.options(presence, gateway))).transpose()?;
     let drain = Arc::new(Notify::new());
-    let node = Node {
-        version: env!("CARGO_PKG_VERSION"),
-        gateway,
-        admin: admin_address,
-        home: home.root().to_owned(),
-        started: Instant::now(),
-    };
+    let (version, started) = (env!("CARGO_PKG_VERSION"), Instant::now());
+    let node = Node { version, gateway, admin, home: home.root().to_owned(), started };
     let mut deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
     if let Some(cluster) = &cluster {
         deployer = deployer.in_cluster(Arc::clone(cluster));
     }
     let seat = cluster.as_ref().map(|cluster| (cluster.node().to_owned(), cluster.address()));
-    let (export_ending, ending) = oneshot::channel();
-    if let Some(settings) = otlp {
-        runtime.spawn(crate::otlp::export(plane.clone(), settings, ending));
-    }
-    let (usage_ending, ending) = oneshot::channel();
-    let refused = |error: &UsageError| tracing::warn!(%error, "no accounts of usage are kept");
-    let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
-    let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
-    let observers = Observers { export_ending, usage_ending, keeping };
+    let (observers, usage) = observe(&runtime, &plane, &home, otlp);
     let deployer = Arc::new(deployer);
     let events = open_events(&home, &plane, &deployer)?;
     let api = Arc::new(Api {
@@ -180,36 +167,30 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         node,
         drain: Arc::clone(&drain),
         gateway: Some(figures::of(plane.clone())),
-        usage: usage.clone(),
+        usage,
         bounds: Bounds::default(),
     });
-    let keys = Keys::of(home.root());
-    let doors = lambda.map(|listener| {
-        let (plane, deployer, events) =
-            (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
-        lambda::Api::open(plane, deployer, events, keys).map(|lambda| (listener, Arc::new(lambda)))
-    });
-    let lambda = doors.transpose()?;
+    let lambda = lambda.map(|listener| lambda_door(listener, &api, &home)).transpose()?;
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
+        let doors = Doors { tcp, unix, lambda };
         control_plane(ControlPlane {
             runtime,
             api,
-            tcp,
-            unix,
-            lambda,
+            doors,
             except,
             restored,
             leave,
             stop,
             observers,
+            deliveries,
         });
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {
         gateway,
-        admin: admin_address,
+        admin,
         lambda: lambda_address,
         token: home.token().to_owned(),
         root: home.root().to_owned(),
@@ -226,6 +207,39 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     })
 }
 
+/// Where clients of the control plane come in.
+fn addresses(
+    tcp: &std::net::TcpListener,
+    lambda: Option<&std::net::TcpListener>,
+) -> Result<(SocketAddr, Option<SocketAddr>), Failure> {
+    Ok((sockets::address(tcp)?, lambda.map(sockets::address).transpose()?))
+}
+
+/// Starts those who write down what happens.
+fn observe(
+    runtime: &Runtime,
+    plane: &PlaneHandle,
+    home: &Home,
+    otlp: Option<OtlpSettings>,
+) -> (Observers, Option<Arc<Usage>>) {
+    let (export_ending, ending) = oneshot::channel();
+    if let Some(settings) = otlp {
+        runtime.spawn(crate::otlp::export(plane.clone(), settings, ending));
+    }
+    let (usage_ending, ending) = oneshot::channel();
+    let refused = |error: &UsageError| tracing::warn!(%error, "no accounts of usage are kept");
+    let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
+    let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
+    (Observers { export_ending, usage_ending, keeping }, usage)
+}
+
+/// The Lambda API at its port, over what the admin API is over.
+fn lambda_door(listener: std::net::TcpListener, api: &Api, home: &Home) -> Result<LambdaDoor, StoreError> {
+    let (plane, deployer) = (Arc::clone(&api.plane), Arc::clone(&api.deployer));
+    let lambda = lambda::Api::open(plane, deployer, Arc::clone(&api.events), Keys::of(home.root()))?;
+    Ok((listener, Arc::new(lambda)))
+}
+
 /// The data-plane thread, as the others know it.
 struct Data {
     plane: PlaneHandle,
@@ -234,6 +248,8 @@ struct Data {
     end: oneshot::Receiver<()>,
     gateway: SocketAddr,
     presence: Option<Presence>,
+    /// Events that come by the gateway, for the queues.
+    deliveries: mpsc::Receiver<cloudevents::Delivery>,
 }
 
 fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
@@ -242,6 +258,7 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
     let (plane, inbox) = plane_channel();
     let (orders, order_inbox) = mpsc::channel(2);
     let (bound, binding) = sync_channel(1);
+    let (door, deliveries) = cloudevents::door();
     let (alive, end) = oneshot::channel();
     let options = Options {
         cores: settings.cores.clone(),
@@ -255,11 +272,22 @@ fn start_data(home: &Home, settings: &Settings) -> Result<Data, Failure> {
     let thread = spawn(DATA_THREAD, move || {
         let _alive: oneshot::Sender<()> = alive;
         let orders = order_inbox;
-        data_plane(DataPlane { listen, tls, options, sampling, authorities, inbox, orders, endpoint, bound });
+        data_plane(DataPlane {
+            listen,
+            tls,
+            options,
+            sampling,
+            authorities,
+            inbox,
+            orders,
+            endpoint,
+            bound,
+            door,
+        });
     })?;
     let Bound { gateway, transfer } = told(&binding, DATA_THREAD)?;
     let presence = incarnation.zip(transfer).map(|(incarnation, address)| Presence { incarnation, address });
-    Ok(Data { plane, orders, thread, end, gateway, presence })
+    Ok(Data { plane, orders, thread, end, gateway, presence, deliveries })
 }
 
 /// Waits for what a thread says of its start.

@@ -23,10 +23,11 @@ mod units;
 mod words;
 
 pub use manifest::{
-    App, Build, Cron, Events, Function, Http, Lambda, Listen, Location, Manifest, ManifestError,
-    ManifestFault, Placement, Pool, Python, Runtime, RuntimeFault, Scale, Site, Step, TriggerFault,
+    App, Build, Cron, EventPattern, Events, Function, Http, Lambda, Listen, Location, Manifest,
+    ManifestError, ManifestFault, Placement, Pool, Python, Runtime, RuntimeFault, Scale, SecretFault, Site,
+    Step, Subscription, SubscriptionFault, TriggerFault,
 };
-pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName};
+pub use names::{AppName, FunctionName, KeyName, NameFault, NodeName, SecretName};
 pub use outgoing::{connection, connects, covers};
 pub use rollout::{Canary, Percent, Rollback, Rollout, RolloutFault, Sticky};
 pub use routes::{

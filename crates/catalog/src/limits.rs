@@ -12,6 +12,12 @@ pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 pub const NAME_CHARS_MAX: usize = 48;
 /// Most functions of one app.
 pub const FUNCTIONS_MAX: usize = 64;
+/// Most subscriptions of one app.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Most types, or sources, of one subscription.
+pub const EVENT_PATTERNS_MAX: usize = 32;
+/// Longest type or source that a subscription names, in bytes.
+pub const EVENT_PATTERN_BYTES_MAX: usize = 1024;
 /// Most schedules of one app.
 pub const CRON_MAX: usize = 64;
 /// Longest schedule, in bytes.
@@ -42,6 +48,12 @@ pub const NODES_PER_FUNCTION_MAX: usize = 64;
 pub const ENV_ENTRIES_MAX: usize = 128;
 /// Longest environment entry, name and value together, in bytes.
 pub const ENV_ENTRY_BYTES_MAX: usize = 32 * 1024;
+/// Longest name of an environment entry that holds a secret, in bytes.
+pub const SECRET_VARIABLE_BYTES_MAX: usize = 255;
+/// Largest value of a secret, in bytes: with the longest name it is no longer than an environment entry may be.
+pub const SECRET_BYTES_MAX: usize = ENV_ENTRY_BYTES_MAX - SECRET_VARIABLE_BYTES_MAX - 1;
+/// Most secrets of one app.
+pub const SECRETS_MAX: usize = 256;
 /// Most arguments of one function.
 pub const ARGS_MAX: usize = 128;
 /// Longest argument, in bytes.

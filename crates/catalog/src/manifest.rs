@@ -13,7 +13,9 @@ mod fault;
 mod parse;
 pub(crate) mod read;
 mod runtime;
+pub(crate) mod secrets;
 mod site;
+mod subscriptions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,9 +26,11 @@ pub use self::error::{Location, ManifestError};
 pub use self::events::{Cron, Events, TriggerFault};
 pub use self::fault::{ManifestFault, RuntimeFault};
 pub use self::runtime::{Http, Lambda, Listen, Python, Runtime};
+pub use self::secrets::SecretFault;
 pub use self::site::{Site, Step};
+pub use self::subscriptions::{EventPattern, Subscription, SubscriptionFault};
 use crate::limits;
-use crate::names::{AppName, FunctionName, KeyName, NodeName};
+use crate::names::{AppName, FunctionName, KeyName, NodeName, SecretName};
 use crate::policy::{AppPolicies, Policies, Schema};
 use crate::rollout::Rollout;
 use crate::routes::{Route, RouteTable};
@@ -57,6 +61,9 @@ pub struct Manifest {
     /// What calls its functions by the clock, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cron: Vec<Cron>,
+    /// Who gets which events, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<Subscription>,
 }
 
 /// The app as a whole.
@@ -129,6 +136,9 @@ pub struct Function {
     pub network: Vec<String>,
     /// Its environment.
     pub env: BTreeMap<String, String>,
+    /// The secrets that it is granted, by the names of the environment entries that hold their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretName>,
     /// Its arguments.
     pub args: Vec<String>,
     /// Whether its compartment goes back to its snapshot after each request.

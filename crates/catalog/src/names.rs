@@ -145,6 +145,11 @@ name! {
 }
 
 name! {
+    /// The name of a secret within its app.
+    SecretName
+}
+
+name! {
     /// The name of a memory key that functions of one app share.
     KeyName
 }

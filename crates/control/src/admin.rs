@@ -20,6 +20,7 @@ mod payload;
 mod policy;
 mod reads;
 mod scale;
+mod secrets;
 mod usage;
 mod versions;
 mod writes;
@@ -165,6 +166,8 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
         .route("/v1/apps/{app}/rollback", post(versions::rollback))
         .route("/v1/apps/{app}/traffic", put(versions::traffic))
         .route("/v1/apps/{app}/policy", get(policy::show).put(policy::set).delete(policy::reset))
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/{app}/{name}", put(secrets::set).delete(secrets::remove))
         .route("/v1/nodes", get(cluster::nodes))
         .route("/v1/nodes/{node}/drain", post(cluster::drain).delete(cluster::undrain))
         .route("/v1/cluster", get(cluster::report))

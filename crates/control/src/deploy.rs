@@ -19,6 +19,7 @@ mod lambda;
 mod plan;
 mod policies;
 mod rollout;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -35,6 +36,7 @@ use self::files::Files;
 pub use self::plan::{Placed, Step, plan};
 pub use self::policies::PolicyFault;
 pub use self::rollout::{Change, RolloutError, Wish};
+pub use self::secrets::{SecretChange, SecretFault};
 use crate::artifacts::{ArtifactHash, Artifacts};
 use crate::bundles::Trees;
 use crate::cluster::Cluster;

@@ -4,7 +4,8 @@
 //!   node.lock    locked by the running node; holds its pid
 //!   token        32 hexadecimal digits, mode 0600, made once
 //!   admin.sock   the admin API, mode 0600
-//!   state.redb   what is deployed
+//!   state.redb   what is deployed, and secrets, sealed
+//!   secrets.key  what they are sealed with, mode 0600, made with the first of them
 //!   artifacts/   executables and bundles of files by hash
 //!   files/       files of functions that run as processes, by the hash of their bundle
 //!   wasm/        compiled Wasm modules, by what they depend on

@@ -18,6 +18,7 @@ mod artifacts;
 mod bundles;
 mod cluster;
 mod deploy;
+mod disk;
 mod events;
 mod graph;
 mod home;
@@ -27,6 +28,7 @@ mod modules;
 mod plane;
 mod procs;
 pub mod protocol;
+mod secrets;
 mod store;
 mod usage;
 
@@ -41,13 +43,15 @@ pub use cluster::{
     EnterError, Entered, Load, NodePart, Row, StoreReport, Tls,
 };
 pub use deploy::{
-    Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, Step, Submission,
-    Wish, plan,
+    Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, SecretChange,
+    SecretFault, Step, Submission, Wish, plan,
 };
+pub use disk::is_guarded;
 pub use events::{DeadReport, Event, EventFault, Events, QueueReport};
 pub use graph::{Declared, GATEWAY, Graph, GraphEdge, GraphNode, GraphRoute};
 pub use home::{Home, HomeError, admin_socket};
 pub use modules::{ModuleError, Modules, Programs};
 pub use plane::{Answer, Plane};
+pub use secrets::{SecretError, SecretReport, SecretValue, SecretValueFault};
 pub use store::{Beside, Deployment, Kept, Made, Store, StoreError, Stored, Undone};
 pub use usage::{Usage, UsageError, UsageReport, UsageRow, Used};

@@ -367,3 +367,18 @@ pub struct EventsReply {
     /// What came to nothing, newest first.
     pub dead: Vec<DeadReport>,
 }
+
+/// The answer to `PUT /v1/secrets/{app}/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretReply {
+    /// The app.
+    pub app: String,
+    /// The secret's name.
+    pub name: String,
+    /// Counts the values that it has had.
+    pub revision: u64,
+    /// Whether it is another value than before.
+    pub changed: bool,
+    /// Whether functions that run were started anew with it.
+    pub started: bool,
+}

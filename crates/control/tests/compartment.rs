@@ -54,6 +54,7 @@ fn app(executable: &Path, patches: &[Patch]) -> AppSpec {
         hosts: BTreeMap::new(),
         patches: BTreeMap::from([(name, patches.to_vec())]),
         files: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         here: None,
     }
 }

@@ -31,6 +31,7 @@ use crate::puts::Puts;
 use crate::receipts::{Beside, GATEWAY};
 use crate::replica::{Phase, Replica};
 use crate::scale::Unit;
+use crate::secrets::SecretEnv;
 use crate::slots::RawReply;
 use crate::status::LoadStatus;
 use crate::stream::Streams;
@@ -59,6 +60,7 @@ pub(crate) struct FunctionState {
     /// What a compartment writes over the executable's code.
     pub(crate) patches: Vec<Patch>,
     pub(crate) files: Option<BundledFiles>,
+    pub(crate) secrets: SecretEnv,
     /// One place for each replica; empty while it is down.
     pub(crate) replicas: RefCell<Vec<Option<Rc<Replica>>>>,
     queue: RefCell<VecDeque<oneshot::Sender<Reserved>>>,
@@ -168,6 +170,7 @@ impl App {
                     hosting,
                     patches: spec.patches.get(name).cloned().unwrap_or_default(),
                     files: spec.files.get(name).cloned(),
+                    secrets: spec.secrets.get(name).cloned().unwrap_or_default(),
                     replicas: RefCell::default(),
                     queue: RefCell::default(),
                     cursor: Cell::new(0),
@@ -446,15 +449,6 @@ impl App {
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-impl Reserved {
-    /// The call is not made after all.
-    pub(crate) fn give_back(self) {
-        let mut slots = self.replica.slots.borrow_mut();
-        slots.answer(self.tag, Err(InvokeError::Draining));
-        let _ = slots.abandon(self.tag);
-    }
 }
 
 impl FunctionState {

@@ -11,6 +11,7 @@ use baton_catalog::{FunctionName, Manifest};
 use crate::app::App;
 use crate::error::DeployError;
 use crate::replica::Phase;
+use crate::secrets::SecretEnv;
 use crate::status::LogLine;
 
 /// How long a new version may take until all its replicas are ready.
@@ -31,6 +32,8 @@ pub struct AppSpec {
     pub patches: BTreeMap<FunctionName, Vec<Patch>>,
     /// The files of those functions that have any.
     pub files: BTreeMap<FunctionName, BundledFiles>,
+    /// The secrets that functions are granted, as they are now: all replicas of this start of the version have these.
+    pub secrets: BTreeMap<FunctionName, SecretEnv>,
     /// The functions that this node hosts; `None` for all. Routes lead to all of them wherever they are.
     pub here: Option<BTreeSet<FunctionName>>,
 }

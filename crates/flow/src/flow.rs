@@ -1,5 +1,6 @@
 //! The data plane of a node: the apps that run, and everything that can be asked of them.
 
+mod listeners;
 mod versions;
 mod watching;
 
@@ -9,10 +10,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use baton_catalog::policy::AppPolicies;
-use baton_catalog::{Manifest, RouteTable};
+use baton_catalog::{Manifest, RouteTable, Subscription};
 use baton_transfer::{Endpoint, Service, StartError};
 use bytes::Buf;
 
+pub use self::listeners::{ADMITTED_HEADER, Listeners};
 use self::versions::{Beside, Other, Version};
 use crate::app::App;
 use crate::cells;
@@ -36,6 +38,8 @@ pub struct Target {
     function: usize,
     /// The other version that may answer.
     other: Option<Other>,
+    /// Who gets the events that come there, where such come.
+    listens: Option<Rc<[Subscription]>>,
 }
 
 impl Target {
@@ -152,11 +156,12 @@ impl Flow {
         body_len: Option<u64>,
         wish: Wish,
     ) -> Result<Upload, InvokeError> {
-        if self.inner.node.draining.get() {
-            return Err(InvokeError::Draining);
-        }
-        let (app, function) = target.choose(head);
+        let (app, function) = self.admitted(target, head)?;
         Upload::begin(app, function, head, body_len, wish)
+    }
+
+    fn admitted<'t>(&self, target: &'t Target, head: &Head) -> Result<(&'t Rc<App>, usize), InvokeError> {
+        if self.inner.node.draining.get() { Err(InvokeError::Draining) } else { Ok(target.choose(head)) }
     }
 
     /// As [`Flow::begin`], for a client that could do with a stream: where the function can do with one too,
@@ -171,10 +176,7 @@ impl Flow {
         body_len: Option<u64>,
         (offer, wish): (Offer, Wish),
     ) -> Result<Upload, InvokeError> {
-        if self.inner.node.draining.get() {
-            return Err(InvokeError::Draining);
-        }
-        let (app, function) = target.choose(&head);
+        let (app, function) = self.admitted(target, &head)?;
         Upload::begin_streamed(app, function, head, body_len, (offer, wish))
     }
 
@@ -261,8 +263,13 @@ impl Flow {
         let index = found.functions.iter().position(|state| state.name.as_str() == function);
         let function = index.ok_or(InvokeError::Unknown)?;
         let (head, wish) = self.direct_head(&call)?;
-        let target = Target { app: found, function, other: None };
-        let mut upload = self.begin(&target, &head, Some(call.body.len() as u64), wish)?;
+        let target = Target { app: found, function, other: None, listens: None };
+        let body_len = Some(call.body.len() as u64);
+        let mut upload = if call.headers.iter().any(|(name, _)| name == ADMITTED_HEADER) {
+            self.begin_admitted(&target, &head, body_len, wish)?
+        } else {
+            self.begin(&target, &head, body_len, wish)?
+        };
         upload.write(&call.body)?;
         let reply = upload.finish().await?;
         let invocation = crate::receipts::name(reply.invocation());

@@ -101,7 +101,8 @@ fn host(name: &str, function: &Function, cells: &Result<PathBuf, Lacking>) -> Re
 }
 
 fn check(manifest: &Manifest, name: &str, function: &Function) -> Result<(), DeployError> {
-    let is_routed = manifest.routes.iter().any(|route| route.function.as_str() == name);
+    let is_routed = manifest.routes.iter().any(|route| route.function.as_str() == name)
+        || manifest.subscriptions.iter().any(|subscription| subscription.function.as_str() == name);
     if function.pool == PoolRights::None && is_routed {
         return Err(DeployError::Unreachable { function: name.to_owned() });
     }
@@ -129,6 +130,7 @@ mod tests {
                 hosts: BTreeMap::new(),
                 patches: BTreeMap::new(),
                 files: BTreeMap::new(),
+                secrets: BTreeMap::new(),
                 here: None,
             },
             cells,

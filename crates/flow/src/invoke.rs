@@ -80,11 +80,13 @@ pub struct Upload {
     pub(crate) landing: Landing,
     started: Instant,
     origin: Origin,
-    wish: Wish,
+    pub(crate) wish: Wish,
     /// How long the function has, where policies say less than it says itself.
     pub(crate) within: Option<Duration>,
     /// What policies keep of it until it is answered.
     pub(crate) ticket: Option<Box<Ticket>>,
+    /// Its invocation, where policies wanted to know before it begins; 0 for the next one.
+    pub(crate) number: u64,
     /// Where its answer may be a stream.
     pub(crate) stream: Option<Open>,
 }
@@ -116,10 +118,10 @@ impl Upload {
         wish: Wish,
     ) -> Result<Upload, InvokeError> {
         let chain = app.functions.get(function).and_then(|state| state.chain.borrow().clone());
-        let mut upload = match chain {
-            Some(chain) => crate::policy::begin(app, function, &chain, head, body_len)?,
-            None => Upload::plain(app, function, head, body_len)?,
-        };
+        if let Some(chain) = chain {
+            return crate::policy::begin(app, function, &chain, (head, body_len), wish);
+        }
+        let mut upload = Upload::plain(app, function, head, body_len)?;
         upload.wish = wish;
         Ok(upload)
     }
@@ -169,16 +171,28 @@ impl Upload {
 
     /// A request whose payload is in the pool already.
     pub(crate) fn landed(app: &Rc<App>, function: usize, landing: Landing, origin: Origin) -> Upload {
+        Upload::landed_since(Instant::now(), app, function, landing, origin)
+    }
+
+    /// As [`Upload::landed`], of a request that came at `started`.
+    pub(crate) fn landed_since(
+        started: Instant,
+        app: &Rc<App>,
+        function: usize,
+        landing: Landing,
+        origin: Origin,
+    ) -> Upload {
         app.uploads.set(app.uploads.get() + 1);
         Upload {
             app: Rc::clone(app),
             function,
             landing,
-            started: Instant::now(),
+            started,
             origin,
             wish: Wish::default(),
             within: None,
             ticket: None,
+            number: 0,
             stream: None,
         }
     }
@@ -196,10 +210,16 @@ impl Upload {
     /// # Errors
     /// Every [`InvokeError`]. Dropping the future cancels the call.
     pub async fn finish(mut self) -> Result<Reply, InvokeError> {
-        match self.ticket.take() {
-            None => self.run().await,
-            // Apart, so that who has no policies does not carry the room for them about.
-            Some(ticket) => Box::pin(crate::policy::finish(self, ticket)).await,
+        let mut ticket = self.ticket.take();
+        if let Some(ticket) = ticket.take_if(|ticket| ticket.is_involved()) {
+            // Apart, so that most do not carry the room for it about.
+            return Box::pin(crate::policy::finish(self, ticket)).await;
+        }
+        let measured = ticket.as_mut().and_then(|ticket| crate::policy::prepare(&mut self, ticket));
+        let result = self.run().await;
+        match ticket {
+            None => result,
+            Some(ticket) => crate::policy::conclude(measured, ticket, result),
         }
     }
 
@@ -209,6 +229,8 @@ impl Upload {
         let function = self.function;
         let (started, origin) = (self.started, self.origin);
         let (invocation, record) = match self.origin {
+            // Policies have asked already whether it gets a receipt.
+            Origin::Here if self.number != 0 => (self.number, self.wish.receipt),
             Origin::Here => (app.node.next_invocation(), app.node.watch.receipt_due() || self.wish.receipt),
             Origin::Node { invocation, is_recorded, .. } => (invocation, is_recorded),
         };

@@ -30,6 +30,7 @@ mod puts;
 mod receipts;
 mod replica;
 mod scale;
+mod secrets;
 mod shim;
 mod slots;
 mod snapshots;
@@ -48,7 +49,7 @@ pub use baton_abi::plan::Patch;
 pub use baton_policy::{Refusal as Refused, is_guarded};
 pub use deploy::{AppSpec, BundledFiles, Deployed};
 pub use error::{DeployError, InvokeError};
-pub use flow::{DirectCall, DirectReply, Flow, Target};
+pub use flow::{ADMITTED_HEADER, DirectCall, DirectReply, Flow, Listeners, Target};
 pub use hosts::{Host, Hosts, Peer};
 pub use invoke::{Body, Head, Reply, Upload};
 pub use landing::Landing;
@@ -57,6 +58,7 @@ pub use outgoing::{Answered, Fetch, FetchError, Moved, Outgoing, OutgoingBody, P
 pub use plane::{PlaneGone, PlaneHandle, PlaneInbox, plane_channel};
 pub use policy::{ClientFacts, PolicyError, PolicyStatus};
 pub use scale::ScaleError;
+pub use secrets::SecretEnv;
 pub use snapshots::secret;
 pub use stream::{Feed, Offer, Over, Part, PartKind, Parts};
 pub use traces::{Span, Value};
@@ -67,9 +69,4 @@ pub use watch::{RECEIPT_HEADER, Sampling, TraceContext, Traced, Wish};
 /// The wire between nodes, as far as those need it who have a data plane join a cluster.
 pub mod transfer {
     pub use baton_transfer::{Endpoint, Limits, Security, SecurityError, Settings, StartError};
-}
-
-/// What telemetry needs of policies: where spans go.
-pub mod spans {
-    pub use baton_policy::{SpanContext, SpanEnd, SpanSink};
 }

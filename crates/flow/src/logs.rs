@@ -1,9 +1,13 @@
 //! The last lines that functions wrote, and what the node says about them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+mod lines;
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use self::lines::{About, Lines};
+use crate::receipts::name;
 use crate::status::LogLine;
 use crate::traces::Known;
 
@@ -15,10 +19,12 @@ pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
 /// The log of all apps.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
-    apps: BTreeMap<String, VecDeque<LogLine>>,
+    apps: BTreeMap<String, Lines>,
     last: u64,
     /// Which invocations are traced.
     known: Rc<Known>,
+    /// Where the text of a line is put together.
+    scratch: String,
 }
 
 /// Who wrote a line.
@@ -50,12 +56,12 @@ impl Logs {
                 _ => return None,
             };
             let invocation = letters.as_str();
-            let known = invocation.len() == 16 && invocation != "0000000000000000";
-            Some((level, known.then(|| invocation.to_owned()), message))
+            let number = u64::from_str_radix(invocation, 16).ok().filter(|_| invocation.len() == 16);
+            Some((level, number.unwrap_or(0), message))
         });
         match parsed {
             Some((level, invocation, message)) => self.add(writer, level, invocation, message),
-            None => self.add(writer, "out", None, &text),
+            None => self.add(writer, "out", 0, &text),
         }
     }
 
@@ -67,55 +73,70 @@ impl Logs {
         }
     }
 
-    /// Adds a line.
-    pub(crate) fn add(&mut self, writer: Writer<'_>, level: &str, invocation: Option<String>, message: &str) {
-        self.last += 1;
-        if !self.apps.contains_key(writer.app) {
-            self.apps.insert(writer.app.to_owned(), VecDeque::new());
-        }
-        let Some(lines) = self.apps.get_mut(writer.app) else { return };
-        if lines.len() == LINES_MAX {
-            lines.pop_front();
-        }
-        let end = message.floor_char_boundary(LINE_BYTES_MAX);
+    /// Adds a line; `invocation` is 0 where it names none.
+    pub(crate) fn add(&mut self, writer: Writer<'_>, level: &'static str, invocation: u64, message: &str) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let message = message.get(..end).unwrap_or_default();
-        let traced = invocation.as_deref().and_then(|invocation| self.known.of(invocation));
-        let (trace, span) =
-            traced.map(|(trace, span)| (format!("{trace:032x}"), format!("{span:016x}"))).unzip();
-        show(writer, level, (invocation.as_deref(), trace.as_deref()), message);
-        lines.push_back(LogLine {
-            number: self.last,
-            time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-            app: writer.app.to_owned(),
-            function: writer.function.to_owned(),
-            holder: writer.holder,
-            level: level.to_owned(),
-            invocation,
-            trace,
-            span,
-            message: message.to_owned(),
-        });
+        self.add_at(millis(since), writer, (level, invocation), message);
+    }
+
+    /// Adds a line that is put together in place. There may be one for every request: nothing is allocated once the log is full,
+    /// and its time is as exact as the kernel's tick.
+    pub(crate) fn add_written(
+        &mut self,
+        writer: Writer<'_>,
+        level: &'static str,
+        invocation: u64,
+        write: impl FnOnce(&mut String),
+    ) {
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        write(&mut text);
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        self.add_at(millis(Duration::try_from(now).unwrap_or_default()), writer, (level, invocation), &text);
+        self.scratch = text;
+    }
+
+    fn add_at(
+        &mut self,
+        time_ms: u64,
+        writer: Writer<'_>,
+        (level, invocation): (&'static str, u64),
+        message: &str,
+    ) {
+        self.last += 1;
+        let message = message.get(..message.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
+        let traced = self.known.of(invocation);
+        show(writer, level, (invocation, traced), message);
+        let about = About { number: self.last, time_ms, invocation, holder: writer.holder, level };
+        match self.apps.get_mut(writer.app) {
+            Some(lines) => lines.push(about, writer.function, traced, message),
+            None => {
+                let mut lines = Lines::default();
+                lines.push(about, writer.function, traced, message);
+                self.apps.insert(writer.app.to_owned(), lines);
+            }
+        }
     }
 
     /// The first `max` lines behind `number`, oldest first.
     pub(crate) fn batch(&self, number: u64, max: usize) -> Vec<LogLine> {
-        let behind = |lines: &VecDeque<LogLine>| lines.partition_point(|line| line.number <= number);
-        let of_each = self.apps.values().map(|lines| lines.range(behind(lines)..).take(max));
-        let mut found: Vec<&LogLine> = of_each.flatten().collect();
-        found.sort_unstable_by_key(|line| line.number);
+        let of_each = self
+            .apps
+            .iter()
+            .map(|(app, lines)| lines.behind(number).take(max).map(move |at| (app, lines, at)));
+        let mut found: Vec<_> = of_each.flatten().collect();
+        found.sort_unstable_by_key(|(_, lines, at)| lines.number(*at));
         found.truncate(max);
-        found.into_iter().cloned().collect()
+        found.into_iter().filter_map(|(app, lines, at)| lines.get(app, at)).collect()
     }
 
     /// Lines behind `number`, oldest first.
     pub(crate) fn after(&self, number: u64, app: Option<&str>, function: Option<&str>) -> Vec<LogLine> {
-        let wanted = |line: &&LogLine| function.is_none_or(|name| line.function == name);
         let apps = self.apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
         let mut found: Vec<LogLine> = apps
-            .flat_map(|(_, lines)| {
-                let from = lines.partition_point(|line| line.number <= number);
-                lines.range(from..).filter(wanted).cloned()
+            .flat_map(|(name, lines)| {
+                let wanted = move |at: &usize| function.is_none_or(|function| lines.is_of(*at, function));
+                lines.behind(number).filter(wanted).filter_map(move |at| lines.get(name, at))
             })
             .collect();
         found.sort_unstable_by_key(|line| line.number);
@@ -123,8 +144,12 @@ impl Logs {
     }
 }
 
+fn millis(since: Duration) -> u64 {
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Says a line to whoever listens to the node's own log, as target `function`.
-fn show(writer: Writer<'_>, level: &str, (invocation, trace): (Option<&str>, Option<&str>), message: &str) {
+fn show(writer: Writer<'_>, level: &str, (invocation, traced): (u64, Option<(u128, u64)>), message: &str) {
     macro_rules! say {
         ($level:ident) => {
             tracing::event!(
@@ -133,8 +158,8 @@ fn show(writer: Writer<'_>, level: &str, (invocation, trace): (Option<&str>, Opt
                 app = writer.app,
                 function = writer.function,
                 replica = writer.holder,
-                invocation,
-                trace,
+                invocation = (invocation != 0).then(|| name(invocation)),
+                trace = traced.map(|(trace, _)| format!("{trace:032x}")),
                 "{message}"
             )
         };
@@ -170,12 +195,12 @@ mod tests {
     fn only_the_last_lines_are_kept_and_found_by_number() {
         let mut logs = Logs::default();
         for number in 0..LINES_MAX + 5 {
-            logs.add(WRITER, "info", None, &number.to_string());
+            logs.add(WRITER, "info", 0, &number.to_string());
         }
         assert_eq!(logs.after(0, None, None).len(), LINES_MAX);
         assert_eq!(logs.after(u64::try_from(LINES_MAX).unwrap() + 3, Some("a"), Some("f")).len(), 2);
         assert!(logs.after(0, Some("b"), None).is_empty());
-        logs.add(Writer { app: "b", ..WRITER }, "info", None, "other");
+        logs.add(Writer { app: "b", ..WRITER }, "info", 0, "other");
         let batch = logs.batch(5, 3);
         assert_eq!(batch.iter().map(|line| line.number).collect::<Vec<_>>(), [6, 7, 8]);
         assert_eq!(logs.batch(u64::try_from(LINES_MAX).unwrap() + 4, 3).len(), 2);

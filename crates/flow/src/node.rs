@@ -81,8 +81,6 @@ pub(crate) struct Node {
     chance: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
-    /// Where spans go, and the last number of one.
-    pub(crate) spans: crate::policy::Spans,
     /// Wakes the deadline loop when the first call goes out.
     pub(crate) busy: Notify,
 }
@@ -131,7 +129,6 @@ impl Node {
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),
             ring: Notify::new(),
-            spans: crate::policy::Spans::new(),
             busy: Notify::new(),
         })
     }
@@ -145,6 +142,11 @@ impl Node {
     /// Time since the node began.
     pub(crate) fn since(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// From when the node began to a point in time.
+    pub(crate) fn until(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.began)
     }
 
     /// Two draws for a choice; nothing that has to be kept from anybody hangs on them.
@@ -180,9 +182,9 @@ impl Node {
     }
 
     /// Says something about an app in its log.
-    pub(crate) fn say(&self, app: &str, level: &str, message: &str) {
+    pub(crate) fn say(&self, app: &str, level: &'static str, message: &str) {
         let writer = Writer { app, function: "node", holder: 0 };
-        self.logs.borrow_mut().add(writer, level, None, message);
+        self.logs.borrow_mut().add(writer, level, 0, message);
     }
 
     pub(crate) fn live_apps(&self) -> Vec<Rc<App>> {

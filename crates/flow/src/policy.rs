@@ -11,15 +11,14 @@
 mod keep;
 mod run;
 
-use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::Instant;
 
-use baton_policy::{Around, Client, Line, Now, Outcome, Refusal, SpanSink};
+use baton_policy::{Around, Client, Line, Now, Outcome, Refusal, SpanEnd};
 
 pub use self::keep::{PolicyError, PolicyStatus};
-pub(crate) use self::run::{begin, edge, finish};
+pub(crate) use self::run::{begin, conclude, edge, finish, prepare};
 use crate::error::InvokeError;
 use crate::logs::Writer;
 use crate::node::Node;
@@ -42,31 +41,8 @@ impl ClientFacts {
             identity: self.identity.as_deref(),
             is_secure: self.is_secure,
             caller: None,
+            trace: None,
         }
-    }
-}
-
-/// Where spans of this node go, and their numbers.
-pub(crate) struct Spans {
-    pub(crate) sink: RefCell<Option<Rc<dyn SpanSink>>>,
-    last: Cell<u64>,
-}
-
-impl Spans {
-    pub(crate) fn new() -> Spans {
-        let mut seed = [0; 8];
-        // Without it spans of two runs might have the same numbers, which is worth no failure.
-        let _ = getrandom::fill(&mut seed);
-        Spans { sink: RefCell::default(), last: Cell::new(u64::from_le_bytes(seed)) }
-    }
-
-    /// The next of a sequence in which no number comes twice (splitmix).
-    fn next(&self) -> u64 {
-        let state = self.last.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.last.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 
@@ -77,45 +53,40 @@ struct AppAround {
 }
 
 impl Around for AppAround {
-    fn app(&self) -> &str {
-        &self.app
-    }
-
-    fn now(&self) -> Now {
-        now()
+    fn ns(&self) -> u64 {
+        ns(&self.node, Instant::now())
     }
 
     fn line(&self, line: &Line<'_>) {
         let Line { function, method, path, status, duration_ns, bytes_in, bytes_out, invocation, key } =
             *line;
-        let mut message = String::with_capacity(64 + path.len());
-        message.push_str(method);
-        message.push(' ');
-        message.push_str(path);
-        let mut number = |name: &str, value: u64| {
-            message.push_str(name);
-            push_number(&mut message, value);
-        };
-        number(" status=", u64::from(status));
-        number(" us=", duration_ns / 1000);
-        number(" in=", bytes_in);
-        number(" out=", bytes_out);
-        if let Some(key) = key {
-            message.push_str(" key=");
-            message.push_str(key);
-        }
         let level = if status >= 500 { "warn" } else { "info" };
-        let invocation = (invocation != 0).then(|| crate::receipts::name(invocation));
         let writer = Writer { app: &self.app, function, holder: 0 };
-        self.node.logs.borrow_mut().add(writer, level, invocation, &message);
+        self.node.logs.borrow_mut().add_written(writer, level, invocation, |message| {
+            message.push_str(method);
+            message.push(' ');
+            message.push_str(path);
+            let mut number = |name: &str, value: u64| {
+                message.push_str(name);
+                push_number(message, value);
+            };
+            number(" status=", u64::from(status));
+            number(" us=", duration_ns / 1000);
+            number(" in=", bytes_in);
+            number(" out=", bytes_out);
+            if let Some(key) = key {
+                message.push_str(" key=");
+                message.push_str(key);
+            }
+        });
     }
 
     fn id(&self) -> u64 {
-        self.node.spans.next()
+        self.node.watch.draw()
     }
 
-    fn sink(&self) -> Option<Rc<dyn SpanSink>> {
-        self.node.spans.sink.borrow().clone()
+    fn span(&self, span: &SpanEnd<'_>) {
+        self.node.traces.borrow_mut().policies(&self.app, span);
     }
 }
 
@@ -136,24 +107,14 @@ fn push_number(to: &mut String, mut value: u64) {
     to.push_str(std::str::from_utf8(digits.get(at..).unwrap_or_default()).unwrap_or_default());
 }
 
-fn now() -> Now {
-    let ns = |id| Duration::try_from(rustix::time::clock_gettime(id)).unwrap_or_default();
-    Now {
-        ns: u64::try_from(ns(rustix::time::ClockId::Monotonic).as_nanos()).unwrap_or(u64::MAX),
-        unix_s: ns(rustix::time::ClockId::RealtimeCoarse).as_secs(),
-    }
+/// The clock of policies: it runs with the node, and is never near 0.
+fn ns(node: &Node, at: Instant) -> u64 {
+    u64::try_from(node.until(at).as_nanos()).unwrap_or(u64::MAX).saturating_add(1_000_000_000)
 }
 
-/// What a client sees of a failure.
-fn status_of(error: &InvokeError) -> u16 {
-    match error {
-        InvokeError::Refused(refusal) => refusal.status,
-        InvokeError::Function { status, .. } if !(400..=599).contains(status) => 500,
-        InvokeError::Unknown => 404,
-        InvokeError::HeadTooLarge => 431,
-        InvokeError::Draining => 503,
-        other => crate::elsewhere::status_of(other),
-    }
+fn now(node: &Node, at: Instant) -> Now {
+    let wall = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Now { ns: ns(node, at), unix_s: u64::try_from(wall.tv_sec).unwrap_or(0) }
 }
 
 /// Whether the function is to blame: what a breaker counts. `None` where it had no say.
@@ -168,11 +129,11 @@ fn has_failed(error: &InvokeError) -> Option<bool> {
             | InvokeError::PoolFull
             | InvokeError::QueueFull
     );
-    (!had_no_say).then(|| status_of(error) >= 500)
+    (!had_no_say).then(|| error.status() >= 500)
 }
 
 fn outcome_of(error: &InvokeError) -> Outcome {
-    Outcome { status: status_of(error), has_failed: has_failed(error), bytes_out: 0, invocation: 0 }
+    Outcome { status: error.status(), has_failed: has_failed(error), bytes_out: 0 }
 }
 
 fn refused(refusal: Refusal) -> InvokeError {
@@ -190,12 +151,5 @@ mod tests {
             push_number(&mut text, value);
             assert_eq!(text, value.to_string());
         }
-    }
-
-    #[test]
-    fn no_span_has_the_number_of_another() {
-        let spans = Spans::new();
-        let numbers: std::collections::BTreeSet<_> = (0..10_000).map(|_| spans.next()).collect();
-        assert_eq!(numbers.len(), 10_000);
     }
 }

@@ -31,9 +31,17 @@ pub(crate) struct Beside {
 /// The receipts of all apps, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
-    kept: VecDeque<(u64, Receipt)>,
+    kept: VecDeque<Kept>,
     /// How many there were.
     pub(crate) begun: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    invocation: u64,
+    receipt: Receipt,
+    /// What policies took of the call from outside, of which the hop may come later.
+    policies_ns: Option<u64>,
 }
 
 /// An invocation as people write it.
@@ -63,18 +71,38 @@ impl Receipts {
             protocol_passes: 0,
             serialisations: 0,
             memory_mib_ms: None,
+            sidecar_ns: None,
             hops: Vec::new(),
         };
-        self.kept.push_back((invocation, receipt));
+        self.kept.push_back(Kept { invocation, receipt, policies_ns: None });
     }
 
-    fn find(&mut self, invocation: u64) -> Option<&mut Receipt> {
-        self.kept.iter_mut().rev().find(|(number, _)| *number == invocation).map(|(_, receipt)| receipt)
+    fn find(&mut self, invocation: u64) -> Option<&mut Kept> {
+        self.kept.iter_mut().rev().find(|kept| kept.invocation == invocation)
+    }
+
+    /// Policies say what they took: of the call from outside, or of one between two functions, whose hop is there then.
+    pub(crate) fn policies_took(&mut self, invocation: u64, between: Option<(&str, &str)>, took_ns: u64) {
+        let Some(Kept { receipt, policies_ns, .. }) = self.find(invocation) else { return };
+        receipt.sidecar_ns = Some(receipt.sidecar_ns.unwrap_or(0).saturating_add(took_ns));
+        let mut hops = receipt.hops.iter_mut().rev();
+        let hop = match between {
+            Some((caller, function)) => {
+                hops.find(|hop| hop.sidecar_ns.is_none() && hop.caller == caller && hop.function == function)
+            }
+            None => {
+                *policies_ns = Some(took_ns);
+                hops.find(|hop| hop.caller == GATEWAY)
+            }
+        };
+        if let Some(hop) = hop {
+            hop.sidecar_ns = Some(took_ns);
+        }
     }
 
     /// A recorded invocation was answered.
     pub(crate) fn end(&mut self, invocation: u64, status: u16, wall_ns: u64) {
-        if let Some(receipt) = self.find(invocation) {
+        if let Some(Kept { receipt, .. }) = self.find(invocation) {
             receipt.status = status;
             receipt.wall_ns = wall_ns;
         }
@@ -94,8 +122,9 @@ impl Receipts {
         node: Option<String>,
         beside: Beside,
     ) {
-        let fits = |receipt: &&mut Receipt| receipt.app == app && receipt.hops.len() < HOPS_MAX;
-        let Some(receipt) = self.find(cost.invocation).filter(fits) else { return };
+        let fits = |kept: &&mut Kept| kept.receipt.app == app && kept.receipt.hops.len() < HOPS_MAX;
+        let Some(Kept { receipt, policies_ns, .. }) = self.find(cost.invocation).filter(fits) else { return };
+        let sidecar_ns = policies_ns.filter(|_| caller == GATEWAY);
         receipt.copies += u64::from(cost.copies);
         receipt.bytes_copied = receipt.bytes_copied.saturating_add(cost.bytes_copied);
         receipt.bytes_handed = receipt.bytes_handed.saturating_add(cost.bytes_handed);
@@ -126,7 +155,7 @@ impl Receipts {
             protocol_passes: passes,
             serialisations: passes,
             memory_mib_ms: beside.memory_mib_ms,
-            sidecar_ns: None,
+            sidecar_ns,
             node,
             carried: beside.carried,
         });
@@ -134,16 +163,17 @@ impl Receipts {
 
     /// The receipt of an invocation, by its name or as `last`.
     pub(crate) fn get(&self, wanted: &str) -> Option<Receipt> {
-        let mut newest = self.kept.iter().rev();
-        if wanted == "last" {
-            return newest.find(|(_, receipt)| receipt.status != 0).map(|(_, receipt)| receipt.clone());
-        }
-        newest.find(|(_, receipt)| receipt.invocation == wanted).map(|(_, receipt)| receipt.clone())
+        let mut newest = self.kept.iter().rev().map(|kept| &kept.receipt);
+        let is_wanted = |receipt: &&Receipt| match wanted {
+            "last" => receipt.status != 0,
+            name => receipt.invocation == name,
+        };
+        newest.find(is_wanted).cloned()
     }
 
     /// All receipts, newest first.
     pub(crate) fn all(&self) -> Vec<Receipt> {
-        self.kept.iter().rev().map(|(_, receipt)| receipt.clone()).collect()
+        self.kept.iter().rev().map(|kept| kept.receipt.clone()).collect()
     }
 }
 
@@ -171,6 +201,29 @@ mod tests {
         assert_eq!((receipt.protocol_passes, receipt.memory_mib_ms), (2, Some(1.5)));
         assert_eq!(receipt.hops[1].memory_mib_ms, None);
         assert_eq!(receipts.get("last").unwrap().invocation, receipt.invocation);
+    }
+
+    #[test]
+    fn what_policies_took_is_told_of_their_hop_whichever_comes_first() {
+        let mut receipts = Receipts::default();
+        let cost = |invocation| HopCost { invocation, ..HopCost::default() };
+        let names = |caller: &str, callee: &str| (caller.to_owned(), callee.to_owned());
+        for invocation in [1, 2] {
+            receipts.begin(invocation, "shop", "front");
+            receipts.end(invocation, 200, 1000);
+        }
+        receipts.policies_took(1, None, 700);
+        receipts.add("shop", &cost(1), names(GATEWAY, "front"), Beside::default());
+        receipts.add("shop", &cost(1), names("front", "cart"), Beside::default());
+        receipts.policies_took(1, Some(("front", "cart")), 50);
+        let sidecar = |receipt: &Receipt| receipt.hops.iter().map(|hop| hop.sidecar_ns).collect::<Vec<_>>();
+        let first = receipts.get(&name(1)).unwrap();
+        assert_eq!((sidecar(&first), first.sidecar_ns), (vec![Some(700), Some(50)], Some(750)));
+        receipts.add("shop", &cost(2), names(GATEWAY, "front"), Beside::default());
+        assert_eq!(receipts.get(&name(2)).unwrap().sidecar_ns, None);
+        receipts.policies_took(2, None, 300);
+        assert_eq!(sidecar(&receipts.get("last").unwrap()), [Some(300)]);
+        receipts.policies_took(3, None, 300);
     }
 
     #[test]

@@ -205,13 +205,19 @@ fn words_with(
     let shim =
         shim::configuration(&state.name, &state.spec).map(|config| format!("{}={config}", shim::CONFIG_ENV));
     // The manifest has the last word.
-    let is_new = |(key, _): &(&'static str, String)| !state.spec.env.contains_key(*key);
+    let is_said = |key: &str| state.spec.env.contains_key(key) || state.spec.secrets.contains_key(key);
+    let is_new = |(key, _): &(&'static str, String)| !is_said(key);
     let proxy = Plan::for_programs(&state.spec).environment().filter(is_new);
-    let usual = more.iter().filter(|(key, _)| !state.spec.env.contains_key(*key)).cloned();
+    let usual = more.iter().filter(|(key, _)| !is_said(key)).cloned();
     let proxy: Vec<String> = proxy.chain(usual).map(|(key, value)| format!("{key}={value}")).collect();
     let declared = state.spec.env.iter().map(|(key, value)| format!("{key}={value}"));
     let env = own.into_iter().chain(files).chain(tunables).chain(shim).chain(proxy).chain(declared);
-    Ok((args.into_iter().map(text).collect::<Result<_, _>>()?, env.map(text).collect::<Result<_, _>>()?))
+    let args = args.into_iter().map(text).collect::<Result<_, _>>()?;
+    let mut env: Vec<CString> = env.map(text).collect::<Result<_, _>>()?;
+    for entry in state.secrets.entries() {
+        env.push(entry.map_err(|name| format!("a NUL byte in the secret behind {name}"))?);
+    }
+    Ok((args, env))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "thousandths of a core, far below the limit of exactness")]

@@ -259,6 +259,9 @@ pub struct Receipt {
     /// Resident memory of the replicas over the time of their hops, MiB-milliseconds; absent where none is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib_ms: Option<f64>,
+    /// Time that policies took, nanoseconds, all hops together; absent where none ran or none was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar_ns: Option<u64>,
     /// One row a call, in order of completion.
     pub hops: Vec<HopReceipt>,
 }

@@ -15,11 +15,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_abi::descriptor::HopCost;
+use baton_policy::{SpanEnd, Trace};
 
 use crate::app::App;
 use crate::receipts::name;
 use crate::status::TracesStatus;
-use crate::watch::Traced;
+use crate::watch::{TraceContext, Traced};
 
 /// Invocations that are traced at a time.
 const OPEN_MAX: usize = 4096;
@@ -91,6 +92,18 @@ struct Open {
     since: Instant,
     status: u16,
     hops: Vec<Hop>,
+    policies: Option<Policies>,
+}
+
+/// A request between its policies, as a handler of them saw it.
+#[derive(Debug)]
+struct Policies {
+    span: u64,
+    method: String,
+    path: String,
+    status: u16,
+    began_ns: u64,
+    ended_ns: u64,
 }
 
 /// All traced invocations, and the spans that came of them.
@@ -124,12 +137,9 @@ impl Known {
     }
 
     /// The trace that an invocation is part of, and its first span.
-    pub(crate) fn of(&self, invocation: &str) -> Option<(u128, u64)> {
+    pub(crate) fn of(&self, invocation: u64) -> Option<(u128, u64)> {
         let found = self.found.borrow();
-        if found.is_empty() {
-            return None;
-        }
-        found.get(&u64::from_str_radix(invocation, 16).ok()?).copied()
+        if found.is_empty() || invocation == 0 { None } else { found.get(&invocation).copied() }
     }
 }
 
@@ -203,6 +213,7 @@ impl Traces {
             since: Instant::now(),
             status: 0,
             hops: Vec::new(),
+            policies: None,
         };
         self.open.insert(invocation, open);
     }
@@ -243,6 +254,48 @@ impl Traces {
         });
     }
 
+    /// A handler of policies says what became of a request. Of one that began no invocation nobody else tells: then this is all.
+    pub(crate) fn policies(&mut self, app: &str, end: &SpanEnd<'_>) {
+        let ended_ns = now_ns();
+        let began_ns = ended_ns.saturating_sub(end.duration_ns);
+        let policies = Policies {
+            span: end.span,
+            method: end.method.to_owned(),
+            path: end.path.to_owned(),
+            status: end.status,
+            began_ns,
+            ended_ns,
+        };
+        if end.invocation != 0 {
+            if let Some(open) = self.open.get_mut(&end.invocation).filter(|open| open.app == app) {
+                open.policies = Some(policies);
+            }
+            return;
+        }
+        self.status.sampled += 1;
+        let Trace { trace, span, parent } = end.trace;
+        let open = Open {
+            traced: Traced { context: TraceContext { trace, span, is_sampled: true }, parent },
+            app: app.to_owned(),
+            function: end.function.to_owned(),
+            began_ns,
+            ended_ns: Some(ended_ns),
+            since: Instant::now(),
+            status: end.status,
+            hops: Vec::new(),
+            policies: Some(policies),
+        };
+        // Without hops no number is drawn.
+        self.queue(spans(0, &open, &|| 0, wall_offset()));
+    }
+
+    fn queue(&mut self, made: Vec<Span>) {
+        let room = SPANS_MAX.saturating_sub(self.spans.len());
+        self.status.dropped += made.len().saturating_sub(room) as u64;
+        self.spans.extend(made.into_iter().take(room));
+        self.status.waiting = self.spans.len() as u64;
+    }
+
     /// Invocations that will never be answered: their clients left.
     fn forget_lost(&mut self) {
         let before = self.open.len();
@@ -259,10 +312,7 @@ impl Traces {
         {
             self.ended.pop_front();
             let Some(open) = self.open.remove(&invocation) else { continue };
-            let made = spans(invocation, &open, &draw, offset);
-            let room = SPANS_MAX.saturating_sub(self.spans.len());
-            self.status.dropped += made.len().saturating_sub(room) as u64;
-            self.spans.extend(made.into_iter().take(room));
+            self.queue(spans(invocation, &open, &draw, offset));
         }
         let taken: Vec<Span> = self.spans.drain(..max.min(self.spans.len())).collect();
         self.status.waiting = self.spans.len() as u64;
@@ -280,6 +330,10 @@ fn spans(invocation: u64, open: &Open, draw: &impl Fn() -> u64, offset: u64) -> 
     let Traced { context, parent } = open.traced;
     let ended = open.ended_ns.unwrap_or(open.began_ns).max(open.began_ns);
     let within = |ns: u64| ns.clamp(open.began_ns, ended);
+    let named = (invocation != 0).then(|| ("baton.invocation", Value::Text(name(invocation))));
+    let of_app =
+        [("baton.app", Value::Text(open.app.clone())), ("faas.name", Value::Text(open.function.clone()))];
+    let status = |status: u16| ("http.response.status_code", Value::Number(u64::from(status)));
     let root = Span {
         trace: context.trace,
         span: context.span,
@@ -289,13 +343,28 @@ fn spans(invocation: u64, open: &Open, draw: &impl Fn() -> u64, offset: u64) -> 
         began_ns: open.began_ns.saturating_add(offset),
         ended_ns: ended.saturating_add(offset),
         is_error: open.status >= 500,
-        attributes: vec![
-            ("baton.invocation", Value::Text(name(invocation))),
-            ("baton.app", Value::Text(open.app.clone())),
-            ("faas.name", Value::Text(open.function.clone())),
-            ("http.response.status_code", Value::Number(u64::from(open.status))),
-        ],
+        attributes: named.into_iter().chain(of_app.clone()).chain([status(open.status)]).collect(),
     };
+    let policies = open.policies.as_ref().map(|policies| Span {
+        trace: context.trace,
+        span: policies.span,
+        parent: context.span,
+        is_server: false,
+        name: format!("{} policies", root.name),
+        began_ns: within(policies.began_ns).saturating_add(offset),
+        ended_ns: within(policies.ended_ns).saturating_add(offset),
+        is_error: policies.status >= 500,
+        attributes: of_app
+            .into_iter()
+            .chain([
+                ("http.request.method", Value::Text(policies.method.clone())),
+                ("url.path", Value::Text(policies.path.clone())),
+                status(policies.status),
+            ])
+            .collect(),
+    });
+    // What the gateway calls is called from between the policies.
+    let outer = policies.as_ref().map_or(context.span, |policies| policies.span);
     let ids: Vec<u64> = open.hops.iter().map(|_| draw()).collect();
     let hops = open.hops.iter().zip(&ids).enumerate().map(|(index, (hop, &span))| {
         let parent = parent_of(&open.hops, index).and_then(|parent| ids.get(parent).copied());
@@ -317,7 +386,7 @@ fn spans(invocation: u64, open: &Open, draw: &impl Fn() -> u64, offset: u64) -> 
         Span {
             trace: context.trace,
             span,
-            parent: parent.unwrap_or(context.span),
+            parent: parent.unwrap_or(outer),
             is_server: false,
             name: hop.function.clone(),
             began_ns: within(hop.began_ns).saturating_add(offset),
@@ -326,7 +395,7 @@ fn spans(invocation: u64, open: &Open, draw: &impl Fn() -> u64, offset: u64) -> 
             attributes,
         }
     });
-    std::iter::once(root).chain(hops).collect()
+    std::iter::once(root).chain(policies).chain(hops).collect()
 }
 
 /// The hop during which a hop's caller made its call; `None` if that was the gateway, or is not known.

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod cloudevents;
 mod conn;
 mod counters;
 mod egress;

@@ -9,6 +9,4 @@ pub struct Outcome {
     pub has_failed: Option<bool>,
     /// Bytes of the answer's body.
     pub bytes_out: u64,
-    /// The invocation, 0 if none began.
-    pub invocation: u64,
 }

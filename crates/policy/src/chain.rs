@@ -18,7 +18,7 @@ use crate::request::{Now, Request};
 use crate::retries::Again;
 use crate::schema::{FIELDS_BYTES_MAX, Fork, Form};
 use crate::set::Around;
-use crate::span::SpanContext;
+use crate::span::traceparent;
 use crate::ticket::{Held, Ticket};
 use crate::verdict::Refusal;
 
@@ -131,10 +131,22 @@ impl Slot {
         }
     }
 
-    fn admit(
-        &self,
+    /// Whether it is told of the end.
+    fn hears(&self) -> bool {
+        matches!(
+            self.step,
+            Step::Log(_) | Step::Span | Step::Metrics(_) | Step::Concurrency(_) | Step::Breaker(_)
+        )
+    }
+
+    fn edits_answers(&self) -> bool {
+        matches!(&self.step, Step::Headers { response, .. } if !response.is_empty())
+    }
+
+    fn admit<'a>(
+        &'a self,
         at: usize,
-        request: &mut Request<'_>,
+        request: &mut Request<'a>,
         now: Now,
         ticket: &mut Ticket,
     ) -> Result<(), Refusal> {
@@ -145,15 +157,13 @@ impl Slot {
                 ticket.key = text.map(|text| String::from_utf8_lossy(&text).into_owned());
             }
             Step::Span => {
-                ticket.keep_line(request);
-                let span = SpanContext::under(request.header("traceparent"), ticket.chain.around.id());
-                if let Some(span) = span {
-                    request.set("traceparent", span.traceparent().into_bytes());
-                    if let Some(sink) = ticket.chain.around.sink() {
-                        sink.start(span);
-                    }
+                // Without a trace that someone records there is nothing that a span could be part of.
+                if let Some(trace) = request.client.trace {
+                    ticket.keep_line(request);
+                    let span = ticket.chain.around.id();
+                    request.set("traceparent", traceparent(trace.trace, span));
+                    ticket.span = Some((trace, span));
                 }
-                ticket.span = span;
             }
             Step::Metrics(_) => {}
             Step::Forwarded(origin) => origin.on_request(request),
@@ -177,7 +187,7 @@ impl Slot {
             Step::Authorize(rule) => rule.admit(request)?,
             Step::Headers { request: changes, response, fixed } => {
                 changes.on_request(request);
-                if fixed.is_none() {
+                if fixed.is_none() && !response.is_empty() {
                     ticket.held.push((at, Held::Changes(response.prepared(request))));
                 }
             }
@@ -214,11 +224,18 @@ impl Slot {
     }
 }
 
-/// The handlers that the requests of one function pass.
+/// The handlers that the requests of one function pass. Sets of them are words of a bit each: there are 64 at most.
 pub struct Chain {
     pub(crate) function: String,
     pub(crate) slots: Vec<Rc<Slot>>,
     pub(crate) around: Rc<dyn Around>,
+    /// Those that are for every request of a client.
+    always: u64,
+    late: u64,
+    /// Those that hear of the end.
+    pub(crate) hears: u64,
+    /// Those that change answers.
+    pub(crate) edits: u64,
     requests: Cell<u32>,
 }
 
@@ -234,21 +251,46 @@ impl std::fmt::Debug for Chain {
 
 impl Chain {
     pub(crate) fn new(function: &str, slots: Vec<Rc<Slot>>, around: &Rc<dyn Around>) -> Self {
-        Self { function: function.to_owned(), slots, around: Rc::clone(around), requests: Cell::new(0) }
+        let those = |is: fn(&Slot) -> bool| {
+            let bits = slots.iter().enumerate().map(|(at, slot)| u64::from(is(slot)) << at);
+            bits.fold(0, |all, bit| all | bit)
+        };
+        Self {
+            function: function.to_owned(),
+            always: those(|slot| slot.only.is_open()),
+            late: those(Slot::is_late),
+            hears: those(Slot::hears),
+            edits: those(Slot::edits_answers),
+            slots,
+            around: Rc::clone(around),
+            requests: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn slot(&self, at: usize) -> Option<&Slot> {
+        self.slots.get(at).map(Rc::as_ref)
+    }
+
+    /// Which handlers are for a request.
+    fn applying(&self, request: &Request<'_>) -> u64 {
+        let known = if request.client.caller.is_none() { self.always } else { 0 };
+        let all = u64::MAX.checked_shr(64 - u32::try_from(self.slots.len()).unwrap_or(64)).unwrap_or(0);
+        let matching =
+            places(all & !known).filter(|at| self.slot(*at).is_some_and(|slot| slot.only.matches(request)));
+        matching.fold(known, |all, at| all | 1 << at)
     }
 
     /// Has a request pass all handlers that need its head only. The ticket has to be ended, whatever the verdict.
-    pub fn admit(self: &Rc<Self>, request: &mut Request<'_>, now: Now) -> (Ticket, Result<(), Refusal>) {
-        let mut ticket = Ticket::new(self, now);
+    pub fn admit<'a>(
+        self: &'a Rc<Self>,
+        request: &mut Request<'a>,
+        now: Now,
+    ) -> (Box<Ticket>, Result<(), Refusal>) {
+        let mut ticket = Box::new(Ticket::new(self, now.ns, self.applying(request)));
         let count = self.requests.get().wrapping_add(1);
         self.requests.set(count);
         ticket.is_timed = count.is_multiple_of(TIMED_ONE_OF);
-        for (at, slot) in self.slots.iter().enumerate() {
-            if slot.only.matches(request) {
-                ticket.applies |= 1 << at;
-            }
-        }
-        let early = |at: usize, slot: &Slot| (at, !slot.is_late());
+        let early = ticket.applies & !self.late;
         let verdict = self.each(&mut ticket, early, |slot, at, ticket| slot.admit(at, request, now, ticket));
         (ticket, verdict)
     }
@@ -261,13 +303,17 @@ impl Chain {
         request: &Request<'_>,
         body: Option<&[u8]>,
     ) -> Result<(), Refusal> {
-        let only = |place: usize, _: &Slot| (place, place == at);
+        let only = ticket.applies & (1 << at);
         self.each(ticket, only, |slot, _, ticket| slot.look(request, body, ticket))
+    }
+
+    pub(crate) fn has_late(&self, ticket: &Ticket) -> bool {
+        ticket.applies & self.late != 0
     }
 
     /// What is left once the body is complete, in order.
     pub(crate) fn late(&self, ticket: &Ticket) -> Vec<Late> {
-        let late = self.slots.iter().enumerate().filter(|(at, slot)| ticket.is_for(*at) && slot.is_late());
+        let late = places(ticket.applies & self.late).filter_map(|at| Some((at, self.slot(at)?)));
         late.map(|(at, slot)| match &slot.step {
             Step::Ask(function) => Late::Ask { at, function: function.clone() },
             Step::Schema(form) => Late::Body { at, bytes_max: form.bytes_max },
@@ -277,24 +323,23 @@ impl Chain {
     }
 
     /// Runs handlers in order until one refuses. One that panics refuses, and is counted.
-    fn each(
-        &self,
+    fn each<'c>(
+        &'c self,
         ticket: &mut Ticket,
-        which: impl Fn(usize, &Slot) -> (usize, bool),
-        mut run: impl FnMut(&Slot, usize, &mut Ticket) -> Result<(), Refusal>,
+        which: u64,
+        mut run: impl FnMut(&'c Slot, usize, &mut Ticket) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let mut current = None;
-        let around = &self.around;
-        let all = || {
-            for (at, slot) in self.slots.iter().enumerate() {
-                if !ticket.is_for(at) || !which(at, slot).1 {
-                    continue;
-                }
+        let mut all = || {
+            let mut began_ns = if ticket.is_timed { self.around.ns() } else { 0 };
+            for at in places(which) {
+                let Some(slot) = self.slot(at) else { continue };
                 current = Some(slot);
-                let began = ticket.is_timed.then(|| around.now().ns);
                 let verdict = run(slot, at, ticket);
-                if let Some(began) = began {
-                    slot.counts.took(around.now().ns.saturating_sub(began));
+                if ticket.is_timed {
+                    let ended_ns = self.around.ns();
+                    slot.counts.took(ended_ns.saturating_sub(began_ns));
+                    began_ns = ended_ns;
                 }
                 match verdict {
                     Ok(()) => slot.counts.pass(),
@@ -309,7 +354,7 @@ impl Chain {
         };
         // What a handler was about to change is its own; the request that met it ends here.
         let guarded = GUARDED.replace(true);
-        let caught = catch_unwind(AssertUnwindSafe(all));
+        let caught = catch_unwind(AssertUnwindSafe(&mut all));
         GUARDED.set(guarded);
         caught.unwrap_or_else(|_| {
             if let Some(slot) = current {
@@ -318,6 +363,17 @@ impl Chain {
             Err(Refusal::panicked())
         })
     }
+}
+
+/// The places of the bits that are set, the lowest first.
+fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = bits.trailing_zeros();
+        (at < u64::BITS).then(|| {
+            bits &= bits - 1;
+            at as usize
+        })
+    })
 }
 
 /// Which requests a handler is for.
@@ -339,6 +395,11 @@ impl Filter {
             methods: only.methods.iter().map(|method| method.as_str().to_owned()).collect(),
             callers: only.callers.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    /// Whether it leaves out nothing that a client sends.
+    fn is_open(&self) -> bool {
+        self.paths.is_empty() && self.methods.is_empty() && self.callers.is_empty()
     }
 
     fn matches(&self, request: &Request<'_>) -> bool {

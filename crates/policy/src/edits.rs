@@ -1,8 +1,10 @@
 //! Headers that are changed: by the manifest, and `Forwarded` with its older forms.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
 
-use baton_abi::head::{Field, record_bytes, records, write_record};
+use baton_abi::head::{Field, Record, record_bytes, records, write_record};
+use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_catalog::policy::{Edits, Forwarded, Template, network_of};
 
 use crate::request::Request;
@@ -10,17 +12,41 @@ use crate::request::Request;
 /// Most bytes of a client's own `Forwarded` that are kept.
 const CHAIN_BYTES_MAX: usize = 2048;
 
+/// What a header is set to.
+#[derive(Debug)]
+enum Value {
+    /// The same for every request.
+    Fixed(Vec<u8>),
+    Of(Template),
+}
+
+impl Value {
+    fn new(template: &Template) -> Self {
+        match template.parts() {
+            [(text, None)] => Self::Fixed(text.clone().into_bytes()),
+            _ => Self::Of(template.clone()),
+        }
+    }
+
+    fn fill(&self, request: &Request<'_>) -> Cow<'_, [u8]> {
+        match self {
+            Self::Fixed(text) => Cow::Borrowed(text),
+            Self::Of(template) => Cow::Owned(request.fill(template)),
+        }
+    }
+}
+
 /// Edits with their names in lower case.
 #[derive(Debug)]
 pub(crate) struct Changes {
     remove: Vec<String>,
-    set: Vec<(String, Template)>,
-    add: Vec<(String, Template)>,
+    set: Vec<(String, Value)>,
+    add: Vec<(String, Value)>,
 }
 
 impl Changes {
     pub(crate) fn new(edits: &Edits) -> Self {
-        let lower = |(name, value): (&String, &Template)| (name.to_ascii_lowercase(), value.clone());
+        let lower = |(name, value): (&String, &Template)| (name.to_ascii_lowercase(), Value::new(value));
         Self {
             remove: edits.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
             set: edits.set.iter().map(lower).collect(),
@@ -32,65 +58,64 @@ impl Changes {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    pub(crate) fn on_request(&self, request: &mut Request<'_>) {
+    pub(crate) fn on_request<'a>(&'a self, request: &mut Request<'a>) {
         for name in &self.remove {
             request.remove(name);
         }
-        for (name, template) in &self.set {
-            let value = request.fill(template);
-            request.set(name, value);
+        for (name, value) in &self.set {
+            let value = value.fill(request);
+            request.set(name.as_str(), value);
         }
-        for (name, template) in &self.add {
-            let value = request.fill(template);
-            request.add(name, value);
+        for (name, value) in &self.add {
+            let value = value.fill(request);
+            request.add(name.as_str(), value);
         }
     }
 
-    /// What to do to the answer, with what the request has put in: it is gone when the answer comes.
+    /// What is put behind the answer's headers, with what the request has put in: that is gone when the answer comes.
     pub(crate) fn prepared(&self, request: &Request<'_>) -> Prepared {
-        let fill = |(name, template): &(String, Template)| (name.clone(), request.fill(template));
-        Prepared {
-            remove: self.remove.clone(),
-            set: self.set.iter().map(fill).collect(),
-            add: self.add.iter().map(fill).collect(),
+        let mut records = Vec::new();
+        for (name, value) in self.set.iter().chain(&self.add) {
+            append(&mut records, Field::Header, name, &value.fill(request));
         }
+        Prepared(records)
     }
 
     /// Whether the answer's values are the same for every request.
     pub(crate) fn is_fixed(&self) -> bool {
-        self.set.iter().chain(&self.add).all(|(_, template)| template.parts().len() == 1)
+        self.set.iter().chain(&self.add).all(|(_, value)| matches!(value, Value::Fixed(_)))
     }
-}
 
-/// Changes of one answer.
-#[derive(Debug, Default)]
-pub(crate) struct Prepared {
-    remove: Vec<String>,
-    set: Vec<(String, Vec<u8>)>,
-    add: Vec<(String, Vec<u8>)>,
-}
+    fn takes_away(&self, record: &Record<'_>) -> bool {
+        let is = |known: &str| known.eq_ignore_ascii_case(record.name);
+        record.field == Field::Header
+            && (self.remove.iter().any(|name| is(name)) || self.set.iter().any(|(name, _)| is(name)))
+    }
 
-impl Prepared {
-    /// An answer's head with the changes in it. Records that stay are copied as they are; what no longer fits is left out.
-    pub(crate) fn on_answer(&self, head: &[u8]) -> Vec<u8> {
-        let own: usize =
-            { self.set.iter().chain(&self.add) }.map(|(name, value)| record_bytes(name, value)).sum();
-        let mut changed = Vec::with_capacity(head.len() + own);
-        let goes = |name: &str| {
-            let is = |known: &String| known.eq_ignore_ascii_case(name);
-            self.remove.iter().any(is) || self.set.iter().any(|(known, _)| is(known))
-        };
-        for record in records(head).map_while(Result::ok) {
-            if record.field != Field::Header || !goes(record.name) {
-                append(&mut changed, record.field, record.name, record.value);
+    /// Changes an answer's head. What no longer fits is left out.
+    pub(crate) fn on_answer(&self, head: &mut Vec<u8>, Prepared(own): &Prepared) {
+        // Mostly nothing has to make room, and what is added goes behind what is there.
+        let stays = |record: Result<Record<'_>, _>| record.is_ok_and(|record| !self.takes_away(&record));
+        if !records(head).all(stays) {
+            let mut kept = Vec::with_capacity(head.len() + own.len());
+            for record in records(head).map_while(Result::ok).filter(|record| !self.takes_away(record)) {
+                append(&mut kept, record.field, record.name, record.value);
             }
+            *head = kept;
         }
-        for (name, value) in self.set.iter().chain(&self.add) {
-            append(&mut changed, Field::Header, name, value);
+        if head.len() + own.len() <= HEAD_MAX_BYTES {
+            head.extend_from_slice(own);
+            return;
         }
-        changed
+        for record in records(own).map_while(Result::ok) {
+            append(head, record.field, record.name, record.value);
+        }
     }
 }
+
+/// Records that are put behind an answer's headers.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared(Vec<u8>);
 
 fn append(head: &mut Vec<u8>, field: Field, name: &str, value: &[u8]) {
     let at = head.len();
@@ -111,28 +136,43 @@ impl Origin {
         Self { trusted: forwarded.trusted.iter().filter_map(|network| network_of(network)).collect() }
     }
 
-    pub(crate) fn on_request(&self, request: &mut Request<'_>) {
+    pub(crate) fn on_request<'a>(&self, request: &mut Request<'a>) {
         let address = request.client.address;
         let is_trusted =
             address.is_some_and(|address| self.trusted.iter().any(|net| is_within(address, *net)));
         let proto = if request.client.is_secure { "https" } else { "http" };
-        let host = request.header("host").map(<[u8]>::to_vec).unwrap_or_default();
-        let text = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-        let node = match address {
-            Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
-            _ => text.clone(),
-        };
-        let mut element = format!("for={node};proto={proto}").into_bytes();
+        let host = request.copy_of("host").unwrap_or_default();
+        let mut element = Vec::with_capacity(64 + host.len());
+        element.extend_from_slice(b"for=");
+        let mut text = Vec::with_capacity(16);
+        match address {
+            Some(IpAddr::V4(address)) => {
+                dotted(address, &mut text);
+                element.extend_from_slice(&text);
+            }
+            Some(IpAddr::V6(address)) => {
+                text.extend_from_slice(address.to_string().as_bytes());
+                element.extend_from_slice(b"\"[");
+                element.extend_from_slice(&text);
+                element.extend_from_slice(b"]\"");
+            }
+            None => {
+                text.extend_from_slice(b"unknown");
+                element.extend_from_slice(&text);
+            }
+        }
+        element.extend_from_slice(b";proto=");
+        element.extend_from_slice(proto.as_bytes());
         if !host.is_empty() {
             element.extend_from_slice(b";host=");
             quote(&host, &mut element);
         }
         let element = self.behind(request, is_trusted, "forwarded", element);
         request.set("forwarded", element);
-        let chain = self.behind(request, is_trusted, "x-forwarded-for", text.into_bytes());
+        let chain = self.behind(request, is_trusted, "x-forwarded-for", text);
         request.set("x-forwarded-for", chain);
         if !is_trusted || request.header("x-forwarded-proto").is_none() {
-            request.set("x-forwarded-proto", proto.into());
+            request.set("x-forwarded-proto", proto.as_bytes());
         }
         if is_trusted && request.header("x-forwarded-host").is_some() {
             return;
@@ -158,6 +198,22 @@ impl Origin {
         }
         chain.extend_from_slice(&element);
         chain
+    }
+}
+
+/// An address as people write it, without the machinery of formatting.
+fn dotted(address: Ipv4Addr, to: &mut Vec<u8>) {
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            to.push(b'.');
+        }
+        if octet >= 100 {
+            to.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            to.push(b'0' + octet / 10 % 10);
+        }
+        to.push(b'0' + octet % 10);
     }
 }
 
@@ -193,6 +249,44 @@ fn is_within(address: IpAddr, (network, bits): (IpAddr, u8)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_library_does() {
+        for bits in [0, 0x0a00_0001, 0x7f00_0001, 0xc0a8_0a63, 0xffff_ffff, 0x6409_0a64] {
+            let mut text = Vec::new();
+            dotted(Ipv4Addr::from_bits(bits), &mut text);
+            assert_eq!(String::from_utf8(text).unwrap(), Ipv4Addr::from_bits(bits).to_string());
+        }
+    }
+
+    fn answer_of(headers: &[(&str, &str)]) -> Vec<u8> {
+        let mut head = Vec::new();
+        headers.iter().for_each(|(name, value)| append(&mut head, Field::Header, name, value.as_bytes()));
+        head
+    }
+
+    #[test]
+    fn what_is_set_stays_readable_behind_an_answer_that_is_malformed_or_full() {
+        let edits = r#"{"remove":["server"],"set":{"x-frame-options":"DENY"}}"#;
+        let changes = Changes::new(&serde_json::from_str(edits).unwrap());
+        let own = changes.prepared(&Request::of(&[], crate::Client::default()));
+        let change = |mut head: Vec<u8>| {
+            changes.on_answer(&mut head, &own);
+            let names = |record: Result<Record<'_>, _>| record.map(|record| record.name.to_owned()).unwrap();
+            records(&head).map(names).collect::<Vec<_>>()
+        };
+        assert_eq!(change(answer_of(&[("a", "1")])), ["a", "x-frame-options"]);
+        assert_eq!(
+            change(answer_of(&[("Server", "s"), ("X-Frame-Options", "ALLOW"), ("a", "1")])),
+            ["a", "x-frame-options"]
+        );
+        let mut broken = answer_of(&[("a", "1")]);
+        broken.extend_from_slice(b"\x05\x09");
+        assert_eq!(change(broken), ["a", "x-frame-options"]);
+        let (long, rest) = ("1".repeat(60_000), "1".repeat(HEAD_MAX_BYTES - 2 * 60_005 - 9));
+        let full = answer_of(&[("a", &long), ("b", &long), ("c", &rest)]);
+        assert_eq!(change(full), ["a", "b", "c"]);
+    }
 
     #[test]
     fn networks_hold_their_addresses() {

@@ -35,6 +35,6 @@ pub use report::{HandlerReport, Report};
 pub use request::{Client, HeadTooLarge, Now, Request};
 pub use retries::{Attempt, Failed};
 pub use set::{Around, Before, CompileError, Set};
-pub use span::{SpanContext, SpanEnd, SpanSink};
+pub use span::{SpanEnd, Trace};
 pub use ticket::{Line, Ticket};
 pub use verdict::Refusal;

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use baton_abi::head::{Field, records, write_record};
+use baton_abi::head::{Field, record_bytes, records, write_record};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_catalog::policy::{Source, Template};
 
 use crate::jwt::Token;
 use crate::keys::Key;
+use crate::span::Trace;
 
 /// The time, as whoever calls reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Client<'a> {
     pub is_secure: bool,
     /// The function that calls, of a call that leaves its node.
     pub caller: Option<&'a str>,
+    /// The trace that the request is part of, if its spans are recorded.
+    pub trace: Option<Trace>,
 }
 
 /// A request on its way in.
@@ -99,19 +102,27 @@ impl<'a> Request<'a> {
         self.is_changed |= self.headers.len() != before;
     }
 
-    pub(crate) fn add(&mut self, name: &str, value: Vec<u8>) {
-        self.headers.push((Cow::Owned(name.to_owned()), Cow::Owned(value)));
+    pub(crate) fn add(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, [u8]>>) {
+        self.headers.push((name.into(), value.into()));
         self.is_changed = true;
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: Vec<u8>) {
-        match self.headers.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = Cow::Owned(value),
-            None => return self.add(name, value),
+    pub(crate) fn set(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, [u8]>>) {
+        let name = name.into();
+        let Some(first) = self.headers.iter().position(|(known, _)| *known == name) else {
+            return self.add(name, value);
+        };
+        if let Some((_, old)) = self.headers.get_mut(first) {
+            *old = value.into();
         }
         self.is_changed = true;
-        let mut seen = false;
-        self.headers.retain(|(known, _)| known != name || !std::mem::replace(&mut seen, true));
+        let mut at = 0..;
+        self.headers.retain(|(known, _)| at.next().is_none_or(|at: usize| at <= first) || *known != name);
+    }
+
+    /// A header's value, to stand in another one.
+    pub(crate) fn copy_of(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
     /// What a source stands for; `None` if the request has nothing there.
@@ -153,15 +164,22 @@ impl<'a> Request<'a> {
         if !self.is_changed {
             return Ok(None);
         }
-        let mut head = Vec::with_capacity(1024);
+        let named = |headers: &[(Cow<'_, str>, Cow<'_, [u8]>)]| -> usize {
+            headers.iter().map(|(name, value)| record_bytes(name, value)).sum()
+        };
+        let params: usize = self.params.iter().map(|(name, value)| record_bytes(name, value)).sum();
+        let plain = [self.method.as_bytes(), self.path.as_bytes()];
+        let others =
+            plain.into_iter().chain(self.query).chain(self.of_gateway.iter().map(|(_, value)| *value));
+        let bytes =
+            params + named(&self.headers) + others.map(|value| record_bytes("", value)).sum::<usize>();
+        if bytes > HEAD_MAX_BYTES {
+            return Err(HeadTooLarge);
+        }
+        let (mut head, mut at) = (vec![0; bytes], 0);
         let mut add = |field, name: &str, value: &[u8]| {
-            let at = head.len();
-            let end = at + baton_abi::head::record_bytes(name, value);
-            if end > HEAD_MAX_BYTES {
-                return Err(HeadTooLarge);
-            }
-            head.resize(end, 0);
-            write_record(&mut head, at, field, name, value).map(drop).map_err(|_| HeadTooLarge)
+            at = write_record(&mut head, at, field, name, value).map_err(|_| HeadTooLarge)?;
+            Ok(())
         };
         add(Field::Method, "", self.method.as_bytes())?;
         add(Field::Path, "", self.path.as_bytes())?;

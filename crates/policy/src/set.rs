@@ -10,22 +10,19 @@ use baton_catalog::policy::{AppPolicies, Handler, Kind};
 use crate::chain::{Chain, Slot};
 use crate::jwt::KeyFile;
 use crate::report::HandlerReport;
-use crate::request::Now;
-use crate::span::SpanSink;
+use crate::span::SpanEnd;
 use crate::ticket::Line;
 
 /// What handlers need of whoever runs them.
 pub trait Around {
-    /// The app.
-    fn app(&self) -> &str;
-    /// The time.
-    fn now(&self) -> Now;
+    /// The time, nanoseconds of the clock of [`Now`](crate::Now).
+    fn ns(&self) -> u64;
     /// Takes a line of the log handler.
     fn line(&self, line: &Line<'_>);
     /// A number that no other span has.
     fn id(&self) -> u64;
-    /// Where spans go, if anywhere.
-    fn sink(&self) -> Option<Rc<dyn SpanSink>>;
+    /// Takes a span as it ends. It must not wait: it runs in the request's path.
+    fn span(&self, span: &SpanEnd<'_>);
 }
 
 /// The set in whose place another comes.
@@ -156,7 +153,8 @@ impl Set {
     /// What the handlers of each function have done.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Vec<HandlerReport>> {
-        let of = |chain: &Rc<Chain>| chain.slots.iter().map(|slot| slot.report()).collect();
+        let is_shared = |slot: &Rc<Slot>| self.shared.iter().any(|other| Rc::ptr_eq(other, slot));
+        let of = |chain: &Rc<Chain>| chain.slots.iter().map(|slot| slot.report(is_shared(slot))).collect();
         self.chains.iter().map(|(name, chain)| (name.clone(), of(chain))).collect()
     }
 }

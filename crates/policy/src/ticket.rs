@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::answer::Outcome;
-use crate::chain::{Chain, Late, Step};
+use crate::chain::{Chain, Late, Slot, Step};
 use crate::edits::Prepared;
 use crate::limits::Pass;
-use crate::request::{Now, Request};
+use crate::request::Request;
 use crate::retries::{Attempt, Failed};
-use crate::span::{SpanContext, SpanEnd};
+use crate::span::{SpanEnd, Trace};
 use crate::verdict::Refusal;
 
 /// What a handler wants back, or keeps for the answer.
@@ -23,7 +23,8 @@ pub(crate) enum Held {
 /// A request between its head and its answer. Dropped without an end, its client has left.
 pub struct Ticket {
     pub(crate) chain: Rc<Chain>,
-    began: Now,
+    /// When its head came, nanoseconds.
+    pub(crate) began_ns: u64,
     /// Handlers that are for it, and those of them that let it pass, a bit each.
     pub(crate) applies: u64,
     pub(crate) passed: u64,
@@ -31,7 +32,7 @@ pub struct Ticket {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<usize>,
     pub(crate) to: Option<String>,
-    pub(crate) span: Option<SpanContext>,
+    pub(crate) span: Option<(Trace, u64)>,
     pub(crate) key: Option<String>,
     pub(crate) is_timed: bool,
     /// Method and path, one behind the other, where someone wants them.
@@ -39,6 +40,12 @@ pub struct Ticket {
     method_len: usize,
     /// Bytes of its body.
     pub bytes_in: u64,
+    /// The invocation, 0 until one begins.
+    pub invocation: u64,
+    /// Of several attempts, the invocation that answered; 0 until one does.
+    pub answered: u64,
+    /// What its policies took so far, nanoseconds, where someone wants to know.
+    pub took_ns: Option<u64>,
     is_over: bool,
 }
 
@@ -75,11 +82,11 @@ pub struct Line<'a> {
 }
 
 impl Ticket {
-    pub(crate) fn new(chain: &Rc<Chain>, began: Now) -> Self {
+    pub(crate) fn new(chain: &Rc<Chain>, began_ns: u64, applies: u64) -> Self {
         Self {
             chain: Rc::clone(chain),
-            began,
-            applies: 0,
+            began_ns,
+            applies,
             passed: 0,
             held: Vec::new(),
             timeout: None,
@@ -91,16 +98,11 @@ impl Ticket {
             asked: String::new(),
             method_len: 0,
             bytes_in: 0,
+            invocation: 0,
+            answered: 0,
+            took_ns: None,
             is_over: false,
         }
-    }
-
-    pub(crate) fn is_for(&self, at: usize) -> bool {
-        self.applies & (1 << at) != 0
-    }
-
-    fn has_passed(&self, at: usize) -> bool {
-        self.passed & (1 << at) != 0
     }
 
     pub(crate) fn keep_line(&mut self, request: &Request<'_>) {
@@ -112,7 +114,8 @@ impl Ticket {
         }
     }
 
-    pub(crate) fn shorten(&mut self, after: Duration) {
+    /// The function has no longer than this.
+    pub fn shorten(&mut self, after: Duration) {
         self.timeout = Some(self.timeout.map_or(after, |before| before.min(after)));
     }
 
@@ -131,6 +134,12 @@ impl Ticket {
     #[must_use]
     pub fn late(&self) -> Vec<Late> {
         self.chain.late(self)
+    }
+
+    /// Whether more is to be done than to change its answer and to tell of it: late handlers, or another attempt.
+    #[must_use]
+    pub fn is_involved(&self) -> bool {
+        self.retry.is_some() || self.chain.has_late(self)
     }
 
     /// Has the body pass a late handler; `None` if it is larger than that takes.
@@ -154,7 +163,7 @@ impl Ticket {
         said: (u16, impl Iterator<Item = (&'r str, &'r [u8])>, &str),
     ) -> Result<(), Refusal> {
         let (status, headers, words) = said;
-        let counts = self.chain.slots.get(at).map(|slot| &slot.counts);
+        let counts = self.chain.slot(at).map(|slot| &slot.counts);
         if !(200..300).contains(&status) {
             counts.inspect(|counts| counts.refuse());
             let words = if words.is_empty() { "the request was not let through" } else { words };
@@ -172,7 +181,7 @@ impl Ticket {
                 && !name.starts_with("x-baton-")
                 && !matches!(name, "" | "host" | "connection" | "content-length" | "transfer-encoding")
             {
-                request.set(name, value.to_vec());
+                request.set(name.to_owned(), value.to_vec());
             }
         }
         self.passed |= 1 << at;
@@ -198,75 +207,68 @@ impl Ticket {
     }
 
     fn retries(&self) -> Option<&crate::retries::Again> {
-        match &self.chain.slots.get(self.retry?)?.step {
+        match &self.chain.slot(self.retry?)?.step {
             Step::Retry(again) => Some(again),
             _ => None,
         }
     }
 
-    /// Whether a handler changes answers.
-    #[must_use]
-    pub fn changes_answers(&self) -> bool {
-        self.chain.slots.iter().enumerate().any(|(at, slot)| {
-            self.has_passed(at)
-                && matches!(&slot.step, Step::Headers { response, .. } if !response.is_empty())
-        })
-    }
-
-    /// The head of an answer with what handlers change of it, the last one first.
-    #[must_use]
-    pub fn change(&self, head: &[u8]) -> Vec<u8> {
-        let mut head = head.to_vec();
-        for (at, slot) in self.chain.slots.iter().enumerate().rev().filter(|(at, _)| self.has_passed(*at)) {
-            let Step::Headers { fixed, response, .. } = &slot.step else { continue };
+    /// Has handlers change the head of an answer, the last one first.
+    pub fn change(&self, head: &mut Vec<u8>) {
+        for at in backwards(self.passed & self.chain.edits) {
+            let Some(Slot { step: Step::Headers { fixed, response, .. }, .. }) = self.chain.slot(at) else {
+                continue;
+            };
             let own = self.held.iter().find_map(|(held, what)| match what {
                 Held::Changes(changes) if *held == at => Some(changes),
                 _ => None,
             });
-            if let Some(changes) = own.or(fixed.as_ref()).filter(|_| !response.is_empty()) {
-                head = changes.on_answer(&head);
+            if let Some(prepared) = own.or(fixed.as_ref()) {
+                response.on_answer(head, prepared);
             }
         }
-        head
     }
 
     /// The request has its answer: handlers that it passed hear of it, the last one first.
-    pub fn end(mut self, outcome: Outcome) {
+    pub fn end(mut self: Box<Self>, outcome: Outcome) {
         self.close(outcome);
     }
 
     fn close(&mut self, outcome: Outcome) {
         self.is_over = true;
-        let now = self.chain.around.now();
-        let duration_ns = now.ns.saturating_sub(self.began.ns);
+        if self.passed & self.chain.hears == 0 {
+            return;
+        }
+        let now_ns = self.chain.around.ns();
+        let duration_ns = now_ns.saturating_sub(self.began_ns);
+        let around = &self.chain.around;
+        let function = &self.chain.function;
         let (method, path) = self.asked.split_at_checked(self.method_len).unwrap_or_default();
-        for (_, slot) in self.chain.slots.iter().enumerate().rev().filter(|(at, _)| self.has_passed(*at)) {
-            match &slot.step {
-                Step::Metrics(outcomes) => outcomes.count(&outcome, self.bytes_in, duration_ns),
-                Step::Log(_) => self.chain.around.line(&Line {
-                    function: &self.chain.function,
+        for at in backwards(self.passed & self.chain.hears) {
+            match self.chain.slot(at).map(|slot| &slot.step) {
+                Some(Step::Metrics(outcomes)) => outcomes.count(&outcome, self.bytes_in, duration_ns),
+                Some(Step::Log(_)) => around.line(&Line {
+                    function,
                     method,
                     path,
                     status: outcome.status,
                     duration_ns,
                     bytes_in: self.bytes_in,
                     bytes_out: outcome.bytes_out,
-                    invocation: outcome.invocation,
+                    invocation: if self.answered == 0 { self.invocation } else { self.answered },
                     key: self.key.as_deref(),
                 }),
-                Step::Span => {
-                    if let (Some(context), Some(sink)) = (self.span, self.chain.around.sink()) {
-                        sink.end(SpanEnd {
-                            context,
-                            app: self.chain.around.app(),
-                            function: &self.chain.function,
+                Some(Step::Span) => {
+                    if let Some((trace, span)) = self.span {
+                        around.span(&SpanEnd {
+                            trace,
+                            span,
+                            function,
                             method,
                             path,
                             status: outcome.status,
-                            start_unix_ns: (now.unix_s.saturating_mul(1_000_000_000))
-                                .saturating_sub(duration_ns),
                             duration_ns,
-                            invocation: outcome.invocation,
+                            invocation: self.invocation,
                         });
                     }
                 }
@@ -274,10 +276,10 @@ impl Ticket {
             }
         }
         for (at, held) in self.held.drain(..) {
-            match (self.chain.slots.get(at).map(|slot| &slot.step), held) {
+            match (self.chain.slot(at).map(|slot| &slot.step), held) {
                 (Some(Step::Concurrency(limit)), Held::Place(key)) => limit.borrow_mut().leave(key),
                 (Some(Step::Breaker(circuit)), Held::Pass(pass)) => {
-                    circuit.borrow_mut().tell(pass, outcome.has_failed, now);
+                    circuit.borrow_mut().tell(pass, outcome.has_failed, now_ns);
                 }
                 _ => {}
             }
@@ -285,10 +287,19 @@ impl Ticket {
     }
 }
 
+/// The places of the bits that are set, the highest first.
+fn backwards(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = bits.checked_ilog2()?;
+        bits &= !(1 << at);
+        Some(at as usize)
+    })
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_over {
-            self.close(Outcome { status: 499, has_failed: None, bytes_out: 0, invocation: 0 });
+            self.close(Outcome { status: 499, has_failed: None, bytes_out: 0 });
         }
     }
 }

@@ -77,9 +77,9 @@ pub const HELD_BYTES_MAX: u64 = 4 << 30;
 pub const RETRIEVALS_MAX: u16 = 256;
 /// Longest life of a hold.
 pub const HOLD_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How long an answer is held for its caller.
+/// How long an answer is held for its caller at most.
 pub const ANSWER_HELD: Duration = Duration::from_secs(60);
-/// What a call's body is held for beyond the call's own time.
+/// What a call's body and answer are held for beyond the call's own time.
 pub const HELD_BEYOND: Duration = Duration::from_secs(5);
 /// Holds whose end is remembered, so that who comes late learns why.
 pub const ENDED_MAX: usize = 4096;

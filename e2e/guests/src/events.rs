@@ -52,3 +52,22 @@ pub(crate) async fn tally(ctx: Context, request: Request) -> Result<Response, Er
     DONE.with_borrow_mut(|done| *done.entry(number).or_default() += 1);
     Ok(Response::ok("done"))
 }
+
+/// Tells the log of the CloudEvent that it is given, and answers it with one; `plain` and `bad` are types that get something else.
+pub(crate) async fn listener(ctx: Context, request: Request) -> Result<Response, Error> {
+    let Some(event) = request.cloud_event() else { return Err(Error::new(400, "that is no event")) };
+    let (id, subject) = (event.id().into_owned(), event.subject().unwrap_or_default().into_owned());
+    let data = String::from_utf8_lossy(event.data()).into_owned();
+    let kind = event.content_type().unwrap_or("-").to_owned();
+    let known = request.header("authorization").is_some();
+    ctx.log(Level::Info, format!("heard {} {id} of {} about {subject}: {kind} {data} {known}", event.kind(), event.source()));
+    match &*event.kind() {
+        "bad" => return Err(Error::new(422, "not this one")),
+        "plain" => return Ok(Response::ok("heard")),
+        _ => {}
+    }
+    let mut answer = ctx.alloc(data.len())?;
+    answer.extend_from_slice(data.as_bytes())?;
+    let response = Response::ok(answer).cloud_event(&format!("re {id}"), "/listener", "answer");
+    Ok(response.event_attribute("subject", &subject).header("content-type", kind).header("x-kept", "yes"))
+}

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         "recorder" => baton::serve(references::recorder),
         "adder" => baton::serve(references::adder),
         "tally" => baton::serve(events::tally),
+        "listener" => baton::serve(events::listener),
         "fetcher" => baton::serve(outside::fetcher),
         "streamer" => baton::serve(streams::streamer),
         "mirror" => baton::serve(streams::mirror),

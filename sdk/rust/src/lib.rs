@@ -23,6 +23,7 @@ mod call;
 mod capability;
 #[cfg_attr(target_arch = "wasm32", path = "clock/module.rs")]
 mod clock;
+mod cloudevent;
 mod context;
 mod error;
 mod executor;
@@ -50,6 +51,7 @@ pub use body::{Body, Shared};
 pub use buffer::Buffer;
 pub use call::{Call, Payload, Reply};
 pub use clock::now_ns as monotonic_ns;
+pub use cloudevent::CloudEvent;
 pub use context::{Context, Level};
 pub use error::Error;
 pub use fetch::Fetch;

@@ -60,9 +60,9 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, Failure> {
     let scratch = Scratch::make()?;
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let settings = Settings {
+        lambda: None,
         listen: loopback,
         admin: loopback,
-        lambda: None,
         cores: cores::allowed(),
         sampling: Sampling { receipts_every: 1, ..Sampling::default() },
         otlp: None,

@@ -49,7 +49,7 @@ fn row(version: &VersionRow) -> Vec<String> {
 }
 
 /// How long ago something was, for people.
-fn ago(at_ms: u64) -> String {
+pub(super) fn ago(at_ms: u64) -> String {
     if at_ms == 0 {
         return "unknown".to_owned();
     }

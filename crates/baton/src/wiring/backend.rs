@@ -8,16 +8,20 @@ use baton_flow::{
     Body, Field, Flow, Head, InvokeError, Offer, Over, PartKind, RECEIPT_HEADER, Target, TraceContext, Wish,
 };
 use baton_gateway::{Backend, Feed, Parts, Reply, RequestHead, Upload};
+use bytes::{Buf, Bytes};
+
+use super::cloudevents::{self, Door, Gather};
 
 /// The flow, as the gateway calls it.
 #[derive(Clone)]
 pub(super) struct FlowBackend {
     flow: Flow,
+    door: Door,
 }
 
 impl FlowBackend {
-    pub(super) fn new(flow: Flow) -> Self {
-        Self { flow }
+    pub(super) fn new(flow: Flow, door: Door) -> Self {
+        Self { flow, door }
     }
 }
 
@@ -72,31 +76,48 @@ impl Backend for FlowBackend {
         if let Some(identity) = &request.client.identity {
             head.add(Field::Identity, "", identity.as_bytes())?;
         }
+        if self.flow.takes_events(target)
+            && let Some(listeners) = self.flow.listeners(target, &head)
+        {
+            return cloudevents::begin((&self.flow, &self.door), listeners, request, (head, body_len, wish));
+        }
         if !self.flow.streams(target) {
-            return self.flow.begin(target, &head, body_len, wish).map(FlowUpload);
+            return self.flow.begin(target, &head, body_len, wish).map(FlowUpload::Flow);
         }
         let offer = Offer { body: body_len != Some(0), socket: request.socket };
-        self.flow.begin_streamed(target, head, body_len, (offer, wish)).map(FlowUpload)
+        self.flow.begin_streamed(target, head, body_len, (offer, wish)).map(FlowUpload::Flow)
     }
 }
 
-/// A request on its way into the pool.
-pub(super) struct FlowUpload(baton_flow::Upload);
+/// A request on its way into the pool, or, where its body is made of events, gathered before.
+pub(super) enum FlowUpload {
+    Flow(baton_flow::Upload),
+    Events(Box<Gather>),
+}
 
 impl Upload for FlowUpload {
     type Reply = FlowReply;
     type Feed = FlowFeed;
 
     fn feed(&mut self) -> Option<FlowFeed> {
-        self.0.feed().map(FlowFeed)
+        match self {
+            Self::Flow(upload) => upload.feed().map(FlowFeed),
+            Self::Events(_) => None,
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), InvokeError> {
-        self.0.write(bytes)
+        match self {
+            Self::Flow(upload) => upload.write(bytes),
+            Self::Events(gather) => gather.write(bytes),
+        }
     }
 
     async fn finish(self) -> Result<FlowReply, InvokeError> {
-        self.0.finish().await.map(FlowReply)
+        match self {
+            Self::Flow(upload) => upload.finish().await.map(FlowReply::Flow),
+            Self::Events(gather) => gather.finish().await,
+        }
     }
 }
 
@@ -121,37 +142,92 @@ impl Feed for FlowFeed {
 pub(super) struct FlowParts(Box<baton_flow::Parts>);
 
 impl Parts for FlowParts {
-    type Body = Body;
+    type Body = FlowBody;
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(PartKind, Body), InvokeError>>> {
-        self.0.poll_next(cx).map_ok(|part| (part.kind, part.body))
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(PartKind, FlowBody), InvokeError>>> {
+        self.0.poll_next(cx).map_ok(|part| (part.kind, FlowBody::Pool(part.body)))
     }
 }
 
-/// An answer, its body in the pool.
-pub(super) struct FlowReply(baton_flow::Reply);
+/// A body in the pool, or one that the node wrote itself.
+pub(super) enum FlowBody {
+    Pool(Body),
+    Own(Bytes),
+}
+
+impl Buf for FlowBody {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Pool(body) => body.remaining(),
+            Self::Own(bytes) => bytes.remaining(),
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Pool(body) => body.chunk(),
+            Self::Own(bytes) => bytes.chunk(),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Pool(body) => body.advance(count),
+            Self::Own(bytes) => bytes.advance(count),
+        }
+    }
+}
+
+/// An answer: a function's, its body in the pool, or one that is made of such.
+pub(super) enum FlowReply {
+    Flow(baton_flow::Reply),
+    Made { status: u16, headers: Vec<(String, Vec<u8>)>, body: Bytes, invocation: u64 },
+}
+
+impl FlowReply {
+    pub(super) fn status_code(&self) -> u16 {
+        match self {
+            Self::Flow(reply) => reply.status(),
+            Self::Made { status, .. } => *status,
+        }
+    }
+}
 
 impl Reply for FlowReply {
-    type Body = Body;
+    type Body = FlowBody;
     type Parts = FlowParts;
 
     fn status(&self) -> u16 {
-        self.0.status()
+        self.status_code()
     }
 
     fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.headers()
+        let (reply, made) = match self {
+            Self::Flow(reply) => (Some(reply.headers()), None),
+            Self::Made { headers, .. } => (None, Some(headers)),
+        };
+        let made = made.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_slice()));
+        reply.into_iter().flatten().chain(made)
     }
 
     fn take_parts(&mut self) -> Option<FlowParts> {
-        self.0.take_parts().map(FlowParts)
+        match self {
+            Self::Flow(reply) => reply.take_parts().map(FlowParts),
+            Self::Made { .. } => None,
+        }
     }
 
     fn invocation(&self) -> u64 {
-        self.0.invocation()
+        match self {
+            Self::Flow(reply) => reply.invocation(),
+            Self::Made { invocation, .. } => *invocation,
+        }
     }
 
-    fn into_body(self) -> Body {
-        self.0.into_body()
+    fn into_body(self) -> FlowBody {
+        match self {
+            Self::Flow(reply) => FlowBody::Pool(reply.into_body()),
+            Self::Made { body, .. } => FlowBody::Own(body),
+        }
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use baton_catalog::AppName;
 use baton_control::admin::{self, Api};
 use baton_control::lambda;
-use baton_control::{DeployFault, Entered, Restored};
+use baton_control::{DeployFault, Entered, Events, Restored};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::cloudevents::Delivery;
 use crate::failure::Failure;
 use crate::output::Style;
 
@@ -23,15 +24,24 @@ const ACCOUNTS_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct ControlPlane {
     pub(super) runtime: Runtime,
     pub(super) api: Arc<Api>,
-    pub(super) tcp: std::net::TcpListener,
-    pub(super) unix: std::os::unix::net::UnixListener,
-    pub(super) lambda: Option<(std::net::TcpListener, Arc<lambda::Api>)>,
+    pub(super) doors: Doors,
     pub(super) except: Vec<AppName>,
     pub(super) restored: SyncSender<Result<Vec<Restored>, Failure>>,
     /// Says that the node is about to end: others shall not count on it any more.
     pub(super) leave: oneshot::Receiver<()>,
     pub(super) stop: oneshot::Receiver<()>,
     pub(super) observers: Observers,
+    pub(super) deliveries: mpsc::Receiver<Delivery>,
+}
+
+/// The Lambda API, and where it listens.
+pub(super) type LambdaDoor = (std::net::TcpListener, Arc<lambda::Api>);
+
+/// Where clients come in.
+pub(super) struct Doors {
+    pub(super) tcp: std::net::TcpListener,
+    pub(super) unix: std::os::unix::net::UnixListener,
+    pub(super) lambda: Option<LambdaDoor>,
 }
 
 /// Those who write down what happened, and have to know when nothing more will.
@@ -44,7 +54,8 @@ pub(super) struct Observers {
 
 /// The control thread, from start to end.
 pub(super) fn control_plane(control: ControlPlane) {
-    let ControlPlane { runtime, api, tcp, unix, lambda, except, restored, leave, stop, observers } = control;
+    let ControlPlane { runtime, api, doors, except, restored, leave, stop, observers, deliveries } = control;
+    let Doors { tcp, unix, lambda } = doors;
     runtime.block_on(async move {
         let listeners = tokio::net::TcpListener::from_std(tcp)
             .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));
@@ -67,6 +78,7 @@ pub(super) fn control_plane(control: ControlPlane) {
         }
         tokio::spawn(Arc::clone(&api.deployer).watch());
         tokio::spawn(Arc::clone(&api.events).run());
+        tokio::spawn(take_in(Arc::clone(&api.events), deliveries));
         // An error means that the main thread ends without a word, and the process with it.
         if leave.await.is_ok() {
             api.cluster.as_ref().inspect(|cluster| cluster.retire());
@@ -102,4 +114,15 @@ async fn restore(api: &Arc<Api>, except: &[AppName]) -> Result<Vec<Restored>, Fa
         eprintln!("{warning} {error}; this node starts with what it knew, and joins when it can");
     }
     Ok(restored)
+}
+
+/// Takes in events that come by the gateway. Many at once are written at once; the queues bound how many wait.
+async fn take_in(events: Arc<Events>, mut deliveries: mpsc::Receiver<Delivery>) {
+    while let Some((event, told)) = deliveries.recv().await {
+        let events = Arc::clone(&events);
+        tokio::spawn(async move {
+            // Whoever asked may have left; the event is taken all the same.
+            let _ = told.send(events.accept(event).await);
+        });
+    }
 }

@@ -11,6 +11,7 @@ use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::backend::FlowBackend;
+use super::cloudevents::{Delivery, Door};
 use super::{DRAIN_TIME, Order, figures, runtime};
 use crate::failure::Failure;
 
@@ -26,6 +27,8 @@ pub(super) struct DataPlane {
     /// How other nodes reach this one, if there are others.
     pub(super) endpoint: Option<Settings>,
     pub(super) bound: SyncSender<Result<Bound, Failure>>,
+    /// Where events go that are put into queues.
+    pub(super) door: mpsc::Sender<Delivery>,
 }
 
 /// Where the data plane listens.
@@ -38,7 +41,8 @@ pub(super) struct Bound {
 
 /// The data-plane thread, from start to end.
 pub(super) fn data_plane(plane: DataPlane) {
-    let DataPlane { listen, tls, options, sampling, authorities, inbox, mut orders, endpoint, bound } = plane;
+    let DataPlane { listen, tls, options, sampling, authorities, inbox, mut orders, endpoint, bound, door } =
+        plane;
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failure) => {
@@ -77,7 +81,7 @@ pub(super) fn data_plane(plane: DataPlane) {
         tokio::task::spawn_local(inbox.run(flow.clone()));
         let addresses =
             Bound { gateway: gateway.local_addr(), transfer: endpoint.as_ref().map(Endpoint::address) };
-        tokio::task::spawn_local(gateway.serve(FlowBackend::new(flow.clone())));
+        tokio::task::spawn_local(gateway.serve(FlowBackend::new(flow.clone(), Door::new(door))));
         let _ = bound.send(Ok(addresses));
         // All senders gone means that the main thread is.
         if matches!(orders.recv().await, Some(Order::Drain)) {

@@ -49,6 +49,7 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     at_most(&site, "call edges", manifest.edges().count(), limits::EDGES_MAX)?;
     crate::policy::check_functions(manifest, &root)?;
     routes(manifest, &root.then("routes"))?;
+    super::subscriptions::check(manifest, &root.then("subscriptions"))?;
     super::events::check(manifest, &root)
 }
 
@@ -245,6 +246,7 @@ fn environment(function: &Function, site: &Site) -> Result<(), Misplaced> {
         let bytes = name.len() + value.len();
         not_longer(&entry, "the environment entry", bytes, limits::ENV_ENTRY_BYTES_MAX)?;
     }
+    super::secrets::check(function, site)?;
     let args = site.then("args");
     at_most(&args, "arguments", function.args.len(), limits::ARGS_MAX)?;
     for (place, arg) in function.args.iter().enumerate() {

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 pub use self::runtime::RuntimeFault;
 use super::events::TriggerFault;
+use super::secrets::SecretFault;
+use super::subscriptions::SubscriptionFault;
 use crate::names::{FunctionName, NameFault};
 use crate::rollout::RolloutFault;
 use crate::routes::{Method, MethodFault, PatternFault, RouteClash, RoutePattern};
@@ -200,6 +202,10 @@ pub enum ManifestFault {
     Trigger(TriggerFault),
     /// A runtime, or a key that belongs to one, that cannot be meant.
     Runtime(RuntimeFault),
+    /// Events that cannot go where they should.
+    Subscription(SubscriptionFault),
+    /// A secret that cannot be granted so.
+    Secret(SecretFault),
     /// A call edge to a function that the app does not have.
     UnknownCallee {
         /// The caller.

@@ -13,6 +13,8 @@ use super::check;
 use super::error::Location;
 use super::fault::ManifestFault;
 use super::read::{Located, Placed, Reader, document, text, wrong_type};
+use super::secrets::secrets;
+use super::subscriptions::subscriptions;
 use super::{App, Build, Cron, Events, Function, Manifest, Placement, Pool, Scale, Site, Timeouts};
 use crate::limits;
 use crate::names::{AppName, FunctionName, KeyName, NameFault, NodeName};
@@ -21,8 +23,8 @@ use crate::routes::{Method, Route};
 use crate::units::Cores;
 
 const DOCUMENT_KEYS: &[&str] =
-    &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron"];
-const APP_KEYS: &[&str] = &["name", "trust", "env"];
+    &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron", "subscriptions"];
+const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
@@ -47,6 +49,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "scale",
     "network",
     "env",
+    "secrets",
     "args",
     "reset",
     "reuse",
@@ -81,6 +84,7 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Located> {
         functions: functions(&reader)?,
         routes: routes(&reader)?,
         cron: crons(&reader)?,
+        subscriptions: subscriptions(&reader)?,
     };
     check::manifest(&manifest).map_err(|misplaced| {
         let mut fault = misplaced.fault;
@@ -152,6 +156,7 @@ fn function(name: &FunctionName, table: &Reader<'_, '_>) -> Result<Function, Loc
         scale: scale(table)?,
         network: table.texts("network")?.unwrap_or_default().into_iter().map(owned).collect(),
         env: env(table)?,
+        secrets: secrets(table)?,
         args: table.texts("args")?.unwrap_or_default().into_iter().map(owned).collect(),
         reset: table.bool("reset")?.unwrap_or_default(),
         reuse: table.bool("reuse")?.unwrap_or_default(),

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Misplaced};
-use super::{App, Cron, Function, Manifest, Placement, Pool};
+use super::{App, Cron, Function, Manifest, Placement, Pool, Subscription};
 use crate::names::FunctionName;
 use crate::policy::Policies;
 use crate::rollout::Rollout;
@@ -115,14 +115,17 @@ pub(super) struct Unchecked {
     policy: Policies,
     #[serde(default)]
     cron: Vec<Cron>,
+    #[serde(default)]
+    subscriptions: Vec<Subscription>,
 }
 
 impl TryFrom<Unchecked> for Manifest {
     type Error = Misplaced;
 
     fn try_from(unchecked: Unchecked) -> Result<Self, Misplaced> {
-        let Unchecked { app, pool, placement, deploy, policy, functions, routes, cron } = unchecked;
-        let manifest = Self { app, pool, placement, deploy, policy, functions, routes, cron };
+        let Unchecked { app, pool, placement, deploy, policy, functions, routes, cron, subscriptions } =
+            unchecked;
+        let manifest = Self { app, pool, placement, deploy, policy, functions, routes, cron, subscriptions };
         check::manifest(&manifest)?;
         Ok(manifest)
     }

@@ -104,6 +104,7 @@ fn every_setting_is_read() {
         scale: Scale { min: 0, max: 8, concurrency: 4, idle: TimeSpan::from_millis(30_000), queue: 16 },
         network: Vec::new(),
         env: [("LOG".to_owned(), "info".to_owned())].into(),
+        secrets: std::collections::BTreeMap::new(),
         args: vec!["--fast".to_owned()],
         reset: false,
         reuse: false,

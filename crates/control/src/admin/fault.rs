@@ -11,6 +11,7 @@ use crate::cluster::ClusterError;
 use crate::deploy::{DeployFault, RolloutError};
 use crate::modules::ModuleError;
 use crate::protocol::ErrorBody;
+use crate::secrets::SecretError;
 use crate::store::StoreError;
 
 /// An answer that is not a success.
@@ -113,6 +114,22 @@ impl From<RolloutError> for Fault {
     }
 }
 
+impl From<SecretError> for Fault {
+    fn from(error: SecretError) -> Self {
+        let status = match &error {
+            SecretError::Unknown { .. } => StatusCode::CONFLICT,
+            SecretError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            SecretError::Store(source) => return Self::of_store(source),
+            SecretError::Key { .. }
+            | SecretError::KeyMissing { .. }
+            | SecretError::KeyDamaged { .. }
+            | SecretError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let hint = error.hint();
+        Self::new(status, error.to_string(), hint)
+    }
+}
+
 impl From<DeployFault> for Fault {
     fn from(fault: DeployFault) -> Self {
         let text = fault.to_string();
@@ -166,6 +183,9 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
+            DeployFault::Secret { source, .. } => {
+                Self { body: Self::body(text, &source.hint()), ..source.into() }
+            }
             DeployFault::Rollout(error) => error.into(),
             DeployFault::NoApp { app } => no_app(&app),
             DeployFault::Gone(gone) => gone.into(),
@@ -189,27 +209,7 @@ impl Fault {
 
 impl From<InvokeError> for Fault {
     fn from(error: InvokeError) -> Self {
-        let status = match &error {
-            InvokeError::Refused(refused) => {
-                StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN)
-            }
-            InvokeError::Unknown => StatusCode::NOT_FOUND,
-            InvokeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            InvokeError::QueueFull => StatusCode::TOO_MANY_REQUESTS,
-            InvokeError::PoolFull
-            | InvokeError::NoReplica { .. }
-            | InvokeError::NoNode { .. }
-            | InvokeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            InvokeError::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
-            InvokeError::NodeLost { .. } | InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => {
-                StatusCode::BAD_GATEWAY
-            }
-            InvokeError::Function { status, .. } => {
-                StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-            }
-            InvokeError::NotKept { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            InvokeError::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        };
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::new(status, error.to_string(), "")
     }
 }

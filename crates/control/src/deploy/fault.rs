@@ -10,6 +10,7 @@ use super::rollout::RolloutError;
 use crate::artifacts::{ArtifactError, VetError};
 use crate::cluster::ClusterError;
 use crate::modules::ModuleError;
+use crate::secrets::SecretError;
 use crate::store::StoreError;
 
 /// Why an app was not deployed or removed.
@@ -81,6 +82,13 @@ pub enum DeployFault {
         /// What cannot be, and what to do.
         why: &'static str,
     },
+    /// A secret that a function is granted cannot be given to it.
+    Secret {
+        /// The function.
+        function: FunctionName,
+        /// Why.
+        source: SecretError,
+    },
     /// The data plane did not start it.
     Refused(DeployError),
     /// The data plane has ended.
@@ -125,6 +133,7 @@ impl fmt::Display for DeployFault {
                 "function {function}: its module begins with {needed} of memory, and `memory` is {memory}: raise it"
             ),
             Self::ModuleSetting { function, why } => write!(f, "function {function}: {why}"),
+            Self::Secret { function, source } => write!(f, "function {function}: {source}"),
             Self::Refused(source) => write!(f, "{source}"),
             Self::Gone(source) => write!(f, "{source}"),
             Self::Store(source) => write!(f, "{source}"),

@@ -59,7 +59,8 @@ impl Files {
         let Deployment { manifest, version, .. } = deployment;
         self.keep_hosts(&hosts)?;
         let hosts = hosts.into_iter().map(|(function, host)| (function, host.path.clone())).collect();
-        Ok(AppSpec { manifest, version, artifacts, hosts, patches, files, here })
+        let secrets = super::secrets::granted(&self.store, &manifest, here.as_ref())?;
+        Ok(AppSpec { manifest, version, artifacts, hosts, patches, files, secrets, here })
     }
 
     /// Sees to it that the programs of Wasm functions are where cells will look for them.

@@ -190,7 +190,7 @@ pub(super) fn deployed(
 
 /// A version and a newer one beside it.
 fn side_by_side(lead: Deployment, beside: Beside) -> Result<Deployment, RolloutError> {
-    let rows = merged(&lead.manifest.routes, &beside.next.manifest.routes);
+    let rows = merged(&lead.manifest.served(), &beside.next.manifest.served());
     RouteTable::compile(rows).map_err(|clash| RolloutError::Routes { clash: clash.to_string() })?;
     Ok(Deployment { beside: Some(Box::new(beside)), ..lead })
 }

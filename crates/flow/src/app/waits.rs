@@ -5,6 +5,7 @@ use std::time::Instant;
 use baton_placement::Here;
 
 use super::{FunctionState, Reserved, count};
+use crate::error::InvokeError;
 
 impl FunctionState {
     /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
@@ -24,5 +25,14 @@ impl FunctionState {
             reserved.cold = Some(Instant::now());
         }
         reserved
+    }
+}
+
+impl Reserved {
+    /// The call is not made after all.
+    pub(crate) fn give_back(self) {
+        let mut slots = self.replica.slots.borrow_mut();
+        slots.answer(self.tag, Err(InvokeError::Draining));
+        let _ = slots.abandon(self.tag);
     }
 }

@@ -20,6 +20,11 @@ pub(super) async fn find_images(app: &Rc<App>, group: &Rc<Group>, entries: &[Vec
         if group.images.borrow().get(seat).is_some_and(Option::is_some) {
             continue;
         }
+        if !state.secrets.is_empty() {
+            // Its memory holds them: without a key it is never written to the disk, and a name made of them would be something
+            // to try guesses on. In this node's memory it stays, for this start of the version alone.
+            continue;
+        }
         let mut setting = setup.abi_version.to_le_bytes().to_vec();
         setting.extend((setup.trust as u32).to_le_bytes());
         setting.extend(setup.pool_bytes.to_le_bytes());

@@ -303,7 +303,7 @@ impl Living<'_> {
         if group.naming.get() >= NAMING_MAX {
             let writer = Writer { app: &app.name, function: app.function_name(function), holder };
             let first = text.lines().next().unwrap_or_default();
-            app.node.logs.borrow_mut().add(writer, "error", None, first);
+            app.node.logs.borrow_mut().add(writer, "error", 0, first);
             return;
         }
         group.naming.set(group.naming.get() + 1);
@@ -317,7 +317,7 @@ impl Living<'_> {
             group.naming.set(group.naming.get() - 1);
             let writer = Writer { app: &app.name, function: app.function_name(function), holder };
             let mut logs = app.node.logs.borrow_mut();
-            report.lines().for_each(|line| logs.add(writer, "error", None, line));
+            report.lines().for_each(|line| logs.add(writer, "error", 0, line));
         });
     }
 

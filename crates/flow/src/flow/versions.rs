@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use baton_catalog::{Function, Manifest, Route, RouteTable, Side, Trust, merged};
+use baton_catalog::{Function, Manifest, Route, RouteTable, Side, Subscription, Trust, merged};
 use baton_pool::pool::Pool;
 
 use super::{Flow, Target};
@@ -49,6 +49,7 @@ pub(super) struct Beside {
 pub(super) struct Other {
     pub(super) split: Rc<Split>,
     pub(super) function: usize,
+    pub(super) listens: Option<Rc<[Subscription]>>,
 }
 
 impl Flow {
@@ -290,7 +291,7 @@ impl Flow {
     fn check_routes(&self, manifest: &Manifest) -> Result<(), DeployError> {
         let own = manifest.app.name.as_str();
         let clash = |other: &str, theirs: &Manifest| {
-            let rows = theirs.routes.iter().chain(&manifest.routes).map(|route| (route.clone(), ()));
+            let rows = theirs.served().into_iter().chain(manifest.served()).map(|route| (route, ()));
             let compiled = RouteTable::compile(rows);
             compiled
                 .map(|_| ())
@@ -312,15 +313,17 @@ impl Flow {
         for (name, manifest) in self.inner.manifests.borrow().iter() {
             let Some(app) = apps.get(name) else { continue };
             match beside.get(name) {
-                None => rows.extend(manifest.routes.iter().filter_map(|route| {
-                    Some((
-                        route.clone(),
-                        Target { app: Rc::clone(app), function: position(app, route)?, other: None },
-                    ))
-                })),
+                None => {
+                    rows.extend(manifest.served().into_iter().enumerate().filter_map(|(place, route)| {
+                        let function = position(app, &route)?;
+                        let listens = listens(manifest, place, &route);
+                        Some((route, Target { app: Rc::clone(app), function, other: None, listens }))
+                    }))
+                }
                 Some(next) => {
-                    for (route, side) in merged(&manifest.routes, &next.version.manifest.routes) {
-                        if let Some(target) = target(app, &manifest.routes, next, side) {
+                    let (one, two) = (manifest.served(), next.version.manifest.served());
+                    for (route, side) in merged(&one, &two) {
+                        if let Some(target) = target((app, manifest, &one), (next, &two), side) {
                             rows.push((route, target));
                         }
                     }
@@ -340,18 +343,33 @@ fn position(app: &App, route: &Route) -> Option<usize> {
 }
 
 /// Where a route of two versions leads.
-fn target(lead: &Rc<App>, routes: &[Route], next: &Beside, side: Side) -> Option<Target> {
-    let of_lead = |place: usize| position(lead, routes.get(place)?);
-    let of_next = |place: usize| position(&next.version.app, next.version.manifest.routes.get(place)?);
-    let alone = |app: &Rc<App>, function| Target { app: Rc::clone(app), function, other: None };
+fn target(
+    (lead, manifest, routes): (&Rc<App>, &Manifest, &[Route]),
+    (next, next_routes): (&Beside, &[Route]),
+    side: Side,
+) -> Option<Target> {
+    let alone = |app: &Rc<App>, manifest: &Manifest, routes: &[Route], place: usize| {
+        let route = routes.get(place)?;
+        let (function, listens) = (position(app, route)?, listens(manifest, place, route));
+        Some(Target { app: Rc::clone(app), function, other: None, listens })
+    };
+    let of_lead = |place| alone(lead, manifest, routes, place);
+    let of_next = |place| alone(&next.version.app, &next.version.manifest, next_routes, place);
     match side {
         Side::Both(one, two) => {
-            let other = Other { split: Rc::clone(&next.split), function: of_next(two)? };
-            Some(Target { other: Some(other), ..alone(lead, of_lead(one)?) })
+            let Target { function, listens, .. } = of_next(two)?;
+            let other = Other { split: Rc::clone(&next.split), function, listens };
+            Some(Target { other: Some(other), ..of_lead(one)? })
         }
-        Side::First(one) => of_lead(one).map(|function| alone(lead, function)),
-        Side::Second(two) => of_next(two).map(|function| alone(&next.version.app, function)),
+        Side::First(one) => of_lead(one),
+        Side::Second(two) => of_next(two),
     }
+}
+
+/// Who gets the events that come by a route of [`Manifest::served`], if it is for events.
+fn listens(manifest: &Manifest, place: usize, route: &Route) -> Option<Rc<[Subscription]>> {
+    let is_here = |one: &&Subscription| one.path == route.path;
+    (place >= manifest.routes.len()).then(|| manifest.subscriptions.iter().filter(is_here).cloned().collect())
 }
 
 /// Stops a version, once it has finished what it had.

@@ -3,7 +3,7 @@
 use baton_abi::head::Field;
 use baton_transfer::Counted;
 
-use super::{DirectCall, Flow};
+use super::{ADMITTED_HEADER, DirectCall, Flow};
 use crate::error::InvokeError;
 use crate::invoke::Head;
 use crate::status::{LogLine, Observed, TracesStatus};
@@ -116,7 +116,8 @@ impl Flow {
         }
         wish.trace = self.trace(given);
         let traceparent = wish.trace.map(|traced| traced.context.text());
-        let is_told = |name: &str| name != RECEIPT_HEADER && (name != "traceparent" || traceparent.is_none());
+        let is_own = |name: &str| name == RECEIPT_HEADER || name == ADMITTED_HEADER;
+        let is_told = |name: &str| !is_own(name) && (name != "traceparent" || traceparent.is_none());
         for (name, value) in call.headers.iter().filter(|(name, _)| is_told(name)) {
             head.add(Field::Header, name, value)?;
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use baton_catalog::Manifest;
 use baton_catalog::policy::AppPolicies;
-use baton_policy::{Around, Before, CompileError, HandlerReport, KeyFile, Set, SpanSink};
+use baton_policy::{Around, Before, CompileError, HandlerReport, KeyFile, Set};
 use serde::Serialize;
 
 use super::AppAround;
@@ -45,11 +45,6 @@ pub enum PolicyError {
 }
 
 impl Flow {
-    /// From now on spans go there.
-    pub fn spans_to(&self, sink: Rc<dyn SpanSink>) {
-        *self.inner.node.spans.sink.borrow_mut() = Some(sink);
-    }
-
     /// Gives a version its policies, before it takes requests.
     pub(crate) async fn equip(&self, app: &Rc<App>, manifest: &Manifest) -> Result<(), DeployError> {
         let mut policies = manifest.policies();

@@ -4,17 +4,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::head::{Field, records};
-use baton_policy::{Attempt, Chain, Client, Failed, Late, Outcome, Refusal, Request, Ticket};
+use baton_policy::{Attempt, Chain, Client, Failed, Late, Outcome, Refusal, Request, Ticket, Trace};
 use bytes::Buf;
 
-use super::{ClientFacts, now, outcome_of, refused, status_of};
+use super::{ClientFacts, now, outcome_of, refused};
 use crate::app::App;
 use crate::elsewhere;
 use crate::error::InvokeError;
-use crate::invoke::{Head, Reply, Upload};
+use crate::invoke::{Head, Origin, Reply, Upload};
 use crate::landing::Landing;
 use crate::outlet::{Asked, Returned};
 use crate::replica::Replica;
+use crate::watch::{Traced, Wish};
 
 /// How long a second attempt waits, times the attempts so far.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -24,28 +25,33 @@ pub(crate) fn begin(
     app: &Rc<App>,
     function: usize,
     chain: &Rc<Chain>,
-    head: &Head,
-    body_len: Option<u64>,
+    (head, body_len): (&Head, Option<u64>),
+    wish: Wish,
 ) -> Result<Upload, InvokeError> {
-    let mut request = Request::of(&head.bytes, head.client.as_client());
-    let (mut ticket, verdict) = chain.admit(&mut request, now());
+    let began = Instant::now();
+    let client = Client { trace: wish.trace.map(trace_of), ..head.client.as_client() };
+    let mut request = Request::of(&head.bytes, client);
+    let (mut ticket, verdict) = chain.admit(&mut request, now(&app.node, began));
     let begun = match verdict {
         Err(refusal) => Err(refused(refusal)),
         Ok(()) => {
             let function = target(app, &mut ticket, function);
             let changed = request.encoded().map_err(|_| InvokeError::HeadTooLarge);
-            changed.and_then(|changed| match changed {
-                None => Upload::plain(app, function, head, body_len),
-                Some(bytes) => {
-                    let head = Head { bytes, client: ClientFacts::default() };
-                    Upload::plain(app, function, &head, body_len)
-                }
+            let receipt = wish.receipt || app.node.watch.receipt_due();
+            ticket.took_ns = (receipt || wish.trace.is_some()).then(|| nanos(began.elapsed()));
+            changed.and_then(|changed| {
+                let changed = changed.map(|bytes| Head { bytes, client: ClientFacts::default() });
+                let landing = Landing::begin(app, changed.as_ref().unwrap_or(head), body_len)?;
+                let mut upload = Upload::landed_since(began, app, function, landing, Origin::Here);
+                upload.number = app.node.next_invocation();
+                upload.wish = Wish { receipt, ..wish };
+                Ok(upload)
             })
         }
     };
     match begun {
         Ok(mut upload) => {
-            upload.ticket = Some(Box::new(ticket));
+            upload.ticket = Some(ticket);
             Ok(upload)
         }
         Err(error) => {
@@ -55,34 +61,68 @@ pub(crate) fn begin(
     }
 }
 
+fn trace_of(Traced { context, parent }: Traced) -> Trace {
+    Trace { trace: context.trace, span: context.span, parent }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The function that handlers lead to, which the app has: that was checked when they were set.
 fn target(app: &App, ticket: &mut Ticket, function: usize) -> usize {
     let Some(to) = ticket.take_target() else { return function };
     app.functions.iter().position(|state| state.name.as_str() == to).unwrap_or(function)
 }
 
-/// From the complete body to the answer.
-pub(crate) async fn finish(upload: Upload, mut ticket: Box<Ticket>) -> Result<Reply, InvokeError> {
+/// The body is complete and the function is called next. Says whose node wants to know what its policies take, if one does.
+pub(crate) fn prepare(upload: &mut Upload, ticket: &mut Ticket) -> Option<Rc<App>> {
     ticket.bytes_in = upload.landing.body_len();
-    let result = answered(upload, &mut ticket).await;
-    let (result, outcome) = match result {
+    ticket.invocation = upload.number;
+    if ticket.timeout().is_some() {
+        let own = upload.app.functions.get(upload.function).map(|state| state.spec.timeout.duration());
+        ticket.shorten(own.unwrap_or_default());
+        upload.within = ticket.timeout();
+    }
+    ticket.took_ns.map(|_| Rc::clone(&upload.app))
+}
+
+/// The function has answered, or not: handlers change the answer, and hear of it.
+pub(crate) fn conclude(
+    measured: Option<Rc<App>>,
+    mut ticket: Box<Ticket>,
+    mut result: Result<Reply, InvokeError>,
+) -> Result<Reply, InvokeError> {
+    let began = measured.as_ref().map(|_| Instant::now());
+    let outcome = match &mut result {
         Err(error) => {
-            let outcome = outcome_of(&error);
-            (Err(error), outcome)
-        }
-        Ok(mut reply) => {
-            if ticket.changes_answers() {
-                reply.head = ticket.change(&reply.head);
+            if let (InvokeError::DeadlineExceeded { after }, Some(time)) = (&mut *error, ticket.timeout()) {
+                *after = time.min(*after);
             }
+            outcome_of(error)
+        }
+        Ok(reply) => {
+            ticket.change(&mut reply.head);
+            ticket.answered = reply.invocation();
             let status = reply.status();
             let bytes_out = reply.body.remaining() as u64;
-            let (has_failed, invocation) = (Some(status >= 500), reply.invocation());
-            let outcome = Outcome { status, has_failed, bytes_out, invocation };
-            (Ok(reply), outcome)
+            Outcome { status, has_failed: Some(status >= 500), bytes_out }
         }
     };
+    let (invocation, before) = (ticket.invocation, ticket.took_ns.unwrap_or(0));
     ticket.end(outcome);
+    if let (Some(app), Some(began)) = (measured, began) {
+        let took_ns = before.saturating_add(nanos(began.elapsed()));
+        app.node.receipts.borrow_mut().policies_took(invocation, None, took_ns);
+    }
     result
+}
+
+/// From the complete body to the answer, where late handlers or other attempts are between.
+pub(crate) async fn finish(mut upload: Upload, mut ticket: Box<Ticket>) -> Result<Reply, InvokeError> {
+    let measured = prepare(&mut upload, &mut ticket);
+    let result = answered(upload, &mut ticket).await;
+    conclude(measured, ticket, result)
 }
 
 async fn answered(mut upload: Upload, ticket: &mut Ticket) -> Result<Reply, InvokeError> {
@@ -93,6 +133,7 @@ async fn answered(mut upload: Upload, ticket: &mut Ticket) -> Result<Reply, Invo
     if !late.is_empty() {
         upload = pass_late(upload, ticket, late, began + time).await?;
         upload.function = target(&app, ticket, upload.function);
+        ticket.took_ns = ticket.took_ns.map(|before| before.saturating_add(nanos(began.elapsed())));
     }
     if ticket.timeout().is_none() && ticket.keeps().is_none() {
         return upload.run().await;
@@ -167,7 +208,7 @@ fn failure(result: &Result<Reply, InvokeError>) -> Option<Failed> {
                 Failed::Died
             }
             InvokeError::DeadlineExceeded { .. } => Failed::Late,
-            InvokeError::Function { .. } => Failed::Status(status_of(error)),
+            InvokeError::Function { .. } => Failed::Status(error.status()),
             InvokeError::Unknown
             | InvokeError::TooLarge { .. }
             | InvokeError::HeadTooLarge
@@ -254,9 +295,11 @@ pub(crate) async fn edge(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, mu
         let _ = head.add(Field::Path, "", format!("/{}", asked.operation).as_bytes());
     }
     head.bytes.extend_from_slice(&asked.head);
+    let began = Instant::now();
     let client = Client { caller: Some(app.function_name(replica.function)), ..Client::default() };
     let mut request = Request::of(&head.bytes, client);
-    let (mut ticket, verdict) = chain.admit(&mut request, now());
+    let (mut ticket, verdict) = chain.admit(&mut request, now(&app.node, began));
+    let took = asked.is_recorded.then(|| began.elapsed());
     ticket.bytes_in = asked.body.remaining() as u64;
     if let Err(refusal) = verdict {
         let error = refused(refusal);
@@ -266,9 +309,16 @@ pub(crate) async fn edge(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, mu
     if let Some(time) = ticket.timeout() {
         asked.deadline = asked.deadline.min(Instant::now() + time);
     }
+    ticket.invocation = asked.invocation;
     let invocation = asked.invocation;
     let returned = elsewhere::call_for(replica, app, callee, asked).await;
     let status = returned.status;
-    ticket.end(Outcome { status, has_failed: Some(status >= 500), bytes_out: 0, invocation });
+    let ended = took.map(|_| Instant::now());
+    ticket.end(Outcome { status, has_failed: Some(status >= 500), bytes_out: 0 });
+    if let (Some(before), Some(ended)) = (took, ended) {
+        let names = (app.function_name(replica.function), app.function_name(callee));
+        let took_ns = nanos(before + ended.elapsed());
+        app.node.receipts.borrow_mut().policies_took(invocation, Some(names), took_ns);
+    }
     returned
 }

@@ -1,7 +1,6 @@
 //! Spans of invocations as replicas report them.
 
 use super::*;
-use crate::watch::TraceContext;
 
 fn traced(span: u64) -> Traced {
     Traced { context: TraceContext { trace: 77, span, is_sampled: true }, parent: 3 }
@@ -66,7 +65,52 @@ fn a_chain_becomes_a_trace_with_the_right_parents() {
         assert!(span.ended_ns <= root.ended_ns && span.trace == 77);
     }
     assert_eq!(of(101).ended_ns - of(101).began_ns, 50_000);
-    assert_eq!(traces.known.of("0000000000000009"), Some((77, 5)));
+    assert_eq!(traces.known.of(9), Some((77, 5)));
+}
+
+fn over(invocation: u64, status: u16) -> SpanEnd<'static> {
+    SpanEnd {
+        trace: Trace { trace: 77, span: 5, parent: 3 },
+        span: 6,
+        function: "frontend",
+        method: "GET",
+        path: "/cart",
+        status,
+        duration_ns: 800_000,
+        invocation,
+    }
+}
+
+#[test]
+fn policies_stand_between_an_invocation_and_what_it_calls() {
+    let mut traces = Traces::default();
+    traces.begin(9, traced(5), ("shop", "frontend"), Duration::from_millis(1));
+    let base = now_ns() - 900_000;
+    traces.add("shop", &cost(9, 0, base, (50_000, 700_000)), (10, "frontend"), None);
+    traces.end(9, 200);
+    traces.policies("spy", &SpanEnd { path: "/elsewhere", ..over(9, 500) });
+    traces.policies("shop", &over(9, 200));
+    traces.policies("shop", &over(10, 200));
+    let spans = traces.take(100, numbers(), true);
+    let seen: Vec<_> = spans.iter().map(|span| (span.name.as_str(), span.span, span.parent)).collect();
+    assert_eq!(seen, [("shop/frontend", 5, 3), ("shop/frontend policies", 6, 5), ("frontend", 101, 6)]);
+    assert!(spans[1].attributes.contains(&("url.path", Value::Text("/cart".to_owned()))));
+    assert!(spans[0].began_ns <= spans[1].began_ns && spans[1].ended_ns <= spans[0].ended_ns);
+}
+
+#[test]
+fn a_request_that_policies_refuse_is_told_of_by_them_alone() {
+    let mut traces = Traces::default();
+    traces.policies("shop", &over(0, 401));
+    let spans = traces.take(100, numbers(), false);
+    let seen: Vec<_> =
+        spans.iter().map(|span| (span.span, span.parent, span.is_server, span.is_error)).collect();
+    assert_eq!(seen, [(5, 3, true, false), (6, 5, false, false)]);
+    assert!(spans.iter().all(|span| span.attributes.iter().all(|(name, _)| *name != "baton.invocation")));
+    assert!(spans.iter().all(|span| span.ended_ns - span.began_ns == 800_000));
+    assert_eq!(traces.status.sampled, 1);
+    (0..SPANS_MAX).for_each(|_| traces.policies("shop", &over(0, 401)));
+    assert_eq!((traces.status.waiting, traces.status.dropped), (SPANS_MAX as u64, SPANS_MAX as u64));
 }
 
 #[test]

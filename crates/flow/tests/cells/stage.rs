@@ -80,6 +80,7 @@ pub(crate) fn app(functions: &[(&str, &str, &str)]) -> AppSpec {
         hosts: BTreeMap::new(),
         patches: BTreeMap::new(),
         files: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         here: None,
     }
 }

@@ -123,6 +123,7 @@ pub(crate) fn spec(text: &str) -> AppSpec {
         hosts: BTreeMap::new(),
         patches: BTreeMap::new(),
         files: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         here: None,
     }
 }

@@ -2,13 +2,31 @@
 //! older is forgotten. A token that is used comes into the younger again.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::rc::Rc;
 
 use super::Token;
 
 /// Bytes of a token's end by which it is found: they are of its signature, and differ from token to token.
 const END_BYTES: usize = 64;
+
+/// Takes a number for its own hash: it is one already, of a hasher that nobody outside knows.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -20,8 +38,8 @@ struct Entry {
 pub(super) struct Remembered {
     half: usize,
     hasher: RandomState,
-    younger: HashMap<u64, Entry>,
-    older: HashMap<u64, Entry>,
+    younger: HashMap<u64, Entry, BuildHasherDefault<AsItIs>>,
+    older: HashMap<u64, Entry, BuildHasherDefault<AsItIs>>,
     /// Of which keys all this is true.
     generation: u64,
 }
@@ -31,8 +49,8 @@ impl Remembered {
         Self {
             half: most.div_ceil(2),
             hasher: RandomState::new(),
-            younger: HashMap::new(),
-            older: HashMap::new(),
+            younger: HashMap::default(),
+            older: HashMap::default(),
             generation: 0,
         }
     }

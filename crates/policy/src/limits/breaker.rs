@@ -97,11 +97,11 @@ impl Circuit {
     }
 
     /// What became of a request that was let through; `None` if nobody knows, since its client left.
-    pub(crate) fn tell(&mut self, pass: Pass, has_failed: Option<bool>, now: Now) {
+    pub(crate) fn tell(&mut self, pass: Pass, has_failed: Option<bool>, now_ns: u64) {
         match (self.state, pass) {
-            (State::Closed, _) => self.count(has_failed, now),
+            (State::Closed, _) => self.count(has_failed, now_ns),
             (State::HalfOpen { succeeded, .. }, Pass::Probe) => match has_failed {
-                Some(true) => self.open(now),
+                Some(true) => self.open(now_ns),
                 Some(false) if succeeded + 1 >= self.probes => {
                     self.state = State::Closed;
                     self.parts = [Part::default(); PARTS];
@@ -114,14 +114,14 @@ impl Circuit {
         }
     }
 
-    fn open(&mut self, now: Now) {
-        self.state = State::Open { until_ns: now.ns.saturating_add(self.open_ns) };
+    fn open(&mut self, now_ns: u64) {
+        self.state = State::Open { until_ns: now_ns.saturating_add(self.open_ns) };
         self.opened += 1;
     }
 
-    fn count(&mut self, has_failed: Option<bool>, now: Now) {
+    fn count(&mut self, has_failed: Option<bool>, now_ns: u64) {
         let Some(has_failed) = has_failed else { return };
-        let number = now.ns / self.part_ns;
+        let number = now_ns / self.part_ns;
         let place = usize::try_from(number % PARTS as u64).unwrap_or(0);
         let Some(part) = self.parts.get_mut(place) else { return };
         if part.number != number {
@@ -138,7 +138,7 @@ impl Circuit {
             (all + u64::from(part.all), failed + u64::from(part.failed))
         });
         if all >= u64::from(self.least) && failed * 100 >= all * u64::from(self.share) {
-            self.open(now);
+            self.open(now_ns);
         }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     fn run(circuit: &mut Circuit, ms: u64, has_failed: bool) -> bool {
         match circuit.admit(at(ms)) {
             Ok(pass) => {
-                circuit.tell(pass, Some(has_failed), at(ms));
+                circuit.tell(pass, Some(has_failed), at(ms).ns);
                 true
             }
             Err(_) => false,
@@ -196,7 +196,7 @@ mod tests {
         }
         let probe = circuit.admit(at(2000)).unwrap();
         assert!(circuit.admit(at(2000)).is_err());
-        circuit.tell(probe, None, at(2001));
+        circuit.tell(probe, None, at(2001).ns);
         assert_eq!(circuit.word(), "half-open");
         assert!(circuit.admit(at(2001)).is_ok());
     }

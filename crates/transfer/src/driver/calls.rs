@@ -13,7 +13,7 @@ use super::lane::End;
 use super::{Peer, Shared};
 use crate::call::{CallError, Callee, CalleeEvent, Caller, CallerEvent, Violation};
 use crate::counts::Counted;
-use crate::limits::{HEAD_MAX, INLINE_MAX};
+use crate::limits::{HEAD_MAX, HELD_BEYOND, INLINE_MAX};
 use crate::payload::{Answer, AnswerKind, Arrived, Incoming, Outcome, Payload};
 use crate::vault::{Now, Terms};
 use crate::wire::call::{to_callee, to_caller};
@@ -218,12 +218,13 @@ impl Called {
     fn begin(self: &Rc<Self>, id: u64, call: Incoming) {
         self.inner.shared.counters.one(Counted::CallsIn);
         count_inline(&self.inner.shared, &call.body);
+        let until = self.inner.shared.now().saturating_add(call.timeout);
         let served = self.inner.service().serve(Rc::clone(&self.name), call);
         let lane = Rc::clone(self);
         let task = tokio::task::spawn_local(async move {
             let outcome = served.await;
             lane.running.borrow_mut().remove(&id);
-            let answer = lane.answer(outcome);
+            let answer = lane.answer(outcome, until);
             if lane.over.get() || !lane.callee.borrow_mut().answer(id, answer.clone()) {
                 lane.withdraw(&answer);
             }
@@ -232,8 +233,9 @@ impl Called {
         self.running.borrow_mut().insert(id, task.abort_handle());
     }
 
-    /// What goes over the wire for an outcome. The function has run: what does not fit is told as its death.
-    fn answer(&self, outcome: Outcome) -> Answer {
+    /// What goes over the wire for an outcome of a call that its caller waits for `until` then. The function has run: what
+    /// does not fit is told as its death.
+    fn answer(&self, outcome: Outcome, until: Now) -> Answer {
         let Outcome { status, kind, load, head, body } = outcome;
         let died = |status| Answer { status, kind: AnswerKind::Died, load, ..Answer::default() };
         let body = match body {
@@ -242,8 +244,12 @@ impl Called {
             Payload::Inline(bytes) if bytes.len() > INLINE_MAX => return died(500),
             Payload::Inline(bytes) => Arrived::Inline(bytes),
             Payload::Held(held) => {
-                let terms = Terms { expires: self.inner.shared.limits().answer_held, retrievals: 1 };
-                match self.inner.shared.vault().hold(self.inner.shared.now(), &self.name, held, terms) {
+                let shared = &self.inner.shared;
+                let now = shared.now();
+                // The answer may be lost with its lane: then nobody ever pulls.
+                let wanted = until.saturating_sub(now).saturating_add(HELD_BEYOND);
+                let terms = Terms { expires: wanted.min(shared.limits().answer_held), retrievals: 1 };
+                match shared.vault().hold(now, &self.name, held, terms) {
                     Ok(reference) => Arrived::Referenced(reference),
                     Err(error) => {
                         tracing::warn!(peer = %self.name, %error, "an answer cannot be held for its caller");

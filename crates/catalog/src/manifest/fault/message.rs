@@ -127,6 +127,8 @@ impl fmt::Display for ManifestFault {
             }
             Self::Trigger(fault) => fault.fmt(f),
             Self::Runtime(fault) => fault.fmt(f),
+            Self::Secret(fault) => fault.fmt(f),
+            Self::Subscription(fault) => fault.fmt(f),
             Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
             Self::MethodTwice { method } => write!(f, "method {method} stands twice in the route"),
             Self::DuplicateRoute { clash, first_line } => fmt_duplicate(f, clash, *first_line),
@@ -196,6 +198,8 @@ impl ManifestFault {
             }
             Self::Trigger(fault) => fault.remedy(),
             Self::Runtime(fault) => fault.remedy(),
+            Self::Secret(fault) => fault.remedy().to_owned(),
+            Self::Subscription(fault) => fault.remedy(),
             Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),
             Self::DuplicateRoute { .. } => {
                 "change the path or the methods of one of them; names in braces make no difference".to_owned()
