@@ -142,7 +142,6 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let Data { plane, orders, thread: data, end: data_end, gateway, presence, deliveries } =
         start_data(&home, &settings)?;
     let Settings { except, cluster, otlp, .. } = settings;
-
     let runtime = runtime()?;
     let cluster = cluster.zip(presence.as_ref());
     let open = |options| runtime.block_on(Cluster::open(options));
