@@ -2,10 +2,10 @@
 //!
 //! | system | who asks | what the program is fed by |
 //! |---|---|---|
-//! | `baton-process` | 16 connections over HTTP | `baton-shim`, from the node; an event of API Gateway around 1 KiB |
-//! | `awslambdaric` | nobody: events lie ready | the smallest server of the Runtime API, in this process; 1 KiB as it is |
+//! | `baton-process` | 16 connections over HTTP | `baton-shim`, from the node |
+//! | `awslambdaric` | nobody: the event lies ready | the smallest server of the Runtime API, in this process |
 //!
-//! Both have one program, the same `awslambdaric` of the same interpreter, and all cores. The bare loop has no gateway, no sandbox and no client
+//! Both have one program, the same `awslambdaric` of the same interpreter, the same event (of API Gateway, around 1 KiB), and all cores. The bare loop has no gateway, no sandbox and no client
 //! that waits: it is as fast as the program can be.
 
 mod feeder;
@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let fleet = systems::start_node(&options.setup, BATON)?;
     systems::deploy_directory(&options.setup, &fleet, app.path())?;
     let body = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES - 2));
-    let bare = Bare::start(&python, &directory.join("code"), &body)?;
+    let bare = Bare::start(&python, &directory.join("code"), &event(&body))?;
     let timing = Timing::new(options, options.rounds * 2, QUICK_TOTAL);
     let mut series = Series::default();
     let mut noisy = 0;
@@ -74,6 +74,40 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     report.ratio("rps_lambda_over_awslambdaric", &series, "rps", over, Some(Promise::AtLeast(0.8)));
     super::note_losses(&mut report, [&fleet]);
     Ok(report)
+}
+
+/// The event that a route makes of such a request.
+fn event(body: &str) -> String {
+    let http = serde_json::json!({
+        "method": "POST", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "",
+    });
+    serde_json::json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/",
+        "rawQueryString": "",
+        "headers": {
+            "content-length": "1024",
+            "content-type": "text/plain",
+            "host": "127.0.0.1:8080",
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+        },
+        "requestContext": {
+            "accountId": "000000000000",
+            "apiId": "baton",
+            "domainName": "127.0.0.1:8080",
+            "domainPrefix": "127",
+            "http": http,
+            "requestId": "00000000-0000-4000-8000-000000000000",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "01/Jan/2026:00:00:00 +0000",
+            "timeEpoch": 1_767_225_600_000_u64,
+        },
+        "body": body,
+        "isBase64Encoded": false,
+    })
+    .to_string()
 }
 
 fn plan(fleet: &Fleet, body: &str) -> Plan {
