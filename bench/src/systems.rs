@@ -1,5 +1,8 @@
 //! The systems under test, started the way a comparison needs them: all of one system's processes on one core.
 
+mod deploy;
+mod workerd;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -19,10 +22,9 @@ use crate::load::get;
 use crate::locate;
 use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
 
-mod deploy;
-
 pub(crate) use deploy::deploy_at;
 pub use deploy::{deploy, deploy_beside, deploy_directory};
+pub use self::workerd::start_workerd;
 
 /// How long a server may take to be ready; apps are built before.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -373,36 +375,6 @@ pub fn start_server(
     let (server, address) = Server::start(&spec, url_in)?;
     Ok(Fleet::of(system, address, None, vec![server]))
 }
-
-/// Starts workerd with a worker that says hello.
-pub fn start_workerd(setup: &Setup, system: &str) -> Result<Fleet, SystemError> {
-    let program = locate::npm_program("workerd");
-    let state = tempfile::tempdir().map_err(SystemError::State)?;
-    for (name, text) in [("config.capnp", WORKERD_CONFIG), ("worker.js", WORKER)] {
-        std::fs::write(state.path().join(name), text).map_err(SystemError::State)?;
-    }
-    let args = ["serve".into(), state.path().join("config.capnp").into(), "--control-fd=1".into()];
-    let mut fleet = start_server(setup, system, &program, args.to_vec())?;
-    fleet.state = Some(state);
-    Ok(fleet)
-}
-
-const WORKERD_CONFIG: &str = "using Workerd = import \"/workerd/workerd.capnp\";
-const config :Workerd.Config = (
-  services = [(name = \"main\", worker = .hello)],
-  sockets = [(name = \"http\", address = \"127.0.0.1:0\", http = (), service = \"main\")],
-);
-const hello :Workerd.Worker = (
-  modules = [(name = \"worker\", esModule = embed \"worker.js\")],
-  compatibilityDate = \"2025-01-01\",
-);
-";
-const WORKER: &str = "export default {
-  fetch() {
-    return new Response(\"hello, world\\n\", { headers: { \"content-type\": \"text/plain\" } });
-  },
-};
-";
 
 /// Whether a program is at its path, or on `PATH`.
 pub(crate) fn is_there(program: &Path) -> bool {
