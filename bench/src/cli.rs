@@ -50,6 +50,12 @@ enum Verb {
     Python(RunArgs),
     /// Policies in the path of requests, against nginx as a sidecar
     Sidecar(RunArgs),
+    /// Versions that change while requests come, at 70 % of what the node can do
+    Deploy(SuiteArgs),
+    /// The boutique with request log, metrics and traces, against itself without
+    Observability(SuiteArgs),
+    /// A thousand functions at rest on one node, and a page of their metrics
+    Rest(SuiteArgs),
     /// The boutique under load for minutes; fails unless memory and buffers come back
     Soak(SoakArgs),
     /// Thousands of distinct Wasm functions on one node, called at random; fails unless every answer is right
@@ -217,6 +223,9 @@ pub fn main() -> ExitCode {
         Verb::Lambda(args) => run_suite(&args, &[Isolation::Process], suites::lambda),
         Verb::Python(args) => run_suite(&args, &[Isolation::Process], suites::python),
         Verb::Sidecar(args) => run_suite(&args, &[Isolation::Process], suites::sidecar),
+        Verb::Deploy(args) => run_suite(&args.run, &args.isolation, suites::deploy),
+        Verb::Observability(args) => run_suite(&args.run, &args.isolation, suites::observability),
+        Verb::Rest(args) => run_suite(&args.run, &args.isolation, suites::rest),
         Verb::Soak(args) => run_soak(&args),
         Verb::Functions(args) => run_functions(&args),
         Verb::Load(args) => run_load(&args),

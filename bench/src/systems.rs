@@ -55,6 +55,8 @@ pub struct Setup {
     pub load_core: usize,
     /// Whether Baton records receipts.
     pub receipts: bool,
+    /// Further words for `baton up`.
+    pub more: Vec<OsString>,
 }
 
 impl Setup {
@@ -69,6 +71,7 @@ impl Setup {
             server_core,
             load_core: cores.get(1).copied().unwrap_or(server_core),
             receipts: false,
+            more: Vec::new(),
         }
     }
 }
@@ -276,6 +279,7 @@ pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, System
     if setup.receipts {
         args.push("--receipts".into());
     }
+    args.extend(setup.more.iter().cloned());
     args.push(directory.into());
     let home = state.path().join(HOME);
     let spec = ServerSpec {
@@ -338,6 +342,13 @@ pub fn deploy(setup: &Setup, fleet: &Fleet, app: &App) -> Result<(), SystemError
     deploy_directory(setup, fleet, directory.path())
 }
 
+/// Deploys another variant beside the one that runs, with a part of its requests.
+pub fn deploy_beside(setup: &Setup, fleet: &Fleet, app: &App, share: &str) -> Result<(), SystemError> {
+    let directory = tempfile::tempdir().map_err(SystemError::State)?;
+    app.write(directory.path()).map_err(SystemError::App)?;
+    deploy_with(setup, &fleet.home().unwrap_or_default(), directory.path(), &["--canary", share])
+}
+
 /// Deploys the app of a directory to a node that runs.
 pub fn deploy_directory(setup: &Setup, fleet: &Fleet, directory: &Path) -> Result<(), SystemError> {
     deploy_at(setup, &fleet.home().unwrap_or_default(), directory)
@@ -345,9 +356,13 @@ pub fn deploy_directory(setup: &Setup, fleet: &Fleet, directory: &Path) -> Resul
 
 /// Deploys the app of a directory to the node that has this state directory.
 pub(crate) fn deploy_at(setup: &Setup, home: &Path, directory: &Path) -> Result<(), SystemError> {
+    deploy_with(setup, home, directory, &[])
+}
+
+fn deploy_with(setup: &Setup, home: &Path, directory: &Path, more: &[&str]) -> Result<(), SystemError> {
     let failed = |status: String| SystemError::Deploy { app: directory.display().to_string(), status };
     let mut command = Command::new(&setup.baton);
-    command.arg("deploy").arg(directory).arg("--json").env("BATON_HOME", home);
+    command.arg("deploy").arg(directory).arg("--json").args(more).env("BATON_HOME", home);
     let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(());

@@ -1,6 +1,7 @@
-//! Functions in C: one source in a compartment and as a Wasm module, which call each other.
+//! Functions in C: one source in a process, in a compartment and as a Wasm module, which call each other.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -105,8 +106,63 @@ fn calls_between_compartment_and_module_wait_for_answers_that_come_late() {
     node.wait_at_rest(REST);
 }
 
+/// libbaton beside the node's binaries, or a line that it is not there.
+fn library() -> Option<PathBuf> {
+    let library = baton_e2e::baton().with_file_name("libbaton.a");
+    let there = library.is_file().then_some(library);
+    if there.is_none() {
+        println!("SKIP: libbaton.a is not beside baton: cargo build --release -p baton-lib");
+    }
+    there
+}
+
 #[test]
-fn a_function_in_c_is_no_process() {
+fn one_program_serves_as_a_process_and_in_a_compartment() {
+    let Some(library) = library() else { return };
+    let app = App::new("linked");
+    let (root, directory) = (source_root(), app.directory().to_owned());
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror", "-static-pie", "-DBATON_LINK", "-I"]);
+    gcc.arg(root.join("sdk/c/include")).arg("-o").arg(directory.join("words"));
+    gcc.args([root.join("examples/c/words.c"), root.join("sdk/c/src/baton.c"), library]);
+    if gcc.status().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        println!("SKIP: there is no gcc");
+        return;
+    }
+    let module = if machine_runs("compartment") { "compartment" } else { "process" };
+    let calls = "calls = [\"native\", \"module\"]\ntimeout = \"5s\"";
+    let mut app = app
+        .artifact("native", "words", "process", "timeout = \"5s\"")
+        .artifact("module", "words", module, "timeout = \"5s\"")
+        .artifact("both", "words", "process", calls);
+    for name in ["native", "module", "both"] {
+        app = app.route(&format!("/{name}/{{what}}"), name, "");
+    }
+    let node = Node::start(&app);
+    for name in ["native", "module"] {
+        let counted = node.post(&format!("/{name}/count"), TEXT.as_bytes());
+        assert_eq!((counted.status, counted.text().as_str()), (200, COUNTED), "{name}");
+        assert!(counted.header("x-took-ns").is_some_and(|ns| ns.parse::<u64>().is_ok()), "{name}");
+        for len in [0, 1, 8, 9, 64, 65, 5000, 300_000] {
+            let body = vec![b'x'; len];
+            let echoed = node.post(&format!("/{name}/echo"), &body);
+            assert!(echoed.status == 200 && echoed.body == body, "{name} {len}: {}", echoed.status);
+        }
+        assert_eq!(node.post(&format!("/{name}/nothing"), b"").status, 404, "{name}");
+    }
+    for len in [10, 64, 5000, 300_000] {
+        let asked = node.post("/both/ask", "ab ".repeat(len).as_bytes());
+        let line = format!("0 lines, {len} words, {} bytes\n", 3 * len);
+        assert_eq!((asked.status, asked.text()), (200, format!("native: {line}module: {line}")), "{len}");
+    }
+    wait_until(REST, "the line is in the log", || {
+        node.log_of("native").iter().any(|line| line.trim_end() == COUNTED.trim_end())
+    });
+    node.wait_at_rest(REST);
+}
+
+#[test]
+fn a_function_in_c_without_libbaton_is_no_process() {
     let Some(app) = app() else { return };
     let program = app.directory().join("words");
     let refused = Command::new(program).output().expect("the program starts");

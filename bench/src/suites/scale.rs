@@ -133,14 +133,14 @@ fn idle(options: &Options, isolation: Isolation, app: &App, count: usize) -> Res
 }
 
 /// Replicas that there are.
-fn replicas(fleet: &Fleet) -> usize {
+pub(super) fn replicas(fleet: &Fleet) -> usize {
     let apps = fleet.apps();
     let functions = apps.iter().filter_map(|app| app["functions"].as_array()).flatten();
     functions.filter_map(|function| function["replicas"].as_array()).map(Vec::len).sum()
 }
 
 /// Waits until no replica is left. How long that took.
-fn wait_for_rest(fleet: &Fleet) -> Result<Duration, SuiteError> {
+pub(super) fn wait_for_rest(fleet: &Fleet) -> Result<Duration, SuiteError> {
     let began = Instant::now();
     while fleet.apps().is_empty() || replicas(fleet) > 0 {
         if began.elapsed() > PATIENCE {

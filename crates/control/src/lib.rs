@@ -18,6 +18,7 @@ mod artifacts;
 mod bundles;
 mod cluster;
 mod deploy;
+mod disk;
 mod events;
 mod graph;
 mod home;
@@ -45,6 +46,7 @@ pub use deploy::{
     Change, DeployFault, Deployer, Outcome, Placed, PolicyFault, Restored, RolloutError, SecretChange,
     SecretFault, Step, Submission, Wish, plan,
 };
+pub use disk::is_guarded;
 pub use events::{DeadReport, Event, EventFault, Events, QueueReport};
 pub use graph::{Declared, GATEWAY, Graph, GraphEdge, GraphNode, GraphRoute};
 pub use home::{Home, HomeError, admin_socket};

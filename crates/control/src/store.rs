@@ -1,19 +1,13 @@
 //! What is deployed, in a file that survives restarts, `kill -9` and full disks.
 //!
-//! One row an app and one a kept version, one transaction a change: rows are the old ones or the new ones. After an error of
-//! the file system the database refuses further work; the store drops it then and opens it afresh on the next
-//! call, so that a disk that was full for a while costs only the changes that were refused.
+//! One row an app and one a kept version, one transaction a change: rows are the old ones or the new ones.
 
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use baton_catalog::{AppName, FunctionName, Manifest};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -23,6 +17,7 @@ pub(crate) use self::secrets::SecretRow;
 pub(crate) use self::versions::told;
 pub use self::versions::{Beside, Kept, Made, Undone};
 use crate::artifacts::ArtifactHash;
+use crate::disk::Disk;
 use crate::limits::STORE_CACHE_BYTES;
 
 const DEPLOYMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("deployments");
@@ -195,20 +190,10 @@ impl StoreError {
     }
 }
 
-type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
-
 /// The embedded store.
+#[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
-    opener: Opener,
-    /// Absent after an error: the next call opens it afresh.
-    database: Mutex<Option<Database>>,
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
-    }
+    disk: Disk,
 }
 
 impl Store {
@@ -217,15 +202,13 @@ impl Store {
     /// # Errors
     /// The file is damaged, newer than this program, or cannot be written.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = path.to_owned();
-        Self::open_with(path, Box::new(move || open_file(&file, STORE_CACHE_BYTES)))
+        Self::over(Disk::new(path, STORE_CACHE_BYTES))
     }
 
-    fn open_with(path: &Path, opener: Opener) -> Result<Self, StoreError> {
-        let store = Self { path: path.to_owned(), opener, database: Mutex::new(None) };
-        match store.with(ensure_tables)? {
-            FORMAT => Ok(store),
-            format => Err(StoreError::Newer { path: path.to_owned(), format }),
+    fn over(disk: Disk) -> Result<Self, StoreError> {
+        match disk.with(ensure_tables)? {
+            FORMAT => Ok(Self { disk }),
+            format => Err(StoreError::Newer { path: disk.path().to_owned(), format }),
         }
     }
 
@@ -271,35 +254,8 @@ impl Store {
     }
 
     fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
-        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = slot.take();
-        // The database panics over some kinds of damage. It is dropped then, so nothing half done is seen again.
-        let attempt = AssertUnwindSafe(|| {
-            let database = match taken {
-                Some(database) => database,
-                None => (self.opener)()?,
-            };
-            let result = work(&database)?;
-            Ok((database, result))
-        });
-        match catch_unwind(attempt) {
-            Ok(Ok((database, result))) => {
-                *slot = Some(database);
-                Ok(result)
-            }
-            Ok(Err(error)) => Err(fault(&self.path, error)),
-            Err(_) => Err(StoreError::Unintelligible { path: self.path.clone() }),
-        }
+        self.disk.with(work)
     }
-}
-
-/// Opens a database, or makes it, for the node's user only: what is in manifests and events is nobody else's business.
-pub(crate) fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, redb::Error> {
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut builder = Database::builder();
-    builder.set_cache_size(cache_bytes);
-    builder.create_file(options.open(path)?).map_err(redb::Error::from)
 }
 
 /// Makes what is missing; returns the format that the file has.
@@ -360,6 +316,9 @@ pub(crate) fn fault(path: &Path, error: redb::Error) -> StoreError {
             }
             _ => StoreError::Io { path, source },
         },
+        redb::Error::DatabaseAlreadyOpen => {
+            StoreError::Io { path, source: io::Error::new(Kind::ResourceBusy, "it is still open elsewhere") }
+        }
         error => StoreError::Damaged { path, source: Box::new(error) },
     }
 }

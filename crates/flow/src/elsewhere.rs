@@ -320,14 +320,9 @@ async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Op
 /// The status of a failure for the function that called.
 pub(crate) fn status_of(error: &InvokeError) -> u16 {
     match error {
+        // To functions it is whatever the other one meant by it.
         InvokeError::Function { status, .. } => *status,
-        InvokeError::Refused(refusal) => refusal.status,
-        InvokeError::QueueFull => 429,
-        InvokeError::DeadlineExceeded { .. } => 504,
-        InvokeError::TooLarge { .. } | InvokeError::HeadTooLarge => 413,
-        InvokeError::NotKept { .. } => 507,
-        InvokeError::PoolFull | InvokeError::NoReplica { .. } | InvokeError::NoNode { .. } => 503,
-        _ => 502,
+        error => error.status(),
     }
 }
 

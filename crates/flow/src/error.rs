@@ -74,6 +74,28 @@ pub enum InvokeError {
 }
 
 impl InvokeError {
+    /// The table: the HTTP status that whoever asked sees.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            InvokeError::Refused(refusal) => refusal.status,
+            InvokeError::Unknown => 404,
+            InvokeError::TooLarge { .. } => 413,
+            InvokeError::QueueFull => 429,
+            InvokeError::HeadTooLarge => 431,
+            // A failure that calls itself a success, or no status at all, is the function's mistake.
+            InvokeError::Function { status, .. } if !(400..=599).contains(status) => 500,
+            InvokeError::Function { status, .. } => *status,
+            InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } | InvokeError::NodeLost { .. } => 502,
+            InvokeError::PoolFull
+            | InvokeError::NoReplica { .. }
+            | InvokeError::NoNode { .. }
+            | InvokeError::Draining => 503,
+            InvokeError::DeadlineExceeded { .. } => 504,
+            InvokeError::NotKept { .. } => 507,
+        }
+    }
+
     /// Whether the version that answered is at fault, rather than who asked or how many did.
     pub(crate) fn is_failure(&self) -> bool {
         match self {

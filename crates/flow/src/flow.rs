@@ -156,11 +156,12 @@ impl Flow {
         body_len: Option<u64>,
         wish: Wish,
     ) -> Result<Upload, InvokeError> {
-        if self.inner.node.draining.get() {
-            return Err(InvokeError::Draining);
-        }
-        let (app, function) = target.choose(head);
+        let (app, function) = self.admitted(target, head)?;
         Upload::begin(app, function, head, body_len, wish)
+    }
+
+    fn admitted<'t>(&self, target: &'t Target, head: &Head) -> Result<(&'t Rc<App>, usize), InvokeError> {
+        if self.inner.node.draining.get() { Err(InvokeError::Draining) } else { Ok(target.choose(head)) }
     }
 
     /// As [`Flow::begin`], for a client that could do with a stream: where the function can do with one too,
@@ -175,10 +176,7 @@ impl Flow {
         body_len: Option<u64>,
         (offer, wish): (Offer, Wish),
     ) -> Result<Upload, InvokeError> {
-        if self.inner.node.draining.get() {
-            return Err(InvokeError::Draining);
-        }
-        let (app, function) = target.choose(&head);
+        let (app, function) = self.admitted(target, &head)?;
         Upload::begin_streamed(app, function, head, body_len, (offer, wish))
     }
 

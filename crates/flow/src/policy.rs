@@ -117,18 +117,6 @@ fn now(node: &Node, at: Instant) -> Now {
     Now { ns: ns(node, at), unix_s: u64::try_from(wall.tv_sec).unwrap_or(0) }
 }
 
-/// What a client sees of a failure.
-fn status_of(error: &InvokeError) -> u16 {
-    match error {
-        InvokeError::Refused(refusal) => refusal.status,
-        InvokeError::Function { status, .. } if !(400..=599).contains(status) => 500,
-        InvokeError::Unknown => 404,
-        InvokeError::HeadTooLarge => 431,
-        InvokeError::Draining => 503,
-        other => crate::elsewhere::status_of(other),
-    }
-}
-
 /// Whether the function is to blame: what a breaker counts. `None` where it had no say.
 fn has_failed(error: &InvokeError) -> Option<bool> {
     let had_no_say = matches!(
@@ -141,11 +129,11 @@ fn has_failed(error: &InvokeError) -> Option<bool> {
             | InvokeError::PoolFull
             | InvokeError::QueueFull
     );
-    (!had_no_say).then(|| status_of(error) >= 500)
+    (!had_no_say).then(|| error.status() >= 500)
 }
 
 fn outcome_of(error: &InvokeError) -> Outcome {
-    Outcome { status: status_of(error), has_failed: has_failed(error), bytes_out: 0 }
+    Outcome { status: error.status(), has_failed: has_failed(error), bytes_out: 0 }
 }
 
 fn refused(refusal: Refusal) -> InvokeError {

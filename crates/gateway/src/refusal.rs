@@ -120,7 +120,7 @@ impl Refusal {
 
 impl From<InvokeError> for Refusal {
     fn from(error: InvokeError) -> Self {
-        let (code, retry) = status_of(&error);
+        let (code, retry) = (error.status(), may_succeed_later(&error));
         let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // What killed a replica, or what exactly it sent, is the operator's to know, not the client's.
         let message: Cow<'static, str> = match error {
@@ -164,26 +164,24 @@ impl From<InvokeError> for Refusal {
     }
 }
 
-/// The table: each failure's status, and whether the same request may succeed later.
-fn status_of(error: &InvokeError) -> (u16, bool) {
+/// Whether the same request may succeed later.
+fn may_succeed_later(error: &InvokeError) -> bool {
     match error {
-        InvokeError::Refused(refused) => (refused.status, refused.retry_after.is_some()),
-        InvokeError::Unknown => (404, false),
-        InvokeError::TooLarge { .. } => (413, false),
-        InvokeError::HeadTooLarge => (431, false),
-        InvokeError::QueueFull => (429, true),
-        InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => (502, false),
-        InvokeError::NodeLost { .. } => (502, true),
-        InvokeError::NotKept { .. } => (507, true),
-        InvokeError::PoolFull
+        InvokeError::Refused(refused) => refused.retry_after.is_some(),
+        InvokeError::QueueFull
+        | InvokeError::NodeLost { .. }
+        | InvokeError::NotKept { .. }
+        | InvokeError::PoolFull
         | InvokeError::NoReplica { .. }
         | InvokeError::NoNode { .. }
-        | InvokeError::Draining => (503, true),
-        InvokeError::DeadlineExceeded { .. } => (504, false),
-        // A failure that calls itself a success, or no status at all, is the function's mistake.
-        InvokeError::Function { status, .. } => {
-            (if (400..=599).contains(status) { *status } else { 500 }, false)
-        }
+        | InvokeError::Draining => true,
+        InvokeError::Unknown
+        | InvokeError::TooLarge { .. }
+        | InvokeError::HeadTooLarge
+        | InvokeError::ReplicaDied { .. }
+        | InvokeError::BadReply { .. }
+        | InvokeError::DeadlineExceeded { .. }
+        | InvokeError::Function { .. } => false,
     }
 }
 

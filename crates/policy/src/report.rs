@@ -128,6 +128,15 @@ pub struct HandlerReport {
     pub failed: u64,
     /// What it took, the mean of one request in 64.
     pub mean_ns: u64,
+    /// Whether it stands in the app's list and is one for all functions: its figures are the same wherever it is shown.
+    #[serde(rename = "shared")]
+    pub is_shared: bool,
+    /// Of a breaker: `closed`, `open` or `half-open`, and how often it opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<(&'static str, u64)>,
+    /// Of the retry handler: calls that were made again, and those that the budget did not allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<(u64, u64)>,
     /// What there is to know of its state, for a person to read.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub state: String,
@@ -137,16 +146,26 @@ pub struct HandlerReport {
 }
 
 impl Slot {
-    pub(crate) fn report(&self) -> HandlerReport {
+    pub(crate) fn report(&self, is_shared: bool) -> HandlerReport {
         let Counts { passed, refused, panicked, timed, timed_ns } = &self.counts;
-        let state = match &self.step {
+        let breaker = match &self.step {
             Step::Breaker(circuit) => {
                 let circuit = circuit.borrow();
-                format!("{}, opened {} times", circuit.word(), circuit.opened)
+                Some((circuit.word(), circuit.opened))
             }
-            Step::Retry(again) => {
-                format!("{} made again, {} over budget", again.made.get(), again.spared.get())
+            _ => None,
+        };
+        let retries = match &self.step {
+            Step::Retry(again) => Some((again.made.get(), again.spared.get())),
+            _ => None,
+        };
+        let state = match &self.step {
+            Step::Breaker(_) => {
+                breaker.map_or_else(String::new, |(word, opened)| format!("{word}, opened {opened} times"))
             }
+            Step::Retry(_) => retries.map_or_else(String::new, |(made, spared)| {
+                format!("{made} made again, {spared} over budget")
+            }),
             Step::Jwt(_, file) => {
                 let keys = format!("{} keys of {}", file.count(), file.path().display());
                 file.fault().map_or(keys.clone(), |fault| format!("{keys}; {fault}"))
@@ -158,6 +177,9 @@ impl Slot {
             passed: passed.get(),
             refused: refused.get(),
             failed: panicked.get(),
+            is_shared,
+            breaker,
+            retries,
             mean_ns: timed_ns.get() / timed.get().max(1),
             state,
             outcomes: match &self.step {

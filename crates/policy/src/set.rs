@@ -153,7 +153,8 @@ impl Set {
     /// What the handlers of each function have done.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Vec<HandlerReport>> {
-        let of = |chain: &Rc<Chain>| chain.slots.iter().map(|slot| slot.report()).collect();
+        let is_shared = |slot: &Rc<Slot>| self.shared.iter().any(|other| Rc::ptr_eq(other, slot));
+        let of = |chain: &Rc<Chain>| chain.slots.iter().map(|slot| slot.report(is_shared(slot))).collect();
         self.chains.iter().map(|(name, chain)| (name.clone(), of(chain))).collect()
     }
 }

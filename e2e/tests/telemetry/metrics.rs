@@ -16,9 +16,75 @@ fn page(node: &Node, accept: &str) -> Response {
 }
 
 fn app() -> App {
+    app_with("")
+}
+
+fn app_with(policies: &str) -> App {
     App::new("metered")
         .function("a", "relay", "calls = [\"c\"]\nenv = { NEXT = \"c\" }")
-        .function("c", "last", "")
+        .function("c", "last", policies)
+}
+
+/// Policies with a limit that is met, and a breaker.
+const POLICIES: &str = r#"
+[[policy.handlers]]
+use = "log"
+
+[[functions.c.policy.handlers]]
+use = "rate-limit"
+key = "all"
+rate = "1/h"
+
+[[functions.c.policy.handlers]]
+use = "breaker"
+
+[[functions.c.policy.handlers]]
+use = "retry"
+"#;
+
+#[test]
+fn ways_of_requests_are_counted_and_promtool_agrees() {
+    need_sandbox!();
+    need_one_node!();
+    let node = Node::start(&app_with(POLICIES));
+    let statuses: Vec<u16> = (0..3).map(|_| node.post("/c", b"x").status).collect();
+    assert_eq!(statuses, [200, 429, 429]);
+    let sent = node.cli(["invoke", "metered/a", "--event", "--path", "/a?move", "--data", "x"]);
+    assert_eq!(sent.code, 0, "{}", sent.stderr);
+    let wanted = [
+        "baton_policy_requests_total{app=\"metered\",handler=\"log\",outcome=\"passed\"} 4",
+        "baton_policy_requests_total{app=\"metered\",function=\"c\",handler=\"rate-limit\",outcome=\"refused\"} 2",
+        "baton_policy_breaker_state{app=\"metered\",function=\"c\",state=\"closed\"} 1",
+        "baton_policy_breaker_state{app=\"metered\",function=\"c\",state=\"open\"} 0",
+        "baton_policy_retries_total{app=\"metered\",function=\"c\",outcome=\"made\"} 0",
+        "baton_version{app=\"metered\",state=\"serving\"} 1",
+        "baton_version_share{app=\"metered\",state=\"serving\"} 1.0",
+        "baton_events_total{app=\"metered\",function=\"a\",outcome=\"done\"} 1",
+        "baton_events_waiting{app=\"metered\",function=\"a\"} 0",
+    ];
+    let text = || page(&node, "text/plain").text();
+    let has = |text: &str, line: &str| text.lines().any(|found| found == line);
+    wait_until(Duration::from_secs(15), "the event is done", || has(&text(), wanted[7]));
+    let text = text();
+    for line in wanted {
+        assert!(has(&text, line), "no {line} in\n{text}");
+    }
+    complain_about(&text);
+}
+
+/// Has promtool look at a page, where it is installed.
+fn complain_about(text: &str) {
+    if !is_there("promtool") {
+        println!("SKIP: promtool is missing: cargo xtask test installs Debian's prometheus");
+        return;
+    }
+    let mut tool = Command::new("promtool");
+    tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tool.spawn().expect("promtool starts");
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+    let out = child.wait_with_output().expect("it ends");
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && said.trim().is_empty(), "{said}\n{text}");
 }
 
 fn is_there(program: &str) -> bool {
@@ -60,20 +126,9 @@ fn what_passed_is_in_both_forms() {
 fn promtool_finds_nothing_to_complain_about() {
     need_sandbox!();
     need_one_node!();
-    if !is_there("promtool") {
-        println!("SKIP: promtool is missing: cargo xtask test installs Debian's prometheus");
-        return;
-    }
     let node = Node::start_with(&app(), &["--receipts"]);
     assert_eq!(node.post("/a?move", b"x").status, 200);
-    let text = page(&node, "text/plain").text();
-    let mut tool = Command::new("promtool");
-    tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = tool.spawn().expect("promtool starts");
-    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
-    let out = child.wait_with_output().expect("it ends");
-    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert!(out.status.success() && said.trim().is_empty(), "{said}\n{text}");
+    complain_about(&page(&node, "text/plain").text());
 }
 
 /// Ended with the test.

@@ -12,10 +12,14 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
 fn app() -> App {
+    app_with("")
+}
+
+fn app_with(policies: &str) -> App {
     App::new("traced")
         .function("a", "relay", "calls = [\"b\"]\nenv = { NEXT = \"b\" }")
         .function("b", "relay", "calls = [\"c\"]\nenv = { NEXT = \"c\" }")
-        .function("c", "last", "")
+        .function("c", "last", policies)
         .function("tell", "inspect", "")
         .function("ask", "herald", "calls = [\"tell\"]\nenv = { NEXT = \"tell\" }")
 }
@@ -159,4 +163,45 @@ fn a_collector_that_is_dead_or_hangs_slows_nobody_and_loses_are_counted() {
         node.signal(rustix::process::Signal::TERM);
         assert!(node.wait(Duration::from_secs(10)).success());
     }
+}
+
+/// What the span handler, and a receipt, say of policies.
+#[test]
+fn policies_are_a_span_of_their_own_and_a_figure_of_receipts() {
+    need_sandbox!();
+    need_one_node!();
+    let collector = Collector::start(Manner::Takes);
+    let policies =
+        "[[policy.handlers]]\nuse = \"span\"\n[[functions.c.policy.handlers]]\nuse = \"identity\"\n";
+    let words = ["--otlp", collector.url(), "--trace-sample", "0%", "--receipts"];
+    let node = Node::start_with(&app_with(policies), &words);
+    let seen = request(&node, "/tell", "01");
+    let own = seen.line("traceparent").expect("the function sees a trace");
+    let spans = spans_of(&collector, 3);
+    let named = |name: &str| {
+        spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"))
+    };
+    let (root, policies, hop) = (named("traced/tell"), named("traced/tell policies"), named("tell"));
+    assert_eq!(hex(&root.parent_span_id), PARENT);
+    assert_eq!(policies.parent_span_id, root.span_id);
+    assert_eq!(hop.parent_span_id, policies.span_id);
+    assert_eq!(own, format!("00-{TRACE}-{}-01", hex(&policies.span_id)));
+    assert_eq!(text(&policies.attributes, "url.path"), "/tell");
+    // One that a policy refuses has no invocation, and is told of all the same.
+    assert_eq!(request(&node, "/c", "01").status, 401);
+    let spans = spans_of(&collector, 5);
+    let refused = spans.iter().find(|span| span.name == "traced/c").expect("a span of the request");
+    assert_eq!(text(&refused.attributes, "http.response.status_code"), "401");
+    assert_eq!(hex(&refused.parent_span_id), PARENT);
+    // One that is not traced is left as it came.
+    let plain = request(&node, "/tell", "00").line("traceparent").expect("it is passed on");
+    assert_eq!(plain, format!("00-{TRACE}-{PARENT}-00"));
+    assert_eq!(spans_of(&collector, 5).len(), 5);
+    let found = node.ask("/v1/receipts")["receipts"][0].clone();
+    let total = found["sidecar_ns"].as_u64().unwrap_or_else(|| panic!("no sidecar_ns in {found}"));
+    assert!((1..50_000_000).contains(&total), "{found}");
+    wait_until(SOON, "the receipt has its hop", || {
+        let found = node.ask("/v1/receipts")["receipts"][0].clone();
+        found["hops"][0]["sidecar_ns"].as_u64() == Some(total)
+    });
 }

@@ -14,7 +14,7 @@ MARKS = 6
 
 
 @baton.function
-def feature(ctx, request):
+def feature(request, ctx):
     with frames.Step("feature", request) as step:
         grey = luminance(step.frame)
         edges = edginess(grey)

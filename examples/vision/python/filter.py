@@ -10,11 +10,10 @@ BAND = 128
 
 
 @baton.function
-def filter(ctx, request):
+def filter(request, ctx):
     with frames.Step("filter", request) as step:
-        frame = step.frame
-        even_out(frame)
-        smooth(frame)
+        even_out(step.frame)
+        smooth(step.frame)
     return step.hand_on(ctx, "feature")
 
 

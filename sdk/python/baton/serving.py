@@ -47,7 +47,11 @@ def _takes(call: Callable[..., Any], name: str) -> int:
         raise TypeError(f"handler {name}: a handler takes (request, ctx), (request) or nothing, not {inspect.signature(call)}")
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return 2
-    return min(2, len(positional))
+    takes = len(required)
+    # A default is the handler's own affair, unless the name says what it is for.
+    while takes < min(2, len(positional)) and positional[takes].name in ("request", "req", "ctx", "context"):
+        takes += 1
+    return takes
 
 
 class Server:

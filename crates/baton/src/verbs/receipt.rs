@@ -35,6 +35,8 @@ struct Receipt {
     serialisations: u64,
     #[serde(default)]
     memory_mib_ms: Option<f64>,
+    #[serde(default)]
+    sidecar_ns: Option<u64>,
     hops: Vec<Hop>,
 }
 
@@ -114,10 +116,11 @@ pub(super) fn show(home: &Path, id: &str, json: bool) -> Result<(), Failure> {
         nanos(receipt.cpu_ns),
     ))?;
     line_out(&format!(
-        "{} protocol passes and {} (de)serialisations by the node, {} of memory",
+        "{} protocol passes and {} (de)serialisations by the node, {} of memory, {} of policies",
         receipt.protocol_passes,
         receipt.serialisations,
         memory(receipt.memory_mib_ms),
+        receipt.sidecar_ns.map_or_else(|| "none".to_owned(), nanos),
     ))?;
     if let Some(line) = crossed(&receipt.hops) {
         line_out(&line)?;

@@ -43,8 +43,8 @@ pub(super) fn watch() {
             return;
         }
         default(info);
-        if baton_flow::is_guarded() {
-            // A handler of a policy: it is caught, its request ends, and that is all.
+        if baton_flow::is_guarded() || baton_control::is_guarded() {
+            // A handler of a policy, or a database over a damaged file: it is caught, its request or change ends, and that is all.
             return;
         }
         if name == DATA_THREAD || name == CONTROL_THREAD {

@@ -209,27 +209,7 @@ impl Fault {
 
 impl From<InvokeError> for Fault {
     fn from(error: InvokeError) -> Self {
-        let status = match &error {
-            InvokeError::Refused(refused) => {
-                StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN)
-            }
-            InvokeError::Unknown => StatusCode::NOT_FOUND,
-            InvokeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            InvokeError::QueueFull => StatusCode::TOO_MANY_REQUESTS,
-            InvokeError::PoolFull
-            | InvokeError::NoReplica { .. }
-            | InvokeError::NoNode { .. }
-            | InvokeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            InvokeError::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
-            InvokeError::NodeLost { .. } | InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } => {
-                StatusCode::BAD_GATEWAY
-            }
-            InvokeError::Function { status, .. } => {
-                StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-            }
-            InvokeError::NotKept { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            InvokeError::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        };
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::new(status, error.to_string(), "")
     }
 }

@@ -5,8 +5,9 @@
 
 mod apps;
 mod format;
+mod ways;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
+use baton_flow::PolicyStatus;
 use baton_flow::status::{AppStatus, Observed, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -51,6 +53,10 @@ pub(super) async fn page(
     apps::pools(&mut registry, &apps);
     apps::holders(&mut registry, &holders(&api, &apps).await?);
     apps::processes(&mut registry, &apps);
+    ways::cold_starts(&mut registry, &apps);
+    ways::versions(&mut registry, &api.plane.versions().await?);
+    ways::policies(&mut registry, &policies(&api, &apps).await?);
+    ways::events(&mut registry, &api.events.queues());
     observed(&mut registry, &api.plane.observed().await?);
     gateway(&mut registry, figures);
     if let Some(cluster) = &api.cluster {
@@ -83,6 +89,17 @@ async fn holders(api: &Api, apps: &[AppStatus]) -> Result<Vec<(String, Vec<(Stri
     let mut all = Vec::new();
     for app in apps.iter().filter(|app| app.pool.buffers_in_use > 0).take(HOLDERS_MAX) {
         all.push((app.app.clone(), api.plane.holders(app.app.clone()).await?));
+    }
+    Ok(all)
+}
+
+/// What policies of each app have done, those of its leading version: one app at a time, like the above.
+async fn policies(api: &Api, apps: &[AppStatus]) -> Result<Vec<PolicyStatus>, Fault> {
+    let names: BTreeSet<&String> = apps.iter().map(|app| &app.app).collect();
+    let mut all = Vec::new();
+    for app in names {
+        let status = api.plane.policies(app.clone()).await?;
+        all.extend(status.filter(|status| !status.functions.is_empty()));
     }
     Ok(all)
 }
@@ -161,6 +178,35 @@ fn rows<V: Amount>(
     if !rows.is_empty() {
         let (name, help) = (name.to_owned(), format!("{help}."));
         registry.register_collector(Box::new(Rows { name, help, kind, rows }));
+    }
+}
+
+/// Histograms of one name. A family without rows is left out.
+#[derive(Debug)]
+struct Histograms {
+    name: &'static str,
+    help: &'static str,
+    rows: Vec<(Labels, Filled)>,
+}
+
+/// One histogram: its buckets have their upper bounds in seconds, and count what no smaller one has.
+#[derive(Debug)]
+struct Filled {
+    sum: f64,
+    count: u64,
+    buckets: Vec<(f64, u64)>,
+}
+
+impl Collector for Histograms {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Histogram)?;
+        for (labels, Filled { sum, count, buckets }) in &self.rows {
+            metric.encode_family(labels)?.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)?;
+        }
+        Ok(())
     }
 }
 

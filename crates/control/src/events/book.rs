@@ -12,9 +12,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use baton_flow::DirectCall;
@@ -24,8 +24,9 @@ use tokio::sync::oneshot;
 
 use super::retry::Tries;
 use super::{EventFault, now_ms};
+use crate::disk::Disk;
 use crate::limits::{EVENTS_CACHE_BYTES, EVENTS_DEAD_MAX};
-use crate::store::{StoreError, fault, open_file};
+use crate::store::StoreError;
 
 const WAITING: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("waiting");
 const TRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tries");
@@ -112,11 +113,7 @@ pub(crate) struct Book {
     orders: SyncSender<Order>,
 }
 
-struct BookFile {
-    path: PathBuf,
-    /// Absent after an error: the next call opens it afresh.
-    database: Mutex<Option<Arc<Database>>>,
-}
+struct BookFile(Disk);
 
 impl Book {
     /// Opens the file, or makes it, and begins to write.
@@ -124,8 +121,8 @@ impl Book {
     /// # Errors
     /// The file is damaged or cannot be written.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = Arc::new(BookFile { path: path.to_owned(), database: Mutex::new(None) });
-        file.with(|database| {
+        let file = Arc::new(BookFile(Disk::new(path, EVENTS_CACHE_BYTES)));
+        file.0.with(|database| {
             let change = database.begin_write()?;
             change.open_table(WAITING)?;
             change.open_table(TRIES)?;
@@ -163,7 +160,7 @@ impl Book {
 
     fn gone(&self) -> StoreError {
         let source = io::Error::other("the thread that writes it has ended");
-        StoreError::Io { path: self.file.path.clone(), source }
+        StoreError::Io { path: self.file.0.path().to_owned(), source }
     }
 
     /// One event that waits, from the disk.
@@ -204,7 +201,7 @@ impl Book {
 
     /// All that waits, as of the start.
     pub(crate) fn waiting(&self) -> Result<BTreeMap<u64, Known>, StoreError> {
-        self.file.with(|database| {
+        self.file.0.with(|database| {
             let read = database.begin_read()?;
             let tries = read.open_table(TRIES)?;
             let mut waiting = BTreeMap::new();
@@ -226,7 +223,7 @@ impl Book {
 
     /// The highest number that any event has.
     pub(crate) fn last(&self) -> Result<u64, StoreError> {
-        self.file.with(|database| {
+        self.file.0.with(|database| {
             let read = database.begin_read()?;
             let highest = |table| -> Result<u64, redb::Error> {
                 Ok(read.open_table(table)?.last()?.map_or(0, |(id, _)| id.value()))
@@ -240,31 +237,12 @@ impl Book {
         work: impl FnOnce(&Database) -> Result<R, redb::Error> + Send + 'static,
     ) -> Result<R, StoreError> {
         let file = Arc::clone(&self.file);
-        let read = tokio::task::spawn_blocking(move || file.with(work)).await;
-        read.unwrap_or_else(|_| Err(StoreError::Unintelligible { path: self.file.path.clone() }))
+        let read = tokio::task::spawn_blocking(move || file.0.with(work)).await;
+        read.unwrap_or_else(|_| Err(StoreError::Unintelligible { path: self.file.0.path().to_owned() }))
     }
 }
 
 impl BookFile {
-    fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
-        let database = self.database().map_err(|error| fault(&self.path, error))?;
-        work(&database).map_err(|error| {
-            // After an error of the file system it refuses all further work.
-            *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            fault(&self.path, error)
-        })
-    }
-
-    fn database(&self) -> Result<Arc<Database>, redb::Error> {
-        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = slot.as_ref() {
-            return Ok(Arc::clone(database));
-        }
-        let database = Arc::new(open_file(&self.path, EVENTS_CACHE_BYTES)?);
-        *slot = Some(Arc::clone(&database));
-        Ok(database)
-    }
-
     /// Writes what comes, until nobody is left who could send any more.
     fn write_all(&self, inbox: &Receiver<Order>) {
         let mut kept = Vec::new();
@@ -282,7 +260,7 @@ impl BookFile {
         if batch.is_empty() {
             return batch;
         }
-        let result = self.with(|database| {
+        let result = self.0.with(|database| {
             let change = database.begin_write()?;
             {
                 let mut waiting = change.open_table(WAITING)?;

@@ -195,7 +195,7 @@ fn a_full_disk_at_any_write_loses_nothing() {
         let disk = SmallDisk { memory: Arc::default(), budget: Arc::new(AtomicI64::new(i64::MAX)) };
         let opened = disk.clone();
         let opener = move || Ok(Database::builder().create_with_backend(opened.clone())?);
-        let store = Store::open_with(Path::new("state.redb"), Box::new(opener)).unwrap();
+        let store = Store::over(Disk::opened_by(Path::new("state.redb"), Box::new(opener))).unwrap();
         store.put(&deployment("shop", 1, b"x")).unwrap();
         disk.budget.store(room, Ordering::Relaxed);
         let result = store.put(&deployment("shop", 2, b"y"));

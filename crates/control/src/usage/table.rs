@@ -7,6 +7,8 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::Used;
+use crate::disk::Disk;
+use crate::store::StoreError;
 
 const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("usage");
 const HOUR_S: u64 = 3600;
@@ -21,7 +23,7 @@ const CACHE_BYTES: usize = 1 << 20;
 
 /// The file of accounts cannot be used.
 #[derive(Debug)]
-pub struct UsageError(Box<redb::Error>);
+pub struct UsageError(StoreError);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,12 +32,6 @@ impl fmt::Display for UsageError {
 }
 
 impl std::error::Error for UsageError {}
-
-impl<E: Into<redb::Error>> From<E> for UsageError {
-    fn from(error: E) -> Self {
-        UsageError(Box::new(error.into()))
-    }
-}
 
 /// The beginning of a row's hour or day, how long that is, the app, the function.
 type Key = (u64, u64, String, String);
@@ -52,10 +48,25 @@ fn read(text: &str) -> Option<Key> {
     Some((begin, span, parts.next()?.to_owned(), parts.next()?.to_owned()))
 }
 
+fn read_all(database: &Database) -> Result<BTreeMap<Key, Used>, redb::Error> {
+    let writing = database.begin_write()?;
+    writing.open_table(ROWS)?;
+    writing.commit()?;
+    let mut rows = BTreeMap::new();
+    for row in database.begin_read()?.open_table(ROWS)?.iter()? {
+        let (key, value) = row?;
+        // A row that cannot be read is another version's: it is left alone.
+        if let (Some(key), Ok(used)) = (read(key.value()), serde_json::from_slice(value.value())) {
+            rows.insert(key, used);
+        }
+    }
+    Ok(rows)
+}
+
 /// All rows of a node.
 #[derive(Debug)]
 pub(super) struct Table {
-    database: Database,
+    disk: Disk,
     rows: BTreeMap<Key, Used>,
     /// What the file does not have yet, or has too much.
     changed: BTreeSet<Key>,
@@ -63,21 +74,9 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn open(file: &Path) -> Result<Table, UsageError> {
-        let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create(file)?;
-        let writing = database.begin_write()?;
-        writing.open_table(ROWS)?;
-        writing.commit()?;
-        let mut rows = BTreeMap::new();
-        let reading = database.begin_read()?;
-        for row in reading.open_table(ROWS)?.iter()? {
-            let (key, value) = row?;
-            // A row that cannot be read is another version's: it is left alone.
-            if let (Some(key), Ok(used)) = (read(key.value()), serde_json::from_slice(value.value())) {
-                rows.insert(key, used);
-            }
-        }
-        drop(reading);
-        Ok(Table { database, rows, changed: BTreeSet::new() })
+        let disk = Disk::new(file, CACHE_BYTES);
+        let rows = disk.with(read_all).map_err(UsageError)?;
+        Ok(Table { disk, rows, changed: BTreeSet::new() })
     }
 
     /// Adds what was used up to now.
@@ -124,22 +123,26 @@ impl Table {
         if self.changed.is_empty() {
             return Ok(());
         }
-        let writing = self.database.begin_write()?;
-        {
-            let mut table = writing.open_table(ROWS)?;
-            for key in &self.changed {
-                match self.rows.get(key) {
-                    Some(used) => {
-                        let value = serde_json::to_vec(used).unwrap_or_default();
-                        table.insert(written(key).as_str(), value.as_slice())?;
-                    }
-                    None => {
-                        table.remove(written(key).as_str())?;
+        let (rows, changed) = (&self.rows, &self.changed);
+        let write = |database: &Database| {
+            let writing = database.begin_write()?;
+            {
+                let mut table = writing.open_table(ROWS)?;
+                for key in changed {
+                    match rows.get(key) {
+                        Some(used) => {
+                            let value = serde_json::to_vec(used).unwrap_or_default();
+                            table.insert(written(key).as_str(), value.as_slice())?;
+                        }
+                        None => {
+                            table.remove(written(key).as_str())?;
+                        }
                     }
                 }
             }
-        }
-        writing.commit()?;
+            Ok(writing.commit()?)
+        };
+        self.disk.with(write).map_err(UsageError)?;
         self.changed.clear();
         Ok(())
     }

@@ -7,7 +7,7 @@ use baton_abi::head::{Field, records};
 use baton_policy::{Attempt, Chain, Client, Failed, Late, Outcome, Refusal, Request, Ticket, Trace};
 use bytes::Buf;
 
-use super::{ClientFacts, now, outcome_of, refused, status_of};
+use super::{ClientFacts, now, outcome_of, refused};
 use crate::app::App;
 use crate::elsewhere;
 use crate::error::InvokeError;
@@ -208,7 +208,7 @@ fn failure(result: &Result<Reply, InvokeError>) -> Option<Failed> {
                 Failed::Died
             }
             InvokeError::DeadlineExceeded { .. } => Failed::Late,
-            InvokeError::Function { .. } => Failed::Status(status_of(error)),
+            InvokeError::Function { .. } => Failed::Status(error.status()),
             InvokeError::Unknown
             | InvokeError::TooLarge { .. }
             | InvokeError::HeadTooLarge

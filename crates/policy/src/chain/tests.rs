@@ -150,7 +150,7 @@ fn a_handler_that_panics_refuses_and_is_counted_and_the_next_request_passes() {
         assert_eq!(verdict.unwrap_err().status, 500);
         ticket.end(Outcome { status: 500, has_failed: None, ..OK });
     }
-    let panicked: Vec<_> = broken.slots.iter().map(|slot| slot.report().failed).collect();
+    let panicked: Vec<_> = broken.slots.iter().map(|slot| slot.report(false).failed).collect();
     assert_eq!(panicked, [0, 0, 2]);
     assert!(guarded.get() && !is_guarded());
     assert_eq!(ask(&set, &stage, "GET", "/", &[]), 0);

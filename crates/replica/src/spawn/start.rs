@@ -62,7 +62,7 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
     let (landlock, access) = match (&spec.root, sandboxed) {
         (_, false) => (None, None),
         (None, true) => (walls::landlock(spec.program.as_fd(), spec.files.as_deref())?, None),
-        (Some(_), true) => walls::program()?,
+        (Some(root), true) => walls::program(root.program.is_none().then_some(spec.program.as_fd()))?,
     };
     let root = spec.root.as_ref().map(|root| RootPlan { root, tmp: tmp_options(root.tmp_bytes), access });
     let host_name = host_name(&spec.name);

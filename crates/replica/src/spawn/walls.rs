@@ -17,14 +17,22 @@ use crate::sys::root::Access as Rights;
 /// The newest interface that these rules know; older kernels get what they understand.
 const NEWEST: ABI = ABI::V7;
 
-/// The rule set of a program with a root of its own, which adds the rules itself once that is there; and these rules.
-pub(super) fn program() -> Result<(Option<OwnedFd>, Option<Rights>), SpawnError> {
+/// The rule set of a program with a root of its own, which adds the rules itself once that is there; and these rules. `outside` is what
+/// is executed from outside that root.
+pub(super) fn program(
+    outside: Option<BorrowedFd<'_>>,
+) -> Result<(Option<OwnedFd>, Option<Rights>), SpawnError> {
     let Ok(version) = landlock_version() else { return Ok((None, None)) };
     let abi = ABI::from(i32::try_from(version).unwrap_or(i32::MAX));
     let built = || -> Result<Option<OwnedFd>, RulesetError> {
         let rules =
             Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::from_all(NEWEST))?;
-        Ok(rules.create()?.into())
+        let rules = rules.create()?;
+        let run: BitFlags<AccessFs> = AccessFs::Execute | AccessFs::ReadFile;
+        Ok(match outside {
+            Some(program) => rules.add_rule(PathBeneath::new(program, run))?.into(),
+            None => rules.into(),
+        })
     };
     let all = AccessFs::from_all(abi.min(NEWEST));
     let devices = AccessFs::MakeChar | AccessFs::MakeBlock;

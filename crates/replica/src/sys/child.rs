@@ -134,7 +134,10 @@ fn go(plan: &Plan<'_>, sync: &mut BorrowedFd<'_>) -> Result<(), Fault> {
     }
     wait_for_parent(*sync)?;
     // The node's directories are closed to whom this process becomes.
-    let files = plan.walls.as_ref().and_then(|walls| walls.files).map(detached).transpose()?;
+    let walls = plan.walls.as_ref();
+    let detach =
+        |walls: &Walls<'_>| walls.files.map(|files| detached(files, walls.root.is_some())).transpose();
+    let files = walls.map(detach).transpose()?.flatten();
     let shown = plan.walls.as_ref().and_then(|walls| walls.root);
     let mounts = shown.map_or(Ok(Mounts::NONE), |plan| root::open_mounts(plan.root))?;
     become_nobody(plan.identity)?;
@@ -328,18 +331,24 @@ pub(crate) fn empty_root_alone() -> Result<(), Errno> {
     empty_root(None).map_err(|Fault(_, errno)| errno)
 }
 
-/// A mount of a directory that hangs nowhere yet, hears of no other mounts, and shows its files to be read only.
-fn detached<'a>(path: &CStr) -> Result<BorrowedFd<'a>, Fault> {
+/// A mount of a directory that hangs nowhere yet, hears of no other mounts, and shows its files to be read only, or executed too.
+fn detached<'a>(path: &CStr, has_programs: bool) -> Result<BorrowedFd<'a>, Fault> {
     let flags = mnt::OpenTreeFlags::OPEN_TREE_CLONE | mnt::OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = mnt::open_tree(fs::CWD, path, flags).at(Step::OpenFiles)?;
-    restrict(tree.as_fd()).at(Step::ShowFiles)?;
+    let runs = mnt::MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes = if has_programs { CLOSED.difference(runs) } else { CLOSED };
+    restrict_to(tree.as_fd(), attributes).at(Step::ShowFiles)?;
     // Its number is given to another when descriptors are placed: nobody may close it as if it were still this.
     Ok(borrow(tree.into_raw_fd()))
 }
 
 /// Takes every right from a mount but that to read.
 fn restrict(mount: BorrowedFd<'_>) -> Result<(), Errno> {
-    let set = u64::from(CLOSED.bits());
+    restrict_to(mount, CLOSED)
+}
+
+fn restrict_to(mount: BorrowedFd<'_>, set: mnt::MountAttrFlags) -> Result<(), Errno> {
+    let set = u64::from(set.bits());
     // The kernel's `mount_attr`: what to set, what to clear, propagation, user namespace.
     let attributes: [u64; 4] = [set, 0, libc::MS_PRIVATE, 0];
     // SAFETY: the call reads a path that ends with a zero, and as many bytes of attributes as it is told.

@@ -9,8 +9,12 @@ def _run():
     try:
         from awslambdaric.__main__ import main
     except ImportError:
-        return _loop(handler)
-    main(["bootstrap", handler])
+        main = None
+    # Not where the error is at hand, which would be told with those of the handler.
+    if main is None:
+        _loop(handler)
+    else:
+        main(["bootstrap", handler])
 
 
 def _error(error, kind=None):

@@ -94,7 +94,9 @@ impl Keeper {
         let mut command = Command::new(name);
         let usual = usual.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
         command.args(args).envs(usual).envs(fixed).stdin(Stdio::null());
-        OWN.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in OWN {
+            command.env_remove(name);
+        }
         let root = environment::root();
         if Path::new(&root).is_dir() {
             command.current_dir(&root);
@@ -194,7 +196,7 @@ fn reap(program: Pid, tell: &mpsc::Sender<ExitStatus>, desk: &Desk) {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == program => {
-                how = Some(ExitStatus::from_raw(status.as_raw().cast_signed()));
+                how = Some(ExitStatus::from_raw(status.as_raw()));
                 if is_first() {
                     // All but this process, which no signal of its own reaches. Without any there is nobody left.
                     let _ = kill_all();

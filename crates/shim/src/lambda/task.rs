@@ -1,7 +1,6 @@
 //! One request, from the node to the program and back.
 
 use std::future::poll_fn;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -155,8 +154,9 @@ fn job(config: &LambdaConfig, context: &Context, request: &Request, (is_http, bo
 
 /// The form of a UUID.
 fn id_of(invocation: u64) -> String {
-    let seed = u64::from(std::process::id()) ^ baton::random();
-    let (seed, text) = (format!("{seed:016x}"), format!("{invocation:016x}"));
+    let mut seed = [0; 8];
+    baton::random(&mut seed);
+    let (seed, text) = (format!("{:016x}", u64::from_ne_bytes(seed)), format!("{invocation:016x}"));
     let part = |text: &str, range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
     format!("{}-{}-4{}-8{}-{}{}", part(&seed, 0..8), part(&seed, 8..12), part(&seed, 13..16), part(&text, 1..4), part(&seed, 0..4), part(&text, 8..16))
 }

@@ -17,8 +17,19 @@ const CASES_MAX: usize = 10_000;
 const TIMEOUT_MS: u64 = 30_000;
 const TIMEOUT_MS_MAX: u64 = 600_000;
 /// What a receipt says that can be held against a number.
-const FIELDS: [&str; 8] =
-    ["hops", "copies", "bytes_copied", "bytes_handed", "crossings", "switches", "cpu_ns", "wall_ns"];
+const FIELDS: [&str; 11] = [
+    "hops",
+    "copies",
+    "bytes_copied",
+    "bytes_handed",
+    "crossings",
+    "switches",
+    "cpu_ns",
+    "wall_ns",
+    "protocol_passes",
+    "serialisations",
+    "sidecar_ns",
+];
 
 /// The file.
 #[derive(Debug, Deserialize)]

@@ -1,15 +1,11 @@
 //! What the metrics say of apps: functions, edges, pools, references, processes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use baton_flow::status::{AppStatus, FunctionStatus, LatencyStatus};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Labels, counters, gauges, seconds};
+use super::{Filled, Histograms, Labels, counters, gauges, seconds};
 use crate::procs;
 
 /// Upper bounds of the histograms of durations: powers of four nanoseconds, 16 µs to 69 s. Each is one of the data plane's own.
@@ -30,48 +26,31 @@ const BOUNDS: [u64; 12] = [
 /// Names of the classes of answers, by the hundreds of their status.
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// How long calls of each function took.
-struct Durations(Vec<(Labels, LatencyStatus)>);
-
-impl fmt::Debug for Durations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Durations").finish_non_exhaustive()
-    }
-}
-
-impl Collector for Durations {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let help = "From a request's head to its answer";
-        let name = "function_duration_seconds";
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (labels, latency) in &self.0 {
-            let mut buckets: Vec<(f64, u64)> = BOUNDS.iter().map(|&ns| (seconds(ns), 0)).collect();
-            buckets.push((f64::INFINITY, 0));
-            for &(bound, count) in &latency.buckets {
-                let at = BOUNDS.partition_point(|&ns| ns < bound);
-                if let Some((_, sum)) = buckets.get_mut(at) {
-                    *sum += count;
-                }
+/// The histogram of how long calls of each function took.
+fn durations(functions: impl Iterator<Item = (Labels, LatencyStatus)>) -> Histograms {
+    let row = |(labels, latency): (Labels, LatencyStatus)| {
+        let mut buckets: Vec<(f64, u64)> = BOUNDS.iter().map(|&ns| (seconds(ns), 0)).collect();
+        buckets.push((f64::INFINITY, 0));
+        for &(bound, count) in &latency.buckets {
+            let at = BOUNDS.partition_point(|&ns| ns < bound);
+            if let Some((_, sum)) = buckets.get_mut(at) {
+                *sum += count;
             }
-            metric.encode_family(labels)?.encode_histogram::<NoLabelSet>(
-                seconds(latency.sum_ns),
-                latency.count,
-                &buckets,
-                None,
-            )?;
         }
-        Ok(())
+        (labels, Filled { sum: seconds(latency.sum_ns), count: latency.count, buckets })
+    };
+    Histograms {
+        name: "function_duration_seconds",
+        help: "From a request's head to its answer",
+        rows: functions.map(row).collect(),
     }
 }
 
-fn of(app: &AppStatus, function: &FunctionStatus) -> Labels {
+pub(super) fn of(app: &AppStatus, function: &FunctionStatus) -> Labels {
     vec![("app", app.app.clone()), ("function", function.function.clone())]
 }
 
-fn with(labels: &Labels, key: &'static str, value: &str) -> Labels {
+pub(super) fn with(labels: &Labels, key: &'static str, value: &str) -> Labels {
     let mut labels = labels.clone();
     labels.push((key, value.to_owned()));
     labels
@@ -116,8 +95,8 @@ pub(super) fn functions(registry: &mut Registry, apps: &[AppStatus]) {
     });
     gauges(registry, "function_replicas", "Replicas by state", states);
     let durations = rows().filter(|(_, f)| f.latency.count > 0);
-    let durations = durations.map(|(labels, f)| (labels, f.latency.clone())).collect();
-    registry.register_collector(Box::new(Durations(durations)));
+    let found = self::durations(durations.map(|(labels, f)| (labels, f.latency.clone())));
+    registry.register_collector(Box::new(found));
 }
 
 pub(super) fn edges(registry: &mut Registry, apps: &[AppStatus]) {
