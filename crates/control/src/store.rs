@@ -250,7 +250,7 @@ impl Store {
 
     /// The file.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.disk.path()
     }
 
     fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
