@@ -63,7 +63,6 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, Failure> {
         lambda: None,
         listen: loopback,
         admin: loopback,
-        lambda: None,
         cores: cores::allowed(),
         sampling: Sampling { receipts_every: 1, ..Sampling::default() },
         otlp: None,
