@@ -35,6 +35,11 @@ const FUZZ_SMOKE_SECONDS: u64 = 5;
 const FUZZ_LIMIT: Duration = Duration::from_secs(600);
 /// How many fuzz targets there may be for [`FUZZ_LIMIT`] to hold.
 const FUZZ_TARGETS_MAX: u64 = 16;
+/// The end-to-end tests of what the node, its verbs and pages do, whatever functions run in, and of what runs in processes only:
+/// they run once.
+const ABOUT_THE_NODE: &str = "binary(admin) or binary(browser) or binary(cli) or binary(cloudevents) or binary(cluster) or \
+                              binary(deaths) or binary(events) or binary(examples) or binary(lambda) or binary(python) or \
+                              binary(python_sdk) or binary(servers) or binary(sights) or binary(templates)";
 /// Where nextest's own limits are.
 const NEXTEST_CONFIG: &str = "xtask/nextest.toml";
 
@@ -235,7 +240,7 @@ impl Suite<'_> {
     /// The end-to-end tests with functions in compartments: what holds for processes holds for them. Where they cannot be
     /// had, each test says so.
     fn compartments(&self) -> StepResult {
-        let mut command = self.end_to_end("package(baton-e2e)");
+        let mut command = self.end_to_end(&format!("package(baton-e2e) and not ({ABOUT_THE_NODE})"));
         command.env("BATON_E2E_ISOLATION", "compartment");
         self.with_binaries(&mut command)?;
         self.check(&mut command, TESTS_LIMIT)
@@ -254,16 +259,15 @@ impl Suite<'_> {
         self.check(&mut command, TESTS_LIMIT)
     }
 
-    /// The same with functions as Wasm modules, where modules can be built. The browser looks at a shop that is not among them,
-    /// components are the same beside modules as beside native functions, and the roads between nodes are those of compartments.
+    /// The same with functions as Wasm modules, where modules can be built. Components are the same beside modules as beside native
+    /// functions, and the roads between nodes are those of compartments.
     fn wasm(&self) -> StepResult {
         if let Outcome::Skipped(why) = guests::run(self.project)? {
             return Ok(Outcome::Skipped(why));
         }
-        let mut command = self.end_to_end(
-            "package(baton-e2e) and not (binary(browser) or binary(components) or binary(third_party) or binary(elsewhere) or \
-             binary(cluster))",
-        );
+        let mut command = self.end_to_end(&format!(
+            "package(baton-e2e) and not ({ABOUT_THE_NODE} or binary(components) or binary(third_party) or binary(elsewhere))"
+        ));
         command.env("BATON_E2E_ISOLATION", "wasm");
         self.with_binaries(&mut command)?;
         self.check(&mut command, TESTS_LIMIT)

@@ -58,7 +58,11 @@ fn node(files: &[(&str, &str)], handler: &str, (runtime, more): (&str, &str)) ->
         fs::write(code.join(name), text).unwrap();
         fs::set_permissions(code.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let lambda = if more.contains("lambda =") { String::new() } else { format!("lambda = {{ runtime = \"{runtime}\" }}") };
+    let lambda = if more.contains("lambda =") {
+        String::new()
+    } else {
+        format!("lambda = {{ runtime = \"{runtime}\" }}")
+    };
     let text = format!(
         "[app]\nname = \"web\"\n[functions.fn]\nruntime = \"lambda\"\nfiles = \"code\"\nhandler = \"{handler}\"\n\
          timeout = \"10s\"\n{lambda}\n{more}\n\

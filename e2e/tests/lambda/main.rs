@@ -86,7 +86,8 @@ fn the_command_line_of_aws_works_as_it_is() {
     assert_eq!(made["State"], "Active");
     let out = place.path("out.json");
     let payload = ["--payload", "{\"a\": 1}"];
-    let called = place.aws(&[&["invoke", "--function-name", "cli"][..], &payload[..], &[out.as_str()]].concat());
+    let called =
+        place.aws(&[&["invoke", "--function-name", "cli"][..], &payload[..], &[out.as_str()]].concat());
     assert_eq!((&called["StatusCode"], &called["ExecutedVersion"]), (&200.into(), &"$LATEST".into()));
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "{\"got\": {\"a\": 1}}");
     let listed = place.aws(&["list-functions"]);

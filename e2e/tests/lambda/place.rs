@@ -55,7 +55,8 @@ impl Place {
 
     /// A zip of one of the files.
     pub(crate) fn zip(&self, zip: &str, file: &str) -> String {
-        let program = "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w').write(sys.argv[2], sys.argv[3])";
+        let program =
+            "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w').write(sys.argv[2], sys.argv[3])";
         let mut command = Command::new(&self.python);
         let done = command.args(["-c", program, &self.path(zip), &self.path(file), file]).output().unwrap();
         assert!(done.status.success());
@@ -100,7 +101,9 @@ impl Place {
     /// Runs `client.mjs`.
     pub(crate) fn javascript(&self) {
         let modules = std::env::var_os("BATON_TEST_SERVERS").map(|place| PathBuf::from(place).join("lambda"));
-        let Some(modules) = modules.filter(|place| place.join("node_modules/@aws-sdk/client-lambda").is_dir()) else {
+        let Some(modules) =
+            modules.filter(|place| place.join("node_modules/@aws-sdk/client-lambda").is_dir())
+        else {
             eprintln!("SKIP: Lambda: the AWS SDK for JavaScript is not installed");
             return;
         };
@@ -118,7 +121,8 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let letter = char::from(LETTERS[(word >> (18 - 6 * place) & 63) as usize]);
             out.push(if place <= chunk.len() { letter } else { '=' });
