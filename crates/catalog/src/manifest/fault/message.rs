@@ -29,6 +29,12 @@ impl ManifestFault {
             Self::ResetUnderOthers { concurrency } => {
                 write!(f, "a reset after each request would end {concurrency} requests at once")
             }
+            Self::FilesOutside { path } => {
+                write!(f, "files {:?} are not in the manifest's directory", path.display().to_string())
+            }
+            Self::ArtifactKind { isolation } => {
+                write!(f, "the artifact is not what isolation = {isolation:?} runs")
+            }
             _ => Ok(()),
         }
     }
@@ -54,6 +60,12 @@ impl ManifestFault {
             Self::FreshUnderOthers { .. } => "set scale.concurrency to 1, or reuse = true",
             Self::ResetAsProcess => "remove fallback, or remove reset",
             Self::ResetUnderOthers { .. } => "set scale.concurrency to 1, or remove reset",
+            Self::FilesOutside { .. } => {
+                "name a directory or file by a path from the manifest's directory, without `..`"
+            }
+            Self::ArtifactKind { .. } => {
+                "use a .wasm artifact with isolation = \"wasm\", and no other artifact with it"
+            }
             _ => "",
         }
     }
@@ -108,13 +120,9 @@ impl fmt::Display for ManifestFault {
             | Self::ResetOfWasm
             | Self::FreshUnderOthers { .. }
             | Self::ResetAsProcess
-            | Self::ResetUnderOthers { .. } => self.of_isolation(f),
-            Self::FilesOutside { path } => {
-                write!(f, "files {:?} are not in the manifest's directory", path.display().to_string())
-            }
-            Self::ArtifactKind { isolation } => {
-                write!(f, "the artifact is not what isolation = {isolation:?} runs")
-            }
+            | Self::ResetUnderOthers { .. }
+            | Self::FilesOutside { .. }
+            | Self::ArtifactKind { .. } => self.of_isolation(f),
             Self::UnknownCallee { caller, callee, .. } => {
                 write!(f, "function \"{caller}\" calls \"{callee}\", which does not exist")
             }
@@ -214,13 +222,9 @@ impl ManifestFault {
             | Self::ResetOfWasm
             | Self::FreshUnderOthers { .. }
             | Self::ResetAsProcess
-            | Self::ResetUnderOthers { .. } => self.remedy_of_isolation().to_owned(),
-            Self::FilesOutside { .. } => {
-                "name a directory or file by a path from the manifest's directory, without `..`".to_owned()
-            }
-            Self::ArtifactKind { .. } => {
-                "use a .wasm artifact with isolation = \"wasm\", and no other artifact with it".to_owned()
-            }
+            | Self::ResetUnderOthers { .. }
+            | Self::FilesOutside { .. }
+            | Self::ArtifactKind { .. } => self.remedy_of_isolation().to_owned(),
         }
     }
 }
