@@ -8,7 +8,7 @@ use baton_e2e::{Node, cli, source_root};
 use tempfile::TempDir;
 
 /// An app with one HTTP function that answers everything.
-pub struct Server {
+pub(crate) struct Server {
     directory: TempDir,
     name: String,
 }
@@ -28,13 +28,17 @@ fn installed(what: &str) -> Option<PathBuf> {
 }
 
 /// The virtual environment with packages for tests.
-pub fn venv() -> Option<PathBuf> {
+pub(crate) fn venv() -> Option<PathBuf> {
     let python = std::env::var_os("BATON_TEST_PYTHON").map(PathBuf::from);
     let venv = python.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned);
     if venv.is_none() {
         println!("SKIP: no Python packages; `cargo xtask test --only tools` installs them");
     }
     venv
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _bytes = fs::copy(from, to).unwrap();
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -47,14 +51,14 @@ fn copy_tree(from: &Path, to: &Path) {
         let place = to.join(entry.file_name());
         match entry.file_type().unwrap().is_dir() {
             true => copy_tree(&entry.path(), &place),
-            false => drop(fs::copy(entry.path(), place).unwrap()),
+            false => copy(&entry.path(), &place),
         }
     }
 }
 
 impl Server {
     /// A function with these lines; `fill` puts its files into a directory.
-    pub fn of(name: &str, lines: &str, fill: impl FnOnce(&Path)) -> Server {
+    pub(crate) fn of(name: &str, lines: &str, fill: impl FnOnce(&Path)) -> Server {
         let directory = tempfile::Builder::new().prefix("baton-app-").tempdir().unwrap();
         let manifest = format!(
             r#"
@@ -87,17 +91,15 @@ methods = ["GET", "POST", "PUT", "DELETE"]
     }
 
     /// The Flask app, on a port.
-    pub fn flask(lines: &str) -> Option<Server> {
+    pub(crate) fn flask(lines: &str) -> Option<Server> {
         let venv = venv()?;
         let command = "command = [\"python3\", \"app.py\"]\nport = 8000";
         let lines = format!("{command}\npython = \"{}\"\n{lines}", venv.display());
-        Some(Self::of("flask", &lines, |files| {
-            drop(fs::copy(sources("flask/app.py"), files.join("app.py")).unwrap())
-        }))
+        Some(Self::of("flask", &lines, |files| copy(&sources("flask/app.py"), &files.join("app.py"))))
     }
 
     /// The Express app, on a Unix socket.
-    pub fn express(lines: &str) -> Option<Server> {
+    pub(crate) fn express(lines: &str) -> Option<Server> {
         let packages = installed("express/node_modules")?;
         let command = "command = [\"node\", \"app.js\", \"/tmp/web.sock\"]\nsocket = \"/tmp/web.sock\"";
         Some(Self::of("express", &format!("{command}\n{lines}"), |files| {
@@ -107,7 +109,7 @@ methods = ["GET", "POST", "PUT", "DELETE"]
     }
 
     /// The Go server, with a path that says when it is ready.
-    pub fn go(lines: &str) -> Option<Server> {
+    pub(crate) fn go(lines: &str) -> Option<Server> {
         let program = installed("go-server")?;
         let command = "command = [\"./go-server\"]\nport = 8001\nready = \"/up\"";
         Some(Self::of("golang", &format!("{command}\n{lines}"), |files| {
@@ -116,7 +118,7 @@ methods = ["GET", "POST", "PUT", "DELETE"]
     }
 
     /// The server that says what it is asked to, right or wrong.
-    pub fn raw(lines: &str) -> Server {
+    pub(crate) fn raw(lines: &str) -> Server {
         let command = "command = [\"python3\", \"raw.py\"]\nport = 8002";
         Self::of("raw", &format!("{command}\n{lines}"), |files| {
             fs::copy(sources("raw/raw.py"), files.join("raw.py")).unwrap();
@@ -124,7 +126,7 @@ methods = ["GET", "POST", "PUT", "DELETE"]
     }
 
     /// The same, without a line of its manifest.
-    pub fn without(self, line: &str) -> Server {
+    pub(crate) fn without(self, line: &str) -> Server {
         let manifest = self.directory.path().join("baton.toml");
         let text = fs::read_to_string(&manifest).unwrap();
         fs::write(&manifest, text.replacen(line, "", 1)).unwrap();
@@ -132,12 +134,12 @@ methods = ["GET", "POST", "PUT", "DELETE"]
     }
 
     /// A node with it.
-    pub fn start(&self) -> Node {
+    pub(crate) fn start(&self) -> Node {
         Node::up(self.directory.path(), &self.name)
     }
 
     /// What `baton up` says that does not come up.
-    pub fn refused(&self) -> String {
+    pub(crate) fn refused(&self) -> String {
         let home = tempfile::tempdir().unwrap();
         let args = ["up", self.directory.path().to_str().unwrap(), "--port", "0"];
         let up = cli(home.path(), args);
