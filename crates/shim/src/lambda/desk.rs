@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::outcome::{Delivery, Failure};
 
+/// How often the keeper looks whether an event is overdue.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Parts that may wait for their caller; the program waits then.
 const PARTS_MAX: usize = 16;
 /// How long a program may wait for its caller to take a part.
@@ -53,13 +55,18 @@ pub(super) struct State {
     /// The invocation that lines of the log belong to.
     pub(super) logged: u64,
     pub(super) is_ending: bool,
+    /// Whether the keeper waits for an event to start the program for.
+    pub(super) is_asleep: bool,
 }
 
 /// The desk.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     state: Mutex<State>,
+    /// Told to connections that wait for an event.
     stirred: Condvar,
+    /// Told to the keeper, which looks by itself often enough for all but short times.
+    watched: Condvar,
 }
 
 impl Desk {
@@ -69,8 +76,15 @@ impl Desk {
 
     /// Puts an event in.
     pub(crate) fn put(&self, job: Job) {
-        self.lock().queue.push_back(job);
-        self.stirred.notify_all();
+        let is_asleep = {
+            let mut state = self.lock();
+            state.queue.push_back(job);
+            state.is_asleep
+        };
+        self.stirred.notify_one();
+        if is_asleep {
+            self.watched.notify_all();
+        }
     }
 
     /// The next event for a program of this start, once there is one; `None` when that program has ended.
@@ -90,9 +104,11 @@ impl Desk {
                 let until = Instant::now() + job.timeout;
                 state.logged = job.invocation;
                 state.running.push(Running { job: job.clone(), until });
+                let is_short = job.timeout <= LOOK_EVERY;
                 drop(state);
-                // The keeper watches over its time.
-                self.stirred.notify_all();
+                if is_short {
+                    self.watched.notify_all();
+                }
                 return Some((job, until));
             }
             state = self.stirred.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -109,10 +125,7 @@ impl Desk {
     pub(super) fn finish(&self, id: &str) -> Option<Job> {
         let mut state = self.lock();
         let at = state.running.iter().position(|running| &*running.job.id == id)?;
-        let running = state.running.swap_remove(at);
-        drop(state);
-        self.stirred.notify_all();
-        Some(running.job)
+        Some(state.running.swap_remove(at).job)
     }
 
     /// Notes why the program cannot come up.
@@ -127,21 +140,23 @@ impl Desk {
         until: Option<Instant>,
     ) -> MutexGuard<'a, State> {
         match until {
-            None => self.stirred.wait(state).unwrap_or_else(PoisonError::into_inner),
+            None => self.watched.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(until) => {
                 let time = until.saturating_duration_since(Instant::now());
-                self.stirred.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+                self.watched.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
             }
         }
     }
 
+    /// Tells everybody to look again.
     pub(super) fn stir(&self) {
         self.stirred.notify_all();
+        self.watched.notify_all();
     }
 
     pub(super) fn end(&self) {
         self.lock().is_ending = true;
-        self.stirred.notify_all();
+        self.stir();
     }
 }
 

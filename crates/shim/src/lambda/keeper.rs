@@ -16,14 +16,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::desk::{Desk, State};
+use super::desk::{Desk, LOOK_EVERY, State};
 use super::outcome::Failure;
 use super::{LambdaConfig, environment};
 
 /// How long a program may take until it asks for its first event.
 const INIT_MAX: Duration = Duration::from_secs(30);
-/// How often it is looked whether the program has ended; its end also stirs the desk.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Longest line of the log.
 const LINE_BYTES_MAX: u64 = 8 << 10;
 /// Variables that are the shim's own.
@@ -73,6 +71,8 @@ impl Keeper {
                 state.is_up = false;
                 state.init_error = None;
             }
+            // Connections of an earlier program see that it is over.
+            self.desk.stir();
             let how = match self.launch() {
                 Ok(running) => self.watch(&running),
                 Err(error) => Some(error),
@@ -80,9 +80,11 @@ impl Keeper {
             // What is not given goes to the next start, if this one has come up at all.
             self.fail_lost(how);
             let mut state = self.desk.lock();
+            state.is_asleep = true;
             while state.queue.is_empty() && !state.is_ending {
                 state = self.desk.wait(state, None);
             }
+            state.is_asleep = false;
             if state.is_ending {
                 return;
             }
