@@ -149,27 +149,10 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let open = |options| runtime.block_on(Cluster::open(options));
     let cluster = cluster.map(|(cluster, presence)| open(cluster.options(presence, gateway))).transpose()?;
     let drain = Arc::new(Notify::new());
-    let node = Node {
-        version: env!("CARGO_PKG_VERSION"),
-        gateway,
-        admin: admin_address,
-        home: home.root().to_owned(),
-        started: Instant::now(),
-    };
-    let mut deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
-    if let Some(cluster) = &cluster {
-        deployer = deployer.in_cluster(Arc::clone(cluster));
-    }
+    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
+    let deployer = cluster.iter().fold(deployer, |one, cluster| one.in_cluster(Arc::clone(cluster)));
     let seat = cluster.as_ref().map(|cluster| (cluster.node().to_owned(), cluster.address()));
-    let (export_ending, ending) = oneshot::channel();
-    if let Some(settings) = otlp {
-        runtime.spawn(crate::otlp::export(plane.clone(), settings, ending));
-    }
-    let (usage_ending, ending) = oneshot::channel();
-    let refused = |error: &UsageError| tracing::warn!(%error, "no accounts of usage are kept");
-    let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
-    let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
-    let observers = Observers { export_ending, usage_ending, keeping };
+    let (observers, usage) = observe(&runtime, &plane, &home, otlp);
     let deployer = Arc::new(deployer);
     let events = open_events(&home, &plane, &deployer)?;
     let api = Arc::new(Api {
@@ -178,19 +161,13 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         cluster,
         events,
         token: home.token().to_owned(),
-        node,
+        node: told_of(&home, gateway, admin_address),
         drain: Arc::clone(&drain),
         gateway: Some(figures::of(plane.clone())),
-        usage: usage.clone(),
+        usage,
         bounds: Bounds::default(),
     });
-    let keys = Keys::of(home.root());
-    let doors = lambda.map(|listener| {
-        let (plane, deployer, events) =
-            (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
-        lambda::Api::open(plane, deployer, events, keys).map(|lambda| (listener, Arc::new(lambda)))
-    });
-    let lambda = doors.transpose()?;
+    let lambda = lambda.map(|listener| lambda_door(listener, &api, &home)).transpose()?;
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
@@ -227,6 +204,42 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         control_stop,
         home,
     })
+}
+
+/// The API for clients of AWS Lambda, and where it listens.
+fn lambda_door(
+    listener: std::net::TcpListener,
+    api: &Arc<Api>,
+    home: &Home,
+) -> Result<(std::net::TcpListener, Arc<lambda::Api>), StoreError> {
+    let (plane, deployer, events) =
+        (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
+    let lambda = lambda::Api::open(plane, deployer, events, Keys::of(home.root()))?;
+    Ok((listener, Arc::new(lambda)))
+}
+
+/// What the admin API says of the node.
+fn told_of(home: &Home, gateway: SocketAddr, admin: SocketAddr) -> Node {
+    let (version, started) = (env!("CARGO_PKG_VERSION"), Instant::now());
+    Node { version, gateway, admin, home: home.root().to_owned(), started }
+}
+
+/// Starts those who write down what happens.
+fn observe(
+    runtime: &Runtime,
+    plane: &PlaneHandle,
+    home: &Home,
+    otlp: Option<OtlpSettings>,
+) -> (Observers, Option<Arc<Usage>>) {
+    let (export_ending, ending) = oneshot::channel();
+    if let Some(settings) = otlp {
+        runtime.spawn(crate::otlp::export(plane.clone(), settings, ending));
+    }
+    let (usage_ending, ending) = oneshot::channel();
+    let refused = |error: &UsageError| tracing::warn!(%error, "no accounts of usage are kept");
+    let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
+    let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
+    (Observers { export_ending, usage_ending, keeping }, usage)
 }
 
 /// The data-plane thread, as the others know it.
