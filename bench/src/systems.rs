@@ -1,7 +1,10 @@
 //! The systems under test, started the way a comparison needs them: all of one system's processes on one core.
 
+mod deploy;
+mod workerd;
+
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,6 +21,10 @@ use crate::app::{App, AppError};
 use crate::load::get;
 use crate::locate;
 use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
+
+pub(crate) use deploy::deploy_at;
+pub use deploy::{deploy, deploy_beside, deploy_directory};
+pub use self::workerd::start_workerd;
 
 /// How long a server may take to be ready; apps are built before.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -273,36 +280,27 @@ pub fn start_app(setup: &Setup, system: &str, app: &App) -> Result<Fleet, System
     let state = tempfile::tempdir().map_err(SystemError::State)?;
     let directory = state.path().join("app");
     app.write(&directory).map_err(SystemError::App)?;
-    let mut args: Vec<OsString> =
-        ["up", "--no-build", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
+    up(setup, system, state, &["--no-build".as_ref(), directory.as_os_str()])
+}
+
+/// Starts a node with the app of a directory, as it is.
+pub fn start_directory(setup: &Setup, system: &str, directory: &Path) -> Result<Fleet, SystemError> {
+    let state = tempfile::tempdir().map_err(SystemError::State)?;
+    up(setup, system, state, &[directory.as_os_str()])
+}
+
+fn up(setup: &Setup, system: &str, state: TempDir, more: &[&OsStr]) -> Result<Fleet, SystemError> {
+    let mut args: Vec<OsString> = ["up", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
     args.push(setup.server_core.to_string().into());
-    if setup.receipts {
-        args.push("--receipts".into());
-    }
+    args.extend(setup.receipts.then(|| "--receipts".into()));
     args.extend(setup.more.iter().cloned());
-    args.push(directory.into());
+    args.extend(more.iter().map(OsString::from));
     let home = state.path().join(HOME);
     let spec = ServerSpec {
         name: system.into(),
         program: setup.baton.clone(),
         args,
         env: vec![("BATON_HOME".into(), home.into())],
-        core: Some(setup.server_core),
-        ready_within: READY_WITHIN,
-    };
-    node_fleet(system, &spec, state)
-}
-
-/// Starts a node with the app of a directory, as it is.
-pub fn start_directory(setup: &Setup, system: &str, directory: &Path) -> Result<Fleet, SystemError> {
-    let state = tempfile::tempdir().map_err(SystemError::State)?;
-    let mut args: Vec<OsString> = ["up", "--port", "0", "--json", "--cores"].map(OsString::from).to_vec();
-    args.extend([setup.server_core.to_string().into(), directory.into()]);
-    let spec = ServerSpec {
-        name: system.into(),
-        program: setup.baton.clone(),
-        args,
-        env: vec![("BATON_HOME".into(), state.path().join(HOME).into())],
         core: Some(setup.server_core),
         ready_within: READY_WITHIN,
     };
@@ -333,41 +331,6 @@ fn node_fleet(system: &str, spec: &ServerSpec, state: TempDir) -> Result<Fleet, 
         state: Some(state),
         beside: None,
     })
-}
-
-/// Deploys another variant to a node that runs.
-pub fn deploy(setup: &Setup, fleet: &Fleet, app: &App) -> Result<(), SystemError> {
-    let directory = tempfile::tempdir().map_err(SystemError::State)?;
-    app.write(directory.path()).map_err(SystemError::App)?;
-    deploy_directory(setup, fleet, directory.path())
-}
-
-/// Deploys another variant beside the one that runs, with a part of its requests.
-pub fn deploy_beside(setup: &Setup, fleet: &Fleet, app: &App, share: &str) -> Result<(), SystemError> {
-    let directory = tempfile::tempdir().map_err(SystemError::State)?;
-    app.write(directory.path()).map_err(SystemError::App)?;
-    deploy_with(setup, &fleet.home().unwrap_or_default(), directory.path(), &["--canary", share])
-}
-
-/// Deploys the app of a directory to a node that runs.
-pub fn deploy_directory(setup: &Setup, fleet: &Fleet, directory: &Path) -> Result<(), SystemError> {
-    deploy_at(setup, &fleet.home().unwrap_or_default(), directory)
-}
-
-/// Deploys the app of a directory to the node that has this state directory.
-pub(crate) fn deploy_at(setup: &Setup, home: &Path, directory: &Path) -> Result<(), SystemError> {
-    deploy_with(setup, home, directory, &[])
-}
-
-fn deploy_with(setup: &Setup, home: &Path, directory: &Path, more: &[&str]) -> Result<(), SystemError> {
-    let failed = |status: String| SystemError::Deploy { app: directory.display().to_string(), status };
-    let mut command = Command::new(&setup.baton);
-    command.arg("deploy").arg(directory).arg("--json").args(more).env("BATON_HOME", home);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 fn start_yardstick(setup: &Setup, name: &str, args: &[&str]) -> Result<(Server, SocketAddr), SystemError> {
@@ -412,36 +375,6 @@ pub fn start_server(
     let (server, address) = Server::start(&spec, url_in)?;
     Ok(Fleet::of(system, address, None, vec![server]))
 }
-
-/// Starts workerd with a worker that says hello.
-pub fn start_workerd(setup: &Setup, system: &str) -> Result<Fleet, SystemError> {
-    let program = locate::npm_program("workerd");
-    let state = tempfile::tempdir().map_err(SystemError::State)?;
-    for (name, text) in [("config.capnp", WORKERD_CONFIG), ("worker.js", WORKER)] {
-        std::fs::write(state.path().join(name), text).map_err(SystemError::State)?;
-    }
-    let args = ["serve".into(), state.path().join("config.capnp").into(), "--control-fd=1".into()];
-    let mut fleet = start_server(setup, system, &program, args.to_vec())?;
-    fleet.state = Some(state);
-    Ok(fleet)
-}
-
-const WORKERD_CONFIG: &str = "using Workerd = import \"/workerd/workerd.capnp\";
-const config :Workerd.Config = (
-  services = [(name = \"main\", worker = .hello)],
-  sockets = [(name = \"http\", address = \"127.0.0.1:0\", http = (), service = \"main\")],
-);
-const hello :Workerd.Worker = (
-  modules = [(name = \"worker\", esModule = embed \"worker.js\")],
-  compatibilityDate = \"2025-01-01\",
-);
-";
-const WORKER: &str = "export default {
-  fetch() {
-    return new Response(\"hello, world\\n\", { headers: { \"content-type\": \"text/plain\" } });
-  },
-};
-";
 
 /// Whether a program is at its path, or on `PATH`.
 pub(crate) fn is_there(program: &Path) -> bool {

@@ -2,10 +2,10 @@
 //!
 //! | system | who asks | what the program is fed by |
 //! |---|---|---|
-//! | `baton-process` | 16 connections over HTTP | `baton-shim`, from the node; an event of API Gateway around 1 KiB |
-//! | `awslambdaric` | nobody: events lie ready | the smallest server of the Runtime API, in this process; 1 KiB as it is |
+//! | `baton-process` | 16 connections over HTTP | `baton-shim`, from the node |
+//! | `awslambdaric` | nobody: the event lies ready | the smallest server of the Runtime API, in this process |
 //!
-//! Both have one program, the same `awslambdaric` of the same interpreter, and all cores. The bare loop has no gateway, no sandbox and no client
+//! Both have one program, the same `awslambdaric` of the same interpreter, the same event (of API Gateway, around 1 KiB), and all cores. The bare loop has no gateway, no sandbox and no client
 //! that waits: it is as fast as the program can be.
 
 mod feeder;
@@ -39,7 +39,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// What the manifest has in the place of the interpreter.
 const PYTHON_LINE: &str = "python  = \"python3\"";
 /// Says that it is about to ask for the first event, and does what `python -m awslambdaric` does.
-const LOOP: &str = "import sys; print('up', flush=True); from awslambdaric.__main__ import main; main(['', 'app.main'])";
+const LOOP: &str =
+    "import sys; print('up', flush=True); from awslambdaric.__main__ import main; main(['', 'app.main'])";
 
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
@@ -52,7 +53,7 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let fleet = systems::start_node(&options.setup, BATON)?;
     systems::deploy_directory(&options.setup, &fleet, app.path())?;
     let body = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES - 2));
-    let bare = Bare::start(&python, &directory.join("code"), &body)?;
+    let bare = Bare::start(&python, &directory.join("code"), &event(&body))?;
     let timing = Timing::new(options, options.rounds * 2, QUICK_TOTAL);
     let mut series = Series::default();
     let mut noisy = 0;
@@ -75,9 +76,45 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     Ok(report)
 }
 
+/// The event that a route makes of such a request.
+fn event(body: &str) -> String {
+    let http = serde_json::json!({
+        "method": "POST", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "",
+    });
+    serde_json::json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/",
+        "rawQueryString": "",
+        "headers": {
+            "content-length": "1024",
+            "content-type": "text/plain",
+            "host": "127.0.0.1:8080",
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+        },
+        "requestContext": {
+            "accountId": "000000000000",
+            "apiId": "baton",
+            "domainName": "127.0.0.1:8080",
+            "domainPrefix": "127",
+            "http": http,
+            "requestId": "00000000-0000-4000-8000-000000000000",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "01/Jan/2026:00:00:00 +0000",
+            "timeEpoch": 1_767_225_600_000_u64,
+        },
+        "body": body,
+        "isBase64Encoded": false,
+    })
+    .to_string()
+}
+
 fn plan(fleet: &Fleet, body: &str) -> Plan {
     let (address, len) = (fleet.address, body.len());
-    let request = format!("POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\ncontent-length: {len}\r\n\r\n{body}");
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\ncontent-length: {len}\r\n\r\n{body}"
+    );
     let step = Arc::new(Step { request: request.into_bytes(), expect: &[200], counted: true });
     Plan { setup: Vec::new(), cycle: vec![step] }
 }
@@ -97,7 +134,8 @@ fn interpreter() -> Option<PathBuf> {
 fn laid_out(directory: &Path, python: &Path) -> io::Result<TempDir> {
     let app = tempfile::tempdir()?;
     let text = fs::read_to_string(directory.join("baton.toml"))?;
-    let python = if python.components().count() > 1 { std::path::absolute(python)? } else { python.to_owned() };
+    let python =
+        if python.components().count() > 1 { std::path::absolute(python)? } else { python.to_owned() };
     let line = format!("python  = \"{}\"", python.display());
     fs::write(app.path().join("baton.toml"), text.replace(PYTHON_LINE, &line))?;
     fs::create_dir(app.path().join("code"))?;
@@ -145,8 +183,9 @@ impl Bare {
             return Err(SuiteError::Answer { system: BARE.to_owned(), problem });
         }
         let per_request = cpu * 1e6 / answered as f64;
-        let figures: Figures =
-            [("rps", answered as f64 / elapsed), ("cpu_us_per_req", per_request)].map(|(name, value)| (name.to_owned(), value)).into();
+        let figures: Figures = [("rps", answered as f64 / elapsed), ("cpu_us_per_req", per_request)]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
         Ok(Sample { figures, errors: Errors::default(), payload_bytes: PAYLOAD_BYTES as u64 })
     }
 }

@@ -133,7 +133,7 @@ fn idle(options: &Options, isolation: Isolation, app: &App, count: usize) -> Res
 }
 
 /// Replicas that there are.
-pub(super) fn replicas(fleet: &Fleet) -> usize {
+fn replicas(fleet: &Fleet) -> usize {
     let apps = fleet.apps();
     let functions = apps.iter().filter_map(|app| app["functions"].as_array()).flatten();
     functions.filter_map(|function| function["replicas"].as_array()).map(Vec::len).sum()

@@ -11,7 +11,9 @@ use crate::failure::Failure;
 /// The bundle of a function's files, or of the code of one that is not native; `None` if it has neither.
 pub(crate) fn bundle(app: &App, name: &FunctionName, spec: &Function) -> Result<Option<Vec<u8>>, Failure> {
     let Some(path) = spec.bundled() else { return Ok(None) };
-    if matches!(spec.runtime, Runtime::Lambda(_)) && path.extension().is_some_and(|extension| extension == "zip") {
+    if matches!(spec.runtime, Runtime::Lambda(_))
+        && path.extension().is_some_and(|extension| extension == "zip")
+    {
         return package(&app.directory.join(path), name).map(Some);
     }
     let is_files = spec.files.is_some();
@@ -29,7 +31,10 @@ pub(crate) fn bundle(app: &App, name: &FunctionName, spec: &Function) -> Result<
 /// A package of AWS Lambda, unpacked as the node would see it.
 fn package(path: &Path, name: &FunctionName) -> Result<Vec<u8>, Failure> {
     let unread = |error: std::io::Error| {
-        Failure::bad_input(format_args!("artifact of {name}: cannot read {}: {error}", path.display()), "name a zip")
+        Failure::bad_input(
+            format_args!("artifact of {name}: cannot read {}: {error}", path.display()),
+            "name a zip",
+        )
     };
     let zip = std::fs::read(path).map_err(unread)?;
     lambda::unzip(&zip).map_err(|error| {

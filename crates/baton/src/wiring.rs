@@ -41,7 +41,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::cluster::ClusterSettings;
 use self::cluster::Presence;
-use self::control::{ControlPlane, Observers, control_plane};
+use self::control::{ControlPlane, Doors, LambdaDoor, Observers, control_plane};
 use self::dataplane::{Bound, DataPlane, data_plane};
 use self::panics::{ended, panicked};
 use crate::failure::Failure;
@@ -138,19 +138,21 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let store = open_store(&home)?;
     let foundations = Foundations::lay(&home, settings.admin, settings.lambda)?;
     let Foundations { artifacts, trees, modules, tcp, unix, lambda } = foundations;
-    let admin_address = sockets::address(&tcp)?;
-    let lambda_address = lambda.as_ref().map(sockets::address).transpose()?;
+    let (admin, lambda_address) = addresses(&tcp, lambda.as_ref())?;
     let Data { plane, orders, thread: data, end: data_end, gateway, presence, deliveries } =
         start_data(&home, &settings)?;
     let Settings { except, cluster, otlp, .. } = settings;
-
     let runtime = runtime()?;
     let cluster = cluster.zip(presence.as_ref());
     let open = |options| runtime.block_on(Cluster::open(options));
     let cluster = cluster.map(|(cluster, presence)| open(cluster.options(presence, gateway))).transpose()?;
     let drain = Arc::new(Notify::new());
-    let deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
-    let deployer = cluster.iter().fold(deployer, |one, cluster| one.in_cluster(Arc::clone(cluster)));
+    let (version, started) = (env!("CARGO_PKG_VERSION"), Instant::now());
+    let node = Node { version, gateway, admin, home: home.root().to_owned(), started };
+    let mut deployer = Deployer::new(Arc::new(plane.clone()), store, Arc::new(artifacts), trees, modules);
+    if let Some(cluster) = &cluster {
+        deployer = deployer.in_cluster(Arc::clone(cluster));
+    }
     let seat = cluster.as_ref().map(|cluster| (cluster.node().to_owned(), cluster.address()));
     let (observers, usage) = observe(&runtime, &plane, &home, otlp);
     let deployer = Arc::new(deployer);
@@ -161,7 +163,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
         cluster,
         events,
         token: home.token().to_owned(),
-        node: told_of(&home, gateway, admin_address),
+        node,
         drain: Arc::clone(&drain),
         gateway: Some(figures::of(plane.clone())),
         usage,
@@ -171,25 +173,23 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let ((control_stop, stop), (control_leave, leave)) = (oneshot::channel(), oneshot::channel());
     let (restored, restoring) = sync_channel(1);
     let control = spawn(CONTROL_THREAD, move || {
-        let control = ControlPlane {
+        let doors = Doors { tcp, unix, lambda };
+        control_plane(ControlPlane {
             runtime,
             api,
-            tcp,
-            unix,
-            lambda,
+            doors,
             except,
             restored,
             leave,
             stop,
             observers,
             deliveries,
-        };
-        control_plane(control);
+        });
     })?;
     let restored = told(&restoring, CONTROL_THREAD)?;
     Ok(Running {
         gateway,
-        admin: admin_address,
+        admin,
         lambda: lambda_address,
         token: home.token().to_owned(),
         root: home.root().to_owned(),
@@ -206,22 +206,12 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     })
 }
 
-/// The API for clients of AWS Lambda, and where it listens.
-fn lambda_door(
-    listener: std::net::TcpListener,
-    api: &Arc<Api>,
-    home: &Home,
-) -> Result<(std::net::TcpListener, Arc<lambda::Api>), StoreError> {
-    let (plane, deployer, events) =
-        (Arc::clone(&api.plane), Arc::clone(&api.deployer), Arc::clone(&api.events));
-    let lambda = lambda::Api::open(plane, deployer, events, Keys::of(home.root()))?;
-    Ok((listener, Arc::new(lambda)))
-}
-
-/// What the admin API says of the node.
-fn told_of(home: &Home, gateway: SocketAddr, admin: SocketAddr) -> Node {
-    let (version, started) = (env!("CARGO_PKG_VERSION"), Instant::now());
-    Node { version, gateway, admin, home: home.root().to_owned(), started }
+/// Where clients of the control plane come in.
+fn addresses(
+    tcp: &std::net::TcpListener,
+    lambda: Option<&std::net::TcpListener>,
+) -> Result<(SocketAddr, Option<SocketAddr>), Failure> {
+    Ok((sockets::address(tcp)?, lambda.map(sockets::address).transpose()?))
 }
 
 /// Starts those who write down what happens.
@@ -240,6 +230,13 @@ fn observe(
     let usage = Usage::open(&home.usage()).inspect_err(refused).ok().map(Arc::new);
     let keeping = usage.clone().map(|usage| runtime.spawn(usage.keep(Arc::new(plane.clone()), ending)));
     (Observers { export_ending, usage_ending, keeping }, usage)
+}
+
+/// The Lambda API at its port, over what the admin API is over.
+fn lambda_door(listener: std::net::TcpListener, api: &Api, home: &Home) -> Result<LambdaDoor, StoreError> {
+    let (plane, deployer) = (Arc::clone(&api.plane), Arc::clone(&api.deployer));
+    let lambda = lambda::Api::open(plane, deployer, Arc::clone(&api.events), Keys::of(home.root()))?;
+    Ok((listener, Arc::new(lambda)))
 }
 
 /// The data-plane thread, as the others know it.

@@ -138,7 +138,8 @@ impl Api {
         let too_large = || {
             Fault::too_large(format!("Request must be smaller than {} bytes", limits::LAMBDA_BODY_BYTES_MAX))
         };
-        let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let announced =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let announced: usize = announced.unwrap_or(limits::LAMBDA_BODY_BYTES_MAX);
         if announced > limits::LAMBDA_BODY_BYTES_MAX {
             return Err(too_large());
@@ -152,7 +153,9 @@ impl Api {
             match timeout(limits::BODY_PAUSE_MAX, body.frame()).await {
                 Err(_) => return Err(Fault::content("the body stopped coming")),
                 Ok(None) => return Ok((collected, permit)),
-                Ok(Some(Err(error))) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
+                Ok(Some(Err(error))) if error.is::<http_body_util::LengthLimitError>() => {
+                    return Err(too_large());
+                }
                 Ok(Some(Err(error))) => return Err(Fault::content(format!("the body broke off: {error}"))),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(bytes) = frame.into_data() {

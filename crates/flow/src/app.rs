@@ -36,6 +36,7 @@ use crate::slots::RawReply;
 use crate::status::LoadStatus;
 use crate::stream::Streams;
 use crate::tally::Tally;
+use crate::zygote::Nursery;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
 const STUCK_GRACE: Duration = Duration::from_millis(500);
@@ -60,6 +61,8 @@ pub(crate) struct FunctionState {
     /// What a compartment writes over the executable's code.
     pub(crate) patches: Vec<Patch>,
     pub(crate) files: Option<BundledFiles>,
+    /// What its replicas are forked from, if they are.
+    pub(crate) nursery: Option<Rc<Nursery>>,
     pub(crate) secrets: SecretEnv,
     /// One place for each replica; empty while it is down.
     pub(crate) replicas: RefCell<Vec<Option<Rc<Replica>>>>,
@@ -161,8 +164,10 @@ impl App {
         let functions = functions
             .map(|(number, ((name, function), hosting))| {
                 let group = groups.iter().find(|group| group.seats.contains(&number));
+                let is_here = hosting != Hosting::Elsewhere;
                 FunctionState {
                     name: name.clone(),
+                    nursery: Nursery::of(function).filter(|_| is_here),
                     group: group.cloned(),
                     spec: function.clone(),
                     artifact: spec.artifacts.get(name).cloned().unwrap_or_default(),

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::plan::Patch;
-use baton_catalog::{FunctionName, Manifest};
+use baton_catalog::{FunctionName, Manifest, Runtime};
 
 use crate::app::App;
 use crate::error::DeployError;
 use crate::replica::Phase;
 use crate::secrets::SecretEnv;
 use crate::status::LogLine;
+use crate::zygote::IMPORT_WITHIN;
 
 /// How long a new version may take until all its replicas are ready.
 const DEPLOY_WITHIN: Duration = Duration::from_secs(15);
@@ -60,12 +61,21 @@ pub struct Deployed {
 
 /// Waits until all replicas are ready that are always there, and all templates.
 pub(crate) async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
-    let deadline = Instant::now() + DEPLOY_WITHIN;
+    let imports = app.functions.iter().any(|state| matches!(state.spec.runtime, Runtime::Python(_)));
+    let more = if imports { IMPORT_WITHIN } else { Duration::ZERO };
+    let deadline = Instant::now() + DEPLOY_WITHIN + more;
     loop {
         let changed = app.changed.notified();
         let failure = app.groups.iter().find_map(|group| group.failure.borrow().clone());
         if let Some((function, why)) = failure {
             let function = app.function_name(function).to_owned();
+            return Err(DeployError::NotReady { function, why });
+        }
+        let not_imported = app.functions.iter().find_map(|state| {
+            let why = state.nursery.as_ref()?.failure.borrow().clone()?;
+            Some((state.name.to_string(), why))
+        });
+        if let Some((function, why)) = not_imported {
             return Err(DeployError::NotReady { function, why });
         }
         let late = (0..app.functions.len()).find(|&function| !is_ready(app, function));
@@ -86,6 +96,9 @@ pub(crate) async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
 fn is_ready(app: &App, function: usize) -> bool {
     let Some(state) = app.functions.get(function) else { return true };
     if app.group_of(function).is_some_and(|group| !group.is_ready()) {
+        return false;
+    }
+    if state.nursery.as_ref().is_some_and(|nursery| !nursery.is_ready()) {
         return false;
     }
     let replicas = state.replicas.borrow();

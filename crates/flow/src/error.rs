@@ -86,7 +86,9 @@ impl InvokeError {
             // A failure that calls itself a success, or no status at all, is the function's mistake.
             InvokeError::Function { status, .. } if !(400..=599).contains(status) => 500,
             InvokeError::Function { status, .. } => *status,
-            InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } | InvokeError::NodeLost { .. } => 502,
+            InvokeError::ReplicaDied { .. } | InvokeError::BadReply { .. } | InvokeError::NodeLost { .. } => {
+                502
+            }
             InvokeError::PoolFull
             | InvokeError::NoReplica { .. }
             | InvokeError::NoNode { .. }

@@ -382,6 +382,9 @@ fn raise(app: &Rc<App>) {
     for group in &app.groups {
         tokio::task::spawn_local(cells::keep_template(Rc::clone(app), Rc::clone(group)));
     }
+    for (number, _) in app.functions.iter().enumerate().filter(|(_, state)| state.nursery.is_some()) {
+        tokio::task::spawn_local(crate::zygote::keep(Rc::clone(app), number));
+    }
     for unit in &app.units {
         crate::scale::begin(app, unit);
     }

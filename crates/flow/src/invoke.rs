@@ -2,11 +2,9 @@
 
 mod account;
 mod body;
+mod waiting;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
@@ -19,12 +17,13 @@ use baton_pool::pool::NodeBuffer;
 
 pub(crate) use self::account::{Account, Closed};
 pub use self::body::Body;
+pub(crate) use self::waiting::Waiting;
 use crate::app::{App, Reserved};
 use crate::elsewhere::{self, Errand};
 use crate::error::InvokeError;
 use crate::landing::Landing;
 use crate::policy::ClientFacts;
-use crate::replica::{Phase, Replica};
+use crate::replica::Phase;
 use crate::slots::RawReply;
 use crate::stream::{Feed, Offer, Open, Parts, Stream};
 use crate::traces::OpenSpan;
@@ -397,46 +396,6 @@ fn deadline_ns(timeout: Duration) -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     let now = Duration::try_from(now).unwrap_or_default();
     u64::try_from((now + timeout).as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Waits for the answer to one call. Dropping it tells the replica that nobody waits.
-pub(crate) struct Waiting {
-    app: Rc<App>,
-    replica: Rc<Replica>,
-    tag: u32,
-    done: bool,
-    /// When it was given to the replica, if it had waited for one to come up.
-    cold: Option<Instant>,
-}
-
-impl Future for Waiting {
-    type Output = Result<RawReply, InvokeError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.replica.slots.borrow_mut().poll(self.tag, context.waker());
-        self.done = polled.is_ready();
-        if self.done
-            && let Some(given) = self.cold.take()
-            && let Some(state) = self.app.functions.get(self.replica.function)
-        {
-            state.cold_starts.borrow_mut().get_or_insert_default().handler.add(given.elapsed());
-        }
-        polled
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        let left = self.replica.slots.borrow_mut().abandon(self.tag);
-        match left {
-            Ok(Some(raw)) => self.app.give_up(&raw),
-            Ok(None) | Err(false) => {}
-            Err(true) => self.replica.cancel(self.tag),
-        }
-    }
 }
 
 /// What a function answered.

@@ -43,6 +43,7 @@ mod traces;
 mod traffic;
 mod tunnels;
 mod watch;
+mod zygote;
 
 pub use baton_abi::head::Field;
 pub use baton_abi::plan::Patch;

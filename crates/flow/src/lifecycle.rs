@@ -17,6 +17,7 @@ use crate::logs::{LINE_BYTES_MAX, Writer};
 use crate::replica::{Phase, Pumped, Replica};
 use crate::scale::{Place, Unit, until_drained};
 use crate::start::start;
+use crate::zygote;
 
 /// How long a replica may take until it says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -47,9 +48,19 @@ impl Rests {
 /// Keeps one replica of `function` alive until the app stops, or nobody needs one there any more.
 pub(crate) async fn keep_alive(app: &Rc<App>, unit: &Rc<Unit>, function: usize, place: &Place) {
     while unit.wait_to_start(app, place).await {
+        let nursery = app.functions.get(function).and_then(|state| state.nursery.as_deref());
+        if let Some(nursery) = nursery
+            && !zygote::until_ready(app, nursery, place).await
+        {
+            return;
+        }
         let (ordered, began) = (Instant::now(), app.node.since());
         unit.started(place.number, began);
-        let end = match start(app, function, place.number) {
+        let started = match nursery {
+            Some(_) => zygote::fork(app, function, place.number).await,
+            None => start(app, function, place.number),
+        };
+        let end = match started {
             Ok((replica, output)) => {
                 let spawned = ordered.elapsed();
                 listen(app, app.function_name(function).to_owned(), replica.holder, output);
@@ -143,7 +154,10 @@ impl Life<'_> {
                 |fd: BorrowedFd<'_>| -> std::io::Result<AsyncFd<OwnedFd>> { watch(fd.try_clone_to_owned()?) };
             match peer.body() {
                 Body::Process(process) => {
-                    (clone(process.end_fd()), clone(process.control_fd()), clone(peer.event_fd()))
+                    // One that was never born has nothing to be watched by.
+                    let end =
+                        process.end_fd().map_or_else(|| Err(std::io::ErrorKind::NotFound.into()), clone);
+                    (end, clone(process.control_fd()), clone(peer.event_fd()))
                 }
                 // Cells are kept alive elsewhere.
                 Body::Compartment(_) => return Some("it is no process".to_owned()),
@@ -151,6 +165,7 @@ impl Life<'_> {
         };
         let (Ok(end), Ok(control), Ok(events)) = fds else {
             replica.condemn("the node has no file descriptors left");
+            self.see_off().await;
             return Some(bury(app, std::slice::from_ref(replica)));
         };
         let pump = tokio::task::spawn_local(pump(Rc::clone(replica), events));
@@ -177,9 +192,22 @@ impl Life<'_> {
             }
         };
         pump.abort();
+        self.see_off().await;
         // One that died of itself while it was drained is replaced if it is needed.
         let how = bury(app, std::slice::from_ref(replica));
         (!has_left).then_some(how)
+    }
+
+    /// What was forked is no child of the node's: its zygote says how it ended.
+    async fn see_off(&self) {
+        let process = match self.replica.peer.borrow().body() {
+            Body::Process(process) => process.from_zygote().cloned(),
+            Body::Compartment(_) => None,
+        };
+        let state = self.app.functions.get(self.replica.function);
+        if let (Some(process), Some(nursery)) = (process, state.and_then(|state| state.nursery.as_deref())) {
+            zygote::see_off(nursery, &process).await;
+        }
     }
 
     fn note_ready(&self) {
@@ -350,9 +378,13 @@ pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
     app.puts.borrow_mut().clear();
     // Templates end once no replica is left; one that is just loading ends without.
     app.changed.notify_waiters();
-    while !app.replicas().is_empty() || app.groups.iter().any(|group| group.is_up()) {
+    while !app.replicas().is_empty() || app.groups.iter().any(|group| group.is_up()) || has_zygote(app) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+fn has_zygote(app: &App) -> bool {
+    app.functions.iter().filter_map(|state| state.nursery.as_ref()).any(|nursery| nursery.is_up())
 }
 
 pub(crate) fn describe(reason: ExitReason) -> String {

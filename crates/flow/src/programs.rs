@@ -53,6 +53,19 @@ impl Program {
         Program { path, args, env, root, role: Role::Replica, network: NetworkAccess::None }
     }
 
+    /// How many processes of the function's `memory` it may become by forks.
+    pub(crate) fn copies(&self) -> u32 {
+        match self.role {
+            Role::Program { copies } => copies,
+            Role::Replica | Role::Template => 1,
+        }
+    }
+
+    /// The same for one that forks: so many processes, itself included.
+    pub(crate) fn copied(self, copies: u32) -> Program {
+        Program { role: Role::Program { copies }, ..self }
+    }
+
     fn of_language(path: PathBuf) -> Program {
         let network = NetworkAccess::Loopback;
         Program { role: Role::Program { copies: 1 }, network, ..Program::native(path) }

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -39,20 +39,39 @@ const THREADS_MAX: u32 = 64;
 /// Starts the replica at `place` of `function`: its process runs, has its mappings and its edges.
 pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<Replica>, Output), String> {
     let state = app.functions.get(function).ok_or("no such function")?;
-    let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
-    let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
     let plan = Plan::for_programs(&state.spec);
-    let (peer, output) = {
-        let mut pool = app.pool.borrow_mut();
-        let hello = hello(state, &mut pool, holder, arena);
-        launch(app, state, place, &pool, &hello)?
-    };
-    let doors = match peer.body() {
+    let (replica, output) = replica(app, function, place, |hello, mappings| {
+        let options = &app.node.options;
+        let cores = match options.cores.as_slice() {
+            [] => all_cores(),
+            some => some.to_vec(),
+        };
+        let cores = vec![home_core(app.index, place, &cores)];
+        let name = format!("{}-{}", app.name, state.name);
+        let spec = spec(app, state, programs::of(app, state)?, cores, name)?;
+        baton_replica::process::start(spec, hello, mappings).map_err(|error| error.to_string())
+    })?;
+    let doors = match replica.peer.borrow().body() {
         Body::Process(process) => process.take_doors(),
         Body::Compartment(_) => Vec::new(),
     };
-    let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
     *replica.tunnels.borrow_mut() = tunnels::open(app, function, &plan, doors);
+    Ok((replica, output))
+}
+
+/// Puts the replica that `launch` makes at `place` of `function`.
+pub(crate) fn replica(
+    app: &Rc<App>,
+    function: usize,
+    place: usize,
+    launch: impl FnOnce(&Hello, &Mappings<'_>) -> Result<(Peer, Output), String>,
+) -> Result<(Rc<Replica>, Output), String> {
+    let state = app.functions.get(function).ok_or("no such function")?;
+    let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
+    let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
+    let hello = hello(state, &mut app.pool.borrow_mut(), holder, arena);
+    let (peer, output) = mapped(&app.pool.borrow(), &hello, launch)?;
+    let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
     if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
         *slot = Some(Rc::clone(&replica));
     }
@@ -78,33 +97,12 @@ pub(crate) fn ring_entries(spec: &Function) -> u32 {
     ring_entries_for(spec.scale.concurrency.saturating_mul(2).saturating_add(128))
 }
 
-fn launch(
-    app: &App,
-    state: &FunctionState,
-    place: usize,
+/// Gives `launch` what a replica maps of the pool.
+fn mapped<R>(
     pool: &Pool,
     hello: &Hello,
-) -> Result<(Peer, Output), String> {
-    let program = programs::of(app, state)?;
-    let file = File::open(&program.path).map_err(|error| format!("{}: {error}", program.path.display()))?;
-    let options = &app.node.options;
-    let cores = match options.cores.as_slice() {
-        [] => all_cores(),
-        some => some.to_vec(),
-    };
-    let tables = duplex_bytes(hello.ring_entries) + TABLES_BYTES;
-    let limits = Limits {
-        memory_bytes: state.spec.memory.bytes(),
-        mapped_bytes: (pool.bytes().saturating_add(tables))
-            .saturating_add(MAPPINGS_SLACK)
-            .saturating_add(files_bytes(state)?),
-        cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli())),
-        processes: if state.spec.is_native() { THREADS_MAX } else { PROCESSES_MAX },
-        files: FILES_MAX,
-    };
-    let (args, env) = words_of(app, state, &program)?;
-    let files = tree(state)?.map(|tree| CString::new(tree.as_os_str().as_bytes()));
-    let files = files.transpose().map_err(|_| "a NUL byte in the path of its files".to_owned())?;
+    launch: impl FnOnce(&Hello, &Mappings<'_>) -> Result<R, String>,
+) -> Result<R, String> {
     let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
     let ledger = read_only(pool.ledger_fd())?;
     let reader = if hello.access == PoolAccess::Read { Some(read_only(pool.fd())?) } else { None };
@@ -117,7 +115,34 @@ fn launch(
         ledger: ledger.as_fd(),
         table: pool.table_fd(),
     };
-    let spec = |control, stdout, stderr| SpawnSpec {
+    launch(hello, &mappings)
+}
+
+/// A process for a function, but for its control socket and its output.
+pub(crate) fn spec(
+    app: &App,
+    state: &FunctionState,
+    program: Program,
+    cores: Vec<usize>,
+    name: String,
+) -> Result<impl FnOnce(OwnedFd, OwnedFd, OwnedFd) -> SpawnSpec, String> {
+    let file = File::open(&program.path).map_err(|error| format!("{}: {error}", program.path.display()))?;
+    let tables = duplex_bytes(ring_entries(&state.spec)) + TABLES_BYTES;
+    let limits = Limits {
+        memory_bytes: state.spec.memory.bytes(),
+        mapped_bytes: (app.pool.borrow().bytes().saturating_add(tables))
+            .saturating_add(MAPPINGS_SLACK)
+            .saturating_add(files_bytes(state)?),
+        cpu: state.spec.cpu.map(|cores| milli_to_cores(cores.milli().saturating_mul(program.copies()))),
+        processes: if state.spec.is_native() { THREADS_MAX } else { PROCESSES_MAX },
+        files: FILES_MAX,
+    };
+    let (args, env) = words_of(app, state, &program)?;
+    let files = tree(state)?.map(|tree| CString::new(tree.as_os_str().as_bytes()));
+    let files = files.transpose().map_err(|_| "a NUL byte in the path of its files".to_owned())?;
+    let doors = Plan::for_programs(&state.spec).doors.iter().map(|(at, _)| *at).collect();
+    let insecure_no_sandbox = app.node.options.insecure_no_sandbox;
+    Ok(move |control, stdout, stderr| SpawnSpec {
         program: file.into(),
         args,
         role: program.role,
@@ -129,12 +154,11 @@ fn launch(
         root: program.root,
         limits,
         network: program.network,
-        doors: Plan::for_programs(&state.spec).doors.iter().map(|(at, _)| *at).collect(),
-        cores: vec![home_core(app.index, place, &cores)],
-        name: format!("{}-{}", app.name, state.name),
-        insecure_no_sandbox: options.insecure_no_sandbox,
-    };
-    baton_replica::process::start(spec, hello, &mappings).map_err(|error| error.to_string())
+        doors,
+        cores,
+        name,
+        insecure_no_sandbox,
+    })
 }
 
 /// The directory of a function's files, for a process.

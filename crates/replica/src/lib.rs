@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   process::start ─────────────────────▶ Peer { link, Body::Process }
+//!   zygote::start ───▶ Zygote::fork ────▶ Peer { link, Body::Process }
 //!   template::start ─▶ Template::fork ──▶ Cell, Peer { link, Body::Compartment } of each seat
 //! ```
 
@@ -18,6 +19,7 @@ mod start_error;
 mod sys;
 pub mod template;
 pub mod trace;
+pub mod zygote;
 
 pub use cell::{Cell, Heard};
 pub use peer::{Body, Peer};
@@ -28,3 +30,4 @@ pub use sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 pub use spawn::{Child, ExitReason, SpawnError, Step, spawn};
 pub use start_error::StartError;
 pub use template::Template;
+pub use zygote::{Said, Zygote};

@@ -3,11 +3,13 @@
 //! Whoever drives it waits on the descriptors that [`ProcessReplica`] gives out (end of process, control socket).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use baton_abi::boot::{Hello, Message, READY};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use crate::cell::Cell;
 use crate::line::{self, Line, gone_is_fine};
 use crate::peer::{Body, LinkEnd, Peer};
 use crate::sandbox::SpawnSpec;
@@ -36,9 +38,14 @@ pub struct Output {
 
 /// A replica's own process. Dropping it kills the process.
 #[derive(Debug)]
-pub struct ProcessReplica {
-    child: Child,
-    line: Line,
+pub struct ProcessReplica(Held);
+
+#[derive(Debug)]
+enum Held {
+    /// A child of the node's.
+    Own { child: Child, line: Line },
+    /// Forked from a zygote, which says how it ended.
+    Forked(Rc<Cell>),
 }
 
 /// Makes the socket pair, pipes and rings of a replica, starts its process by `spec` (whose control socket and output
@@ -62,7 +69,7 @@ pub fn start(
     line.bell().count_control();
     let hello = Message::Hello(*hello).encode();
     gone_is_fine(line::send(line.control(), &hello, &fds)).map_err(StartError::Descriptors)?;
-    Ok((Peer::new(end, Body::Process(ProcessReplica { child, line })), output))
+    Ok((Peer::new(end, Body::Process(ProcessReplica(Held::Own { child, line }))), output))
 }
 
 /// Pipes for a process's output: the node's ends, then the process's for standard output and standard error.
@@ -81,8 +88,24 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), StartError> {
 }
 
 impl ProcessReplica {
+    pub(crate) fn forked(process: Rc<Cell>) -> ProcessReplica {
+        ProcessReplica(Held::Forked(process))
+    }
+
     pub(crate) fn line(&self) -> &Line {
-        &self.line
+        match &self.0 {
+            Held::Own { line, .. } => line,
+            Held::Forked(process) => process.line(),
+        }
+    }
+
+    /// The process, if it was forked from a zygote.
+    #[must_use]
+    pub fn from_zygote(&self) -> Option<&Rc<Cell>> {
+        match &self.0 {
+            Held::Own { .. } => None,
+            Held::Forked(process) => Some(process),
+        }
     }
 
     /// Whether the replica said that its handler can take requests. Call when [`ProcessReplica::control_fd`] is readable.
@@ -92,7 +115,7 @@ impl ProcessReplica {
     /// when it said something else.
     pub fn read_ready(&self) -> Result<(), Errno> {
         let mut byte = [0u8; 1];
-        let (read, _) = rustix::net::recv(self.line.control(), &mut byte, RecvFlags::DONTWAIT)?;
+        let (read, _) = rustix::net::recv(self.line().control(), &mut byte, RecvFlags::DONTWAIT)?;
         match (read, byte) {
             (1, [READY]) => Ok(()),
             (0, _) => Err(Errno::PIPE),
@@ -103,30 +126,45 @@ impl ProcessReplica {
     /// See [`Child::take_doors`].
     #[must_use]
     pub fn take_doors(&self) -> Vec<OwnedFd> {
-        self.child.take_doors()
+        match &self.0 {
+            Held::Own { child, .. } => child.take_doors(),
+            Held::Forked(_) => Vec::new(),
+        }
     }
 
     pub(crate) fn kill(&self) {
-        self.child.kill();
+        match &self.0 {
+            Held::Own { child, .. } => child.kill(),
+            Held::Forked(process) => process.kill(),
+        }
     }
 
     pub(crate) fn try_wait(&mut self) -> Option<ExitReason> {
-        self.child.try_wait()
+        match &mut self.0 {
+            Held::Own { child, .. } => child.try_wait(),
+            Held::Forked(process) => process.exit_reason(),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        u32::try_from(self.child.pid().as_raw_pid()).unwrap_or(0)
+        match &self.0 {
+            Held::Own { child, .. } => u32::try_from(child.pid().as_raw_pid()).unwrap_or(0),
+            Held::Forked(process) => process.pid(),
+        }
     }
 
-    /// Readable when the process has ended.
+    /// Readable when the process has ended; `None` before it is born.
     #[must_use]
-    pub fn end_fd(&self) -> BorrowedFd<'_> {
-        self.child.as_fd()
+    pub fn end_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Held::Own { child, .. } => Some(child.as_fd()),
+            Held::Forked(process) => process.end_fd(),
+        }
     }
 
     /// Readable when the replica speaks on its control socket, or closed it.
     #[must_use]
     pub fn control_fd(&self) -> BorrowedFd<'_> {
-        self.line.control()
+        self.line().control()
     }
 }

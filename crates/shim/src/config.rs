@@ -64,7 +64,9 @@ mod tests {
     #[test]
     fn what_the_node_writes_is_read() {
         let text = r#"{"runtime":"http","command":["python3","app.py"],"port":8000,"within_ms":9000}"#;
-        let Config { runtime: Runtime::Http(http) } = Config::read(Some(text.into())).unwrap() else { panic!() };
+        let Config { runtime: Runtime::Http(http) } = Config::read(Some(text.into())).unwrap() else {
+            panic!()
+        };
         assert_eq!((http.command.len(), http.port, http.within_ms), (2, Some(8000), 9000));
         assert!(!http.stream && http.ready.is_none() && http.socket.is_none());
     }

@@ -69,7 +69,8 @@ pub(crate) fn run(config: LambdaConfig) -> ExitCode {
         return ExitCode::from(EXIT_START);
     }
     let served = Arc::clone(&desk);
-    let code = baton::serve(async move |context, request| task::serve(config, &served, &context, request).await);
+    let code =
+        baton::serve(async move |context, request| task::serve(config, &served, &context, request).await);
     desk.end();
     code
 }

@@ -30,8 +30,10 @@ def seen():
 
 @app.get("/stream")
 def stream():
+    count = int(request.args.get("parts", 3))
+
     def parts():
-        for number in range(int(request.args.get("parts", 3))):
+        for number in range(count):
             yield f"part {number}\n"
 
     return Response(parts(), mimetype="text/plain")

@@ -42,8 +42,8 @@ fn arrays_are_returned_and_scattered_where_they_lie() {
     need_processes!();
     need_one_node!();
     let app = python(app("made"), "made", "frames:made", "");
-    let app = python(app, "split", "frames:split", "calls = [\"total_of_part\"]");
-    let app = python(app, "total_of_part", "frames:total_of_part", "");
+    let app = python(app, "split", "frames:split", "calls = [\"addends\"]");
+    let app = python(app, "addends", "frames:addends", "");
     let Some(node) = start(&app) else { return };
     let made = node.get("/made");
     let expected: Vec<u8> = 2.5f32.to_le_bytes().into_iter().cycle().take(4 * 64 * 1024).collect();

@@ -26,7 +26,7 @@ fn what_is_no_answer_is_a_502_and_what_is_one_is_passed_on() {
         ("/half-head", "in the middle"),
         ("/short", "in the middle"),
         ("/two-lengths", "two lengths"),
-        ("/bad-chunk", "longer than it says"),
+        ("/bad-chunk", "no number"),
         ("/half-chunk", "in the middle"),
         ("/switch", "none that were asked for"),
         ("/interims", "none that were asked for"),
@@ -101,7 +101,8 @@ fn streams_that_break_off_are_seen_to_break_off() {
     }
     assert_eq!(get(&node, "/chunks"), (200, "fourfive\n".to_owned()));
     assert_eq!(get(&node, "/until-close"), (200, "all of it\n".to_owned()));
-    assert_eq!(node.post("/refuse", &vec![b'x'; 4 << 20]).status, 413);
+    // Few enough bytes that the client has sent them all before it hears of it.
+    assert_eq!(node.post("/refuse", &[b'x'; 50_000]).status, 413);
     assert_eq!(get(&node, "/fine").0, 200);
     node.wait_at_rest(REST);
 }

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from ._hooks import after_fork
 from .buffers import Buffer, alloc, array, arrow, zeros
 from .context import AsyncContext, Context, Reference
 from .errors import (
@@ -58,6 +59,7 @@ __all__ = [
     "Response",
     "StillViewed",
     "Unavailable",
+    "after_fork",
     "alloc",
     "array",
     "arrow",

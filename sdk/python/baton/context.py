@@ -40,11 +40,13 @@ class Reference(bytes):
 class Pending:
     """A call on its way."""
 
-    __slots__ = ("function", "tag")
+    __slots__ = ("function", "future", "tag")
 
-    def __init__(self, function: str, tag: int) -> None:
+    def __init__(self, function: str, tag: int, future: Any = None) -> None:
         self.function = function
         self.tag = tag
+        #: In async handlers: what is done when it is over.
+        self.future = future
 
 
 class Base:
@@ -116,6 +118,9 @@ class Base:
         deadline = 0 if timeout is None else time.monotonic_ns() + max(1, int(timeout * 1e9))
         buffer, offset, size = part or (None, 0, -1)
         tag = self._link.call(self._request.tag, callee, operation, deadline, head, buffer, lends, offset, size)
+        return self._made(function, tag)
+
+    def _made(self, function: str, tag: int) -> Pending:
         return Pending(function, tag)
 
     def _heading(self, method: str | None, path: str | None, query: str | None, headers: Any) -> bytes:
@@ -134,7 +139,11 @@ class Base:
         _, _, code, flags, _, _, sender, body, head = event
         if not flags & REPLY_ERROR:
             return Reply(code, head, body)
-        text = body.text() if body is not None else ""
+        text = ""
+        if body is not None:
+            text = body.text()
+            # Whoever keeps the exception does not keep the buffer.
+            body.release()
         if sender != 0:
             raise errors.FunctionError(function, code, text)
         raise _lost(function, code, text)
@@ -173,7 +182,7 @@ class Base:
         if callee is None:
             raise _missing(function)
         head = self._heading(None, None, None, None)
-        return Pending(function, self._link.call(self._request.tag, callee, operation, 0, head, buffer, 0, offset, size))
+        return self._made(function, self._link.call(self._request.tag, callee, operation, 0, head, buffer, 0, offset, size))
 
     def gather(self, replies: Iterable[Reply]) -> Buffer:
         """The payloads of answers one behind the other, in one buffer."""
@@ -292,10 +301,13 @@ class AsyncContext(Base):
         """As `Context.call`."""
         return await self._wait(self._begin(function, payload, **how))
 
+    def _made(self, function: str, tag: int) -> Pending:
+        # At once: it may be over before anybody waits.
+        return Pending(function, tag, self._link.future(tag))
+
     async def _wait(self, pending: Pending) -> Reply:
-        future = self._link.future(pending.tag)
         try:
-            event = await future
+            event = await pending.future
         except BaseException:
             # Nobody waits any more: what was lent ends now, and the callee is told.
             self._link.drop(pending.tag)
@@ -446,9 +458,13 @@ class _Told:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
         told = self._translate(error) if isinstance(error, errors.Error) else None
-        if told is not None:
+        if told is None:
+            return False
+        try:
             raise told from None
-        return False
+        finally:
+            # No cycle of exception and frame: what the frames hold goes when the exception does.
+            del told, error, trace
 
 
 def _of_references(error: errors.Error) -> errors.Error | None:

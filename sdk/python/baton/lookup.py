@@ -59,7 +59,11 @@ def load(name: str | None = None, *, path: str | None = None) -> Handler:
     if path is not None and path not in sys.path:
         sys.path.insert(0, path)
     module = _import(module_name, name, path)
-    return Handler(_named(module, attribute) if attribute else _only(module, name))
+    handler = Handler(_named(module, attribute) if attribute else _only(module, name))
+    if handler.is_async:
+        # What it needs to serve is imported before the first request, and before a fork.
+        importlib.import_module("baton.aio")
+    return handler
 
 
 def _import(module_name: str, name: str, path: str | None) -> ModuleType:

@@ -135,7 +135,7 @@ class _Message:
 class Request(_Message):
     """What a function is asked. Method, path and headers are there if it came through the gateway, or its caller set them."""
 
-    __slots__ = ("_source", "deadline_ns", "invocation", "operation", "tag")
+    __slots__ = ("_source", "deadline_ns", "has_begun", "invocation", "operation", "tag")
 
     def __init__(
         self,
@@ -149,6 +149,8 @@ class Request(_Message):
         super().__init__(head, body)
         #: The context that the body comes from in parts, until it was read.
         self._source: Any = None
+        #: Whether the head of a streamed answer is out.
+        self.has_begun = False
         self.tag = tag
         self.operation = operation
         self.invocation = invocation

@@ -116,6 +116,7 @@ class Server:
                 return
             first = next(parts, None)
             context._stream(head.status, None, _begin_head(head, first))
+            request.has_begun = True
             while first is not None:
                 context._stream(PART, first)
                 first = next(parts, None)
@@ -157,6 +158,7 @@ class Server:
                 return
             first = await anext(parts, None)
             await context._stream(head.status, None, _begin_head(head, first))
+            request.has_begun = True
             while first is not None:
                 await context._stream(PART, first)
                 first = await anext(parts, None)
@@ -191,12 +193,17 @@ class Server:
     def fail(self, request: Request, error: BaseException) -> None:
         """Answers with a failure, and logs what the function is to blame for."""
         status, message, kind = _told(error)
+        # The frames of the traceback hold what the handler had: it is let go of first, since there may be no memory for more.
+        chain = _chain(error)
+        for one in chain:
+            traceback.clear_frames(one.__traceback__)
         if kind is not None:
-            logs.write("E", "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip())
-        # The frames of the traceback hold what the handler had.
-        _clear(error)
+            logs.write("E", _text(error, kind))
+        for one in chain:
+            one.__traceback__ = None
         try:
-            if request.method:
+            # A stream that has begun is broken off by a failure, and by nothing else.
+            if request.method and not request.has_begun:
                 body: dict[str, Any] = {"error": message, "invocation": f"{request.invocation:016x}"}
                 if kind is not None:
                     body["exception"] = kind
@@ -300,14 +307,20 @@ def _is_ours(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("baton.")
 
 
-def _clear(error: BaseException) -> None:
-    seen: set[int] = set()
-    chain: list[BaseException | None] = [error]
-    while chain:
-        one = chain.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        traceback.clear_frames(one.__traceback__)
-        one.__traceback__ = None
-        chain += [one.__cause__, one.__context__]
+def _text(error: BaseException, kind: str) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+    except MemoryError:
+        return f"{kind}, and no memory for its traceback"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception, and those that it came of."""
+    found: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and all(one is not known for known in found):
+            found.append(one)
+            left += [one.__cause__, one.__context__]
+    return found

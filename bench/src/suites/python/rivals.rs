@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::locate;
 use crate::proc::{self, Server, ServerSpec};
 use crate::suites::{Options, SuiteError, or_note};
-use crate::systems::SystemError;
+use crate::systems::{self, SystemError};
 use crate::yardstick::RoundTrips;
 
 /// A directory in memory.
@@ -121,8 +121,14 @@ fn nginx(core: usize) -> Result<(SocketAddr, Server, TempDir), SystemError> {
     for directory in ["files", "parts"] {
         fs::create_dir(files.path().join(directory)).map_err(SystemError::State)?;
     }
-    let args = vec!["-e".into(), "stderr".into(), "-c".into(), config.into()];
-    let spec = server("nginx", locate::nginx(), args, core);
+    // It says when it is ready where it says what is wrong.
+    let mut args: Vec<OsString> = ["-c", "exec \"$0\" \"$@\" 2>&1"].map(OsString::from).to_vec();
+    let program = locate::nginx();
+    if !systems::is_there(&program) {
+        return Err(SystemError::Missing(program));
+    }
+    args.extend([program.into(), "-e".into(), "stderr".into(), "-c".into(), config.into()]);
+    let spec = server("nginx", "sh".into(), args, core);
     // Here it says something before it listens.
     let ready = |line: &str| line.contains("start worker process").then_some(());
     let (server, ()) = Server::start(&spec, ready)?;

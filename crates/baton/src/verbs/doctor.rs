@@ -1,7 +1,7 @@
 //! `baton doctor`: what this machine offers, and which isolation settings follow.
 
 use baton_control::Programs;
-use baton_replica::{Capability, Machine, probe, template};
+use baton_replica::{Capability, Machine, interpreter, probe, template};
 use serde_json::{Value, json};
 
 use crate::cli::JsonArgs;
@@ -36,6 +36,13 @@ pub(super) fn run(args: &JsonArgs) -> Result<(), Failure> {
         let word = if *available { style.green("available  ") } else { style.yellow("unavailable") };
         line_out(&format!("{word}  isolation = \"{name}\": {why}"))?;
     }
+    for Runtime { name, found } in &runtimes() {
+        let (word, why) = match found {
+            Ok(why) => (style.green("available  "), why),
+            Err(why) => (style.yellow("unavailable"), why),
+        };
+        line_out(&format!("{word}  {name}: {why}"))?;
+    }
     let missing: Vec<&Capability> = machine.capabilities().filter(|c| !c.available).collect();
     if !missing.is_empty() {
         line_out("")?;
@@ -44,6 +51,22 @@ pub(super) fn run(args: &JsonArgs) -> Result<(), Failure> {
         line_out(&format!("{}: {remedy}", style.blue(name)))?;
     }
     Ok(())
+}
+
+/// A program that runs functions in a language of its own.
+struct Runtime {
+    name: &'static str,
+    /// Where it is, or why it is not.
+    found: Result<String, String>,
+}
+
+fn runtimes() -> [Runtime; 2] {
+    let python = interpreter::python(None);
+    let python = python.map(|found| found.path.display().to_string()).map_err(|error| error.to_string());
+    let node = interpreter::which("node".as_ref());
+    let absent = "it is not in PATH; functions for Node.js need it".to_owned();
+    let node = node.map(|found| found.display().to_string()).ok_or(absent);
+    [Runtime { name: "python3", found: python }, Runtime { name: "node", found: node }]
 }
 
 fn settings(machine: &Machine) -> [Setting; 3] {
@@ -114,6 +137,10 @@ fn object(machine: &Machine, settings: &[Setting]) -> Value {
         "cores": machine.cores,
         "capabilities": capabilities,
         "isolation": isolation,
+        "runtimes": runtimes().map(|Runtime { name, found }| {
+            let available = found.is_ok();
+            json!({ "name": name, "available": available, "why": found.unwrap_or_else(|why| why) })
+        }),
     })
 }
 

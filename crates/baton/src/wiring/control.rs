@@ -24,9 +24,7 @@ const ACCOUNTS_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct ControlPlane {
     pub(super) runtime: Runtime,
     pub(super) api: Arc<Api>,
-    pub(super) tcp: std::net::TcpListener,
-    pub(super) unix: std::os::unix::net::UnixListener,
-    pub(super) lambda: Option<(std::net::TcpListener, Arc<lambda::Api>)>,
+    pub(super) doors: Doors,
     pub(super) except: Vec<AppName>,
     pub(super) restored: SyncSender<Result<Vec<Restored>, Failure>>,
     /// Says that the node is about to end: others shall not count on it any more.
@@ -34,6 +32,16 @@ pub(super) struct ControlPlane {
     pub(super) stop: oneshot::Receiver<()>,
     pub(super) observers: Observers,
     pub(super) deliveries: mpsc::Receiver<Delivery>,
+}
+
+/// The Lambda API, and where it listens.
+pub(super) type LambdaDoor = (std::net::TcpListener, Arc<lambda::Api>);
+
+/// Where clients come in.
+pub(super) struct Doors {
+    pub(super) tcp: std::net::TcpListener,
+    pub(super) unix: std::os::unix::net::UnixListener,
+    pub(super) lambda: Option<LambdaDoor>,
 }
 
 /// Those who write down what happened, and have to know when nothing more will.
@@ -46,19 +54,8 @@ pub(super) struct Observers {
 
 /// The control thread, from start to end.
 pub(super) fn control_plane(control: ControlPlane) {
-    let ControlPlane {
-        runtime,
-        api,
-        tcp,
-        unix,
-        lambda,
-        except,
-        restored,
-        leave,
-        stop,
-        observers,
-        deliveries,
-    } = control;
+    let ControlPlane { runtime, api, doors, except, restored, leave, stop, observers, deliveries } = control;
+    let Doors { tcp, unix, lambda } = doors;
     runtime.block_on(async move {
         let listeners = tokio::net::TcpListener::from_std(tcp)
             .and_then(|tcp| Ok((tcp, tokio::net::UnixListener::from_std(unix)?)));

@@ -61,7 +61,8 @@ impl Fault {
     }
 
     pub(super) fn unknown_operation(method: &str, path: &str) -> Self {
-        let message = format!("Baton has no operation {method} {path}; docs/lambda.md lists those that it has");
+        let message =
+            format!("Baton has no operation {method} {path}; docs/lambda.md lists those that it has");
         Self::new(404, "UnknownOperationException", message)
     }
 
@@ -174,5 +175,34 @@ pub(super) fn came_of(error: &InvokeError) -> Came {
         InvokeError::ReplicaDied { .. } => failed("Runtime.ExitError"),
         InvokeError::BadReply { .. } => failed("Runtime.InvalidResponse"),
         InvokeError::Function { .. } => failed("Runtime.Unknown"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_too_many_requests() {
+        let full = Fault::from(EventFault::QueueFull { queue: 10_000 });
+        let response = full.response();
+        assert_eq!((response.status().as_u16(), full.kind), (429, "TooManyRequestsException"));
+        assert_eq!((&response.headers()[ERROR_TYPE], &response.headers()["retry-after"]), (full.kind, "1"));
+        for error in [InvokeError::QueueFull, InvokeError::PoolFull] {
+            assert!(matches!(came_of(&error), Came::Refused(fault) if fault.status == 429));
+        }
+    }
+
+    #[test]
+    fn what_went_wrong_in_the_function_is_told_as_its_error() {
+        let late = InvokeError::DeadlineExceeded { after: Duration::from_secs(1) };
+        assert!(matches!(came_of(&late), Came::Failed { kind: "Sandbox.Timedout", .. }));
+        let died = InvokeError::ReplicaDied { function: "f".to_owned(), how: "signal 9".to_owned() };
+        assert!(
+            matches!(came_of(&died), Came::Failed { kind: "Runtime.ExitError", message } if message.contains("signal 9"))
+        );
+        assert!(matches!(came_of(&InvokeError::Unknown), Came::Refused(fault) if fault.status == 404));
     }
 }

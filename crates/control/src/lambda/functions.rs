@@ -180,7 +180,8 @@ struct Uploaded {
 
 impl Uploaded {
     async fn take(api: &Api, text: Option<String>) -> Result<Self, Fault> {
-        let text = text.ok_or_else(|| Fault::unsupported("code that does not come with the request (ZipFile)"))?;
+        let text =
+            text.ok_or_else(|| Fault::unsupported("code that does not come with the request (ZipFile)"))?;
         let artifacts = Arc::clone(api.deployer.artifacts());
         // Unpacking and the disk both take their time.
         let work = tokio::task::spawn_blocking(move || Self::unpack(&artifacts, &text));
@@ -191,7 +192,9 @@ impl Uploaded {
         if text.len() / 4 * 3 > ZIP_BYTES_MAX + 3 {
             return Err(Fault::too_large(format!("the package is larger than {} MiB", ZIP_BYTES_MAX >> 20)));
         }
-        let zip = STANDARD.decode(text).map_err(|error| Fault::invalid(format!("ZipFile is not base64: {error}")))?;
+        let zip = STANDARD
+            .decode(text)
+            .map_err(|error| Fault::invalid(format!("ZipFile is not base64: {error}")))?;
         let bundle = package::unzip(&zip)?;
         let hash = ArtifactHash::of(&bundle);
         if !artifacts.contains(&hash) {
@@ -207,7 +210,8 @@ impl Uploaded {
 /// `CreateFunction`.
 pub(super) async fn create(api: &Api, region: &str, body: &[u8]) -> Result<Reply, Fault> {
     let mut settings = Settings::read(body)?;
-    let Named { name, qualifier } = names::named(settings.function_name.as_deref().unwrap_or_default(), None)?;
+    let Named { name, qualifier } =
+        names::named(settings.function_name.as_deref().unwrap_or_default(), None)?;
     if qualifier.is_some() {
         return Err(Fault::invalid("FunctionName has a version or alias; a function is made without"));
     }
@@ -297,7 +301,9 @@ pub(super) async fn configure(api: &Api, region: &str, named: &Named, body: &[u8
 fn only_latest(named: &Named) -> Result<(), Fault> {
     match named.qualifier.as_deref() {
         None | Some(LATEST) => Ok(()),
-        Some(other) => Err(Fault::invalid(format!("version {other} never changes; change $LATEST, and publish it"))),
+        Some(other) => {
+            Err(Fault::invalid(format!("version {other} never changes; change $LATEST, and publish it")))
+        }
     }
 }
 
@@ -343,7 +349,11 @@ pub(super) fn list(api: &Api, region: &str, query: &super::Query) -> Result<Repl
     for record in api.records() {
         let versions = record.revisions().map(|(version, _)| version);
         for version in versions.take(if with_versions { usize::MAX } else { 1 }) {
-            all.extend(record.configuration(region, &version, Some(&version).filter(|_| with_versions).map(String::as_str)));
+            all.extend(record.configuration(
+                region,
+                &version,
+                Some(&version).filter(|_| with_versions).map(String::as_str),
+            ));
         }
     }
     page("Functions", all, query)

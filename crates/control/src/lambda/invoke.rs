@@ -116,18 +116,19 @@ async fn answered(api: &Api, call: &Call<'_>, body: Vec<u8>) -> Result<Answered,
     let Target { record, version, call: direct, wants_log } = call.target(api, body)?;
     let (app, function) = (names::app_of(&record.name), names::function_of(&version));
     let since = if wants_log { api.newest_line(&app, &function).await? } else { 0 };
-    let DirectReply { headers, body, .. } = match api.plane.invoke(app.clone(), function.clone(), direct).await? {
-        Ok(reply) => reply,
-        Err(error) => match came_of(&error) {
-            Came::Refused(fault) => return Err(fault),
-            Came::Failed { kind, message } => {
-                let message = format!("RequestId: {} Error: {message}", call.request_id);
-                let body = json!({ "errorType": kind, "errorMessage": message }).to_string().into_bytes();
-                let error = Some("Unhandled".to_owned());
-                return Ok(Answered { version, body, error, content_type: None, log: None });
-            }
-        },
-    };
+    let DirectReply { headers, body, .. } =
+        match api.plane.invoke(app.clone(), function.clone(), direct).await? {
+            Ok(reply) => reply,
+            Err(error) => match came_of(&error) {
+                Came::Refused(fault) => return Err(fault),
+                Came::Failed { kind, message } => {
+                    let message = format!("RequestId: {} Error: {message}", call.request_id);
+                    let body = json!({ "errorType": kind, "errorMessage": message }).to_string().into_bytes();
+                    let error = Some("Unhandled".to_owned());
+                    return Ok(Answered { version, body, error, content_type: None, log: None });
+                }
+            },
+        };
     let find = |name: &str| headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
     let error = find(FUNCTION_ERROR.as_str()).map(|value| String::from_utf8_lossy(&value).into_owned());
     let log = if wants_log { Some(api.log_of(&app, &function, since, call.request_id).await?) } else { None };
@@ -218,7 +219,8 @@ impl Api {
     /// The end of what a call wrote, in base64. Lines come on their own way: they are waited for, up to the runtime's last word.
     async fn log_of(&self, app: &str, function: &str, since: u64, request_id: &str) -> Result<String, Fault> {
         let until = Instant::now() + LAMBDA_LOG_WAIT_MAX;
-        let (start, end) = (format!("START RequestId: {request_id}"), format!("REPORT RequestId: {request_id}"));
+        let (start, end) =
+            (format!("START RequestId: {request_id}"), format!("REPORT RequestId: {request_id}"));
         let lines = loop {
             let lines = self.plane.logs_after(since, Some(app.to_owned()), Some(function.to_owned())).await?;
             let is_last = lines.iter().any(|line| line.message.starts_with(&end));
@@ -236,4 +238,3 @@ impl Api {
         Ok(STANDARD.encode(tail))
     }
 }
-

@@ -141,9 +141,8 @@ impl Keys {
         let mut text = String::new();
         let file = File::open(&self.path).map_err(|error| self.io(error))?;
         file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| self.io(error))?;
-        let keys: BTreeMap<String, Key> = serde_json::from_str(&text).map_err(|error| {
-            KeysError::Unreadable { path: self.path.clone(), why: error.to_string() }
-        })?;
+        let keys: BTreeMap<String, Key> = serde_json::from_str(&text)
+            .map_err(|error| KeysError::Unreadable { path: self.path.clone(), why: error.to_string() })?;
         let keys = Arc::new(keys);
         *read = Some((stamp, Arc::clone(&keys)));
         Ok(keys)

@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn what_names_no_function_is_refused() {
         let long = "x".repeat(65);
-        for text in ["", "a/b", "../x", "a b", "a:b:c:d:e", "arn:aws:s3:::bucket", "ä", long.as_str(), "a:"] {
+        for text in ["", "a/b", "../x", "a b", "a:b:c:d:e", "arn:aws:s3:::bucket", "ä", long.as_str(), "a:"]
+        {
             assert!(named(text, None).is_err(), "{text}");
         }
         assert!(named("echo:1", Some("2")).is_err());

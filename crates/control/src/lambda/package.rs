@@ -107,7 +107,8 @@ const DIRECTORY: u32 = 0o040_000;
 /// # Errors
 /// What is wrong with the package.
 pub fn unzip(package: &[u8]) -> Result<Vec<u8>, PackageError> {
-    let mut archive = ZipArchive::new(Cursor::new(package)).map_err(|source| PackageError::Broken { source })?;
+    let mut archive =
+        ZipArchive::new(Cursor::new(package)).map_err(|source| PackageError::Broken { source })?;
     if archive.len() > 2 * FILES_MAX {
         return Err(PackageError::TooMany);
     }
@@ -133,7 +134,8 @@ pub fn unzip(package: &[u8]) -> Result<Vec<u8>, PackageError> {
         }
         let raw = entry.name_raw();
         let raw = raw.strip_prefix(b"./").unwrap_or(raw);
-        let name = bundle::check_name(raw).map_err(|fault| PackageError::Name { name: lossy.clone(), fault })?;
+        let name =
+            bundle::check_name(raw).map_err(|fault| PackageError::Name { name: lossy.clone(), fault })?;
         let name = name.to_owned();
         if files.len() == FILES_MAX {
             return Err(PackageError::TooMany);

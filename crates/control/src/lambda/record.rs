@@ -71,7 +71,12 @@ pub(super) struct Revision {
 impl Revision {
     /// Whether both run the same.
     pub(super) fn runs_as(&self, other: &Self) -> bool {
-        let same = |one: &Self| Self { id: String::new(), modified_ms: 0, description: String::new(), ..one.clone() };
+        let same = |one: &Self| Self {
+            id: String::new(),
+            modified_ms: 0,
+            description: String::new(),
+            ..one.clone()
+        };
         same(self) == same(other)
     }
 }
@@ -99,7 +104,8 @@ impl Record {
 
     /// Every version that can be called, with its name.
     pub(super) fn revisions(&self) -> impl Iterator<Item = (String, &Revision)> {
-        let published = self.versions.iter().map(|published| (published.number.to_string(), &published.revision));
+        let published =
+            self.versions.iter().map(|published| (published.number.to_string(), &published.revision));
         std::iter::once((LATEST.to_owned(), &self.latest)).chain(published)
     }
 
@@ -148,7 +154,12 @@ impl Record {
     }
 
     /// `FunctionConfiguration`.
-    pub(super) fn configuration(&self, region: &str, version: &str, qualifier: Option<&str>) -> Option<Value> {
+    pub(super) fn configuration(
+        &self,
+        region: &str,
+        version: &str,
+        qualifier: Option<&str>,
+    ) -> Option<Value> {
         let revision = self.revision(version)?;
         let variables = (!revision.env.is_empty()).then(|| json!({ "Variables": revision.env }));
         let mut shown = json!({

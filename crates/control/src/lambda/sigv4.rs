@@ -43,10 +43,13 @@ struct Shown<'a> {
 pub(super) fn check(head: &Parts, body: &[u8], keys: &Keys, now_s: u64) -> Result<Sender, Fault> {
     let shown = shown(head)?;
     let stamp = text(&head.headers, "x-amz-date")?;
-    let then_s = seconds(stamp).ok_or_else(|| signature_fault("X-Amz-Date is not of the form 20260102T030405Z"))?;
+    let then_s =
+        seconds(stamp).ok_or_else(|| signature_fault("X-Amz-Date is not of the form 20260102T030405Z"))?;
     if then_s.abs_diff(now_s) > SKEW_S {
         let what = if then_s < now_s { "Signature expired" } else { "Signature not yet current" };
-        return Err(signature_fault(format!("{what}: {stamp} is more than 5 min. off the time of this node")));
+        return Err(signature_fault(format!(
+            "{what}: {stamp} is more than 5 min. off the time of this node"
+        )));
     }
     if stamp.get(..8) != Some(shown.day) {
         return Err(signature_fault("Date in Credential scope does not match YYYYMMDD from X-Amz-Date"));
@@ -113,7 +116,8 @@ fn shown(head: &Parts) -> Result<Shown<'_>, Fault> {
     if !head.headers.contains_key("authorization") {
         return Err(missing());
     }
-    let broken = |what: &str| Fault::denied("IncompleteSignatureException", format!("Authorization header {what}"));
+    let broken =
+        |what: &str| Fault::denied("IncompleteSignatureException", format!("Authorization header {what}"));
     let text = text(&head.headers, "authorization")?;
     let rest = text.strip_prefix(ALGORITHM).ok_or_else(|| broken("does not begin with AWS4-HMAC-SHA256"))?;
     let (mut credential, mut headers, mut signature) = (None, None, None);
@@ -147,7 +151,9 @@ fn shown(head: &Parts) -> Result<Shown<'_>, Fault> {
 fn canonical(head: &Parts, shown: &Shown<'_>, hash: &str) -> Result<String, Fault> {
     let names: Vec<&str> = shown.headers.split(';').collect();
     if let Some(missing) = ALWAYS_SIGNED.iter().find(|name| !names.contains(name)) {
-        return Err(signature_fault(format!("'{missing}' must be a 'SignedHeader' in the AWS Authorization.")));
+        return Err(signature_fault(format!(
+            "'{missing}' must be a 'SignedHeader' in the AWS Authorization."
+        )));
     }
     let mut headers = String::new();
     for name in &names {
@@ -175,7 +181,8 @@ fn canonical_query(query: &str) -> Result<String, Fault> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let plain = |text: &str| {
             let text = percent_decoded(text);
-            text.map(|bytes| encoded_bytes(&bytes, b"")).ok_or_else(|| Fault::content("the query is badly encoded"))
+            text.map(|bytes| encoded_bytes(&bytes, b""))
+                .ok_or_else(|| Fault::content("the query is badly encoded"))
         };
         pairs.push((plain(name)?, plain(value)?));
     }
@@ -218,7 +225,8 @@ fn encoded_bytes(bytes: &[u8], kept: &[u8]) -> String {
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Fault> {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
-    value.ok_or_else(|| Fault::denied("IncompleteSignatureException", format!("the header {name} is missing")))
+    value
+        .ok_or_else(|| Fault::denied("IncompleteSignatureException", format!("the header {name} is missing")))
 }
 
 /// Seconds since 1970 of `20260102T030405Z`.
@@ -239,7 +247,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u32>> = text.chars().map(|letter| letter.to_digit(16)).collect();
     let digits = digits.filter(|digits| digits.len() == 64)?;
-    digits.chunks(2).map(|pair| u8::try_from(pair.iter().fold(0, |sum, digit| sum * 16 + digit)).ok()).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::try_from(pair.iter().fold(0, |sum, digit| sum * 16 + digit)).ok())
+        .collect()
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ impl Record {
         }
         self.last_version += 1;
         let description = description.unwrap_or_else(|| self.latest.description.clone());
-        let revision = Revision { description, id: revision_id(), modified_ms: now_ms(), ..self.latest.clone() };
+        let revision =
+            Revision { description, id: revision_id(), modified_ms: now_ms(), ..self.latest.clone() };
         self.versions.push(Published { number: self.last_version, revision });
         Ok(self.last_version.to_string())
     }
@@ -135,11 +136,18 @@ fn hundredths(weight: f64) -> Result<u16, Fault> {
         return Err(Fault::invalid(format!("the weight {weight} is not between 0 and 1")));
     }
     let wanted = (weight * 10_000.0).round();
-    (0..=10_000).find(|hundredths| f64::from(*hundredths) >= wanted).ok_or_else(|| Fault::invalid("no weight"))
+    (0..=10_000)
+        .find(|hundredths| f64::from(*hundredths) >= wanted)
+        .ok_or_else(|| Fault::invalid("no weight"))
 }
 
 /// `CreateAlias`.
-pub(super) async fn create_alias(api: &Api, region: &str, named: &Named, body: &[u8]) -> Result<Reply, Fault> {
+pub(super) async fn create_alias(
+    api: &Api,
+    region: &str,
+    named: &Named,
+    body: &[u8],
+) -> Result<Reply, Fault> {
     let wanted: Wanted = read(body)?;
     let name = wanted.name.clone().unwrap_or_default();
     names::check_alias(&name)?;
@@ -282,7 +290,10 @@ mod tests {
             let wanted: Wanted = read(json.as_bytes())?;
             wanted.put_into(&mut alias("1", None), &record)
         };
-        assert!(check(r#"{"FunctionVersion":"2","RoutingConfig":{"AdditionalVersionWeights":{"1":0.25}}}"#).is_ok());
+        assert!(
+            check(r#"{"FunctionVersion":"2","RoutingConfig":{"AdditionalVersionWeights":{"1":0.25}}}"#)
+                .is_ok()
+        );
         for bad in [
             r#"{"FunctionVersion":"7"}"#,
             r#"{"RoutingConfig":{"AdditionalVersionWeights":{"7":0.5}}}"#,

@@ -79,6 +79,10 @@ fn end_idle(node: &Node) -> usize {
         let can_end = |unit: &&Rc<Unit>| unit.can_shrink() && !app.is_wanted(unit);
         idle.extend(app.units.iter().filter(can_end).map(|unit| (Rc::clone(&app), Rc::clone(unit))));
     }
+    for app in node.live_apps() {
+        // Those without a replica have one who wants them again wait for an import: after all others in its app.
+        app.functions.iter().filter_map(|state| state.nursery.as_ref()).for_each(|nursery| nursery.relieve());
+    }
     idle.sort_by_key(|(_, unit)| (cost(unit.start_took.get()), unit.used.get()));
     let part = idle.len().div_ceil(PART);
     idle.iter().take(part).filter(|(app, unit)| unit.relieve(app)).count()

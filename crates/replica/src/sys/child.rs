@@ -264,7 +264,7 @@ fn place_descriptors<'a>(
     mounts: &Mounts,
 ) -> Result<Placed<'a>, Fault> {
     let high = plan.exec_number;
-    let transit = high + 8 + SHOWN_MAX as RawFd;
+    let transit = high + 8 + RawFd::try_from(SHOWN_MAX).unwrap_or_default();
     let aside = |fd: BorrowedFd<'_>| duplicate_above(fd.as_raw_fd(), transit).at(Step::Descriptors);
     let stdin = aside(plan.stdin)?;
     let stdout = aside(plan.stdout)?;

@@ -51,6 +51,14 @@ def _handler(name):
         return None, AttributeError(f"Handler '{function}' missing on module '{module}'"), "Runtime.HandlerNotFound"
 
 
+def _client(said):
+    from types import SimpleNamespace
+
+    client = said.get("client")
+    client = SimpleNamespace(**client) if isinstance(client, dict) else None
+    return SimpleNamespace(client=client, custom=said.get("custom"), env=said.get("env"))
+
+
 class _Context:
     def __init__(self, headers, json):
         env = os.environ
@@ -62,7 +70,7 @@ class _Context:
         self.log_group_name = env["AWS_LAMBDA_LOG_GROUP_NAME"]
         self.log_stream_name = env["AWS_LAMBDA_LOG_STREAM_NAME"]
         client = headers.get("Lambda-Runtime-Client-Context")
-        self.client_context = json.loads(client) if client else None
+        self.client_context = _client(json.loads(client)) if client else None
         identity = headers.get("Lambda-Runtime-Cognito-Identity")
         self.identity = json.loads(identity) if identity else None
         self._deadline_ms = int(headers.get("Lambda-Runtime-Deadline-Ms", "0"))

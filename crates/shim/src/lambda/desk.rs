@@ -121,7 +121,11 @@ impl Desk {
     }
 
     /// Waits until something has changed, or until a time.
-    pub(super) fn wait<'a>(&self, state: MutexGuard<'a, State>, until: Option<Instant>) -> MutexGuard<'a, State> {
+    pub(super) fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
         match until {
             None => self.stirred.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(until) => {

@@ -45,7 +45,10 @@ fn is_on_path(program: &str) -> bool {
 }
 
 /// Variables that are set whatever the manifest says, and those that are set unless it says otherwise.
-pub(super) fn variables(config: &LambdaConfig, port: u16) -> (Vec<(&'static str, String)>, Vec<(&'static str, String)>) {
+pub(super) fn variables(
+    config: &LambdaConfig,
+    port: u16,
+) -> (Vec<(&'static str, String)>, Vec<(&'static str, String)>) {
     let root = root();
     let own = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
     let name = own("AWS_LAMBDA_FUNCTION_NAME", &config.function);
@@ -82,14 +85,16 @@ mod tests {
     use super::*;
 
     fn config(language: &str) -> LambdaConfig {
-        let text = format!(r#"{{"language":"{language}","handler":"app.main","function":"echo","memory_mib":128}}"#);
+        let text =
+            format!(r#"{{"language":"{language}","handler":"app.main","function":"echo","memory_mib":128}}"#);
         serde_json::from_str(&text).unwrap()
     }
 
     #[test]
     fn the_environment_is_as_aws_sets_it() {
         let (fixed, _) = variables(&config("python3.11"), 9001);
-        let find = |name: &str| fixed.iter().find(|(found, _)| *found == name).map(|(_, value)| value.as_str());
+        let find =
+            |name: &str| fixed.iter().find(|(found, _)| *found == name).map(|(_, value)| value.as_str());
         assert_eq!(find("_HANDLER"), Some("app.main"));
         assert_eq!(find("AWS_LAMBDA_RUNTIME_API"), Some("127.0.0.1:9001"));
         assert_eq!(find("AWS_EXECUTION_ENV"), Some("AWS_Lambda_python3.11"));

@@ -166,7 +166,9 @@ struct Formatted {
 pub(super) fn answer(result: Vec<u8>) -> Result<Answer, String> {
     let formatted = match serde_json::from_slice::<Formatted>(&result) {
         Ok(formatted) => formatted,
-        Err(_) if said_status(&result) => return Err("its `headers`, `cookies` or `body` are not as they should be".to_owned()),
+        Err(_) if said_status(&result) => {
+            return Err("its `headers`, `cookies` or `body` are not as they should be".to_owned());
+        }
         Err(_) => {
             let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
             return Ok(Answer { status: 200, headers, body: result });
@@ -220,7 +222,8 @@ fn head(
     cookies: Option<Vec<String>>,
 ) -> Result<Answer, String> {
     let number = status.as_u64().or_else(|| status.as_str().and_then(|text| text.parse().ok()));
-    let number = number.and_then(|number| u16::try_from(number).ok()).filter(|status| (200..600).contains(status));
+    let number =
+        number.and_then(|number| u16::try_from(number).ok()).filter(|status| (200..600).contains(status));
     let status = number.ok_or_else(|| format!("its `statusCode` is {status}, and can be 200 to 599"))?;
     let mut answer = Answer { status, ..Answer::default() };
     for (name, value) in headers.into_iter().flatten() {
@@ -239,10 +242,12 @@ fn put(headers: &mut Vec<(String, String)>, name: &str, value: &Value) {
         Value::Null | Value::Array(_) | Value::Object(_) => return,
         other => other.to_string(),
     };
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    let is_name = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
     let is_value = value.bytes().all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f);
     let name = name.to_ascii_lowercase();
-    let is_own = ["connection", "content-length", "transfer-encoding", "keep-alive", "upgrade"].contains(&name.as_str());
+    let is_own = ["connection", "content-length", "transfer-encoding", "keep-alive", "upgrade"]
+        .contains(&name.as_str());
     if is_name && is_value && !is_own {
         headers.push((name, value));
     }

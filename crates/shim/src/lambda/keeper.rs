@@ -55,7 +55,11 @@ struct Running {
 }
 
 impl Keeper {
-    pub(super) fn start(config: &'static LambdaConfig, port: u16, desk: &Arc<Desk>) -> Result<(), KeeperError> {
+    pub(super) fn start(
+        config: &'static LambdaConfig,
+        port: u16,
+        desk: &Arc<Desk>,
+    ) -> Result<(), KeeperError> {
         let keeper = Self { config, port, desk: Arc::clone(desk) };
         let started = thread::Builder::new().name("baton-keeper".to_owned()).spawn(move || keeper.run());
         started.map(|_| ()).map_err(KeeperError)
@@ -90,7 +94,8 @@ impl Keeper {
         let (name, args) = words.split_first().ok_or_else(|| "there is nothing to start".to_owned())?;
         let (fixed, usual) = environment::variables(self.config, self.port);
         let told = |error: io::Error| format!("`{name}` cannot be started: {error}");
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| told(errno.into()))?;
+        let (read, write) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| told(errno.into()))?;
         let mut command = Command::new(name);
         let usual = usual.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
         command.args(args).envs(usual).envs(fixed).stdin(Stdio::null());
@@ -137,7 +142,8 @@ impl Keeper {
             };
             let is_stuck = !state.is_up && now >= running.since + INIT_MAX && !state.queue.is_empty();
             if is_stuck && state.init_error.is_none() {
-                let failure = Failure::new("Sandbox.Timedout", "the runtime did not come up within 30 seconds");
+                let failure =
+                    Failure::new("Sandbox.Timedout", "the runtime did not come up within 30 seconds");
                 state.init_error = Some(failure.body);
             }
             if (!overdue.is_empty() || is_stuck) && !is_killed {
@@ -214,7 +220,9 @@ fn reap(program: Pid, tell: &mpsc::Sender<ExitStatus>, desk: &Desk) {
 fn kill_all() -> io::Result<()> {
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else {
+            continue;
+        };
         if pid != Pid::INIT {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
@@ -243,7 +251,8 @@ fn copy(from: OwnedFd, desk: &Desk) {
 /// A line of the function's log, and whose it is.
 pub(super) fn log(invocation: u64, text: &str) {
     let text: String = text.chars().filter(|letter| *letter != '\u{1}').collect();
-    let line = if invocation == 0 { format!("{text}\n") } else { format!("\u{1}I{invocation:016x} {text}\n") };
+    let line =
+        if invocation == 0 { format!("{text}\n") } else { format!("\u{1}I{invocation:016x} {text}\n") };
     // One write a line; a log that cannot be written is lost.
     let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -29,13 +29,16 @@ impl Failure {
     }
 
     pub(crate) fn late(id: &str, after: Duration) -> Failure {
-        let message = format!("RequestId: {id} Error: Task timed out after {:.2} seconds", after.as_secs_f64());
+        let message =
+            format!("RequestId: {id} Error: Task timed out after {:.2} seconds", after.as_secs_f64());
         Failure { is_late: true, ..Failure::new("Sandbox.Timedout", &message) }
     }
 
     /// An answer beyond what AWS allows.
     pub(crate) fn oversized(bytes: usize) -> Failure {
-        let message = format!("Response payload size ({bytes} bytes) exceeded maximum allowed payload size (6291556 bytes).");
+        let message = format!(
+            "Response payload size ({bytes} bytes) exceeded maximum allowed payload size (6291556 bytes)."
+        );
         Failure::new("Function.ResponseSizeTooLarge", &message)
     }
 }

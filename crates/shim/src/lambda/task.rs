@@ -124,7 +124,12 @@ async fn gathered(context: &Context, request: &Request) -> Result<Arc<[u8]>, Err
 }
 
 /// The event of a request.
-fn job(config: &LambdaConfig, context: &Context, request: &Request, (is_http, body): (bool, Arc<[u8]>)) -> Job {
+fn job(
+    config: &LambdaConfig,
+    context: &Context,
+    request: &Request,
+    (is_http, body): (bool, Arc<[u8]>),
+) -> Job {
     let given = |name: &str| request.header(name).filter(|_| !is_http);
     let id: Arc<str> = match given("lambda-runtime-aws-request-id") {
         Some(id) => Arc::from(id),
@@ -143,10 +148,11 @@ fn job(config: &LambdaConfig, context: &Context, request: &Request, (is_http, bo
     if !headers.iter().any(|(name, _)| *name == TRACE) {
         headers.extend(context.traceparent().and_then(trace).map(|trace| (TRACE, trace)));
     }
-    let own = given("x-baton-lambda-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
-    let left = context.remaining().map_or(TIMEOUT_USUAL, |left| {
-        if left > MARGIN * 3 { left - MARGIN } else { left }
-    });
+    let own =
+        given("x-baton-lambda-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
+    let left = context
+        .remaining()
+        .map_or(TIMEOUT_USUAL, |left| if left > MARGIN * 3 { left - MARGIN } else { left });
     let timeout = own.map_or(left, |own| own.min(left));
     let body = if is_http { event_of(request, &id, &body) } else { body };
     Job { id, headers, body, timeout, invocation: context.invocation(), slot: Arc::default() }
@@ -158,7 +164,15 @@ fn id_of(invocation: u64) -> String {
     baton::random(&mut seed);
     let (seed, text) = (format!("{:016x}", u64::from_ne_bytes(seed)), format!("{invocation:016x}"));
     let part = |text: &str, range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
-    format!("{}-{}-4{}-8{}-{}{}", part(&seed, 0..8), part(&seed, 8..12), part(&seed, 13..16), part(&text, 1..4), part(&seed, 0..4), part(&text, 8..16))
+    format!(
+        "{}-{}-4{}-8{}-{}{}",
+        part(&seed, 0..8),
+        part(&seed, 8..12),
+        part(&seed, 13..16),
+        part(&text, 1..4),
+        part(&seed, 0..4),
+        part(&text, 8..16)
+    )
 }
 
 /// `traceparent` as X-Ray writes it.
@@ -170,7 +184,8 @@ fn trace(traceparent: &str) -> Option<String> {
 }
 
 fn event_of(request: &Request, id: &str, body: &[u8]) -> Arc<[u8]> {
-    let headers = request.headers().filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?)));
+    let headers =
+        request.headers().filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?)));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let event = gateway::event(&Asked {
         method: request.method(),
@@ -219,11 +234,16 @@ fn failed(is_http: bool, failure: Failure) -> Result<Response, Error> {
         log(0, &format!("the function failed: {}", String::from_utf8_lossy(&failure.body)));
         return Ok(internal(status));
     }
-    Ok(Response::ok(failure.body).status(status).header("content-type", "application/json").header(FUNCTION_ERROR, UNHANDLED))
+    Ok(Response::ok(failure.body)
+        .status(status)
+        .header("content-type", "application/json")
+        .header(FUNCTION_ERROR, UNHANDLED))
 }
 
 fn too_large(is_http: bool, bytes: usize) -> Result<Response, Error> {
-    let message = format!("{bytes} byte payload is too large for the RequestResponse invocation type (limit {AWS_BYTES_MAX} bytes)");
+    let message = format!(
+        "{bytes} byte payload is too large for the RequestResponse invocation type (limit {AWS_BYTES_MAX} bytes)"
+    );
     let kind = if is_http { "message" } else { "errorMessage" };
     let body = serde_json::json!({ kind: message, "errorType": "RequestTooLargeException" }).to_string();
     Ok(Response::ok(body).status(413).header("content-type", "application/json"))
@@ -262,7 +282,10 @@ impl Stream<'_> {
                 Delivery::Part(part) => self.part(&mut sender, &part).await?,
                 Delivery::End => return sender.end(),
                 Delivery::Failed(failure) => {
-                    log(self.invocation, &format!("the function failed: {}", String::from_utf8_lossy(&failure.body)));
+                    log(
+                        self.invocation,
+                        &format!("the function failed: {}", String::from_utf8_lossy(&failure.body)),
+                    );
                     // What went out is not all: the answer is broken off.
                     return Err(Error::new(500, "the function failed in the middle of its answer"));
                 }

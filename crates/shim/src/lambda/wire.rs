@@ -24,12 +24,16 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// How its body is framed.
     pub(super) fn framing(&self) -> io::Result<Framing> {
-        let is_chunked = self.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        let is_chunked =
+            self.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
         match self.header("content-length") {
             _ if is_chunked => Ok(Framing::Chunked),
             None => Ok(Framing::Length(0)),
@@ -154,7 +158,8 @@ impl<R: Read> Inbox<R> {
                 loop {
                     let line = self.line()?;
                     let digits = line.split(';').next().unwrap_or_default().trim();
-                    let size = u64::from_str_radix(digits, 16).map_err(|_| bad("a chunk's size that is none"))?;
+                    let size =
+                        u64::from_str_radix(digits, 16).map_err(|_| bad("a chunk's size that is none"))?;
                     total = total.saturating_add(size);
                     if total > BODY_BYTES_MAX {
                         return Err(io::ErrorKind::FileTooLarge.into());

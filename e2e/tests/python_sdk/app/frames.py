@@ -30,11 +30,11 @@ def made(request, ctx):
 
 def split(request, ctx):
     """Has parts of one payload added up by others, all at once."""
-    replies = ctx.scatter("total_of_part", request.body, 4)
+    replies = ctx.scatter("addends", request.body, 4)
     return [int(reply.text()) for reply in replies]
 
 
-def total_of_part(request, ctx):
+def addends(request, ctx):
     return str(int(request.array("uint8").astype("int64").sum()))
 
 

@@ -102,7 +102,9 @@ fn whatever_was_changed_is_noticed() {
     };
     change(&|head| head.method = axum::http::Method::PUT);
     change(&|head| head.uri = "/2015-03-31/functions/other/invocations?Qualifier=a%20b&A=1".parse().unwrap());
-    change(&|head| head.uri = "/2015-03-31/functions/echo%3Alive/invocations?Qualifier=b&A=1".parse().unwrap());
+    change(&|head| {
+        head.uri = "/2015-03-31/functions/echo%3Alive/invocations?Qualifier=b&A=1".parse().unwrap()
+    });
     change(&|head| drop(head.headers.insert("host", "127.0.0.1:9001".parse().unwrap())));
     change(&|head| drop(head.headers.insert("x-amz-date", "20261127T040001Z".parse().unwrap())));
     change(&|head| drop(head.headers.remove("host")));
@@ -140,7 +142,8 @@ fn what_is_no_signature_at_all_is_told_so() {
         head
     };
     refused(&with(None), b"{}", &keys, NOW_S, "MissingAuthenticationTokenException");
-    for value in ["Bearer x", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=x", "AWS4-HMAC-SHA256 a=b,,="] {
+    for value in ["Bearer x", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=x", "AWS4-HMAC-SHA256 a=b,,="]
+    {
         refused(&with(Some(value)), b"{}", &keys, NOW_S, "IncompleteSignatureException");
     }
 }
@@ -148,7 +151,9 @@ fn what_is_no_signature_at_all_is_told_so() {
 #[test]
 fn times_are_read_as_they_are_written() {
     assert_eq!(seconds(STAMP), Some(NOW_S));
-    for text in ["", "20261127", "20261327T040000Z", "20261127T040000", "2026-11-27T04:00:00Z", "20261127T0400001Z"] {
+    for text in
+        ["", "20261127", "20261327T040000Z", "20261127T040000", "2026-11-27T04:00:00Z", "20261127T0400001Z"]
+    {
         assert_eq!(seconds(text), None, "{text}");
     }
     assert_eq!(percent_decoded("a%2Fb"), Some(b"a/b".to_vec()));
