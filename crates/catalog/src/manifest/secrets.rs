@@ -92,7 +92,6 @@ pub(super) fn check(function: &Function, site: &Site) -> Result<(), Misplaced> {
 mod tests {
     use std::path::Path;
 
-    use super::*;
     use crate::Manifest;
 
     fn read(app: &str, function: &str) -> Result<Manifest, String> {

@@ -1,3 +1,5 @@
+//! Sealing and opening, and what is told of a store that does not open.
+
 use super::*;
 
 fn app(name: &str) -> AppName {

@@ -1,3 +1,5 @@
+//! Events in all modes, and everything that is none.
+
 use proptest::prelude::*;
 
 use super::*;

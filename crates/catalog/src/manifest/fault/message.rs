@@ -41,6 +41,33 @@ impl ManifestFault {
 }
 
 impl ManifestFault {
+    /// What the faults say that are about one kind of table or key each.
+    fn of_part(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trigger(fault) => write!(f, "{fault}"),
+            Self::Runtime(fault) => write!(f, "{fault}"),
+            Self::Secret(fault) => write!(f, "{fault}"),
+            Self::Subscription(fault) => write!(f, "{fault}"),
+            Self::MinAboveMax { min, max } => {
+                write!(f, "scale.min is {min}, above scale.max, which is {max}")
+            }
+            Self::UnevenHugePages { size } => {
+                write!(f, "a pool of {size} does not consist of whole huge pages")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remedied(&self) -> String {
+        match self {
+            Self::Trigger(fault) => fault.remedy(),
+            Self::Runtime(fault) => fault.remedy(),
+            Self::Secret(fault) => fault.remedy().to_owned(),
+            Self::Subscription(fault) => fault.remedy(),
+            _ => String::new(),
+        }
+    }
+
     fn remedy_of_pool(&self) -> &'static str {
         match self {
             Self::NetworkWithoutPool => "set pool = \"write\", or remove network",
@@ -108,12 +135,7 @@ impl fmt::Display for ManifestFault {
             Self::ReferencesWithoutPool => f.write_str("what is behind references lies in the pool"),
             Self::StreamWithoutPool => f.write_str("the parts of a stream lie in the pool"),
             Self::TimeoutsWithoutStream => f.write_str("timeouts are those of streams"),
-            Self::MinAboveMax { min, max } => {
-                write!(f, "scale.min is {min}, above scale.max, which is {max}")
-            }
-            Self::UnevenHugePages { size } => {
-                write!(f, "a pool of {size} does not consist of whole huge pages")
-            }
+            Self::MinAboveMax { .. } | Self::UnevenHugePages { .. } => self.of_part(f),
             Self::WasmAsProcess
             | Self::NeedsCompartment { .. }
             | Self::NeedsWasm { .. }
@@ -133,10 +155,7 @@ impl fmt::Display for ManifestFault {
             Self::RouteToNowhere { path, function, .. } => {
                 write!(f, "route \"{path}\" leads to function \"{function}\", which does not exist")
             }
-            Self::Trigger(fault) => fault.fmt(f),
-            Self::Runtime(fault) => fault.fmt(f),
-            Self::Secret(fault) => fault.fmt(f),
-            Self::Subscription(fault) => fault.fmt(f),
+            Self::Trigger(_) | Self::Runtime(_) | Self::Secret(_) | Self::Subscription(_) => self.of_part(f),
             Self::NoMethods { path } => write!(f, "route \"{path}\" answers no method"),
             Self::MethodTwice { method } => write!(f, "method {method} stands twice in the route"),
             Self::DuplicateRoute { clash, first_line } => fmt_duplicate(f, clash, *first_line),
@@ -204,10 +223,7 @@ impl ManifestFault {
             Self::RouteToNowhere { nearest, .. } => {
                 suggest(nearest.as_deref(), "add the function or remove the route")
             }
-            Self::Trigger(fault) => fault.remedy(),
-            Self::Runtime(fault) => fault.remedy(),
-            Self::Secret(fault) => fault.remedy().to_owned(),
-            Self::Subscription(fault) => fault.remedy(),
+            Self::Trigger(_) | Self::Runtime(_) | Self::Secret(_) | Self::Subscription(_) => self.remedied(),
             Self::NoMethods { .. } => "name a method, or leave methods out for GET".to_owned(),
             Self::DuplicateRoute { .. } => {
                 "change the path or the methods of one of them; names in braces make no difference".to_owned()
