@@ -22,9 +22,9 @@ use crate::load::get;
 use crate::locate;
 use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
 
+pub use self::workerd::start_workerd;
 pub(crate) use deploy::deploy_at;
 pub use deploy::{deploy, deploy_beside, deploy_directory};
-pub use self::workerd::start_workerd;
 
 /// How long a server may take to be ready; apps are built before.
 const READY_WITHIN: Duration = Duration::from_secs(30);
