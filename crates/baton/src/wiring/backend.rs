@@ -90,6 +90,10 @@ impl Backend for FlowBackend {
 }
 
 /// A request on its way into the pool, or, where its body is made of events, gathered before.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request is the first, and a box would cost it an allocation"
+)]
 pub(super) enum FlowUpload {
     Flow(baton_flow::Upload),
     Events(Box<Gather>),

@@ -189,7 +189,8 @@ mod tests {
         let full = Fault::from(EventFault::QueueFull { queue: 10_000 });
         let response = full.response();
         assert_eq!((response.status().as_u16(), full.kind), (429, "TooManyRequestsException"));
-        assert_eq!((&response.headers()[ERROR_TYPE], &response.headers()["retry-after"]), (full.kind, "1"));
+        assert_eq!(response.headers()[ERROR_TYPE], full.kind);
+        assert_eq!(response.headers()["retry-after"], "1");
         for error in [InvokeError::QueueFull, InvokeError::PoolFull] {
             assert!(matches!(came_of(&error), Came::Refused(fault) if fault.status == 429));
         }

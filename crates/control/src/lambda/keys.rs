@@ -105,8 +105,11 @@ impl KeysError {
 #[derive(Debug)]
 pub struct Keys {
     path: PathBuf,
-    read: Mutex<Option<(Stamp, Arc<BTreeMap<String, Key>>)>>,
+    read: Mutex<Option<AsRead>>,
 }
+
+/// The keys of the file as it was then.
+type AsRead = (Stamp, Arc<BTreeMap<String, Key>>);
 
 /// What changes when the file does.
 type Stamp = (u64, i64, i64, u64);

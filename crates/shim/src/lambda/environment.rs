@@ -44,11 +44,11 @@ fn is_on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
+/// Names and values.
+type Entries = Vec<(&'static str, String)>;
+
 /// Variables that are set whatever the manifest says, and those that are set unless it says otherwise.
-pub(super) fn variables(
-    config: &LambdaConfig,
-    port: u16,
-) -> (Vec<(&'static str, String)>, Vec<(&'static str, String)>) {
+pub(super) fn variables(config: &LambdaConfig, port: u16) -> (Entries, Entries) {
     let root = root();
     let own = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
     let name = own("AWS_LAMBDA_FUNCTION_NAME", &config.function);
