@@ -208,7 +208,7 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     );
     check_error(
         "[application]\n",
-        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, deploy, policy, functions, routes, cron",
+        "1:2: unknown key \"application\" in the manifest; known: app, pool, placement, deploy, policy, functions, routes, cron, subscriptions",
     );
     check_cart(
         "timout = \"2s\"",

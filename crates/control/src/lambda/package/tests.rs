@@ -44,7 +44,7 @@ fn files_come_out_in_order_with_their_bytes() {
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
     let good = package(&[("aaaaaaaaaa", b"x")]);
-    for name in ["../../../a", "/etc/passw", "a/../../bb", "a//bbbbbbb", "a/./bbbbbb", "aaaaaaaa/.."] {
+    for name in ["../../../a", "/etc/passw", "a/../../bb", "a//bbbbbbb", "a/./bbbbbb", "aaaaaaa/.."] {
         let error = unzip(&forged(&good, "aaaaaaaaaa", name)).unwrap_err();
         assert!(matches!(error, PackageError::Name { .. }), "{name}: {error}");
     }
@@ -60,8 +60,8 @@ fn links_and_devices_are_refused() {
 
 #[test]
 fn a_file_is_there_once_and_is_no_directory_of_another() {
-    let twice = forged(&package(&[("app1", b"x"), ("app2", b"y")]), "app2", "app1");
-    assert!(unzip(&twice).is_err());
+    let error = unzip(&package(&[("./app.py", b"x"), ("app.py", b"y")])).unwrap_err();
+    assert!(matches!(error, PackageError::Twice { .. }), "{error}");
     let error = unzip(&package(&[("a", b"x"), ("a/b", b"y")])).unwrap_err();
     assert!(matches!(error, PackageError::Bundle(_)), "{error}");
 }
