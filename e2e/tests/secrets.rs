@@ -23,7 +23,8 @@ fn set(home: &Path, secret: &str, value: &str) -> (i32, String) {
         .spawn()
         .expect("baton runs");
     let mut input = child.stdin.take().expect("it is piped");
-    input.write_all(value.as_bytes()).expect("it is read");
+    // Who is refused by name does not get to say a value.
+    let _ = input.write_all(value.as_bytes());
     drop(input);
     let output = child.wait_with_output().expect("it ends");
     let said =

@@ -128,6 +128,10 @@ fn in_path(name: &OsStr) -> Result<Interpreter, InterpreterError> {
     if is_elf(&path) {
         return at(&path);
     }
+    // Whatever else is in `PATH` is not for who deploys to start.
+    if !name.as_encoded_bytes().starts_with(b"python") {
+        return Err(InterpreterError::NoInterpreter { path });
+    }
     let real = ask(&path).ok_or_else(|| InterpreterError::NoInterpreter { path: path.clone() })?;
     at(&real)
 }

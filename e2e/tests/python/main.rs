@@ -84,7 +84,8 @@ fn deaths_are_explained_and_mended() {
     for (what, how) in [("die", "killed by signal 9"), ("exit", "exited with status 7")] {
         let before = ask(&node, "who", "")["pid"].clone();
         let answer = node.get(&format!("/snap/{what}"));
-        assert!(answer.status == 502 && answer.text().contains(how), "{}: {}", answer.status, answer.text());
+        assert!(answer.status == 502 && answer.text().contains("died"), "{what}: {}", answer.text());
+        wait_until(PATIENCE, how, || node.cli(["logs", "deaths"]).stdout.contains(how));
         wait_until(PATIENCE, "another replica", || {
             let answer = node.get("/snap/who");
             answer.status == 200
@@ -118,7 +119,10 @@ fn what_cannot_be_imported_is_told_to_who_deploys() {
             &["ValueError: no oven", "snap.py", "line 2, in f"][..],
         ),
         ("import no_such_package\n", &["No module named 'no_such_package'"]),
-        (&format!("{threads}def ask(request): pass\n"), &["ticker", "baton.after_fork", "snapshot = false"]),
+        (
+            &format!("{threads}def handler(request): pass\n"),
+            &["ticker", "baton.after_fork", "snapshot = false"],
+        ),
         ("raise SystemExit(3)\n", &["SystemExit"]),
         ("def (:\n", &["SyntaxError"]),
     ] {

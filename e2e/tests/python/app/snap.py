@@ -34,7 +34,7 @@ def ask(request, ctx):
 
         return {"random": float(numpy.random.random())}
     if what == "look":
-        return {path: look(path) for path in request.body.decode().split()}
+        return {path: look(path) for path in request.text().split()}
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "exit":
