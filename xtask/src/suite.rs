@@ -26,7 +26,7 @@ use crate::tools;
 /// How long a step that only checks may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(900);
 /// How long all tests together may take, their build not counted.
-const TESTS_LIMIT: Duration = Duration::from_secs(900);
+const TESTS_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the pool's tests may take under valgrind.
 const MEMORY_LIMIT: Duration = Duration::from_secs(420);
 /// How long each fuzz target runs in CI.
