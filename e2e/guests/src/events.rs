@@ -60,7 +60,10 @@ pub(crate) async fn listener(ctx: Context, request: Request) -> Result<Response,
     let data = String::from_utf8_lossy(event.data()).into_owned();
     let kind = event.content_type().unwrap_or("-").to_owned();
     let known = request.header("authorization").is_some();
-    ctx.log(Level::Info, format!("heard {} {id} of {} about {subject}: {kind} {data} {known}", event.kind(), event.source()));
+    ctx.log(
+        Level::Info,
+        format!("heard {} {id} of {} about {subject}: {kind} {data} {known}", event.kind(), event.source()),
+    );
     match &*event.kind() {
         "bad" => return Err(Error::new(422, "not this one")),
         "plain" => return Ok(Response::ok("heard")),
