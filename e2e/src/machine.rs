@@ -26,6 +26,22 @@ pub fn baton() -> PathBuf {
     path
 }
 
+/// The interpreter that has the packages of `xtask/python.txt`, as `BATON_TEST_PYTHON` names it; or says loudly that there is none.
+pub fn python_interpreter() -> Option<PathBuf> {
+    let there = env::var_os("BATON_TEST_PYTHON").map(PathBuf::from).filter(|path| path.is_file());
+    if there.is_none() {
+        println!(
+            "SKIP: BATON_TEST_PYTHON names no interpreter: `cargo xtask test --only tools` installs one"
+        );
+    }
+    there
+}
+
+/// The virtual environment of [`python_interpreter`].
+pub fn python_environment() -> Option<PathBuf> {
+    Some(python_interpreter()?.parent()?.parent()?.to_owned())
+}
+
 /// How the functions of tests are isolated: `BATON_E2E_ISOLATION`, or `process`. The same tests hold for all settings.
 pub fn isolation() -> String {
     env::var("BATON_E2E_ISOLATION").unwrap_or_else(|_| "process".to_owned())

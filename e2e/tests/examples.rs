@@ -2,25 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use baton_e2e::{App, Node, need_one_node, need_processes, need_sandbox, source_root, wait_until};
+use baton_e2e::{
+    App, Node, need_one_node, need_processes, need_sandbox, python_environment, source_root, wait_until,
+};
 use serde_json::{Value, json};
 
 const REST: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// The interpreter that has NumPy, or says loudly that there is none.
-fn environment() -> Option<PathBuf> {
-    let python = std::env::var_os("BATON_TEST_PYTHON").map(PathBuf::from);
-    let there =
-        python.filter(|path| path.is_file()).and_then(|path| Some(path.parent()?.parent()?.to_owned()));
-    if there.is_none() {
-        println!(
-            "SKIP: BATON_TEST_PYTHON names no interpreter: `cargo xtask test --only tools` installs one"
-        );
-    }
-    there
-}
 
 /// An example by its manifest, with the programs that are built already.
 fn example(name: &str, environment: Option<&Path>) -> App {
@@ -107,7 +96,7 @@ fn a_frame_goes_through_rust_and_python_and_is_copied_by_none() {
     need_processes!();
     need_one_node!();
     need_sandbox!();
-    let Some(environment) = environment() else { return };
+    let Some(environment) = python_environment() else { return };
     let app = example("vision", Some(&environment));
     let node = Node::start_with(&app, &["--receipts"]);
     let picture = node.get("/scene?side=300&seed=2").body;

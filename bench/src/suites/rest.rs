@@ -7,7 +7,6 @@
 //!
 //! Rows are of one node each: there is nothing that they could be interleaved with.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::app::{App, Isolation};
@@ -16,7 +15,7 @@ use crate::proc;
 use crate::report::{Key, Promise, Report, Sample, Series};
 use crate::systems::{self, Fleet, SystemError};
 
-use super::scale::wait_for_rest;
+use super::scale::{at_rest, wait_for_rest};
 use super::{Options, SuiteError, say};
 
 const APP: &str = "bench/apps/hello";
@@ -89,17 +88,7 @@ fn measure(
 fn idle(options: &Options, fleet: &Fleet) -> Result<Sample, SuiteError> {
     wait_for_rest(fleet)?;
     let (settles, watched) = if options.quick { (SETTLES_QUICK, WATCHED_QUICK) } else { (SETTLES, WATCHED) };
-    thread::sleep(settles);
-    let before = fleet.usage()?;
-    thread::sleep(watched);
-    let after = fleet.usage()?;
-    let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64() / watched.as_secs_f64();
-    let mut sample = Sample::default();
-    sample.figures.insert("rss_mib".into(), after.rss_kib as f64 / 1024.0);
-    sample.figures.insert("node_mib".into(), after.root_rss_kib as f64 / 1024.0);
-    sample.figures.insert("processes".into(), after.processes as f64);
-    sample.figures.insert("cpu_share".into(), cpu);
-    Ok(sample)
+    at_rest(fleet, settles, watched)
 }
 
 /// Reads the page several times.

@@ -119,6 +119,11 @@ fn idle(options: &Options, isolation: Isolation, app: &App, count: usize) -> Res
     wait_for_rest(&fleet)?;
     let (settles, watched) =
         if options.quick { (GONE_WITHIN_QUICK, WATCHED_QUICK) } else { (SETTLES, WATCHED) };
+    at_rest(&fleet, settles, watched)
+}
+
+/// What a fleet takes that nobody asks anything: it settles, then it is watched.
+pub(super) fn at_rest(fleet: &Fleet, settles: Duration, watched: Duration) -> Result<Sample, SuiteError> {
     thread::sleep(settles);
     let before = fleet.usage()?;
     thread::sleep(watched);

@@ -26,23 +26,19 @@ mod versions;
 mod writes;
 
 use std::fmt;
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post, put};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::Cluster;
+use crate::connections::serve;
 use crate::deploy::Deployer;
 use crate::events::Events;
 use crate::limits;
@@ -193,47 +189,19 @@ pub fn router(api: Arc<Api>, door: Door) -> Router {
     }
 }
 
+/// What logs call it.
+const ADMIN: &str = "admin API";
+
 /// Answers requests on TCP until the future is dropped.
 pub async fn serve_tcp(listener: TcpListener, api: Arc<Api>) {
     let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
-    serve(accept, router(api, Door::Tcp)).await;
+    serve(ADMIN, limits::CONNECTIONS_MAX, accept, router(api, Door::Tcp)).await;
 }
 
 /// Answers requests on the Unix socket until the future is dropped.
 pub async fn serve_unix(listener: UnixListener, api: Arc<Api>) {
     let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
-    serve(accept, router(api, Door::Unix)).await;
-}
-
-async fn serve<S, F>(mut accept: impl FnMut() -> F, router: Router)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    F: Future<Output = io::Result<S>>,
-{
-    let slots = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-        let stream = match accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: some come back as connections end.
-                tracing::warn!(%error, "the admin API cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits::HEAD_TIME_MAX)
-                .max_buf_size(limits::HEAD_BYTES_MAX)
-                .max_headers(limits::HEADERS_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off is no news.
-            let _ = connection.await;
-            drop(slot);
-        });
-    }
+    serve(ADMIN, limits::CONNECTIONS_MAX, accept, router(api, Door::Unix)).await;
 }
 
 #[cfg(test)]

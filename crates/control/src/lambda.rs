@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -31,8 +31,6 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -42,6 +40,7 @@ use self::fault::Fault;
 pub use self::keys::{KeyInfo, Keys, KeysError};
 pub use self::package::{PackageError, unzip};
 pub(crate) use self::record::Record;
+use crate::connections;
 use crate::deploy::Deployer;
 use crate::events::Events;
 use crate::limits;
@@ -278,32 +277,13 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
 /// Answers requests until the future is dropped.
 pub async fn serve(listener: TcpListener, api: Arc<Api>) {
     let router = Router::new().fallback(handle).with_state(api);
-    let slots = Arc::new(Semaphore::new(limits::LAMBDA_CONNECTIONS_MAX));
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: some come back as connections end.
-                tracing::warn!(%error, "the Lambda API cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let accept = || async {
+        let (stream, _) = listener.accept().await?;
         // An answer that waits for the last one's acknowledgement would wait long.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits::HEAD_TIME_MAX)
-                .max_buf_size(limits::HEAD_BYTES_MAX)
-                .max_headers(limits::HEADERS_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off is no news.
-            let _ = connection.await;
-            drop(slot);
-        });
-    }
+        Ok(stream)
+    };
+    connections::serve("Lambda API", limits::LAMBDA_CONNECTIONS_MAX, accept, router).await;
 }
 
 /// Milliseconds since 1970.

@@ -17,6 +17,7 @@ pub mod admin;
 mod artifacts;
 mod bundles;
 mod cluster;
+mod connections;
 mod deploy;
 mod disk;
 mod events;

@@ -4,11 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use baton_e2e::{Node, need_processes, need_sandbox};
+use baton_e2e::{Node, need_processes, need_sandbox, python_interpreter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use super::place;
 
 const REST: Duration = Duration::from_secs(5);
 const PYTHON: &str = r#"
@@ -107,7 +105,7 @@ fn a_route_gives_events_of_api_gateway_and_takes_its_answers() {
 fn awslambdaric_of_a_virtual_environment_runs_as_it_is() {
     need_processes!();
     need_sandbox!();
-    let Some(python) = place::python() else { return };
+    let Some(python) = python_interpreter() else { return };
     let more = format!("python = \"{}\"", python.display());
     let (node, _app) = node(&[("app.py", PYTHON)], "app.web", ("python3.11", &more));
     let answer = node.http().request("GET", "/api/x", &[], b"").unwrap();

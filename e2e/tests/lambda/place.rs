@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use baton_e2e::{Node, source_root};
+use baton_e2e::{Node, python_interpreter, source_root};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -16,25 +16,16 @@ pub(crate) struct Place {
     files: TempDir,
 }
 
-/// The interpreter that has the packages of `xtask/python.txt`.
-pub(crate) fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("BATON_TEST_PYTHON").map(PathBuf::from);
-    if python.is_none() {
-        eprintln!("SKIP: Lambda: the packages of xtask/python.txt are not installed");
-    }
-    python
-}
-
 impl Place {
     /// A node without any app.
     pub(crate) fn start() -> Option<Self> {
-        let python = python()?;
+        let python = python_interpreter()?;
         Some(Self::with(Node::bare("lambda", &["--lambda", "127.0.0.1:0"]), python))
     }
 
     /// The node that was started with the state directory of one that was killed.
     pub(crate) fn again(home: TempDir) -> Option<Self> {
-        let python = python()?;
+        let python = python_interpreter()?;
         Some(Self::with(Node::restart_with(home, "lambda", &["--lambda", "127.0.0.1:0"]), python))
     }
 

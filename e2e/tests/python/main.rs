@@ -1,29 +1,17 @@
 //! Python functions whose replicas are forked from a snapshot of their module: starts, walls, deaths, and what is refused.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs;
 use std::time::Duration;
-use std::{env, fs};
 
-use baton_e2e::{App, Node, need_one_node, need_processes, source_root, wait_until};
+use baton_e2e::{App, Node, need_one_node, need_processes, python_environment, source_root, wait_until};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The virtual environment that has the packages, or says loudly that there is none.
-fn environment() -> Option<PathBuf> {
-    let there = env::var_os("BATON_TEST_PYTHON").map(PathBuf::from).filter(|path| path.is_file());
-    if there.is_none() {
-        println!(
-            "SKIP: BATON_TEST_PYTHON names no interpreter: `cargo xtask test --only tools` installs one"
-        );
-    }
-    Some(there?.parent()?.parent()?.to_owned())
-}
-
 /// An app with one function, `snap`, of this module.
 fn app(name: &str, module: &str, more: &str) -> Option<App> {
-    let python = environment()?;
+    let python = python_environment()?;
     let app = App::new(name);
     fs::create_dir_all(app.directory().join("app")).expect("a directory");
     fs::write(app.directory().join("app/snap.py"), module).expect("a module");

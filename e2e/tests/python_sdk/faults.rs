@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use baton_e2e::{need_one_node, need_processes, wait_until};
+use baton_e2e::{need_one_node, need_processes, python_interpreter, wait_until};
 use serde_json::Value;
 
-use super::{REST, app, interpreter, python, start};
+use super::{REST, app, python, start};
 
 #[test]
 fn a_failure_is_json_for_the_client_and_a_traceback_in_the_log() {
@@ -58,7 +58,7 @@ fn what_was_handed_over_or_lent_is_not_touched_any_more() {
 fn a_handler_that_is_not_there_is_named_with_what_is() {
     need_processes!();
     need_one_node!();
-    if interpreter().is_none() {
+    if python_interpreter().is_none() {
         return;
     }
     for (handler, expected) in [

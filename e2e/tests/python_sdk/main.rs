@@ -8,21 +8,10 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
 
-use baton_e2e::{App, Node, need_one_node, need_processes, source_root, wait_until};
+use baton_e2e::{App, Node, need_one_node, need_processes, python_interpreter, source_root, wait_until};
 use serde_json::json;
 
 const REST: Duration = Duration::from_secs(10);
-
-/// The interpreter that has the packages, or says loudly that there is none.
-pub(crate) fn interpreter() -> Option<PathBuf> {
-    let there = env::var_os("BATON_TEST_PYTHON").map(PathBuf::from).filter(|path| path.is_file());
-    if there.is_none() {
-        println!(
-            "SKIP: BATON_TEST_PYTHON names no interpreter: `cargo xtask test --only tools` installs one"
-        );
-    }
-    there
-}
 
 /// An app with the modules of `app/`; functions are added by [`python`].
 pub(crate) fn app(name: &str) -> App {
@@ -37,7 +26,7 @@ pub(crate) fn app(name: &str) -> App {
 
 /// One more function in Python, with more lines for its table; it answers `/NAME` and `/NAME/{name}`.
 pub(crate) fn python(app: App, name: &str, handler: &str, more: &str) -> App {
-    let python = interpreter().unwrap_or_default();
+    let python = python_interpreter().unwrap_or_default();
     let venv = python.parent().and_then(|bin| bin.parent()).unwrap_or(&python).display().to_string();
     let table = format!(
         "runtime = \"python\"\nfiles = \"app\"\nhandler = \"{handler}\"\npython = \"{venv}\"\ntimeout = \"20s\"\n{more}"
@@ -50,7 +39,7 @@ pub(crate) fn python(app: App, name: &str, handler: &str, more: &str) -> App {
 }
 
 fn start(app: &App) -> Option<Node> {
-    interpreter()?;
+    python_interpreter()?;
     Some(Node::start_with(app, &["--receipts"]))
 }
 
@@ -58,7 +47,7 @@ fn start(app: &App) -> Option<Node> {
 fn the_package_passes_its_own_tests() {
     need_processes!();
     need_one_node!();
-    let Some(python) = interpreter() else { return };
+    let Some(python) = python_interpreter() else { return };
     let beside = || baton_e2e::baton().with_file_name("python");
     let package = env::var_os("BATON_PYTHON").map_or_else(beside, PathBuf::from);
     let mut tests = Command::new(python);

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use baton_e2e::{Node, need_processes, need_sandbox, source_root, wait_until};
+use baton_e2e::{Node, need_processes, need_sandbox, python_environment, source_root, wait_until};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 use super::REST;
-use super::places::{Server, venv};
+use super::places::Server;
 
 /// The address of the database: nobody else's, and none that a program inside has by itself.
 const HOST: Ipv4Addr = Ipv4Addr::new(127, 45, 6, 7);
@@ -98,7 +98,7 @@ impl Drop for Postgres {
 }
 
 fn server(network: &[&str], database: &str) -> Option<Server> {
-    let venv = venv()?;
+    let venv = python_environment()?;
     let lines = format!(
         "command = [\"python3\", \"database.py\"]\nport = 8000\npython = \"{}\"\nnetwork = {network:?}\nenv = {{ DATABASE = \"{database}\" }}\nscale = {{ min = 1, max = 1, concurrency = 4 }}",
         venv.display()

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use baton_e2e::{Node, cli, source_root};
+use baton_e2e::{Node, cli, python_environment, source_root};
 use tempfile::TempDir;
 
 /// An app with one HTTP function that answers everything.
@@ -25,16 +25,6 @@ fn installed(what: &str) -> Option<PathBuf> {
         println!("SKIP: {what} is not there; `cargo xtask test --only tools` installs it");
     }
     place
-}
-
-/// The virtual environment with packages for tests.
-pub(crate) fn venv() -> Option<PathBuf> {
-    let python = std::env::var_os("BATON_TEST_PYTHON").map(PathBuf::from);
-    let venv = python.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned);
-    if venv.is_none() {
-        println!("SKIP: no Python packages; `cargo xtask test --only tools` installs them");
-    }
-    venv
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -92,7 +82,7 @@ methods = ["GET", "POST", "PUT", "DELETE"]
 
     /// The Flask app, on a port.
     pub(crate) fn flask(lines: &str) -> Option<Server> {
-        let venv = venv()?;
+        let venv = python_environment()?;
         let command = "command = [\"python3\", \"app.py\"]\nport = 8000";
         let lines = format!("{command}\npython = \"{}\"\n{lines}", venv.display());
         Some(Self::of("flask", &lines, |files| copy(&sources("flask/app.py"), &files.join("app.py"))))

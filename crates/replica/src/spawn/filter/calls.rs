@@ -230,7 +230,7 @@ pub(super) fn own_program(exec_number: RawFd) -> [Condition; 2] {
 
 const THREAD_FLAGS: u32 = (libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND).unsigned_abs();
 
-pub(super) const NEW_NAMESPACE: u32 = (libc::CLONE_NEWUSER
+const NEW_NAMESPACE: u32 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
@@ -238,6 +238,13 @@ pub(super) const NEW_NAMESPACE: u32 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP)
     .unsigned_abs();
+
+/// What a clone may not ask for, whoever makes it.
+pub(super) const NO_NEW_NAMESPACE: &[Condition] = &[Condition {
+    half: Condition::low(0),
+    mask: NEW_NAMESPACE | libc::CLONE_PTRACE.unsigned_abs(),
+    value: 0,
+}];
 
 /// A thread of this process, in no new namespace.
 const THREAD: &[Condition] = &[

@@ -8,7 +8,7 @@ use libc::c_long;
 
 use super::Rules;
 use super::assembler::{Condition, Verdict};
-use super::calls::{ALWAYS, HOSTILE, NEW_NAMESPACE};
+use super::calls::{ALWAYS, HOSTILE, NO_NEW_NAMESPACE};
 
 /// The rules of a program.
 pub(super) const RULES: Rules =
@@ -228,12 +228,6 @@ const AMONG: &[(c_long, u32, &[u32], Verdict)] = &[
     (libc::SYS_prctl, 0, CONTROLS, REFUSED),
     (libc::SYS_ioctl, 1, REQUESTS, Verdict::Errno(libc::ENOTTY)),
 ];
-
-const NO_NEW_NAMESPACE: &[Condition] = &[Condition {
-    half: Condition::low(0),
-    mask: NEW_NAMESPACE | libc::CLONE_PTRACE.unsigned_abs(),
-    value: 0,
-}];
 
 const FAMILIES: &[u32] =
     &[libc::AF_UNIX.unsigned_abs(), libc::AF_INET.unsigned_abs(), libc::AF_INET6.unsigned_abs()];

@@ -9,7 +9,7 @@ use libc::c_long;
 use super::Rules;
 use super::assembler::{Condition, Verdict};
 use super::calls::{
-    ABSENT_FILES, ALWAYS, DENIED_FILES, DESCRIPTOR_ITSELF, HOSTILE, NEW_NAMESPACE, NO_SOCKETS,
+    ABSENT_FILES, ALWAYS, DENIED_FILES, DESCRIPTOR_ITSELF, HOSTILE, NO_NEW_NAMESPACE, NO_SOCKETS,
 };
 
 /// The rules of a template.
@@ -68,12 +68,6 @@ const AMONG: &[(c_long, u32, &[u32], Verdict)] = &[
     (libc::SYS_prctl, 0, CONTROLS, REFUSED),
     (libc::SYS_ioctl, 1, &[FIONBIO, PAGEMAP_SCAN], Verdict::Errno(libc::ENOTTY)),
 ];
-
-const NO_NEW_NAMESPACE: &[Condition] = &[Condition {
-    half: Condition::low(0),
-    mask: NEW_NAMESPACE | libc::CLONE_PTRACE.unsigned_abs(),
-    value: 0,
-}];
 
 /// What a replica may ask of its descriptors, and to seal a memory file.
 const COMMANDS: &[u32] = &[
