@@ -28,7 +28,7 @@ pub const FILES_ENV: &str = "BATON_FILES";
 /// Size of every message from the node, bytes.
 pub const MESSAGE_BYTES: usize = 128;
 /// Most file descriptors that come with one message.
-pub const MESSAGE_FDS_MAX: usize = 6;
+pub const MESSAGE_FDS_MAX: usize = 7;
 
 const HELLO: u32 = 0x4254_4e01;
 const EDGE: u32 = 0x4254_4e02;
@@ -47,7 +47,7 @@ pub enum PoolAccess {
 }
 
 /// First message. Descriptors, in order: pool (missing when access is absent), ledger, capability table, link,
-/// own bell, node's eventfd.
+/// own bell, node's eventfd, and, where the kernel hands over, the replica's socket (see [`crate::packet`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Must equal [`crate::ABI_VERSION`].
@@ -66,6 +66,9 @@ pub struct Hello {
     pub ring_entries: u32,
     /// Requests that may run at the same time.
     pub concurrency: u32,
+    /// Whether the kernel hands over: the capability table can only be read then, what goes over edges to other replicas goes as
+    /// packets over the replica's socket, and the replica sleeps on that. Their rings stay empty, and no peer's bell comes with them.
+    pub is_guarded: bool,
 }
 
 /// A direct road to or from another replica. Descriptors, in order: the edge's rings, the peer's bell.
@@ -180,7 +183,8 @@ impl Message {
                 .u32(hello.slots)
                 .u32(hello.derived_base)
                 .u32(hello.ring_entries)
-                .u32(hello.concurrency),
+                .u32(hello.concurrency)
+                .u32(u32::from(hello.is_guarded)),
             Message::Edge(edge) => writer
                 .u32(EDGE)
                 .u32(u32::from(edge.id))
@@ -216,6 +220,7 @@ impl Message {
                 derived_base: reader.u32()?,
                 ring_entries: reader.u32()?,
                 concurrency: reader.u32()?,
+                is_guarded: reader.u32()? != 0,
             })),
             EDGE => Some(Message::Edge(Edge {
                 id: reader.u16()?,
@@ -251,6 +256,7 @@ mod tests {
             derived_base: 4096,
             ring_entries: 256,
             concurrency: 3,
+            is_guarded: true,
         });
         assert_eq!(Message::decode(&hello.encode()), Some(hello));
         let name = Name::new("checkout").unwrap();

@@ -12,6 +12,7 @@ pub mod descriptor;
 pub mod gate;
 pub mod head;
 pub mod limits;
+pub mod packet;
 pub mod plan;
 pub mod reference;
 pub mod rights;
@@ -22,4 +23,4 @@ pub use descriptor::{Descriptor, Extent, Flags, HeadExtent, Kind, NONE};
 pub use rights::Rights;
 
 /// Version of all layouts in this crate. Node and guest refuse each other when it differs.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

@@ -89,6 +89,7 @@ fn hello(state: &FunctionState, pool: &mut Pool, holder: u16, arena: u32) -> Hel
         derived_base: pool.derived_base(arena),
         ring_entries: ring_entries(&state.spec),
         concurrency: scale.concurrency,
+        is_guarded: false,
     }
 }
 

@@ -14,7 +14,7 @@
 #include <sys/auxv.h>
 #endif
 
-#define BATON_ABI_VERSION 3u
+#define BATON_ABI_VERSION 4u
 #define BATON_MAGIC 0x42544e67u
 #define BATON_AT 0x42544e00ul
 #define BATON_NONE 0xffffffffu
