@@ -219,6 +219,8 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
         u64 from = READ(parent->offset), len = READ(parent->len);
         if (what->offset < from || !ends_within(what->offset - from, what->len, len))
             return CAUSE_RANGE;
+        /* Before the child is there to be found: who ends this one looks for children only where it is marked. */
+        WRITE(parent->high_water, 1);
     }
     int depth = depth_of(what->parent, what->parent_generation);
     if (depth < 0)
@@ -598,6 +600,41 @@ static __attribute__((noinline)) int release(const struct packet *packet, const 
     return CAS(&entry->word, word, with_hold(word, STATE_RELEASED, from->holder)) == word ? -1 : CAUSE_RACE;
 }
 
+/* Derives what the node is to get: on its way to it, so that whatever its sender does with the parent next comes later. */
+static __attribute__((noinline)) int derive_for_node(const struct packet *packet, const struct identity *from)
+{
+    u32 first = SLOTS + from->arena * ARENA_ENTRIES;
+    if (packet->into < first || packet->into - first >= ARENA_ENTRIES)
+        return CAUSE_INTO;
+    struct derivation what = {
+        .parent = packet->body_handle,
+        .parent_generation = packet->body_generation,
+        .offset = packet->body_offset,
+        .len = packet->body_len,
+        .written = packet->written,
+        .into = packet->into,
+        .holder = from->holder,
+        .rights = packet->rights,
+    };
+    u64 flying = 0;
+    int why = derive(&what, &flying);
+    if (why >= 0)
+        return why;
+    struct entry *parent = entry_at(packet->body_handle), *child = entry_at(packet->into);
+    if (!parent || !child)
+        return CAUSE_HANDLE;
+    u64 made = with_hold(flying, STATE_TO_NODE, from->holder);
+    if (CAS(&child->word, flying, made) != flying)
+        return CAUSE_REVOKED;
+    /* As in `land`: the child first, then a look at the parent. */
+    u64 word = READ(parent->word);
+    if (generation_of(word) != packet->body_generation || !is_in_hands_of(word, from->holder)) {
+        CAS(&child->word, made, with_hold(made, STATE_REVOKED, from->holder));
+        return CAUSE_REVOKED;
+    }
+    return -1;
+}
+
 /* To the sender's own socket: the message arrives when it is done. */
 INLINE int to_oneself(struct sk_msg_md *message, const struct packet *packet, const struct identity *from)
 {
@@ -608,6 +645,8 @@ INLINE int to_oneself(struct sk_msg_md *message, const struct packet *packet, co
         why = restrict_to(packet, from);
     else if (packet->op == OP_RELEASE)
         why = release(packet, from);
+    else if (packet->op == OP_DERIVE)
+        why = derive_for_node(packet, from);
     if (why < 0 && bpf_msg_redirect_map(message, &sockets, from->arena, BPF_F_INGRESS) != SK_PASS)
         why = CAUSE_GONE;
     return why < 0 ? SK_PASS : refuse(why, 0);
@@ -638,7 +677,7 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
             return refuse(CAUSE_GONE, 0);
         return SK_PASS;
     }
-    if (packet.op < OP_SEND || packet.op > OP_RELEASE)
+    if ((packet.op < OP_SEND || packet.op > OP_RELEASE) && packet.op != OP_DERIVE)
         return refuse(CAUSE_OP, 0);
     /* Who does not read may not write: nothing else bounds what waits at a socket whose own messages, or a friend's, go there. */
     struct sock *self = bpf_skc_to_tcp_sock(message->sk);

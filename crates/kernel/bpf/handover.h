@@ -20,6 +20,7 @@ typedef unsigned long long u64;
 #define OP_RELEASE 5
 #define OP_NODE_WAKE 6
 #define OP_REFUSED 7
+#define OP_DERIVE 8
 
 /* Descriptors: crates/abi/src/descriptor.rs */
 #define NONE 0xffffffff
@@ -44,6 +45,7 @@ typedef unsigned long long u64;
 #define STATE_STASHED 1
 #define STATE_HELD 2
 #define STATE_IN_FLIGHT 3
+#define STATE_TO_NODE 4
 #define STATE_RELEASED 6
 #define STATE_REVOKED 7
 #define NO_PARENT 0xffffffffffffffff
