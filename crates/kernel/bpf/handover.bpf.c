@@ -214,7 +214,6 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     if (what->parent < SLOTS) {
         if (!ends_within(what->offset, what->len, what->written))
             return CAUSE_RANGE;
-        note_written(parent, what->written);
     } else {
         u64 from = READ(parent->offset), len = READ(parent->len);
         if (what->offset < from || !ends_within(what->offset - from, what->len, len))
@@ -246,6 +245,8 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     WRITE(child->slot_generation, READ(parent->slot_generation));
     WRITE(child->invocation, READ(parent->invocation));
     WRITE(child->high_water, 0);
+    if (what->parent < SLOTS)
+        note_written(parent, what->written);
     *made = mine;
     return -1;
 }
