@@ -214,7 +214,6 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     if (what->parent < SLOTS) {
         if (!ends_within(what->offset, what->len, what->written))
             return CAUSE_RANGE;
-        note_written(parent, what->written);
     } else {
         u64 from = READ(parent->offset), len = READ(parent->len);
         if (what->offset < from || !ends_within(what->offset - from, what->len, len))
@@ -248,6 +247,8 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     WRITE(child->slot_generation, READ(parent->slot_generation));
     WRITE(child->invocation, READ(parent->invocation));
     WRITE(child->high_water, 0);
+    if (what->parent < SLOTS)
+        note_written(parent, what->written);
     *made = mine;
     return -1;
 }
@@ -686,6 +687,34 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
     if (packet.op == OP_SEND)
         return send(message, &packet, &from);
     return to_oneself(message, &packet, &from);
+}
+
+/* The node's pen: never attached to anything, but run by the node, with an order in the place of a frame. The table is frozen: no
+ * process can map it writable, or write it by a system call, whatever descriptor of it came into its hands.
+ */
+SEC("xdp") int scribe(struct xdp_md *context)
+{
+    struct order *order = (void *)(unsigned long)context->data;
+    if ((void *)(order + 1) > (void *)(unsigned long)context->data_end)
+        return NOT_WRITTEN;
+    struct entry *entry = entry_at(order->index);
+    if (!entry)
+        return NOT_WRITTEN;
+    u64 was = order->was, now = order->now.word;
+    if (!order->is_whole)
+        return CAS(&entry->word, was, now) == was ? WRITTEN : NOT_WRITTEN;
+    u64 writing = with_hold(was, STATE_IN_FLIGHT, NODE);
+    if (CAS(&entry->word, was, writing) != was)
+        return NOT_WRITTEN;
+    WRITE(entry->offset, order->now.offset);
+    WRITE(entry->len, order->now.len);
+    WRITE(entry->expiry_ns, order->now.expiry_ns);
+    WRITE(entry->parent, order->now.parent);
+    WRITE(entry->slot, order->now.slot);
+    WRITE(entry->slot_generation, order->now.slot_generation);
+    WRITE(entry->invocation, order->now.invocation);
+    WRITE(entry->high_water, order->now.high_water);
+    return CAS(&entry->word, writing, now) == writing ? WRITTEN : NOT_WRITTEN;
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -11,9 +11,11 @@ mod cause;
 mod network;
 mod plane;
 mod probe;
+mod scribe;
 mod sockets;
 mod sys;
 
 pub use cause::Cause;
 pub use plane::{EdgeCounts, Ends, KernelError, Plane, Seat, Setup};
 pub use probe::{Unsupported, probe};
+pub use scribe::Scribe;

@@ -315,3 +315,6 @@ impl Link {
         drop(accepted);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,8 +79,11 @@ impl Outside {
     /// # Errors
     /// Why there is nothing to serve, for people.
     pub fn start() -> Result<Outside, String> {
-        let link = Link::start(crate::serve::declared_calls())?;
-        Ok(Outside {
+        Ok(Outside::over(Link::start(crate::serve::declared_calls())?))
+    }
+
+    pub(crate) fn over(link: &'static Link) -> Outside {
+        Outside {
             link,
             requests: RefCell::default(),
             last_request: Cell::new(0),
@@ -90,7 +93,7 @@ impl Outside {
             over: RefCell::default(),
             cancelled: RefCell::default(),
             payloads: RefCell::default(),
-        })
+        }
     }
 
     /// Requests that may be in hand at a time.
