@@ -54,7 +54,6 @@ typedef unsigned long long u64;
 /* This crate's own: src/plane.rs, src/cause.rs */
 #define NODE_ARENA 0xffff
 #define UNREAD_MAX 1048576
-#define EDGE_OPEN 0x8000000000000000
 #define CAUSES 22
 #define CAUSE_SIZE 0
 #define CAUSE_IDENTITY 1
