@@ -218,8 +218,6 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
         u64 from = READ(parent->offset), len = READ(parent->len);
         if (what->offset < from || !ends_within(what->offset - from, what->len, len))
             return CAUSE_RANGE;
-        /* Before the child is there to be found: who ends this one looks for children only where it is marked. */
-        WRITE(parent->high_water, 1);
     }
     int depth = depth_of(what->parent, what->parent_generation);
     if (depth < 0)
@@ -249,6 +247,9 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     WRITE(child->high_water, 0);
     if (what->parent < SLOTS)
         note_written(parent, what->written);
+    else
+        /* Before the child is in anyone's hands: who ends its parent looks for children only where there is a mark. */
+        WRITE(parent->high_water, 1);
     *made = mine;
     return -1;
 }

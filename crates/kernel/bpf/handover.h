@@ -56,7 +56,6 @@ typedef unsigned long long u64;
 /* This crate's own: src/plane.rs, src/cause.rs */
 #define NODE_ARENA 0xffff
 #define UNREAD_MAX 1048576
-#define EDGE_OPEN 0x8000000000000000
 #define WRITTEN 2
 #define NOT_WRITTEN 1
 #define CAUSES 22

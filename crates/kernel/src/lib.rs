@@ -8,6 +8,8 @@
 #![deny(clippy::indexing_slicing)]
 
 mod cause;
+#[cfg(test)]
+mod layout;
 mod network;
 mod plane;
 mod probe;

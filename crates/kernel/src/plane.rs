@@ -31,7 +31,7 @@ use crate::sys;
 /// Built by `cargo xtask kernel`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/handover.bpf.o");
 /// The arena of the node's own socket.
-const NODE_ARENA: u16 = u16::MAX;
+pub(crate) const NODE_ARENA: u16 = u16::MAX;
 /// The bit of an edge's counts that says that it is open.
 const EDGE_OPEN: u64 = 1 << 63;
 /// How many epochs an edge has before they begin anew.

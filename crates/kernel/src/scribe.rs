@@ -8,7 +8,7 @@ use crate::sys;
 /// Words of an order: index and whether the whole entry changes, the word that must be there, the entry.
 const ORDER_WORDS: usize = 10;
 /// What the program returns when it has written.
-const WRITTEN: u32 = 2;
+pub(crate) const WRITTEN: u32 = 2;
 
 /// Writes entries of one app's capability table, each by a run of a program in the kernel. May be used from any thread.
 pub struct Scribe {

@@ -324,6 +324,6 @@ impl World {
 
     /// As `count`, looked at in every hundredth round only.
     pub(crate) fn count_now(&self, cause: Cause, round: u32) -> u64 {
-        if round % 100 == 0 { self.count(cause) } else { 0 }
+        if round.is_multiple_of(100) { self.count(cause) } else { 0 }
     }
 }
