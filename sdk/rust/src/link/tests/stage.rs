@@ -269,7 +269,8 @@ impl Replica {
     }
 
     pub(super) fn call_bytes(&self, bytes: &[u8]) -> u32 {
-        let outgoing = Outgoing { parcel: &Parcel::EMPTY, head: &[], bytes: Some(bytes) };
+        let parcel = Parcel { words: Descriptor::new(Message64::Request).to_words(), ..Parcel::EMPTY };
+        let outgoing = Outgoing { parcel: &parcel, head: &[], bytes: Some(bytes) };
         self.outside.call(0, outgoing).unwrap()
     }
 
@@ -286,18 +287,15 @@ impl Replica {
         self.outside.reply(Outgoing { parcel: &parcel, head: &[], bytes: None }).unwrap();
     }
 
-    pub(super) fn reply_bytes(&self, tag: u32, bytes: &[u8]) {
-        let words = Descriptor { tag, code: 200, ..Descriptor::new(Message64::Reply) }.to_words();
-        let parcel = Parcel { words, ..Parcel::EMPTY };
-        self.outside.reply(Outgoing { parcel: &parcel, head: &[], bytes: Some(bytes) }).unwrap();
-    }
-
     /// A buffer with these bytes at its start.
     pub(super) fn buffer(&self, stage: &Stage, bytes: &[u8]) -> Extent {
         let grant = self.outside.alloc(bytes.len()).unwrap();
         let place = stage.pool.borrow().head_place(handle(grant.handle, grant.generation), 0, 0).unwrap();
         assert!(stage.pool.borrow().mapping().write(place.offset, bytes));
-        Extent { handle: grant.handle, generation: grant.generation, offset: 0, len: bytes.len() as u64 }
+        let len = bytes.len() as u64;
+        let pair = baton_abi::gate::Pair { handle: grant.handle, generation: grant.generation };
+        self.outside.narrow(pair, 0, len).unwrap();
+        Extent { handle: grant.handle, generation: grant.generation, offset: 0, len }
     }
 
     /// What lies in an extent that this replica was given.
