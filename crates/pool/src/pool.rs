@@ -20,6 +20,7 @@ pub use share::{OwnArena, ShareError};
 pub use usage::Usage;
 
 mod derived;
+mod guarded;
 mod over;
 mod own;
 mod share;
@@ -57,6 +58,8 @@ pub struct Pool {
     punch_from: u64,
     // What the node itself holds, whatever the table says.
     own: OwnHolds,
+    // Replicas cannot write the table: the kernel moves what they hand over.
+    guarded: bool,
 }
 
 /// A buffer in the node's hands.
@@ -93,23 +96,38 @@ fn placed<T: crate::placed::SharedLayout>(fd: BorrowedFd<'_>, len: u32) -> Resul
     Placed::mapped(&mapping, 0, len as usize).ok_or(malformed)
 }
 
+/// Bytes of a pool for which `bytes` were asked.
+fn rounded(bytes: u64, huge_pages: bool) -> u64 {
+    bytes.next_multiple_of(if huge_pages { 2 << 20 } else { 4096 })
+}
+
 impl Pool {
     /// Makes a pool of `bytes`.
     ///
     /// # Errors
     /// [`RegionError`] naming what the kernel refused.
     pub fn create(app: &str, bytes: u64, huge_pages: bool) -> Result<Pool, RegionError> {
-        let bytes = bytes.next_multiple_of(if huge_pages { 2 << 20 } else { 4096 });
+        let table_bytes =
+            u64::from(Pool::entries_for(bytes, huge_pages)) * size_of::<crate::capability::Entry>() as u64;
+        let table_fd = region::create(&format!("baton-caps-{app}"), table_bytes, false)?;
+        Pool::over(app, bytes, huge_pages, (table_fd, false))
+    }
+
+    fn over(
+        app: &str,
+        bytes: u64,
+        huge_pages: bool,
+        (table_fd, guarded): (OwnedFd, bool),
+    ) -> Result<Pool, RegionError> {
+        let entries = Pool::entries_for(bytes, huge_pages);
+        let bytes = rounded(bytes, huge_pages);
         let slots = slots_for(bytes);
-        let entries = slots + REPLICAS_MAX * DERIVED_MAX;
         let fd = region::create(&format!("baton-pool-{app}"), bytes, huge_pages)?;
         let too_large = RegionError { step: "mapping the pool", errno: rustix::io::Errno::NOMEM };
         let len = usize::try_from(bytes).map_err(|_| too_large)?;
         let mapping = Arc::new(Mapping::new(&fd, len, Access::ReadWrite)?);
         let ledger_bytes = u64::from(slots) * size_of::<LedgerSlot>() as u64;
         let ledger_fd = region::create(&format!("baton-ledger-{app}"), ledger_bytes, false)?;
-        let table_bytes = u64::from(entries) * size_of::<crate::capability::Entry>() as u64;
-        let table_fd = region::create(&format!("baton-caps-{app}"), table_bytes, false)?;
         let ledger = Ledger::new(placed(ledger_fd.as_fd(), slots)?, bytes);
         let table = CapabilityTable::new(placed(table_fd.as_fd(), entries)?);
         Ok(Pool {
@@ -127,6 +145,7 @@ impl Pool {
             // A huge page that is given back may not be had again: then its next touch kills.
             punch_from: if huge_pages { u64::MAX } else { PUNCH_FROM },
             own: OwnHolds::none(slots),
+            guarded,
         })
     }
 
@@ -244,13 +263,12 @@ impl Pool {
         holder: u16,
         invocation: u64,
     ) -> Result<(), CapabilityError> {
-        self.send_into(buffer, range, (Hold::new(State::FromNode, holder), holder), invocation)
+        self.send_into(buffer, range, (self.hold_to(None, holder), holder), invocation)
     }
 
     /// Takes back what [`Pool::send`] put on the way, if the replica has not taken it yet.
     pub fn unsend(&mut self, buffer: &NodeBuffer, holder: u16) -> bool {
-        let back =
-            self.table.transfer(buffer.handle, Hold::new(State::FromNode, holder), Hold::held(NODE)).is_ok();
+        let back = self.table.transfer(buffer.handle, self.hold_to(None, holder), Hold::held(NODE)).is_ok();
         if back {
             self.own.set(buffer.handle, true);
         }
@@ -262,10 +280,15 @@ impl Pool {
     /// # Errors
     /// [`Refusal`]; nothing changes then.
     pub fn receive(&mut self, extent: Extent, holder: u16) -> Result<Received, Refusal> {
-        self.receive_from(extent, Hold::new(State::ToNode, holder))
+        self.receive_from(extent, (None, holder))
     }
 
-    fn receive_from(&mut self, extent: Extent, from: Hold) -> Result<Received, Refusal> {
+    /// What came over an edge, or over the link, from `holder`.
+    fn receive_from(
+        &mut self,
+        extent: Extent,
+        (edge, holder): (Option<u16>, u16),
+    ) -> Result<Received, Refusal> {
         let handle = Handle { index: extent.handle, generation: extent.generation };
         let place = if handle.index < self.slots {
             self.ledger.check(handle.index, handle.generation, extent.offset, extent.len)
@@ -284,8 +307,11 @@ impl Pool {
         }
         .map_err(Refusal::Ledger)?;
         self.refuse_own(handle)?;
-        let rights = self.table.transfer(handle, from, Hold::held(NODE)).map_err(Refusal::Capability)?;
+        let rights = self.arrive(handle, edge, holder).map_err(Refusal::Capability)?;
         self.own.set(handle, true);
+        if self.guarded {
+            self.soil(handle, Some(Range { offset: extent.offset, len: extent.len }));
+        }
         if !rights.allows(Rights::READ) {
             self.release(handle);
             let error = CapabilityError::Denied { need: Rights::READ, has: rights };
@@ -321,6 +347,9 @@ impl Pool {
             .transfer(handle, stashed, orphan)
             .or_else(|_| self.table.transfer(handle, Hold::held(holder), orphan))
             .map_err(Refusal::Capability)?;
+        if self.guarded {
+            self.soil(handle, None);
+        }
         self.bury(handle, holder);
         Ok(())
     }
@@ -445,7 +474,7 @@ impl Pool {
                     && self.table.transfer(handle, found.hold, Hold::new(State::Orphan, NODE)).is_ok()
             });
             if taken {
-                self.soil(handle);
+                self.soil(handle, None);
                 self.bury(handle, NOBODY);
                 buried += 1;
             }
@@ -453,14 +482,6 @@ impl Pool {
         let left = self.sweep();
         let orphaned = u32::try_from(left.saturating_sub(before)).unwrap_or(u32::MAX);
         Reclaimed { buffers: buried - orphaned.min(buried), orphaned }
-    }
-
-    /// The last holder may not have said how much it wrote: all of it, then.
-    fn soil(&self, handle: Handle) {
-        let Ok(place) = self.ledger.view().place(handle.index, handle.generation) else { return };
-        if let Some(found) = self.table.look(handle.index).filter(|found| found.handle == handle) {
-            self.table.describe_written(handle, found.range, place.capacity, 0);
-        }
     }
 
     /// Every capability that gives someone access now, the node's own included.
