@@ -47,6 +47,11 @@ pub fn isolation() -> String {
     env::var("BATON_E2E_ISOLATION").unwrap_or_else(|_| "process".to_owned())
 }
 
+/// Who hands payloads over between the processes of tests: `BATON_E2E_WAKE`, or what the node chooses. The same tests hold for all.
+pub fn wake() -> Option<String> {
+    env::var("BATON_E2E_WAKE").ok().filter(|wake| !wake.is_empty())
+}
+
 /// Names of nodes, where there are several.
 pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 
