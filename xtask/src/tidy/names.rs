@@ -21,6 +21,7 @@ const CRATE_WORDS: &[&str] = &[
     "gateway",
     "grpc",
     "host",
+    "kernel",
     "lib",
     "placement",
     "policy",
