@@ -86,6 +86,17 @@ pub fn machine_runs(isolation: &str) -> bool {
     runs
 }
 
+/// Whether the kernel hands over between processes here; says so loudly if not.
+pub fn kernel_hands_over() -> bool {
+    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
+    let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+    let found = machine["wake"]["ebpf"] == true;
+    if !found {
+        println!("SKIP: the kernel does not hand over here: {}", machine["wake"]["why"]);
+    }
+    found
+}
+
 /// Whether `baton doctor` says that a setting is available.
 fn offers(isolation: &str) -> bool {
     let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");

@@ -267,7 +267,7 @@ impl Suite<'_> {
         let said: serde_json::Value = serde_json::from_slice(&said.stdout)?;
         if said["wake"]["ebpf"] != true {
             let why = format!("the kernel does not hand over here: {}", said["wake"]["why"]);
-            return Ok(Outcome::Skipped(why.into()));
+            return Ok(Outcome::Skipped(why));
         }
         let tests = "binary(basics) or binary(chains) or binary(files) or binary(references) or binary(deaths) or binary(scale) or binary(c)";
         let mut command = self.end_to_end(&format!("package(baton-e2e) and ({tests})"));

@@ -111,7 +111,8 @@ impl Picture {
             count => format!(", {count} refused"),
         };
         if self.totals {
-            return (rates.calls > 0 || rates.refusals > 0).then(|| format!("{} calls{refused}", rates.calls));
+            return (rates.calls > 0 || rates.refusals > 0)
+                .then(|| format!("{} calls{refused}", rates.calls));
         }
         #[expect(
             clippy::cast_possible_truncation,

@@ -82,9 +82,8 @@ pub(crate) fn edges(app: &App) -> Vec<EdgeStatus> {
     let between = sums
         .into_iter()
         .map(|((caller, callee), passed)| (app.function_name(caller), app.function_name(callee), passed));
-    let passed = gateway
-        .chain(between)
-        .filter(|(.., passed)| passed.counted.calls > 0 || passed.refusals > 0);
+    let passed =
+        gateway.chain(between).filter(|(.., passed)| passed.counted.calls > 0 || passed.refusals > 0);
     passed
         .map(|(caller, callee, Passed { counted, is_by_kernel, refusals })| EdgeStatus {
             caller: caller.to_owned(),

@@ -257,7 +257,7 @@ impl Heard {
     fn packets(&mut self) -> Vec<Packet> {
         let whole = self.len - self.len % PACKET_BYTES;
         let (packets, rest) = self.bytes.split_at(whole);
-        let read = packets.as_chunks::<PACKET_BYTES>().0.iter().map(|bytes| Packet::from_bytes(bytes)).collect();
+        let read = packets.as_chunks::<PACKET_BYTES>().0.iter().map(Packet::from_bytes).collect();
         let left = self.len - whole;
         let rest: Vec<u8> = rest.iter().take(left).copied().collect();
         if let Some(start) = self.bytes.get_mut(..left) {
@@ -293,10 +293,12 @@ fn judge(replica: &Replica, app: &App, packet: &Packet) -> Judged {
         Some(Op::Send) => judge_sent(replica, app, packet),
         // Whoever does not get its own is awake.
         Some(Op::Wake) => Judged::RACE,
-        Some(Op::Revoke | Op::Restrict | Op::Release | Op::Derive) => match stands(app, object, replica.holder) {
-            Standing::Over => Judged::RACE,
-            Standing::Own | Standing::Foreign => Judged::LIE,
-        },
+        Some(Op::Revoke | Op::Restrict | Op::Release | Op::Derive) => {
+            match stands(app, object, replica.holder) {
+                Standing::Over => Judged::RACE,
+                Standing::Own | Standing::Foreign => Judged::LIE,
+            }
+        }
         Some(Op::NodeWake | Op::Refused) | None => Judged::LIE,
     }
 }
@@ -349,14 +351,18 @@ enum Standing {
 fn stands(app: &App, handle: Handle, holder: u16) -> Standing {
     let pool = app.pool.borrow();
     match pool.hold_of(handle) {
-        Some(Hold { state: State::Held | State::Stashed | State::InFlight, holder: has }) if has == holder => {
+        Some(Hold { state: State::Held | State::Stashed | State::InFlight, holder: has })
+            if has == holder =>
+        {
             Standing::Own
         }
         // A root is its holder's until that gives it away.
         _ if handle.index < pool.slots() => Standing::Foreign,
         Some(Hold { state, .. }) if state.is_live() => Standing::Foreign,
         // Revoked, given up, or used again since.
-        _ if u64::from(handle.index) < u64::from(pool.slots()) + u64::from(REPLICAS_MAX * DERIVED_MAX) => Standing::Over,
+        _ if u64::from(handle.index) < u64::from(pool.slots()) + u64::from(REPLICAS_MAX * DERIVED_MAX) => {
+            Standing::Over
+        }
         _ => Standing::Foreign,
     }
 }

@@ -118,8 +118,7 @@ mod tests {
     #[test]
     fn whoever_asked_for_the_kernel_is_told_that_it_would_not() {
         for (keys, asked) in [("wake = \"ebpf\"", true), ("trust = \"buffer\"", false)] {
-            let text =
-                format!("[app]\nname = \"shop\"\n{keys}\n[functions.cart]\nartifact = \"x\"\n");
+            let text = format!("[app]\nname = \"shop\"\n{keys}\n[functions.cart]\nartifact = \"x\"\n");
             let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
             let choice = Choice::without_kernel(&manifest, "no privileges");
             assert!(choice.why().contains("no privileges"));

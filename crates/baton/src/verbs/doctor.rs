@@ -36,9 +36,12 @@ pub(super) fn run(args: &JsonArgs) -> Result<(), Failure> {
         let word = if *available { style.green("available  ") } else { style.yellow("unavailable") };
         line_out(&format!("{word}  isolation = \"{name}\": {why}"))?;
     }
-    let Waking { found, auto } = waking(settings.iter().any(|setting| setting.name == "process" && setting.available));
+    let Waking { found, auto } =
+        waking(settings.iter().any(|setting| setting.name == "process" && setting.available));
     let (word, why) = match &found {
-        Ok(()) => (style.green("available  "), "a program in the kernel hands payloads over between processes"),
+        Ok(()) => {
+            (style.green("available  "), "a program in the kernel hands payloads over between processes")
+        }
         Err(why) => (style.yellow("unavailable"), why.as_str()),
     };
     line_out(&format!("{word}  wake = \"ebpf\": {why}; {auto}"))?;

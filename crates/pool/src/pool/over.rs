@@ -69,7 +69,8 @@ impl Pool {
         if handle < self.slots {
             return self.ledger.check(handle, generation, offset, len).is_ok();
         }
-        let found = self.table.look(handle).filter(|found| found.handle == Handle { index: handle, generation });
+        let found =
+            self.table.look(handle).filter(|found| found.handle == Handle { index: handle, generation });
         found.is_some_and(|found| found.range.contains(Range { offset, len }))
     }
 

@@ -113,10 +113,7 @@ fn who_hands_over_is_said_for_the_app_and_not_with_cells() {
         let again: Manifest = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
         assert_eq!(again, read);
     }
-    check_error(
-        &app("wake = \"bpf\"", ""),
-        "3:8: app.wake does not take \"bpf\"; did you mean \"ebpf\"?",
-    );
+    check_error(&app("wake = \"bpf\"", ""), "3:8: app.wake does not take \"bpf\"; did you mean \"ebpf\"?");
     check_error(
         &app("wake = \"ebpf\"", "isolation = \"compartment\""),
         "3:8: wake = \"ebpf\" is for processes, and function \"cart\" has isolation = \"compartment\"; choose isolation = \
