@@ -13,6 +13,7 @@ use clap::Args;
 use crate::builds::{self, BUILD_LIMIT, Purpose};
 use crate::child::RunError;
 use crate::guests;
+use crate::kernel;
 use crate::licences;
 use crate::nats;
 use crate::project::Project;
@@ -87,6 +88,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "tools", quick: false, run: Suite::tools },
         Step { name: "format", quick: true, run: Suite::format },
         Step { name: "tidy", quick: true, run: Suite::tidy },
+        Step { name: "kernel", quick: true, run: Suite::kernel },
         Step { name: "clippy", quick: true, run: Suite::clippy },
         Step { name: "docs", quick: false, run: Suite::docs },
         Step { name: "licences", quick: true, run: Suite::licences },
@@ -120,7 +122,14 @@ impl Suite<'_> {
     fn tools(&self) -> StepResult {
         tools::install_missing(
             self.project.runner(),
-            &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER, &tools::PROMETHEUS, &tools::POSTGRES],
+            &[
+                &tools::VALGRIND,
+                &tools::CHROMIUM,
+                &tools::CHROMEDRIVER,
+                &tools::PROMETHEUS,
+                &tools::POSTGRES,
+                &tools::CLANG,
+            ],
         )?;
         nats::install_missing(self.project)?;
         python::install_missing(self.project)?;
@@ -139,6 +148,11 @@ impl Suite<'_> {
     fn tidy(&self) -> StepResult {
         tidy::run(self.project)?;
         Ok(Outcome::Done)
+    }
+
+    /// What runs in the kernel is what its source gives.
+    fn kernel(&self) -> StepResult {
+        kernel::check(self.project)
     }
 
     fn clippy(&self) -> StepResult {
@@ -378,7 +392,10 @@ mod tests {
     fn quick_leaves_out_what_needs_release_builds() {
         let steps = all_steps();
         let quick: Vec<_> = steps.iter().filter(|step| step.quick).map(|step| step.name).collect();
-        assert_eq!(quick, ["format", "tidy", "clippy", "licences", "doctests", "build-tests", "tests"]);
+        assert_eq!(
+            quick,
+            ["format", "tidy", "kernel", "clippy", "licences", "doctests", "build-tests", "tests"]
+        );
     }
 
     #[test]

@@ -8,12 +8,16 @@
 #![deny(clippy::indexing_slicing)]
 
 mod cause;
+#[cfg(test)]
+mod layout;
 mod network;
 mod plane;
 mod probe;
+mod scribe;
 mod sockets;
 mod sys;
 
 pub use cause::Cause;
 pub use plane::{EdgeCounts, Ends, KernelError, Plane, Seat, Setup};
 pub use probe::{Unsupported, probe};
+pub use scribe::Scribe;

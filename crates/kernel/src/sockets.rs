@@ -10,7 +10,7 @@ use crate::network::Pair;
 use crate::sys;
 
 /// What may wait at a replica's socket before the node stops adding to it, bytes.
-const UNREAD_MAX: u32 = 1 << 20;
+pub(crate) const UNREAD_MAX: u32 = 1 << 20;
 /// Rounds of reading what came back to the node's own socket.
 const DRAIN_MAX: u32 = 256;
 
