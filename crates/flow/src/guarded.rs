@@ -77,12 +77,13 @@ pub(crate) async fn begin(
         // It takes as long as some hundred requests.
         let loaded = tokio::task::spawn_blocking(move || load(bytes, huge_pages)).await;
         match loaded.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok((plane, table)) => {
-                let pool = Pool::create_guarded(name, bytes, huge_pages, table)
-                    .map_err(|error| no_pool(error.to_string()))?;
-                let guard = Guard { plane: RefCell::new(plane) };
-                return Ok(((choice, Some(Rc::new(guard))), pool));
-            }
+            Ok((plane, table)) => match Pool::create_guarded(name, bytes, huge_pages, table) {
+                Ok(pool) => {
+                    let guard = Guard { plane: RefCell::new(plane) };
+                    return Ok(((choice, Some(Rc::new(guard))), pool));
+                }
+                Err(error) => choice = Choice::without_kernel(manifest, &error.to_string()),
+            },
             Err(refusal) => choice = Choice::without_kernel(manifest, &refusal),
         }
     }
