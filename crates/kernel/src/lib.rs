@@ -12,10 +12,12 @@ mod cause;
 mod layout;
 mod network;
 mod plane;
+mod ports;
 mod probe;
 mod sockets;
 mod sys;
 
 pub use cause::Cause;
 pub use plane::{EdgeCounts, Ends, KernelError, Plane, Seat, Setup};
+pub use ports::{PortCounts, Ports, PortsError, Traffic, Undeclared};
 pub use probe::{Unsupported, probe};
