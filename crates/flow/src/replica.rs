@@ -326,7 +326,7 @@ impl Replica {
         let Descriptor { body, head, flags, code, .. } = *descriptor;
         let mut pool = app.pool.borrow_mut();
         let take = |pool: &mut Pool, extent: Extent| match edge {
-            Some(edge) => pool.receive_over(extent, edge),
+            Some(edge) => pool.receive_over(extent, (edge, self.holder)),
             None => pool.receive(extent, self.holder),
         };
         let mut reply = RawReply {

@@ -245,8 +245,8 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     WRITE(child->slot_generation, READ(parent->slot_generation));
     WRITE(child->invocation, READ(parent->invocation));
     WRITE(child->high_water, 0);
-    if (what->parent < SLOTS)
-        note_written(parent, what->written);
+    /* What was derived itself is marked before the child is there to be found: who ends it looks for children only then. */
+    note_written(parent, what->parent < SLOTS ? what->written : 1);
     *made = mine;
     return -1;
 }
@@ -599,6 +599,41 @@ static __attribute__((noinline)) int release(const struct packet *packet, const 
     return CAS(&entry->word, word, with_hold(word, STATE_RELEASED, from->holder)) == word ? -1 : CAUSE_RACE;
 }
 
+/* Derives what the node is to get: on its way to it, so that whatever its sender does with the parent next comes later. */
+static __attribute__((noinline)) int derive_for_node(const struct packet *packet, const struct identity *from)
+{
+    u32 first = SLOTS + from->arena * ARENA_ENTRIES;
+    if (packet->into < first || packet->into - first >= ARENA_ENTRIES)
+        return CAUSE_INTO;
+    struct derivation what = {
+        .parent = packet->body_handle,
+        .parent_generation = packet->body_generation,
+        .offset = packet->body_offset,
+        .len = packet->body_len,
+        .written = packet->written,
+        .into = packet->into,
+        .holder = from->holder,
+        .rights = packet->rights,
+    };
+    u64 flying = 0;
+    int why = derive(&what, &flying);
+    if (why >= 0)
+        return why;
+    struct entry *parent = entry_at(packet->body_handle), *child = entry_at(packet->into);
+    if (!parent || !child)
+        return CAUSE_HANDLE;
+    u64 made = with_hold(flying, STATE_TO_NODE, from->holder);
+    if (CAS(&child->word, flying, made) != flying)
+        return CAUSE_REVOKED;
+    /* As in `land`: the child first, then a look at the parent. */
+    u64 word = READ(parent->word);
+    if (generation_of(word) != packet->body_generation || !is_in_hands_of(word, from->holder)) {
+        CAS(&child->word, made, with_hold(made, STATE_REVOKED, from->holder));
+        return CAUSE_REVOKED;
+    }
+    return -1;
+}
+
 /* To the sender's own socket: the message arrives when it is done. */
 INLINE int to_oneself(struct sk_msg_md *message, const struct packet *packet, const struct identity *from)
 {
@@ -609,6 +644,8 @@ INLINE int to_oneself(struct sk_msg_md *message, const struct packet *packet, co
         why = restrict_to(packet, from);
     else if (packet->op == OP_RELEASE)
         why = release(packet, from);
+    else if (packet->op == OP_DERIVE)
+        why = derive_for_node(packet, from);
     if (why < 0 && bpf_msg_redirect_map(message, &sockets, from->arena, BPF_F_INGRESS) != SK_PASS)
         why = CAUSE_GONE;
     return why < 0 ? SK_PASS : refuse(why, 0);
@@ -639,7 +676,7 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
             return refuse(CAUSE_GONE, 0);
         return SK_PASS;
     }
-    if (packet.op < OP_SEND || packet.op > OP_RELEASE)
+    if ((packet.op < OP_SEND || packet.op > OP_RELEASE) && packet.op != OP_DERIVE)
         return refuse(CAUSE_OP, 0);
     /* Who does not read may not write: nothing else bounds what waits at a socket whose own messages, or a friend's, go there. */
     struct sock *self = bpf_skc_to_tcp_sock(message->sk);
@@ -648,6 +685,34 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
     if (packet.op == OP_SEND)
         return send(message, &packet, &from);
     return to_oneself(message, &packet, &from);
+}
+
+/* The node's pen: never attached to anything, but run by the node, with an order in the place of a frame. The table is frozen: no
+ * process can map it writable, or write it by a system call, whatever descriptor of it came into its hands.
+ */
+SEC("xdp") int scribe(struct xdp_md *context)
+{
+    struct order *order = (void *)(unsigned long)context->data;
+    if ((void *)(order + 1) > (void *)(unsigned long)context->data_end)
+        return NOT_WRITTEN;
+    struct entry *entry = entry_at(order->index);
+    if (!entry)
+        return NOT_WRITTEN;
+    u64 was = order->was, now = order->now.word;
+    if (!order->is_whole)
+        return CAS(&entry->word, was, now) == was ? WRITTEN : NOT_WRITTEN;
+    u64 writing = with_hold(was, STATE_IN_FLIGHT, NODE);
+    if (CAS(&entry->word, was, writing) != was)
+        return NOT_WRITTEN;
+    WRITE(entry->offset, order->now.offset);
+    WRITE(entry->len, order->now.len);
+    WRITE(entry->expiry_ns, order->now.expiry_ns);
+    WRITE(entry->parent, order->now.parent);
+    WRITE(entry->slot, order->now.slot);
+    WRITE(entry->slot_generation, order->now.slot_generation);
+    WRITE(entry->invocation, order->now.invocation);
+    WRITE(entry->high_water, order->now.high_water);
+    return CAS(&entry->word, writing, now) == writing ? WRITTEN : NOT_WRITTEN;
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -20,6 +20,7 @@ typedef unsigned long long u64;
 #define OP_RELEASE 5
 #define OP_NODE_WAKE 6
 #define OP_REFUSED 7
+#define OP_DERIVE 8
 
 /* Descriptors: crates/abi/src/descriptor.rs */
 #define NONE 0xffffffff
@@ -44,6 +45,7 @@ typedef unsigned long long u64;
 #define STATE_STASHED 1
 #define STATE_HELD 2
 #define STATE_IN_FLIGHT 3
+#define STATE_TO_NODE 4
 #define STATE_RELEASED 6
 #define STATE_REVOKED 7
 #define NO_PARENT 0xffffffffffffffff
@@ -54,6 +56,8 @@ typedef unsigned long long u64;
 /* This crate's own: src/plane.rs, src/cause.rs */
 #define NODE_ARENA 0xffff
 #define UNREAD_MAX 1048576
+#define WRITTEN 2
+#define NOT_WRITTEN 1
 #define CAUSES 22
 #define CAUSE_SIZE 0
 #define CAUSE_IDENTITY 1
@@ -119,6 +123,16 @@ struct edge {
     u64 ends;
 };
 
+/* What the node writes into the table: it too cannot write it but by a program. */
+struct order {
+    u32 index;
+    /* Whether the whole entry changes, or its word alone. */
+    u32 is_whole;
+    /* The word as it must be. */
+    u64 was;
+    struct entry now;
+};
+
 /* Kept with a socket by the kernel itself. */
 struct identity {
     u16 holder;
@@ -158,6 +172,9 @@ AT(entry, slot, 40);
 AT(entry, slot_generation, 44);
 AT(entry, invocation, 48);
 AT(entry, high_water, 56);
+_Static_assert(sizeof(struct order) == 80, "order");
+AT(order, was, 8);
+AT(order, now, 16);
 _Static_assert(sizeof(struct edge) == 16, "edge");
 _Static_assert(sizeof(struct identity) == 8, "identity");
 _Static_assert(sizeof(struct counters) == 32, "counters");

@@ -38,6 +38,12 @@ struct sk_msg_md {
 _Static_assert(__builtin_offsetof(struct sk_msg_md, size) == 68, "sk_msg_md.size");
 _Static_assert(__builtin_offsetof(struct sk_msg_md, sk) == 72, "sk_msg_md.sk");
 
+/* The context of an XDP program, as linux/bpf.h has it. */
+struct xdp_md {
+    unsigned int data;
+    unsigned int data_end;
+};
+
 /* The parts of the kernel's own structures that are read; where they lie is resolved when the program is loaded. */
 struct atomic_number {
     int counter;

@@ -33,6 +33,7 @@ fn the_programs_numbers_are_the_houses() {
         ("OP_RELEASE", Op::Release as u64),
         ("OP_NODE_WAKE", Op::NodeWake as u64),
         ("OP_REFUSED", Op::Refused as u64),
+        ("OP_DERIVE", Op::Derive as u64),
         ("NONE", u64::from(NONE)),
         ("KIND_REQUEST", Kind::Request as u64),
         ("KIND_REPLY", Kind::Reply as u64),
@@ -51,6 +52,7 @@ fn the_programs_numbers_are_the_houses() {
         ("STATE_STASHED", State::Stashed as u64),
         ("STATE_HELD", State::Held as u64),
         ("STATE_IN_FLIGHT", State::InFlight as u64),
+        ("STATE_TO_NODE", State::ToNode as u64),
         ("STATE_RELEASED", State::Released as u64),
         ("STATE_REVOKED", State::Revoked as u64),
         ("NO_PARENT", u64::MAX),
@@ -59,6 +61,8 @@ fn the_programs_numbers_are_the_houses() {
         ("NODE", u64::from(NODE)),
         ("NODE_ARENA", u64::from(crate::plane::NODE_ARENA)),
         ("UNREAD_MAX", u64::from(crate::sockets::UNREAD_MAX)),
+        ("WRITTEN", u64::from(crate::scribe::WRITTEN)),
+        ("NOT_WRITTEN", u64::from(crate::scribe::WRITTEN) - 1),
         ("CAUSES", Cause::ALL.len() as u64),
     ];
     for (name, number) in house {

@@ -14,6 +14,7 @@ mod network;
 mod plane;
 mod ports;
 mod probe;
+mod scribe;
 mod sockets;
 mod sys;
 
@@ -21,3 +22,4 @@ pub use cause::Cause;
 pub use plane::{EdgeCounts, Ends, KernelError, Plane, Seat, Setup};
 pub use ports::{PortCounts, Ports, PortsError, Traffic, Undeclared};
 pub use probe::{Unsupported, probe};
+pub use scribe::Scribe;

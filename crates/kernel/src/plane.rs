@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues, SkStorage, SockMap};
-use aya::programs::{ProgramError, SkMsg};
+use aya::programs::{ProgramError, SkMsg, Xdp};
 use aya::util::nr_cpus;
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use baton_abi::Descriptor;
@@ -24,6 +24,7 @@ use baton_abi::packet::{EDGES_MAX, Op, Packet};
 
 use crate::cause::Cause;
 use crate::network::Network;
+use crate::scribe::Scribe;
 use crate::sockets::{NodeSocket, is_full};
 use crate::sys;
 
@@ -173,6 +174,8 @@ struct Opened {
 pub struct Plane {
     setup: Setup,
     table: MapData,
+    /// The program by which the node writes the table.
+    pen: OwnedFd,
     edges: Array<MapData, [u64; 2]>,
     counts: PerCpuArray<MapData, [u64; 4]>,
     causes: PerCpuArray<MapData, u64>,
@@ -218,11 +221,15 @@ impl Plane {
             .map_err(|error| KernelError::Load(Box::new(error)))?;
         let sockets: SockMap<MapData> = take(&mut program, "sockets")?;
         attach(&mut program, &sockets).map_err(|error| KernelError::Program(Box::new(error)))?;
+        let pen = pen(&mut program).map_err(|error| KernelError::Program(Box::new(error)))?;
+        let table = table(&mut program)?;
+        sys::freeze(table.fd().as_fd()).map_err(KernelError::Network)?;
         let network = Network::new().map_err(KernelError::Network)?;
         let node = NodeSocket::new(network.pair().map_err(KernelError::Network)?);
         let mut plane = Plane {
             setup,
-            table: table(&mut program)?,
+            table,
+            pen,
             edges: take(&mut program, "edges")?,
             counts: take(&mut program, "counts")?,
             causes: take(&mut program, "causes")?,
@@ -246,7 +253,8 @@ impl Plane {
         self.setup
     }
 
-    /// The capability table: `slots` roots, then 1,024 entries for each arena, 64 bytes each. May be mapped writable: the node's.
+    /// The capability table: `slots` roots, then 1,024 entries for each arena, 64 bytes each. Can be mapped read-only, and nothing else:
+    /// who writes it are programs.
     #[must_use]
     pub fn table_fd(&self) -> BorrowedFd<'_> {
         self.table.fd().as_fd()
@@ -263,8 +271,15 @@ impl Plane {
     /// # Errors
     /// [`KernelError::Map`], [`KernelError::Network`].
     pub fn table_read_only(&self) -> Result<OwnedFd, KernelError> {
-        let id = self.table.info()?.id();
-        sys::open_read_only(id).map_err(KernelError::Network)
+        self.table.fd().as_fd().try_clone_to_owned().map_err(KernelError::Network)
+    }
+
+    /// How the node writes the capability table.
+    ///
+    /// # Errors
+    /// [`KernelError::Network`] without a descriptor more.
+    pub fn scribe(&self) -> Result<Scribe, KernelError> {
+        self.pen.try_clone().map(Scribe::new).map_err(KernelError::Network)
     }
 
     /// Makes the socket of a replica. From here on whatever is written to it is this replica's.
@@ -451,6 +466,13 @@ fn table(program: &mut Ebpf) -> Result<MapData, KernelError> {
         Some(Map::Array(table)) => Ok(table),
         _ => Err(KernelError::Object { what: "table" }),
     }
+}
+
+/// Loads the program by which the node writes the table.
+fn pen(program: &mut Ebpf) -> Result<OwnedFd, ProgramError> {
+    let scribe: &mut Xdp = program.program_mut("scribe").ok_or(ProgramError::NotLoaded)?.try_into()?;
+    scribe.load()?;
+    Ok(scribe.fd()?.as_fd().try_clone_to_owned()?)
 }
 
 fn attach(program: &mut Ebpf, sockets: &SockMap<MapData>) -> Result<(), ProgramError> {

@@ -16,6 +16,7 @@ pub(crate) const ARENA: u32 = 1024;
 pub(crate) const FREE: u8 = 0;
 pub(crate) const STASHED: u8 = 1;
 pub(crate) const HELD: u8 = 2;
+pub(crate) const TO_NODE: u8 = 4;
 pub(crate) const RELEASED: u8 = 6;
 pub(crate) const REVOKED: u8 = 7;
 pub(crate) const READ: u8 = 1;
@@ -209,7 +210,8 @@ impl World {
     }
 
     pub(crate) fn put(&mut self, index: u32, entry: Entry) {
-        self.table.set(index, entry.to_words(), 0).unwrap();
+        let [was, ..] = self.entry(index).to_words();
+        assert!(self.plane.scribe().unwrap().write(index, was, &entry.to_words(), true));
     }
 
     /// Gives a root to `replica`; gives its generation.
