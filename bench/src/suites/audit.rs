@@ -153,9 +153,7 @@ fn figures(tally: &Tally, beside: Beside, payload: u64, count: u64) -> Figures {
 fn relate(series: &Series, report: &mut Report) {
     let systems =
         [Wake::Ring.system(), Wake::Ebpf.system(), Isolation::Compartment.system(), Isolation::Wasm.system()];
-    for figure in
-        ["copies_per_req", "switches_per_req", "interrupts_per_req", "passes_per_req", "syscalls_per_req"]
-    {
+    for figure in ["copies_per_req", "switches_per_req", "passes_per_req"] {
         for system in systems {
             let key = Key::new(system, CASE, 1).payload(PAYLOADS[0].0);
             for yardstick in [grpc::BARE, grpc::NGINX] {

@@ -153,7 +153,9 @@ impl Run<'_> {
 
 fn relate(options: &Options, series: &Series, report: &mut Report) {
     for &isolation in &options.isolations {
-        let (system, name) = (isolation.system(), format!("{}_over_grpc", isolation.short()));
+        let has_wakes = isolation == Isolation::Process && !options.wakes.is_empty();
+        let system = if has_wakes { Wake::Ring.system() } else { isolation.system() };
+        let name = format!("{}_over_grpc", isolation.short());
         relate_to(&name, [system, "grpc"], series, report, over_grpc(isolation));
     }
     if options.wakes.contains(&Wake::Ebpf) {

@@ -71,6 +71,9 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     relate(&series, &rivals, &mut report);
     starts::relate(&series, &mut report);
     copies(options, &fleet, &mut report)?;
+    let rivals =
+        "`uds` is a pickle (protocol 5) over a Unix socket; `s3` is nginx' WebDAV over files in memory";
+    report.notes.push(rivals.into());
     super::note_losses(&mut report, [&fleet, starts.fleet()]);
     Ok(report)
 }

@@ -16,7 +16,7 @@ use toml::{Table, Value};
 
 use crate::app::AppError;
 use crate::load::{get, request};
-use crate::report::{Key, Promise, Report, Sample, Series};
+use crate::report::{Key, Promise, Report, Series};
 use crate::systems::{self, Fleet, SystemError};
 use crate::yardstick::RoundTrips;
 
@@ -66,7 +66,9 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     report.take_rows(&series);
     super::note_losses(&mut report, [&fleet]);
     relate(&series, &rivals, &mut report);
-    report.notes.push("a pipeline by a store computes what the app's steps computed in the same round".into());
+    report
+        .notes
+        .push("`redis` and `s3` (nginx' WebDAV over files in memory) compute what the app's steps computed in the same round".into());
     Ok(report)
 }
 
@@ -93,13 +95,10 @@ fn laid_out(
 }
 
 /// The manifest with an executable in the place of each build, and an interpreter for each function in Python.
-fn with_programs(
-    text: &str,
-    artifacts: &BTreeMap<String, PathBuf>,
-    python: &Path,
-) -> Result<String, String> {
+fn with_programs(text: &str, artifacts: &BTreeMap<String, PathBuf>, python: &Path) -> Result<String, String> {
     let mut manifest: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
-    let functions = manifest.get_mut("functions").and_then(Value::as_table_mut).ok_or("it has no functions")?;
+    let functions =
+        manifest.get_mut("functions").and_then(Value::as_table_mut).ok_or("it has no functions")?;
     for (name, function) in functions {
         let function = function.as_table_mut().ok_or_else(|| format!("{name} is no table"))?;
         if function.remove("build").is_some() {
@@ -161,7 +160,7 @@ fn look_at(fleet: &Fleet, picture: &[u8]) -> Result<Told, SuiteError> {
 }
 
 fn add(series: &mut Series, system: &str, totals_ns: Vec<u64>, [computing_ms, moving_ms]: [f64; 2]) {
-    let mut sample = RoundTrips::of(totals_ns).map(sample_of_trips).unwrap_or_else(Sample::default);
+    let mut sample = RoundTrips::of(totals_ns).map(sample_of_trips).unwrap_or_default();
     let whole = (computing_ms + moving_ms).max(f64::MIN_POSITIVE);
     for (name, value) in [
         ("computing_ms", computing_ms),
@@ -180,7 +179,13 @@ fn relate(series: &Series, rivals: &[Rival], report: &mut Report) {
     for rival in rivals {
         let key = own.of(rival.system);
         report.figure(&format!("moving_percent_{}", rival.system), series, "moving_percent", &key, None);
-        report.ratio(&format!("moving_ms_{}_over_baton", rival.system), series, "moving_ms", [&key, &own], None);
+        report.ratio(
+            &format!("moving_ms_{}_over_baton", rival.system),
+            series,
+            "moving_ms",
+            [&key, &own],
+            None,
+        );
         report.ratio(&format!("total_{}_over_baton", rival.system), series, "mean_us", [&key, &own], None);
     }
 }
@@ -212,7 +217,8 @@ mod tests {
 
     #[test]
     fn what_the_app_says_is_read() {
-        let text = r#"{"report":{"x":1},"total_ms":120.5,"moving_ms":0.5,"steps_ms":{"decode":70.0,"resize":50.0}}"#;
+        let text =
+            r#"{"report":{"x":1},"total_ms":120.5,"moving_ms":0.5,"steps_ms":{"decode":70.0,"resize":50.0}}"#;
         let told: Told = serde_json::from_str(text).unwrap();
         assert_eq!((told.total_ms, told.moving_ms, told.steps_ms.values().sum::<f64>()), (120.5, 0.5, 120.0));
     }

@@ -59,10 +59,6 @@ pub(in crate::suites) fn start(
     let mut rivals = vec![rival("uds", "pickle", None, None, None)];
     rivals.extend(or_note(redis, "redis", notes)?);
     rivals.extend(or_note(nginx, "s3", notes)?);
-    notes.push(
-        "`uds` is a pickle (protocol 5) over a Unix socket; `s3` is nginx' WebDAV over files in memory"
-            .into(),
-    );
     Ok(rivals)
 }
 

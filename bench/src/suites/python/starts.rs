@@ -188,7 +188,8 @@ fn now_ns() -> u64 {
 /// What is promised of starts.
 pub(super) fn relate(series: &Series, report: &mut Report) {
     let own = Key::new(BATON, CASE, 1);
-    let milliseconds = |figure| series.figure(&own, figure).map(|all| all.iter().map(|us| us / 1e3).collect());
+    let milliseconds =
+        |figure| series.figure(&own, figure).map(|all| all.iter().map(|us| us / 1e3).collect());
     for (name, figure, promise) in [
         ("start_numpy_p50_ms", "p50_us", Some(Promise::AtMost(START_MS_MAX))),
         ("start_numpy_p99_ms", "p99_us", None),
@@ -211,7 +212,9 @@ mod tests {
         let manifest = baton_catalog::Manifest::parse(&text, &file.path().join("baton.toml"));
         let manifest = manifest.unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!((manifest.functions.len(), manifest.routes.len()), (FUNCTIONS, FUNCTIONS));
-        assert!(manifest.functions.values().all(|function| function.scale.min == 0 && function.scale.max == 1));
+        assert!(
+            manifest.functions.values().all(|function| function.scale.min == 0 && function.scale.max == 1)
+        );
     }
 
     #[test]
