@@ -100,7 +100,7 @@ fn measure(options: &Options, fleets: &[Fleet], report: &mut Report) -> Result<S
         for (name, rate) in OPEN {
             run.open(name, rate)?;
         }
-        run.idle(if options.quick { QUICK_IDLE_FOR } else { IDLE_FOR })?;
+        run.idle(options.sample.unwrap_or(if options.quick { QUICK_IDLE_FOR } else { IDLE_FOR }))?;
     }
     super::note_noise(report, run.noisy);
     Ok(run.series)
