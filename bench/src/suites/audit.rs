@@ -11,8 +11,10 @@
 mod chain;
 mod grpc;
 
+use std::time::Duration;
+
 use crate::app::{Isolation, Wake};
-use crate::proc;
+use crate::proc::{self, Ending};
 use crate::report::{Figures, Key, Report, Sample, Series};
 use crate::systems::{self, Setup, SystemError};
 use crate::trace::{Roles, Tally, TraceError, Tracer};
@@ -25,6 +27,8 @@ const CASE: &str = "chain";
 /// Payloads, and how many requests are counted of each.
 const PAYLOADS: [(u64, u64); 2] = [(4 << 10, 500), (1 << 20, 100)];
 const QUICK_PAYLOADS: [(u64, u64); 1] = [(4 << 10, 200)];
+/// How long the whole run may take.
+const TIME_MAX: Duration = Duration::from_secs(1800);
 /// Requests before those that are counted.
 const WARM_UP: u64 = 50;
 
@@ -38,6 +42,13 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
             return Ok(report);
         }
     };
+    let _ending = Ending::watch(TIME_MAX, tracer.clean_up())
+        .map_err(|error| SuiteError::Program { system: "audit".into(), error })?;
+    if !tracer.sees_interrupts() {
+        report
+            .notes
+            .push("this kernel does not say when one core interrupts another: those are not counted".into());
+    }
     let chains = start(options, &mut report.notes)?;
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &tracer, &chains))??;
     report.take_rows(&series);

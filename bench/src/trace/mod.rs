@@ -29,8 +29,10 @@ const EVENTS: [(&str, &str); 6] = [
     ("net/net_dev_queue", ""),
     // Packets that are received.
     ("irq/softirq_entry", "vec == 3"),
-    ("ipi/ipi_send_cpu", ""),
+    (INTERRUPT, ""),
 ];
+/// The one that kernels before 6.5 do not have.
+const INTERRUPT: &str = "ipi/ipi_send_cpu";
 
 /// Why nothing can be counted.
 #[derive(Debug)]
@@ -83,6 +85,7 @@ fn refused(path: &Path) -> impl FnOnce(io::Error) -> TraceError {
 #[derive(Debug)]
 pub struct Tracer {
     place: PathBuf,
+    sees_interrupts: bool,
 }
 
 impl Tracer {
@@ -99,16 +102,30 @@ impl Tracer {
         sweep(&instances);
         let place = instances.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&place).map_err(refused(&place))?;
-        let tracer = Self { place };
+        let sees_interrupts = place.join("events").join(INTERRUPT).is_dir();
+        let tracer = Self { place, sees_interrupts };
         tracer.set("tracing_on", "0")?;
         tracer.set("buffer_size_kb", &BUFFER_KIB.to_string())?;
-        for (event, filter) in EVENTS {
+        for (event, filter) in EVENTS.into_iter().filter(|(event, _)| sees_interrupts || *event != INTERRUPT)
+        {
             if !filter.is_empty() {
                 tracer.set(&format!("events/{event}/filter"), filter)?;
             }
             tracer.set(&format!("events/{event}/enable"), "1")?;
         }
         Ok(tracer)
+    }
+
+    /// Whether interrupts from one core to another are among the events.
+    #[must_use]
+    pub fn sees_interrupts(&self) -> bool {
+        self.sees_interrupts
+    }
+
+    /// What takes the instance away where nothing is dropped any more: at a signal.
+    pub fn clean_up(&self) -> impl FnOnce() + Send + use<> {
+        let place = self.place.clone();
+        move || remove(&place)
     }
 
     /// Records what these threads do while `work` runs, and gives each event to `each`, with what `work` gave.
@@ -169,9 +186,13 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        let _ = self.set("tracing_on", "0");
-        let _ = fs::remove_dir(&self.place);
+        remove(&self.place);
     }
+}
+
+fn remove(instance: &Path) {
+    let _ = fs::write(instance.join("tracing_on"), "0");
+    let _ = fs::remove_dir(instance);
 }
 
 /// Takes instances away whose makers did not get to it.
