@@ -70,7 +70,9 @@ fn a_cluster_does_the_events_of_a_killed_node() {
     drop(first.kill());
     wait_until(SOON, "both others are open", || nodes.iter().all(|node| open(node, "doer")));
     wait_until(LONG, "all are done", || {
-        nodes.iter().for_each(|node| drop(open(node, "doer")));
+        for node in &nodes {
+            open(node, "doer");
+        }
         nodes.iter().all(|node| queue(node, "doer")["waiting"] == 0)
     });
     let done: Vec<u64> = nodes.iter().map(|node| queue(node, "doer")["done"].as_u64().unwrap_or(0)).collect();

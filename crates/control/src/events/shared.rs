@@ -132,9 +132,8 @@ impl Shared {
     /// Sees that there is room for one more. What other nodes take at this very moment is not seen.
     async fn admit(&self, lane: &Lane, bytes: usize, queue: u32) -> Result<(), Turned> {
         let has_room = |tally: &Tally| tally.waiting < u64::from(queue);
-        let is_known = self.tally(lane, |tally| {
-            has_room(tally) && tally.seen.is_some_and(|seen| seen.elapsed() < FRESH)
-        });
+        let is_known = self
+            .tally(lane, |tally| has_room(tally) && tally.seen.is_some_and(|seen| seen.elapsed() < FRESH));
         if !is_known {
             self.ask(Some(lane)).await.map_err(Turned::Back)?;
         }
@@ -174,7 +173,11 @@ impl Shared {
         self.ask(None).await?;
         let lanes: Vec<Lane> = {
             let mut state = self.state();
-            state.tallies.values_mut().filter(|tally| tally.waiting == 0).for_each(|tally| tally.oldest_ms = None);
+            state
+                .tallies
+                .values_mut()
+                .filter(|tally| tally.waiting == 0)
+                .for_each(|tally| tally.oldest_ms = None);
             let waiting = state.tallies.iter().filter(|(_, tally)| tally.waiting > 0);
             waiting.map(|(lane, _)| lane.clone()).take(OLDEST_MAX).collect()
         };
@@ -363,7 +366,11 @@ impl Events {
         let Some(shared) = &self.shared else { return };
         let read = identity(message).and_then(|identity| Some((identity, decode(&message.payload)?)));
         let Some(((id, given), event)) = read else {
-            tracing::error!(app = lane.0, function = lane.1, "an event in the store cannot be read; it stays where it is");
+            tracing::error!(
+                app = lane.0,
+                function = lane.1,
+                "an event in the store cannot be read; it stays where it is"
+            );
             return put_off(message, UNREADABLE_PAUSE).await;
         };
         shared.tally(lane, |tally| tally.running += 1);
