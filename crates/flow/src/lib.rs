@@ -52,7 +52,7 @@ pub use baton_abi::plan::Patch;
 pub use baton_policy::{Refusal as Refused, is_guarded};
 pub use deploy::{AppSpec, BundledFiles, Deployed};
 pub use error::{DeployError, InvokeError};
-pub use flow::{ADMITTED_HEADER, DirectCall, DirectReply, Flow, Listeners, Target};
+pub use flow::{ADMITTED_HEADER, DirectCall, DirectParts, DirectReply, Flow, Listeners, Target};
 pub use hosts::{Host, Hosts, Peer};
 pub use invoke::{Body, Head, Reply, Upload};
 pub use landing::Landing;
