@@ -16,7 +16,7 @@ use crate::tools;
 /// Where the sources and the objects are.
 const PLACE: &str = "crates/kernel";
 /// The programs, by the names of their files below `bpf`.
-const PROGRAMS: &[&str] = &["handover"];
+const PROGRAMS: &[&str] = &["handover", "ports"];
 /// How long one program may take.
 const BUILD_LIMIT: Duration = Duration::from_secs(60);
 

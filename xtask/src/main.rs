@@ -109,7 +109,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         }
         Task::Bench(options) => bench::run(&project, options)?,
         Task::Soak(options) => bench::soak(&project, options)?,
-        Task::Simulate(options) => simulate::run(&project, options)?,
+        Task::Simulate(options) => simulate::run(&project, options, builds::Purpose::Use)?,
         Task::Fuzz(options) => suite::fuzz(&project, options.seconds)?,
     }
     Ok(())

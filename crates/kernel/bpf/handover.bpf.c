@@ -245,11 +245,8 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     WRITE(child->slot_generation, READ(parent->slot_generation));
     WRITE(child->invocation, READ(parent->invocation));
     WRITE(child->high_water, 0);
-    if (what->parent < SLOTS)
-        note_written(parent, what->written);
-    else
-        /* Before the child is in anyone's hands: who ends its parent looks for children only where there is a mark. */
-        WRITE(parent->high_water, 1);
+    /* What was derived itself is marked before the child is there to be found: who ends it looks for children only then. */
+    note_written(parent, what->parent < SLOTS ? what->written : 1);
     *made = mine;
     return -1;
 }

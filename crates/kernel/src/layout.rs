@@ -62,7 +62,7 @@ fn the_programs_numbers_are_the_houses() {
         ("NODE_ARENA", u64::from(crate::plane::NODE_ARENA)),
         ("UNREAD_MAX", u64::from(crate::sockets::UNREAD_MAX)),
         ("WRITTEN", u64::from(crate::scribe::WRITTEN)),
-        ("NOT_WRITTEN", 1),
+        ("NOT_WRITTEN", u64::from(crate::scribe::WRITTEN) - 1),
         ("CAUSES", Cause::ALL.len() as u64),
     ];
     for (name, number) in house {

@@ -12,6 +12,7 @@ mod cause;
 mod layout;
 mod network;
 mod plane;
+mod ports;
 mod probe;
 mod scribe;
 mod sockets;
@@ -19,5 +20,6 @@ mod sys;
 
 pub use cause::Cause;
 pub use plane::{EdgeCounts, Ends, KernelError, Plane, Seat, Setup};
+pub use ports::{PortCounts, Ports, PortsError, Traffic, Undeclared};
 pub use probe::{Unsupported, probe};
 pub use scribe::Scribe;

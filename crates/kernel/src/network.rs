@@ -56,7 +56,7 @@ impl Network {
 }
 
 /// Runs `work` on a thread of its own, so that this one stays in its network.
-fn apart<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let worker = thread::Builder::new().name("baton-network-of-app".into()).spawn_scoped(scope, work)?;
         worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes sockets panicked")))

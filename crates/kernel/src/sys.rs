@@ -86,3 +86,48 @@ pub(crate) fn unread(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let [waiting, ..] = words;
     if done == 0 { Ok(waiting) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+    use super::*;
+    use crate::{Plane, Setup, probe};
+
+    fn map(fd: BorrowedFd<'_>, len: usize, access: ProtFlags) -> rustix::io::Result<*mut libc::c_void> {
+        // SAFETY: a new mapping at a place that the kernel picks.
+        unsafe { mmap(ptr::null_mut(), len, access, MapFlags::SHARED, fd, 0) }
+    }
+
+    #[test]
+    fn replicas_see_the_table_and_cannot_map_it_writable() {
+        use std::os::fd::AsFd as _;
+        if let Err(why) = probe() {
+            println!("SKIP: the kernel does not hand over here: {why}");
+            return;
+        }
+        let plane = Plane::load(Setup { slots: 64, arenas: 1, edges: 1 }).unwrap();
+        let len = plane.table_bytes();
+        let given = plane.table_read_only().unwrap();
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        for fd in [given.as_fd(), plane.table_fd()] {
+            assert_eq!(map(fd, len, both), Err(rustix::io::Errno::PERM));
+            assert_eq!(map(fd, len, ProtFlags::WRITE), Err(rustix::io::Errno::PERM));
+        }
+        let seen = map(given.as_fd(), len, ProtFlags::READ).unwrap();
+        // SAFETY: mapped, aligned, and as long as the table; all bit patterns are valid, and nobody writes without atomics.
+        let from = unsafe { AtomicU64::from_ptr(seen.cast()) };
+        assert!(plane.scribe().unwrap().write(0, 0, &[77; 8], true));
+        assert_eq!(from.load(Ordering::Acquire), 77);
+        assert!(!plane.scribe().unwrap().write(0, 76, &[78; 8], true), "not the word that is there");
+        assert_eq!(from.load(Ordering::Acquire), 77);
+        // SAFETY: the protection of a mapping that nothing else uses.
+        let upgraded = unsafe { libc::mprotect(seen, len, libc::PROT_READ | libc::PROT_WRITE) };
+        assert_eq!(upgraded, -1, "a read-only mapping became writable");
+        // SAFETY: mapped above, and not used below.
+        unsafe { munmap(seen, len) }.unwrap();
+    }
+}

@@ -10,6 +10,7 @@ mod messages;
 mod model;
 mod moves;
 mod own;
+mod said;
 mod sockets;
 mod threads;
 mod world;

@@ -16,6 +16,7 @@ pub(crate) const ARENA: u32 = 1024;
 pub(crate) const FREE: u8 = 0;
 pub(crate) const STASHED: u8 = 1;
 pub(crate) const HELD: u8 = 2;
+pub(crate) const TO_NODE: u8 = 4;
 pub(crate) const RELEASED: u8 = 6;
 pub(crate) const REVOKED: u8 = 7;
 pub(crate) const READ: u8 = 1;
