@@ -1,6 +1,6 @@
 //! Lies to the kernel, where it hands over: refused, counted, and nobody else suffers.
 
-use crate::stage::{Stage, on_stage, spec};
+use crate::stage::{Expect, Stage, alone, on_stage, spec, strike_in};
 
 /// The villain calls an honest function, as another one does.
 fn with_callee(attack: &str) -> String {
@@ -187,4 +187,37 @@ to_caller! {
     answers_to_nobody: "unknown" => "move failed", Some("reply");
     answers_with_what_others_have: "foreign" => "move failed", None;
     answers_that_it_keeps: "kept" => "move", None;
+}
+
+/// Lies to the node over the link, which stays as it is: one test for each, and what becomes of the calls.
+macro_rules! to_node {
+    ($($name:ident: $attack:literal => $expect:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            let guarded = alone($attack).replacen("[app]", "[app]\nwake = \"ebpf\"", 1);
+            strike_in($attack, &guarded, $expect);
+        }
+    )* };
+}
+
+to_node! {
+    forged_index: "forged-index" => Expect::Bad;
+    index_beyond_the_table: "index-beyond" => Expect::Bad;
+    index_near_the_end_of_numbers: "index-max" => Expect::Bad;
+    stale_generation: "stale" => Expect::Bad;
+    offset_outside_the_buffer: "offset-outside" => Expect::Bad;
+    length_outside_the_buffer: "len-outside" => Expect::Bad;
+    range_that_wraps: "wrapping" => Expect::Bad;
+    reply_twice: "reply-twice" => Expect::Any;
+    reply_to_an_unknown_tag: "unknown-tag" => Expect::Dies("three bad descriptors");
+    unknown_kinds: "unknown-kinds" => Expect::Dies("three bad descriptors");
+    double_free: "double-free" => Expect::Dies("three bad descriptors");
+    free_of_foreign_buffers: "free-foreign" => Expect::Dies("three bad descriptors");
+    free_of_forged_handles: "free-forged" => Expect::Dies("three bad descriptors");
+    ring_overrun: "overrun" => Expect::Dies("overran");
+    garbage_over_the_link: "garbage-link" => Expect::Down;
+    link_never_read: "never-reads" => Expect::Late;
+    allocation_flood: "alloc-flood" => Expect::Any;
+    handler_that_never_returns: "spin" => Expect::Late;
+    random_descriptors: "noise" => Expect::Any;
 }
