@@ -99,6 +99,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "compartments", quick: false, run: Suite::compartments },
         Step { name: "wasm", quick: false, run: Suite::wasm },
         Step { name: "nodes", quick: false, run: Suite::nodes },
+        Step { name: "ebpf", quick: false, run: Suite::ebpf },
         Step { name: "tests", quick: true, run: Suite::tests },
     ]
 }
@@ -256,6 +257,22 @@ impl Suite<'_> {
         let tests = "binary(basics) or binary(chains) or binary(files) or binary(references)";
         let mut command = self.end_to_end(&format!("package(baton-e2e) and ({tests})"));
         command.env("BATON_E2E_NODES", "3");
+        self.with_binaries(&mut command)?;
+        self.check(&mut command, TESTS_LIMIT)
+    }
+
+    /// The same where the kernel hands over between processes, if it does here: what holds for rings holds for it.
+    fn ebpf(&self) -> StepResult {
+        let mut doctor = Command::new(self.project.release_binary("baton")?);
+        let said = doctor.args(["doctor", "--json"]).output()?;
+        let said: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+        if said["wake"]["ebpf"] != true {
+            let why = format!("the kernel does not hand over here: {}", said["wake"]["why"]);
+            return Ok(Outcome::Skipped(why));
+        }
+        let tests = "binary(basics) or binary(chains) or binary(files) or binary(references) or binary(deaths) or binary(scale) or binary(c)";
+        let mut command = self.end_to_end(&format!("package(baton-e2e) and ({tests})"));
+        command.env("BATON_E2E_WAKE", "ebpf");
         self.with_binaries(&mut command)?;
         self.check(&mut command, TESTS_LIMIT)
     }

@@ -110,6 +110,16 @@ impl Packet {
         words
     }
 
+    /// The packet in the wire form `bytes`.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; PACKET_BYTES]) -> Packet {
+        let mut words = [0; PACKET_WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Packet::from_words(words)
+    }
+
     /// The packet in `words`.
     #[must_use]
     pub fn from_words(words: [u64; PACKET_WORDS]) -> Packet {
@@ -159,6 +169,7 @@ mod tests {
             ..Packet::new(Op::Send, descriptor)
         };
         let bytes: Vec<u8> = packet.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(Packet::from_bytes(bytes.as_slice().try_into().unwrap()), packet);
         assert_eq!(bytes.get(..9), Some([1, 2, 3, 4, 5, 6, 7, 8, 9].as_slice()));
         assert_eq!(bytes.get(16), Some(&(Kind::Reply as u8)));
         assert_eq!(bytes.get(20..24), Some([1, 2, 3, 4].as_slice()));

@@ -25,6 +25,7 @@ mod goods;
 mod join;
 mod members;
 mod plan;
+pub(crate) mod queue;
 mod report;
 mod servers;
 mod tasks;
@@ -33,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -216,6 +217,11 @@ impl Cluster {
     #[must_use]
     pub fn rows(&self) -> Arc<Vec<Row>> {
         Arc::clone(&self.table.borrow())
+    }
+
+    /// Whether this node is on its way out.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Whether this node is the one of the cluster that calls by the clock: the first by name of those that live.

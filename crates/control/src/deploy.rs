@@ -178,6 +178,14 @@ impl Deployer {
         self.running().get(app).map(|placed| ask(&placed.deployment.manifest))
     }
 
+    /// The cluster that this node is in.
+    pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match &self.authority {
+            Authority::Own => None,
+            Authority::Cluster(cluster) => Some(cluster),
+        }
+    }
+
     /// Whether this node calls by the clock.
     pub(crate) fn keeps_time(&self) -> bool {
         match &self.authority {

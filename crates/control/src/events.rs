@@ -8,6 +8,8 @@
 //!                                                                                     └──▶ dead letter, or kept to be looked at
 //! ```
 //!
+//! In a cluster the store of the cluster takes the place of the disk, and any node does the work (`shared`).
+//!
 //! At least once: a node that dies may have had the work done and not written that down. Each try says in `x-baton-event` which
 //! event it is, so that a function can tell.
 
@@ -16,6 +18,7 @@ mod cron;
 mod lanes;
 mod retry;
 mod run;
+mod shared;
 
 use std::fmt;
 use std::path::Path;
@@ -23,13 +26,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baton_catalog::{Cron, Events as Settings};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 pub use self::book::Event;
 use self::book::{Book, Change, Known};
 use self::lanes::Lanes;
 use self::retry::Tries;
+use self::shared::{Shared, Turned};
+use crate::cluster::ClusterError;
+use crate::cluster::queue::Dead;
 use crate::deploy::Deployer;
 use crate::limits::{EVENT_BYTES_MAX, EVENTS_BYTES_MAX};
 use crate::plane::Plane;
@@ -63,6 +69,8 @@ pub enum EventFault {
     },
     /// It cannot be written or read.
     Disk(Arc<StoreError>),
+    /// The cluster's store cannot be asked.
+    Store(Arc<ClusterError>),
 }
 
 impl fmt::Display for EventFault {
@@ -76,13 +84,14 @@ impl fmt::Display for EventFault {
             Self::NoRoom => {
                 write!(
                     f,
-                    "the bodies of events that wait on this node have {} MiB together, as many as may",
+                    "the bodies of events that wait have {} MiB together, as many as may",
                     EVENTS_BYTES_MAX >> 20
                 )
             }
             Self::Busy => f.write_str("the disk does not keep up with the events that come"),
             Self::Absent { event } => write!(f, "there is no event {event} that came to nothing"),
             Self::Disk(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
         }
     }
 }
@@ -111,7 +120,7 @@ pub struct QueueReport {
 }
 
 /// An event that came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadReport {
     /// Its name.
     pub event: String,
@@ -133,6 +142,8 @@ pub struct Events {
     plane: Arc<dyn Plane>,
     deployer: Arc<Deployer>,
     lanes: Mutex<Lanes>,
+    /// The events of the cluster, where there is one.
+    shared: Option<Shared>,
     /// Told when there may be something to try.
     stirred: Notify,
 }
@@ -169,7 +180,8 @@ impl Events {
         // Numbers go on from the clock, so that those of a lost file are not given out again.
         let next = book.last()?.max(now_ms().saturating_mul(1000)) + 1;
         let lanes = Mutex::new(Lanes::new(next, waiting));
-        Ok(Arc::new(Self { book, plane, deployer, lanes, stirred: Notify::new() }))
+        let shared = deployer.cluster().map(|cluster| Shared::new(Arc::clone(cluster)));
+        Ok(Arc::new(Self { book, plane, deployer, lanes, shared, stirred: Notify::new() }))
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -182,17 +194,47 @@ impl Events {
             .declared(app, |manifest| manifest.function(function).map(|found| found.events.clone()))?
     }
 
-    /// Accepts an event: it is on the disk when this returns. Gives its name.
+    fn expected(&self, event: &Event) -> Result<Settings, EventFault> {
+        let unknown = || EventFault::Unknown { app: event.app.clone(), function: event.function.clone() };
+        let settings = self.settings(&event.app, &event.function).ok_or_else(unknown)?;
+        if event.body.len() > EVENT_BYTES_MAX {
+            return Err(EventFault::TooLarge);
+        }
+        Ok(settings)
+    }
+
+    /// Accepts an event: it is on the disk when this returns, or in the cluster's store. Gives its name.
     ///
     /// # Errors
     /// There is no such function, its queue is full, or the disk is.
     pub async fn accept(&self, event: Event) -> Result<String, EventFault> {
-        let (app, function) = (event.app.clone(), event.function.clone());
-        let unknown = || EventFault::Unknown { app: app.clone(), function: function.clone() };
-        let settings = self.settings(&app, &function).ok_or_else(unknown)?;
-        if event.body.len() > EVENT_BYTES_MAX {
-            return Err(EventFault::TooLarge);
+        match self.accept_shared(Shared::number(), &event).await {
+            Some(accepted) => accepted,
+            None => self.accept_here(event).await,
         }
+    }
+
+    /// Takes an event into the cluster's store; `None` where there is none, or it cannot take it now.
+    async fn accept_shared(&self, id: u64, event: &Event) -> Option<Result<String, EventFault>> {
+        let shared = self.shared.as_ref()?;
+        let settings = match self.expected(event) {
+            Ok(settings) => settings,
+            Err(fault) => return Some(Err(fault)),
+        };
+        match shared.accept(id, event, settings.queue).await {
+            Ok(()) => Some(Ok(name(id))),
+            Err(Turned::Away(fault)) => Some(Err(fault)),
+            Err(Turned::Back(error)) => {
+                let (app, function) = (&event.app, &event.function);
+                tracing::warn!(app, function, %error, "an event is kept on this node's own disk");
+                None
+            }
+        }
+    }
+
+    /// Takes an event onto this node's own disk.
+    async fn accept_here(&self, event: Event) -> Result<String, EventFault> {
+        let settings = self.expected(&event)?;
         let id = self.lanes().admit(&known(&event), settings.queue)?;
         let written = self.book.write(Change::Add(id, Arc::new(event))).await;
         let mut lanes = self.lanes();
@@ -208,10 +250,14 @@ impl Events {
     /// Every function that has events, or had some since the node started.
     #[must_use]
     pub fn queues(&self) -> Vec<QueueReport> {
-        self.lanes().report(now_ms())
+        let own = self.lanes().report(now_ms());
+        match &self.shared {
+            Some(shared) => shared.report(own),
+            None => own,
+        }
     }
 
-    /// Those that came to nothing, newest first.
+    /// Those that came to nothing, newest first. Those of a cluster are left out while its store does not answer.
     ///
     /// # Errors
     /// The disk cannot be read.
@@ -225,7 +271,14 @@ impl Events {
             attempts: tries.attempts,
             error: tries.error,
         };
-        Ok(dead.into_iter().map(report).collect())
+        let mut reports: Vec<DeadReport> = dead.into_iter().map(report).collect();
+        if let Some(shared) = &self.shared {
+            match shared.dead().await {
+                Ok(dead) => reports.splice(0..0, dead).for_each(drop),
+                Err(error) => tracing::warn!(%error, "events that came to nothing cannot be listed"),
+            }
+        }
+        Ok(reports)
     }
 
     /// Has one that came to nothing tried anew, as if it had just come; gives its new name.
@@ -233,6 +286,11 @@ impl Events {
     /// # Errors
     /// There is none of that name, or no room for it.
     pub async fn revive(&self, event: &str) -> Result<String, EventFault> {
+        if let Some((shared, dead, found)) = self.dead_shared(event).await? {
+            let fresh = self.accept(Event { accepted_ms: now_ms(), ..found }).await?;
+            shared.forget(&dead).await.map_err(|error| EventFault::Store(Arc::new(error)))?;
+            return Ok(fresh);
+        }
         let (id, found) = self.dead_one(event).await?;
         let settings = self.settings(&found.app, &found.function);
         let unknown = || EventFault::Unknown { app: found.app.clone(), function: found.function.clone() };
@@ -255,8 +313,19 @@ impl Events {
     /// # Errors
     /// There is none of that name, or the disk cannot be written.
     pub async fn forget(&self, event: &str) -> Result<(), EventFault> {
+        if let Some((shared, dead, _)) = self.dead_shared(event).await? {
+            return shared.forget(&dead).await.map_err(|error| EventFault::Store(Arc::new(error)));
+        }
         let (id, _) = self.dead_one(event).await?;
         self.book.write(Change::Forget(id)).await
+    }
+
+    /// One that came to nothing and lies in the cluster's store.
+    async fn dead_shared(&self, event: &str) -> Result<Option<(&Shared, Dead, Event)>, EventFault> {
+        let is_of_a_store = u64::from_str_radix(event, 16).is_ok_and(|id| name(id) == event && id >> 63 == 1);
+        let Some(shared) = self.shared.as_ref().filter(|_| is_of_a_store) else { return Ok(None) };
+        let found = shared.dead_one(event).await.map_err(|error| EventFault::Store(Arc::new(error)))?;
+        Ok(found.map(|(dead, event)| (shared, dead, event)))
     }
 
     async fn dead_one(&self, event: &str) -> Result<(u64, Event), EventFault> {

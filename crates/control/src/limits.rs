@@ -92,7 +92,9 @@ pub const BUS_SWEEP_EVERY: Duration = Duration::from_secs(3600);
 pub const EVENTS_CACHE_BYTES: usize = 4 << 20;
 /// Largest body of an event, in bytes.
 pub const EVENT_BYTES_MAX: usize = 16 << 20;
-/// Bytes of all bodies that may wait on a node.
+/// Events that may wait in a cluster.
+pub const EVENTS_SHARED_MAX: i64 = 1_000_000;
+/// Bytes of all bodies that may wait on a node, or in a cluster's store.
 pub const EVENTS_BYTES_MAX: u64 = 1 << 30;
 /// Events that are tried at once on a node.
 pub const EVENTS_AT_ONCE_MAX: usize = 256;

@@ -8,8 +8,8 @@ use baton_flow::status::{
     AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals, VersionStatus,
 };
 use baton_flow::{
-    AppSpec, DeployError, Deployed, DirectCall, DirectReply, Hosts, InvokeError, PlaneGone, PlaneHandle,
-    PolicyError, PolicyStatus, ScaleError, Traffic,
+    AppSpec, DeployError, Deployed, DirectCall, DirectParts, DirectReply, Hosts, InvokeError, PlaneGone,
+    PlaneHandle, PolicyError, PolicyStatus, ScaleError, Traffic,
 };
 
 use crate::protocol::ScaleWish;
@@ -79,6 +79,13 @@ pub trait Plane: Send + Sync + 'static {
         function: String,
         call: DirectCall,
     ) -> Answer<'_, Result<DirectReply, InvokeError>>;
+    /// Calls a function, for one who can do with an answer in parts.
+    fn invoke_in_parts(
+        &self,
+        app: String,
+        function: String,
+        call: DirectCall,
+    ) -> Answer<'_, Result<DirectParts, InvokeError>>;
     /// Kept log lines after a number, oldest first.
     fn logs_after(
         &self,
@@ -209,6 +216,15 @@ impl Plane for PlaneHandle {
         call: DirectCall,
     ) -> Answer<'_, Result<DirectReply, InvokeError>> {
         Box::pin(self.run(|flow| async move { flow.invoke(&app, &function, call).await }))
+    }
+
+    fn invoke_in_parts(
+        &self,
+        app: String,
+        function: String,
+        call: DirectCall,
+    ) -> Answer<'_, Result<DirectParts, InvokeError>> {
+        Box::pin(self.run(|flow| async move { flow.invoke_in_parts(&app, &function, call).await }))
     }
 
     fn logs_after(

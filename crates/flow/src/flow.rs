@@ -1,5 +1,6 @@
 //! The data plane of a node: the apps that run, and everything that can be asked of them.
 
+mod direct;
 mod listeners;
 mod versions;
 mod watching;
@@ -12,8 +13,9 @@ use std::time::Duration;
 use baton_catalog::policy::AppPolicies;
 use baton_catalog::{Manifest, RouteTable, Subscription};
 use baton_transfer::{Endpoint, Service, StartError};
-use bytes::Buf;
 
+pub use self::direct::DirectParts;
+use self::direct::bytes_of;
 pub use self::listeners::{ADMITTED_HEADER, Listeners};
 use self::versions::{Beside, Other, Version};
 use crate::app::App;
@@ -259,11 +261,8 @@ impl Flow {
         function: &str,
         call: DirectCall,
     ) -> Result<DirectReply, InvokeError> {
-        let found = self.inner.apps.borrow().get(app).cloned().ok_or(InvokeError::Unknown)?;
-        let index = found.functions.iter().position(|state| state.name.as_str() == function);
-        let function = index.ok_or(InvokeError::Unknown)?;
+        let target = self.direct_target(app, function)?;
         let (head, wish) = self.direct_head(&call)?;
-        let target = Target { app: found, function, other: None, listens: None };
         let body_len = Some(call.body.len() as u64);
         let mut upload = if call.headers.iter().any(|(name, _)| name == ADMITTED_HEADER) {
             self.begin_admitted(&target, &head, body_len, wish)?
@@ -274,10 +273,7 @@ impl Flow {
         let reply = upload.finish().await?;
         let invocation = crate::receipts::name(reply.invocation());
         let headers = reply.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
-        let status = reply.status();
-        let mut body = reply.into_body();
-        let body = body.copy_to_bytes(body.remaining()).to_vec();
-        Ok(DirectReply { status, headers, body, invocation })
+        Ok(DirectReply { status: reply.status(), headers, body: bytes_of(reply), invocation })
     }
 
     // ---- what there is to know ------------------------------------------------------------------------------

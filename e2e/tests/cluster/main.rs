@@ -1,5 +1,6 @@
 //! Several nodes with real servers of NATS: what is deployed, who is alive, and what happens when the servers are not.
 
+mod events;
 mod guarded;
 
 use std::sync::Arc;

@@ -41,6 +41,27 @@ def hungry(event, context):
 """
 
 
+# The Runtime API as it is, without any library: one answer in two parts, the second a while after the first.
+PARTS = """#!/usr/bin/env python3
+import http.client, json, os, time
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    given = api.getresponse()
+    event = json.loads(given.read())
+    def parts():
+        yield b"first"
+        time.sleep(event["pause"])
+        if "fail" in event:
+            os._exit(3)
+        yield b"second"
+    path = "/2018-06-01/runtime/invocation/" + given.getheader("Lambda-Runtime-Aws-Request-Id") + "/response"
+    mode = {"Lambda-Runtime-Function-Response-Mode": "streaming", "Transfer-Encoding": "chunked"}
+    api.request("POST", path, body=parts(), headers=mode, encode_chunked=True)
+    api.getresponse().read()
+"""
+
+
 def client(**more):
     retries = {"total_max_attempts": 1, "mode": "standard"}
     config = Config(retries=retries, connect_timeout=5, read_timeout=60, max_pool_connections=64)
@@ -339,6 +360,34 @@ def streams():
     answer = aws.invoke_with_response_stream(FunctionName="streamed", Payload=b"{}")
     events = list(answer["EventStream"])
     assert events[-1]["InvokeComplete"]["ErrorCode"] == "Unhandled", events
+    live(aws)
+
+
+def live(aws):
+    """Parts come when the function makes them, not when it is done."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        entry = zipfile.ZipInfo("bootstrap")
+        entry.external_attr = 0o755 << 16
+        archive.writestr(entry, PARTS)
+    make(aws, "live", Runtime="provided.al2023", Handler="none", Code={"ZipFile": packed.getvalue()}, Timeout=20)
+
+    def events(event):
+        answer = aws.invoke_with_response_stream(FunctionName="live", Payload=json.dumps(event), LogType="Tail")
+        for event in answer["EventStream"]:
+            yield time.monotonic(), event
+
+    list(events({"pause": 0}))
+    (first, one), (second, two), (_, end) = events({"pause": 0.7})
+    assert (one["PayloadChunk"]["Payload"], two["PayloadChunk"]["Payload"]) == (b"first", b"second"), (one, two)
+    assert second - first > 0.5, second - first
+    assert "ErrorCode" not in end["InvokeComplete"] and base64.b64decode(end["InvokeComplete"]["LogResult"]), end
+    # Who wants it whole gets it whole.
+    answer = aws.invoke(FunctionName="live", Payload=b'{"pause": 0}')
+    assert answer["Payload"].read() == b"firstsecond" and "FunctionError" not in answer, answer
+    # One that breaks off says so at its end.
+    (_, one), (_, end) = events({"pause": 0.1, "fail": 1})
+    assert one["PayloadChunk"]["Payload"] == b"first" and end["InvokeComplete"]["ErrorCode"] == "Unhandled", (one, end)
 
 
 def large():

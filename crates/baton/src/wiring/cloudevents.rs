@@ -324,7 +324,7 @@ fn not_queued(fault: &QueueFault) -> InvokeError {
         QueueFault::QueueFull { .. } | QueueFault::NoRoom | QueueFault::Busy => 429,
         QueueFault::TooLarge => 413,
         QueueFault::Disk(_) => 507,
-        QueueFault::Unknown { .. } | QueueFault::Absent { .. } => 503,
+        QueueFault::Unknown { .. } | QueueFault::Absent { .. } | QueueFault::Store(_) => 503,
     };
     InvokeError::Function { status, message: fault.to_string() }
 }

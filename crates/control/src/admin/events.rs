@@ -66,6 +66,9 @@ impl From<EventFault> for Fault {
             EventFault::NoRoom | EventFault::Busy => (StatusCode::TOO_MANY_REQUESTS, "send it again later"),
             EventFault::Absent { .. } => (StatusCode::NOT_FOUND, "`baton events` lists them"),
             EventFault::Disk(source) => return Self::of_store(&source),
+            EventFault::Store(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "`baton cluster status` says how the store is")
+            }
         };
         Self::new(status, text, hint)
     }

@@ -37,7 +37,7 @@ const OPERATION: &str = "KV-Operation";
 const REMOVED: &str = "DEL";
 const NO_ANSWER: &str = "no server answers";
 /// Copies that a cluster of servers keeps.
-const COPIES: usize = 3;
+pub(super) const COPIES: usize = 3;
 /// How often the connection is tried.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
@@ -148,6 +148,20 @@ impl Bus {
         self.client.connection_state() == State::Connected
     }
 
+    /// What begins the names of all that the cluster has in the store.
+    pub(super) fn prefix(&self) -> &str {
+        &self.cluster
+    }
+
+    pub(super) fn jetstream(&self) -> &Context {
+        &self.jetstream
+    }
+
+    /// The longest message that the servers take, in bytes.
+    pub(super) fn max_payload(&self) -> usize {
+        self.client.max_payload()
+    }
+
     /// Told at each new connection.
     pub(super) fn connections(&self) -> watch::Receiver<u64> {
         self.connected.clone()
@@ -161,7 +175,7 @@ impl Bus {
         ClusterError::Refused { servers: self.servers.clone(), why: why.into() }
     }
 
-    fn is_up(&self) -> Result<(), ClusterError> {
+    pub(super) fn is_up(&self) -> Result<(), ClusterError> {
         if self.is_connected() {
             return Ok(());
         }
@@ -256,7 +270,7 @@ impl Bus {
     }
 
     /// Only what the servers say for good is a refusal; all else passes when they have found together.
-    fn not_made(&self, error: impl Into<Cause>) -> ClusterError {
+    pub(super) fn not_made(&self, error: impl Into<Cause>) -> ClusterError {
         let error: Cause = error.into();
         let is_final = match code_of(error.as_ref()) {
             Some(code) => !passes(code),

@@ -378,7 +378,7 @@ fn encode_tries(tries: &Tries) -> Vec<u8> {
 }
 
 /// Length of the header, header as JSON, body.
-fn encode(event: &Event) -> Vec<u8> {
+pub(super) fn encode(event: &Event) -> Vec<u8> {
     // Texts, bytes and a number.
     let header = serde_json::to_vec(event).unwrap_or_default();
     let mut row = Vec::with_capacity(HEADER_LEN_BYTES + header.len() + event.body.len());
@@ -388,7 +388,7 @@ fn encode(event: &Event) -> Vec<u8> {
     row
 }
 
-fn decode(row: &[u8]) -> Option<Event> {
+pub(super) fn decode(row: &[u8]) -> Option<Event> {
     let (len, rest) = row.split_first_chunk::<HEADER_LEN_BYTES>()?;
     let (header, body) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
     let event: Event = serde_json::from_slice(header).ok()?;

@@ -11,6 +11,7 @@ use baton_catalog::Cron;
 use baton_flow::DirectCall;
 use tokio::time::sleep;
 
+use super::shared::derived;
 use super::{Event, Events, now_ms};
 use crate::limits::CRON_LATE_MAX;
 
@@ -70,10 +71,8 @@ impl Events {
         loop {
             let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
             let due = calendar.due(&self.schedules(), now);
-            if self.deployer.keeps_time() {
-                for (app, cron, at) in due {
-                    self.fire(app, &cron, at).await;
-                }
+            for (app, cron, at) in due {
+                self.fire(app, &cron, at).await;
             }
             let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
             let wait = calendar.soonest().map(|at| u64::try_from(at - now).unwrap_or(0));
@@ -89,7 +88,16 @@ impl Events {
             headers: vec![(SCHEDULED_HEADER.to_owned(), at_ms.to_string().into_bytes())],
             body: cron.body.clone().into_bytes(),
         };
-        if let Err(error) = self.accept(Event::new(app.clone(), function.clone(), call)).await {
+        let event = Event::new(app.clone(), function.clone(), call);
+        // Every node of a cluster hands it in, under one name, so that a node that dies now costs nothing.
+        let row = serde_json::to_vec(cron).unwrap_or_default();
+        let id = derived(&[b"cron", app.as_bytes(), &row, &at_ms.to_le_bytes()]);
+        let accepted = match self.accept_shared(id, &event).await {
+            Some(accepted) => accepted,
+            None if self.deployer.keeps_time() => self.accept_here(event).await,
+            None => return,
+        };
+        if let Err(error) = accepted {
             tracing::error!(app, function, schedule = cron.schedule, %error, "a scheduled call is lost");
         }
     }

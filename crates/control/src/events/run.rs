@@ -23,6 +23,7 @@ impl Events {
     /// Tries what is due, until the future is dropped. What is being tried then is tried again after the next start.
     pub async fn run(self: Arc<Self>) {
         tokio::spawn(Arc::clone(&self).keep_time());
+        tokio::spawn(Arc::clone(&self).keep_shared());
         loop {
             let next = {
                 let concurrency = |app: &str, function: &str| {
@@ -86,7 +87,7 @@ impl Events {
         self.stirred.notify_one();
     }
 
-    async fn call(&self, id: u64, event: &Event, tries: &Tries) -> Came {
+    pub(super) async fn call(&self, id: u64, event: &Event, tries: &Tries) -> Came {
         let mut headers = event.headers.clone();
         headers.push((EVENT_HEADER.to_owned(), name(id).into_bytes()));
         headers.push((ATTEMPT_HEADER.to_owned(), tries.attempts.saturating_add(1).to_string().into_bytes()));
@@ -106,16 +107,7 @@ impl Events {
 
     /// Puts an event away that has come to nothing: with its function of last resort, or where people look.
     async fn bury(&self, id: u64, before: &Known, event: &Event, letter: Option<&str>, tries: Tries) {
-        let (app, function) = (&before.app, &before.function);
-        let error = tries.error.clone();
-        tracing::warn!(
-            event = name(id),
-            app,
-            function,
-            attempts = tries.attempts,
-            error,
-            "an event came to nothing"
-        );
+        tell_of_end(id, &before.app, &before.function, &tries);
         let letter = letter.map(|to| letter_of(id, event, to, &tries));
         let admitted = letter.and_then(|letter| {
             let admitted = self.lanes().admit_anyway(&known(&letter));
@@ -140,8 +132,13 @@ impl Events {
     }
 }
 
+pub(super) fn tell_of_end(id: u64, app: &str, function: &str, tries: &Tries) {
+    let Tries { attempts, error, .. } = tries;
+    tracing::warn!(event = name(id), app, function, attempts, error, "an event came to nothing");
+}
+
 /// What a function of last resort gets: the body as it was, and what it came to.
-fn letter_of(id: u64, event: &Event, to: &str, tries: &Tries) -> Event {
+pub(super) fn letter_of(id: u64, event: &Event, to: &str, tries: &Tries) -> Event {
     let mut headers = event.headers.clone();
     headers.retain(|(name, _)| !LETTER_HEADERS.contains(&name.as_str()));
     // Header values hold no line breaks.
@@ -154,7 +151,7 @@ fn letter_of(id: u64, event: &Event, to: &str, tries: &Tries) -> Event {
 }
 
 /// A number from 0 to 1 that differs from event to event.
-fn share_of(id: u64, attempts: u32) -> f64 {
+pub(super) fn share_of(id: u64, attempts: u32) -> f64 {
     let hash = blake3::hash(&[&id.to_le_bytes()[..], &attempts.to_le_bytes()[..]].concat());
     let bytes = hash.as_bytes();
     f64::from(u16::from_le_bytes([bytes[0], bytes[1]])) / f64::from(u16::MAX)

@@ -143,7 +143,7 @@ impl From<EventFault> for Fault {
             EventFault::Unknown { .. } | EventFault::Absent { .. } => Self::not_found(text),
             EventFault::QueueFull { .. } | EventFault::NoRoom | EventFault::Busy => Self::too_many(text),
             EventFault::TooLarge => Self::too_large(text),
-            EventFault::Disk(_) => Self::service(text),
+            EventFault::Disk(_) | EventFault::Store(_) => Self::service(text),
         }
     }
 }

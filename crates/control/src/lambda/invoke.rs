@@ -1,14 +1,16 @@
 //! Calls: with an answer, without one, in parts, or only to see whether they could be made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use baton_flow::{DirectCall, DirectReply};
+use baton_flow::{DirectCall, DirectParts, DirectReply, InvokeError};
 use bytes::Bytes;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::fault::{Came, Fault, came_of};
@@ -17,6 +19,7 @@ use super::record::Record;
 use super::{Api, Reply, frames, versions};
 use crate::events::Event;
 use crate::limits::LAMBDA_LOG_WAIT_MAX;
+use crate::plane::Plane;
 
 /// What a runtime says went wrong, beside its answer.
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
@@ -32,6 +35,8 @@ const ARN: &str = "lambda-runtime-invoked-function-arn";
 const CLIENT_CONTEXT: &str = "lambda-runtime-client-context";
 const TIMEOUT_MS: &str = "x-baton-lambda-timeout-ms";
 const WANTS_LOG: &str = "x-amz-log-type";
+/// Says that the answer may come in parts.
+const IN_PARTS: &str = "x-baton-lambda-in-parts";
 /// Longest client context, bytes, as with AWS.
 const CONTEXT_BYTES_MAX: usize = 3583;
 
@@ -112,27 +117,45 @@ struct Answered {
     log: Option<String>,
 }
 
+impl Answered {
+    /// Of a call that came to nothing; or why it is refused.
+    fn failed(version: String, call: &Call<'_>, error: &InvokeError) -> Result<Self, Fault> {
+        match came_of(error) {
+            Came::Refused(fault) => Err(fault),
+            Came::Failed { kind, message } => {
+                let message = format!("RequestId: {} Error: {message}", call.request_id);
+                let body = json!({ "errorType": kind, "errorMessage": message }).to_string().into_bytes();
+                Ok(Self { version, body, error: Some("Unhandled".to_owned()), content_type: None, log: None })
+            }
+        }
+    }
+}
+
+fn value_of(headers: &[(String, Vec<u8>)], name: &str) -> Option<Vec<u8>> {
+    headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone())
+}
+
+fn error_of(headers: &[(String, Vec<u8>)]) -> Option<String> {
+    value_of(headers, FUNCTION_ERROR.as_str()).map(|value| String::from_utf8_lossy(&value).into_owned())
+}
+
 async fn answered(api: &Api, call: &Call<'_>, body: Vec<u8>) -> Result<Answered, Fault> {
     let Target { record, version, call: direct, wants_log } = call.target(api, body)?;
     let (app, function) = (names::app_of(&record.name), names::function_of(&version));
-    let since = if wants_log { api.newest_line(&app, &function).await? } else { 0 };
-    let DirectReply { headers, body, .. } =
-        match api.plane.invoke(app.clone(), function.clone(), direct).await? {
-            Ok(reply) => reply,
-            Err(error) => match came_of(&error) {
-                Came::Refused(fault) => return Err(fault),
-                Came::Failed { kind, message } => {
-                    let message = format!("RequestId: {} Error: {message}", call.request_id);
-                    let body = json!({ "errorType": kind, "errorMessage": message }).to_string().into_bytes();
-                    let error = Some("Unhandled".to_owned());
-                    return Ok(Answered { version, body, error, content_type: None, log: None });
-                }
-            },
-        };
-    let find = |name: &str| headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
-    let error = find(FUNCTION_ERROR.as_str()).map(|value| String::from_utf8_lossy(&value).into_owned());
-    let log = if wants_log { Some(api.log_of(&app, &function, since, call.request_id).await?) } else { None };
-    Ok(Answered { version, body, error, content_type: find("content-type"), log })
+    let log = match wants_log {
+        true => Some(Log::begin(&api.plane, &app, &function, call.request_id).await?),
+        false => None,
+    };
+    let DirectReply { headers, body, .. } = match api.plane.invoke(app, function, direct).await? {
+        Ok(reply) => reply,
+        Err(error) => return Answered::failed(version, call, &error),
+    };
+    let (error, content_type) = (error_of(&headers), value_of(&headers, "content-type"));
+    let log = match log {
+        Some(log) => Some(log.end().await?),
+        None => None,
+    };
+    Ok(Answered { version, body, error, content_type, log })
 }
 
 /// `Invoke`.
@@ -170,14 +193,14 @@ pub(super) async fn invoke(api: &Api, call: &Call<'_>, body: Vec<u8>) -> Result<
 async fn accept(api: &Api, call: &Call<'_>, body: Vec<u8>) -> Result<Reply, Fault> {
     let Target { record, version, call: direct, .. } = call.target(api, body)?;
     let event = Event::new(names::app_of(&record.name), names::function_of(&version), direct);
-    let events = std::sync::Arc::clone(&api.events);
+    let events = Arc::clone(&api.events);
     // On a task of its own: a client that leaves must not leave half an event.
     let accepted = tokio::spawn(async move { events.accept(event).await }).await;
     accepted.map_err(|_| Fault::service("the event was not taken; see the node's output"))??;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }
 
-/// `InvokeWithResponseStream`. The function's answer goes out in parts once it is complete.
+/// `InvokeWithResponseStream`: parts go out as the function makes them.
 pub(super) async fn stream(api: &Api, call: &Call<'_>, body: Vec<u8>) -> Result<Reply, Fault> {
     match call.header("x-amz-invocation-type") {
         None | Some("RequestResponse") => {}
@@ -187,20 +210,29 @@ pub(super) async fn stream(api: &Api, call: &Call<'_>, body: Vec<u8>) -> Result<
         }
         Some(other) => return Err(Fault::invalid(format!("InvocationType {other:?} has no stream"))),
     }
-    let Answered { version, body, error, content_type, log } = answered(api, call, body).await?;
-    let body = Bytes::from(body);
-    let end = match &error {
-        Some(kind) => frames::complete(Some((kind, &String::from_utf8_lossy(&body))), log.as_deref()),
-        None => frames::complete(None, log.as_deref()),
+    let Target { record, version, call: mut direct, wants_log } = call.target(api, body)?;
+    let (app, function) = (names::app_of(&record.name), names::function_of(&version));
+    direct.headers.push((IN_PARTS.to_owned(), b"1".to_vec()));
+    let log = match wants_log {
+        true => Some(Log::begin(&api.plane, &app, &function, call.request_id).await?),
+        false => None,
     };
-    let parts = if error.is_some() { Bytes::new() } else { body };
-    let count = parts.len().div_ceil(frames::CHUNK_BYTES);
-    let chunk = move |index: usize| {
-        let from = index * frames::CHUNK_BYTES;
-        frames::chunk(&parts.slice(from..parts.len().min(from + frames::CHUNK_BYTES)))
+    let (outcome, content_type, parts) = match api.plane.invoke_in_parts(app, function, direct).await? {
+        Ok(DirectParts { headers, body, .. }) => {
+            (error_of(&headers), value_of(&headers, "content-type"), Source::Parts(body))
+        }
+        Err(error) => {
+            let Answered { body, error, .. } = Answered::failed(version.clone(), call, &error)?;
+            (error, None, Source::Whole(body))
+        }
     };
-    let all = (0..count).map(chunk).chain(std::iter::once(end)).map(Ok::<_, std::convert::Infallible>);
-    let mut response = Response::new(Body::from_stream(futures_util::stream::iter(all)));
+    let framed =
+        Framed { parts, kind: outcome, log, rest: Bytes::new(), details: Vec::new(), has_ended: false };
+    let all = futures_util::stream::unfold(framed, |mut framed| async move {
+        let next = framed.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(next), framed))
+    });
+    let mut response = Response::new(Body::from_stream(all));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     if let Some(value) = content_type.and_then(|value| HeaderValue::from_bytes(&value).ok()) {
@@ -209,20 +241,96 @@ pub(super) async fn stream(api: &Api, call: &Call<'_>, body: Vec<u8>) -> Result<
     Ok(Reply(response).with(EXECUTED_VERSION, &version))
 }
 
-impl Api {
-    /// The number of the newest line of a function's log.
-    async fn newest_line(&self, app: &str, function: &str) -> Result<u64, Fault> {
-        let lines = self.plane.logs_after(0, Some(app.to_owned()), Some(function.to_owned())).await?;
-        Ok(lines.last().map_or(0, |line| line.number))
+/// Where an answer's bytes come from.
+enum Source {
+    Parts(mpsc::Receiver<Result<Vec<u8>, InvokeError>>),
+    Whole(Vec<u8>),
+}
+
+/// An answer as messages of an event stream.
+struct Framed {
+    parts: Source,
+    /// What the function says went wrong: the bytes are about that then, and no part of the answer.
+    kind: Option<String>,
+    log: Option<Log>,
+    /// What is left of a part that is longer than a message.
+    rest: Bytes,
+    details: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Framed {
+    /// The next message; `None` after the last.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if !self.rest.is_empty() {
+                let len = self.rest.len().min(frames::CHUNK_BYTES);
+                return Some(frames::chunk(&self.rest.split_to(len)));
+            }
+            if self.has_ended {
+                return None;
+            }
+            let part = match &mut self.parts {
+                Source::Whole(body) => Some(Ok(std::mem::take(body)))
+                    .filter(|body| body.as_ref().is_ok_and(|body| !body.is_empty())),
+                Source::Parts(parts) => parts.recv().await,
+            };
+            match part {
+                Some(Ok(part)) if self.kind.is_some() => self.details.extend(part),
+                Some(Ok(part)) => self.rest = part.into(),
+                Some(Err(error)) => {
+                    self.details = error.to_string().into_bytes();
+                    self.kind = Some("Unhandled".to_owned());
+                    return Some(self.end().await);
+                }
+                None => return Some(self.end().await),
+            }
+        }
     }
 
-    /// The end of what a call wrote, in base64. Lines come on their own way: they are waited for, up to the runtime's last word.
-    async fn log_of(&self, app: &str, function: &str, since: u64, request_id: &str) -> Result<String, Fault> {
+    async fn end(&mut self) -> Bytes {
+        self.has_ended = true;
+        // Without its log the answer is as good.
+        let log = match self.log.take() {
+            Some(log) => log.end().await.ok(),
+            None => None,
+        };
+        let details = String::from_utf8_lossy(&self.details);
+        frames::complete(self.kind.as_deref().map(|kind| (kind, &*details)), log.as_deref())
+    }
+}
+
+/// What a call writes to the log.
+struct Log {
+    plane: Arc<dyn Plane>,
+    app: String,
+    function: String,
+    request_id: String,
+    /// The number of the newest line before it.
+    since: u64,
+}
+
+impl Log {
+    async fn begin(
+        plane: &Arc<dyn Plane>,
+        app: &str,
+        function: &str,
+        request_id: &str,
+    ) -> Result<Self, Fault> {
+        let (app, function) = (app.to_owned(), function.to_owned());
+        let lines = plane.logs_after(0, Some(app.clone()), Some(function.clone())).await?;
+        let since = lines.last().map_or(0, |line| line.number);
+        Ok(Self { plane: Arc::clone(plane), app, function, request_id: request_id.to_owned(), since })
+    }
+
+    /// The end of what the call wrote, in base64. Lines come on their own way: they are waited for, up to the runtime's last word.
+    async fn end(self) -> Result<String, Fault> {
         let until = Instant::now() + LAMBDA_LOG_WAIT_MAX;
+        let Self { plane, app, function, request_id, since } = self;
         let (start, end) =
             (format!("START RequestId: {request_id}"), format!("REPORT RequestId: {request_id}"));
         let lines = loop {
-            let lines = self.plane.logs_after(since, Some(app.to_owned()), Some(function.to_owned())).await?;
+            let lines = plane.logs_after(since, Some(app.clone()), Some(function.clone())).await?;
             let is_last = lines.iter().any(|line| line.message.starts_with(&end));
             if is_last || Instant::now() >= until {
                 break lines;

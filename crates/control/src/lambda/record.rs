@@ -138,6 +138,7 @@ impl Record {
                 text,
                 "\n[functions.{function}]\nruntime = \"lambda\"\nfiles = {}\nhandler = {}\ntimeout = \"{timeout_s}s\"\n\
                  memory = \"{}MiB\"\nlambda = {{ runtime = {} }}\n\
+                 stream = true\ntimeouts = {{ idle = \"{timeout_s}s\" }}\n\
                  scale = {{ min = 0, max = {REPLICAS_MAX}, concurrency = 1, idle = \"300s\", queue = {QUEUE} }}\n\
                  events = {{ attempts = 3, pause = \"1s\", age = \"6h\" }}\n",
                 quoted(&function),

@@ -56,6 +56,24 @@ impl Pool {
         handle.index < self.slots && self.own.has(handle)
     }
 
+    /// Who has a capability, and in what state, if it still has this generation.
+    #[must_use]
+    pub fn hold_of(&self, handle: Handle) -> Option<Hold> {
+        self.table.hold(handle)
+    }
+
+    /// Whether what is named lies in its buffer, or in the range of a derived capability.
+    #[must_use]
+    pub fn fits(&self, named: Extent) -> bool {
+        let Extent { handle, generation, offset, len } = named;
+        if handle < self.slots {
+            return self.ledger.check(handle, generation, offset, len).is_ok();
+        }
+        let found =
+            self.table.look(handle).filter(|found| found.handle == Handle { index: handle, generation });
+        found.is_some_and(|found| found.range.contains(Range { offset, len }))
+    }
+
     /// Whether what the node received has not been revoked since. Bytes that were copied out before this says yes are those
     /// that were lent: honest owners use a buffer for something else only once they have revoked what they lent of it.
     #[must_use]

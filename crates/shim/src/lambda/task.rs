@@ -23,6 +23,8 @@ const TIMEOUT_USUAL: Duration = Duration::from_secs(900);
 const FUNCTION_ERROR: &str = "x-amz-function-error";
 /// Largest body that is put together of parts.
 const GATHERED_BYTES_MAX: usize = 256 << 20;
+/// By which the Lambda API says that its client takes an answer in parts.
+const IN_PARTS: &str = "x-baton-lambda-in-parts";
 const TRACE: &str = "Lambda-Runtime-Trace-Id";
 const UNHANDLED: &str = "Unhandled";
 const HTTP_STREAM: &str = "application/vnd.awslambda.http-integration-response";
@@ -105,7 +107,9 @@ pub(super) async fn serve(
             }
         },
         Delivery::Begin(content_type) => {
-            let stream = Stream { context, request: &request, is_http, is_live: config.stream, invocation };
+            // Who does not ask for parts gets the answer whole.
+            let is_live = config.stream && (is_http || request.header(IN_PARTS).is_some());
+            let stream = Stream { context, request: &request, is_http, is_live, invocation };
             stream.run(&waiting, content_type).await
         }
         Delivery::Failed(failure) => failed(is_http, failure),

@@ -198,6 +198,21 @@ impl Plane for Stub {
         headers.push(("x-line".to_owned(), format!("{} {} {function}", call.method, call.path).into_bytes()));
         ready(Ok(DirectReply { status: 201, headers, body: call.body, invocation: "00ff".to_owned() }))
     }
+    fn invoke_in_parts(
+        &self,
+        app: String,
+        function: String,
+        call: DirectCall,
+    ) -> Answer<'_, Result<DirectParts, InvokeError>> {
+        Box::pin(async move {
+            let reply = self.invoke(app, function, call).await?;
+            Ok(reply.map(|DirectReply { status, headers, body, .. }| {
+                let (sender, parts) = tokio::sync::mpsc::channel(1);
+                let _ = sender.try_send(Ok(body));
+                DirectParts { status, headers, body: parts }
+            }))
+        })
+    }
     fn logs_after(&self, number: u64, _: Option<String>, _: Option<String>) -> Answer<'_, Vec<LogLine>> {
         let line = |number| LogLine {
             number,
