@@ -100,24 +100,30 @@ INLINE int ends_within(u64 offset, u64 len, u64 end)
     return offset <= end && len <= end - offset;
 }
 
-INLINE int refuse(u32 cause, struct counters *of_edge)
+/* Counts a refusal, of the edge too unless that is NONE. */
+GLOBAL int refuse(u32 cause, u32 edge)
 {
     u64 *count = bpf_map_lookup_elem(&causes, &cause);
     if (count)
         __sync_fetch_and_add(count, 1);
+    struct counters *of_edge = edge == NONE ? 0 : bpf_map_lookup_elem(&counts, &edge);
     if (of_edge)
         __sync_fetch_and_add(&of_edge->refusals, 1);
     return SK_PASS;
 }
 
 /* Brings `high_water` to at least `written`. A loser of every race below lost to someone who wrote more, or to its own threads. */
-INLINE void note_written(struct entry *entry, u64 written)
+GLOBAL int note_written(u32 index, u64 written)
 {
+    struct entry *entry = entry_at(index);
+    if (!entry)
+        return 0;
     for (int i = 0; i < 4; i++) {
         u64 old = READ(entry->high_water);
         if (old >= written || CAS(&entry->high_water, old, written) == old)
-            return;
+            return 1;
     }
+    return 0;
 }
 
 /* Takes a root out of its holder's hands, for the time of a hand-over. Gives -1, or why not. */
@@ -141,7 +147,7 @@ INLINE int seize(struct entry *entry, u32 generation, u16 holder, u8 need, u64 *
 /* Whether nothing up the way from `entry` was revoked; how long the way is, or -1. A recycled entry has parents of its own: the way
  * ends there, as it does for everybody else who walks it. The root has to be there still.
  */
-static __attribute__((noinline)) int depth_of(u32 index, u32 generation)
+GLOBAL int depth_of(u32 index, u32 generation)
 {
     int depth = 0;
     for (int i = 0; i < DEPTH_MAX; i++) {
@@ -164,7 +170,7 @@ static __attribute__((noinline)) int depth_of(u32 index, u32 generation)
 }
 
 /* Whether the entry at `index` was derived, at any depth, from the capability `ancestor`, packed as parents are. */
-static __attribute__((noinline)) int descends(u32 index, u64 ancestor)
+GLOBAL int descends(u32 index, u64 ancestor)
 {
     struct entry *entry = entry_at(index);
     if (!entry)
@@ -246,7 +252,7 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     WRITE(child->invocation, READ(parent->invocation));
     WRITE(child->high_water, 0);
     /* What was derived itself is marked before the child is there to be found: who ends it looks for children only then. */
-    note_written(parent, what->parent < SLOTS ? what->written : 1);
+    note_written(what->parent, what->parent < SLOTS ? what->written : 1);
     *made = mine;
     return -1;
 }
@@ -275,8 +281,11 @@ INLINE void give_back(struct hand_over *hand, u16 holder)
 #define ONE_CANCEL 0x10000
 
 /* Accounts for one packet of `kind` in the counts of its edge. Gives -1, or why not. */
-INLINE int account(struct edge *edge, u64 epoch, u8 kind)
+GLOBAL int account(u32 id, u64 epoch, u32 kind)
 {
+    struct edge *edge = bpf_map_lookup_elem(&edges, &id);
+    if (!edge)
+        return CAUSE_EDGE;
     for (int i = 0; i < 32; i++) {
         u64 old = READ(edge->counts), new;
         if (old >> 32 != epoch)
@@ -300,15 +309,18 @@ INLINE int account(struct edge *edge, u64 epoch, u8 kind)
     return CAUSE_RACE;
 }
 
-INLINE void account_back(struct edge *edge, u64 epoch, u8 kind)
+GLOBAL int account_back(u32 id, u64 epoch, u32 kind)
 {
+    struct edge *edge = bpf_map_lookup_elem(&edges, &id);
+    if (!edge)
+        return 0;
     for (int i = 0; i < 32; i++) {
         u64 old = READ(edge->counts), new;
         if (old >> 32 != epoch)
-            return;
+            return 0;
         if (kind == KIND_REQUEST) {
             if (!OUTSTANDING(old))
-                return;
+                return 0;
             new = old - 1 - (CANCELS(old) && CANCELS(old) < CREDITS ? ONE_CANCEL : 0);
         } else if (kind == KIND_REPLY) {
             new = old + 1;
@@ -316,8 +328,9 @@ INLINE void account_back(struct edge *edge, u64 epoch, u8 kind)
             new = old + ONE_CANCEL;
         }
         if (CAS(&edge->counts, old, new) == old)
-            return;
+            return 1;
     }
+    return 0;
 }
 
 /* What flags and ranges may say together. */
@@ -406,12 +419,12 @@ INLINE int take_head(struct hand_over *hand, const struct packet *packet, const 
 }
 
 /* Notes what a root that is in flight carries. */
-INLINE void describe(struct entry *root, u64 offset, u64 len, u64 written, u64 invocation)
+INLINE void describe(struct entry *root, u32 index, u64 offset, u64 len, u64 written, u64 invocation)
 {
     WRITE(root->offset, offset);
     WRITE(root->len, len);
     WRITE(root->invocation, invocation);
-    note_written(root, written);
+    note_written(index, written);
 }
 
 /* Brings what is in flight into the hands of `to`. Gives -1, or why not, with everything given back. */
@@ -470,23 +483,22 @@ static __attribute__((noinline)) int send(struct sk_msg_md *message, const struc
     u32 id = packet->edge;
     struct edge *edge = bpf_map_lookup_elem(&edges, &id);
     if (!edge)
-        return refuse(CAUSE_EDGE, 0);
+        return refuse(CAUSE_EDGE, NONE);
     u64 epoch = READ(edge->counts) >> 32, ends = READ(edge->ends);
     if (!(epoch >> 31))
-        return refuse(CAUSE_CLOSED, 0);
+        return refuse(CAUSE_CLOSED, NONE);
     int is_caller = from->holder == (u16)ends && from->arena == (u16)(ends >> 32);
     int is_callee = from->holder == (u16)(ends >> 16) && from->arena == (u16)(ends >> 48);
     if (!is_caller && !is_callee)
-        return refuse(CAUSE_ENDS, 0);
-    struct counters *counters = bpf_map_lookup_elem(&counts, &id);
+        return refuse(CAUSE_ENDS, NONE);
     u8 kind = packet->kind;
     if (kind == KIND_REPLY ? !is_callee : !(is_caller && (kind == KIND_REQUEST || kind == KIND_CANCEL)))
-        return refuse(CAUSE_KIND, counters);
+        return refuse(CAUSE_KIND, id);
     if (!is_sane(packet))
-        return refuse(CAUSE_FLAGS, counters);
-    int why = account(edge, epoch, kind);
+        return refuse(CAUSE_FLAGS, id);
+    int why = account(id, epoch, kind);
     if (why >= 0)
-        return refuse(why, counters);
+        return refuse(why, id);
 
     int is_reply = kind == KIND_REPLY;
     u16 to = is_reply ? (u16)ends : (u16)(ends >> 16);
@@ -498,17 +510,17 @@ static __attribute__((noinline)) int send(struct sk_msg_md *message, const struc
         why = take_head(&hand, packet, from);
     if (why >= 0) {
         give_back(&hand, from->holder);
-        account_back(edge, epoch, kind);
-        return refuse(why, counters);
+        account_back(id, epoch, kind);
+        return refuse(why, id);
     }
     if (hand.body && packet->into == NONE)
-        describe(hand.body, packet->body_offset, packet->body_len, packet->written, packet->invocation);
+        describe(hand.body, packet->body_handle, packet->body_offset, packet->body_len, packet->written, packet->invocation);
     if (hand.head)
-        describe(hand.head, packet->head_offset, packet->head_len, (u64)packet->head_offset + packet->head_len, packet->invocation);
+        describe(hand.head, packet->head_handle, packet->head_offset, packet->head_len, (u64)packet->head_offset + packet->head_len, packet->invocation);
     why = land(&hand, packet, from->holder, to);
     if (why >= 0) {
-        account_back(edge, epoch, kind);
-        return refuse(why, counters);
+        account_back(id, epoch, kind);
+        return refuse(why, id);
     }
     why = bpf_msg_redirect_map(message, &sockets, arena, BPF_F_INGRESS) == SK_PASS ? -1 : CAUSE_GONE;
     if (why >= 0) {
@@ -516,10 +528,11 @@ static __attribute__((noinline)) int send(struct sk_msg_md *message, const struc
             CAS(&hand.body->word, with_hold(hand.body_was, STATE_HELD, to), hand.body_back);
         if (hand.head)
             CAS(&hand.head->word, with_hold(hand.head_was, STATE_HELD, to), hand.head_was);
-        account_back(edge, epoch, kind);
-        return refuse(why, counters);
+        account_back(id, epoch, kind);
+        return refuse(why, id);
     }
     stamp(message, packet, &hand);
+    struct counters *counters = bpf_map_lookup_elem(&counts, &id);
     if (counters) {
         if (is_reply)
             __sync_fetch_and_add(&counters->replies, 1);
@@ -577,7 +590,7 @@ static __attribute__((noinline)) int restrict_to(const struct packet *packet, co
     int why = seize(root, packet->body_generation, from->holder, 0, &was);
     if (why >= 0)
         return why;
-    describe(root, packet->body_offset, packet->body_len, packet->written, packet->invocation);
+    describe(root, packet->body_handle, packet->body_offset, packet->body_len, packet->written, packet->invocation);
     u64 flying = with_hold(was, STATE_IN_FLIGHT, from->holder);
     u64 narrowed = with_hold(was & ~(u64)(u8)~packet->rights, STATE_HELD, from->holder);
     return CAS(&root->word, flying, narrowed) == flying ? -1 : CAUSE_REVOKED;
@@ -648,53 +661,50 @@ INLINE int to_oneself(struct sk_msg_md *message, const struct packet *packet, co
         why = derive_for_node(packet, from);
     if (why < 0 && bpf_msg_redirect_map(message, &sockets, from->arena, BPF_F_INGRESS) != SK_PASS)
         why = CAUSE_GONE;
-    return why < 0 ? SK_PASS : refuse(why, 0);
+    return why < 0 ? SK_PASS : refuse(why, NONE);
 }
 
 SEC("sk_msg") int handover(struct sk_msg_md *message)
 {
     if (message->size != PACKET_BYTES)
-        return refuse(CAUSE_SIZE, 0);
+        return refuse(CAUSE_SIZE, NONE);
     struct packet *at = message->data;
     if ((void *)(at + 1) > message->data_end) {
         /* In pieces, or in pages that are the sender's: this makes it one piece, and the kernel's own. */
         if (bpf_msg_pull_data(message, 0, PACKET_BYTES, 0))
-            return refuse(CAUSE_SIZE, 0);
+            return refuse(CAUSE_SIZE, NONE);
         at = message->data;
         if ((void *)(at + 1) > message->data_end)
-            return refuse(CAUSE_SIZE, 0);
+            return refuse(CAUSE_SIZE, NONE);
     }
     struct packet packet = *at;
     struct identity *kept = bpf_sk_storage_get(&identities, message->sk, 0, 0);
     if (!kept)
-        return refuse(CAUSE_IDENTITY, 0);
+        return refuse(CAUSE_IDENTITY, NONE);
     struct identity from = *kept;
     if (from.arena == NODE_ARENA) {
         if (packet.op != OP_NODE_WAKE && packet.op != OP_REFUSED)
-            return refuse(CAUSE_OP, 0);
+            return refuse(CAUSE_OP, NONE);
         if (bpf_msg_redirect_map(message, &sockets, packet.into, BPF_F_INGRESS) != SK_PASS)
-            return refuse(CAUSE_GONE, 0);
+            return refuse(CAUSE_GONE, NONE);
         return SK_PASS;
     }
     if ((packet.op < OP_SEND || packet.op > OP_RELEASE) && packet.op != OP_DERIVE)
-        return refuse(CAUSE_OP, 0);
+        return refuse(CAUSE_OP, NONE);
     /* Who does not read may not write: nothing else bounds what waits at a socket whose own messages, or a friend's, go there. */
     struct sock *self = bpf_skc_to_tcp_sock(message->sk);
     if (!self || self->sk_backlog.rmem_alloc.counter > UNREAD_MAX)
-        return refuse(CAUSE_UNREAD, 0);
+        return refuse(CAUSE_UNREAD, NONE);
     if (packet.op == OP_SEND)
         return send(message, &packet, &from);
     return to_oneself(message, &packet, &from);
 }
 
-/* The node's pen: never attached to anything, but run by the node, with an order in the place of a frame. The table is frozen: no
+/* The node's pen: never attached to anything, but run by the node, with an order in the place of a trace point's arguments. The table is frozen: no
  * process can map it writable, or write it by a system call, whatever descriptor of it came into its hands.
  */
-SEC("xdp") int scribe(struct xdp_md *context)
+SEC("raw_tp") int scribe(const struct order *order)
 {
-    struct order *order = (void *)(unsigned long)context->data;
-    if ((void *)(order + 1) > (void *)(unsigned long)context->data_end)
-        return NOT_WRITTEN;
     struct entry *entry = entry_at(order->index);
     if (!entry)
         return NOT_WRITTEN;

@@ -6,6 +6,8 @@
 #define __uint(name, number) int (*name)[number]
 #define __type(name, of) of *name
 #define INLINE static inline __attribute__((always_inline))
+/* Checked once by itself when it is loaded, instead of again for each call. */
+#define GLOBAL __attribute__((noinline))
 #define RELOCATED __attribute__((preserve_access_index))
 
 #define BPF_MAP_TYPE_HASH 1
@@ -37,12 +39,6 @@ struct sk_msg_md {
 };
 _Static_assert(__builtin_offsetof(struct sk_msg_md, size) == 68, "sk_msg_md.size");
 _Static_assert(__builtin_offsetof(struct sk_msg_md, sk) == 72, "sk_msg_md.sk");
-
-/* The context of an XDP program, as linux/bpf.h has it. */
-struct xdp_md {
-    unsigned int data;
-    unsigned int data_end;
-};
 
 /* The parts of the kernel's own structures that are read; where they lie is resolved when the program is loaded. */
 struct atomic_number {

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues, SkStorage, SockMap};
-use aya::programs::{ProgramError, SkMsg, Xdp};
+use aya::programs::{ProgramError, RawTracePoint, SkMsg};
 use aya::util::nr_cpus;
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use baton_abi::Descriptor;
@@ -470,7 +470,8 @@ fn table(program: &mut Ebpf) -> Result<MapData, KernelError> {
 
 /// Loads the program by which the node writes the table.
 fn pen(program: &mut Ebpf) -> Result<OwnedFd, ProgramError> {
-    let scribe: &mut Xdp = program.program_mut("scribe").ok_or(ProgramError::NotLoaded)?.try_into()?;
+    let scribe: &mut RawTracePoint =
+        program.program_mut("scribe").ok_or(ProgramError::NotLoaded)?.try_into()?;
     scribe.load()?;
     Ok(scribe.fd()?.as_fd().try_clone_to_owned()?)
 }

@@ -43,12 +43,12 @@ pub(crate) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Runs a program once with `order` in the place of a frame; what it returns.
+/// Runs a program once with `order` in the place of a trace point's arguments; what it returns.
 pub(crate) fn run(program: BorrowedFd<'_>, order: &[u64]) -> io::Result<u32> {
     let size = u32::try_from(size_of_val(order)).map_err(io::Error::other)?;
-    let data_in = order.as_ptr().expose_provenance() as u64;
+    let context_in = order.as_ptr().expose_provenance() as u64;
     let number = program.as_raw_fd().unsigned_abs();
-    let mut run = Run { program: number, data_size_in: size, data_in, repeat: 1, ..Run::default() };
+    let mut run = Run { program: number, context_size_in: size, context_in, ..Run::default() };
     // SAFETY: both addresses are of initialised bytes that live through the call, which reads no more of them than their sizes say,
     // and writes only into `run`.
     let done = unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut run, size_of::<Run>()) };

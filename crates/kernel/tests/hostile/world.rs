@@ -1,7 +1,6 @@
 //! An app of three replicas with a table of its own, and what tests look at.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
@@ -175,23 +174,16 @@ pub(crate) struct World {
     pub(crate) c: Replica,
 }
 
-/// Whether this machine can; said once if not.
-pub(crate) fn can() -> bool {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| match probe() {
-        Ok(()) => true,
-        Err(why) => {
-            println!("SKIP: the kernel does not hand over here, its program is not tested: {why}");
-            false
-        }
-    })
-}
-
+/// A fresh app, where this machine can; says so if it cannot.
 pub(crate) fn world() -> Option<World> {
-    if !can() {
-        return None;
-    }
-    let mut plane = Plane::load(Setup { slots: SLOTS, arenas: 4, edges: EDGES }).unwrap();
+    let mut plane = match Plane::load(Setup { slots: SLOTS, arenas: 4, edges: EDGES }) {
+        Ok(plane) => plane,
+        Err(error) => {
+            let why = probe().err().map_or(error.to_string(), |why| why.to_string());
+            println!("SKIP: the kernel does not hand over here, its program is not tested: {why}");
+            return None;
+        }
+    };
     let fd = plane.table_fd().try_clone_to_owned().unwrap();
     let table = Array::try_from(Map::Array(MapData::from_fd(fd).unwrap())).unwrap();
     let mut join = |holder, arena| {
