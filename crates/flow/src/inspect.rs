@@ -1,6 +1,6 @@
 //! What can be seen of an app from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -121,18 +121,58 @@ fn down(restarts: u32) -> ReplicaStatus {
 
 pub(crate) fn pool(app: &App) -> PoolStatus {
     let usage = app.pool.borrow().usage();
+    let stashed = match app.guard {
+        Some(_) => stashes(app).into_values().sum::<u32>().min(usage.buffers_out),
+        None => usage.buffers_stashed,
+    };
     PoolStatus {
         pool_bytes: usage.pool_bytes,
         free_bytes: usage.free_bytes,
         buffers_out: usage.buffers_out,
-        buffers_stashed: usage.buffers_stashed,
-        buffers_in_use: usage.buffers_in_use,
+        buffers_stashed: stashed,
+        buffers_in_use: usage.buffers_out.saturating_sub(stashed),
         orphans: usage.orphans,
     }
 }
 
+/// Where the kernel hands over, what a replica keeps empty is its own affair: as many as it says, and no more than it has.
+fn stashes(app: &App) -> BTreeMap<u16, u32> {
+    let roots = app.pool.borrow().roots_by_holder();
+    let said = |replica: &Rc<Replica>| {
+        let has = roots.get(&replica.holder).copied().unwrap_or_default();
+        (replica.holder, replica.peer.borrow().bell().stashed().min(has))
+    };
+    app.replicas().iter().map(said).collect()
+}
+
+/// Leaves out the buffers that replicas keep empty, where the table does not tell them: those that were handed over longest ago.
+fn without_stashes(app: &App, found: Vec<Capability>) -> Vec<Capability> {
+    let mut empty = stashes(app);
+    let roots = app.pool.borrow().roots_by_holder();
+    let is_root = |found: &Capability| found.parent.is_none() && found.hold.state == State::Held;
+    for (holder, empty) in &mut empty {
+        let shown = found.iter().filter(|found| is_root(found) && found.hold.holder == *holder).count();
+        let told = roots.get(holder).copied().unwrap_or_default();
+        // The table tells those apart that were never used.
+        *empty = empty.saturating_sub(told.saturating_sub(u32::try_from(shown).unwrap_or(u32::MAX)));
+    }
+    let mut by_age: Vec<&Capability> = found.iter().filter(|found| is_root(found)).collect();
+    by_age.sort_by_key(|found| found.invocation);
+    let mut hidden = BTreeSet::new();
+    for old in by_age {
+        if let Some(left) = empty.get_mut(&old.hold.holder).filter(|left| **left > 0) {
+            *left -= 1;
+            hidden.insert(old.handle.index);
+        }
+    }
+    found.into_iter().filter(|found| !(is_root(found) && hidden.contains(&found.handle.index))).collect()
+}
+
 pub(crate) fn capabilities(app: &App) -> Vec<CapabilityRow> {
-    let found: Vec<Capability> = app.pool.borrow().capabilities().collect();
+    let mut found: Vec<Capability> = app.pool.borrow().capabilities().collect();
+    if app.guard.is_some() {
+        found = without_stashes(app, found);
+    }
     found.into_iter().map(|found| row(app, &found)).collect()
 }
 

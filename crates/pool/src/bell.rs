@@ -27,7 +27,9 @@ pub struct BellLayout {
     // How often the node asked a cell to bring the capability table up to date, and the last time that it did.
     asked: AtomicU32,
     shown: AtomicU32,
-    _rest: [AtomicU32; 9],
+    // Where the kernel hands over: empty buffers in the replica's stash, which the table does not tell from those that carry something.
+    stashed: AtomicU32,
+    _rest: [AtomicU32; 8],
 }
 
 #[cfg(not(loom))]
@@ -117,6 +119,17 @@ impl Bell {
     #[must_use]
     pub fn turn(&self) -> u32 {
         self.layout().turn.load(Ordering::Relaxed)
+    }
+
+    /// Replica: says how many empty buffers it keeps.
+    pub fn publish_stashed(&self, buffers: u32) {
+        self.layout().stashed.store(buffers, Ordering::Relaxed);
+    }
+
+    /// Empty buffers that the replica keeps, as it says.
+    #[must_use]
+    pub fn stashed(&self) -> u32 {
+        self.layout().stashed.load(Ordering::Relaxed)
     }
 
     /// Node: time has passed while calls are out.

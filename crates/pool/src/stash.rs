@@ -33,6 +33,18 @@ impl<T> Stash<T> {
         }
     }
 
+    /// Buffers in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.classes.iter().map(Vec::len).sum()
+    }
+
+    /// Whether there is none in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.classes.iter().all(Vec::is_empty)
+    }
+
     /// The buffer that was put in last.
     #[inline]
     pub fn take(&mut self, class: u8) -> Option<T> {
@@ -93,6 +105,7 @@ mod tests {
         stash.answered(0);
         let back: Vec<u32> = (0..5).flat_map(|slot| stash.put(0, slot)).collect();
         assert_eq!(back, [0, 1]);
+        assert!(stash.len() == 3 && !stash.is_empty());
         assert_eq!(stash.take(0), Some(4));
     }
 }

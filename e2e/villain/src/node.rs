@@ -254,7 +254,9 @@ impl Node {
 
     /// Puts a held buffer on the way to the node.
     pub fn depart(&self, handle: Handle) {
-        let _ = self.table.transfer(handle, Hold::held(self.me()), Hold::new(State::ToNode, self.me()));
+        if !self.hello.is_guarded {
+            let _ = self.table.transfer(handle, Hold::held(self.me()), Hold::new(State::ToNode, self.me()));
+        }
     }
 
     /// An answer without a payload.

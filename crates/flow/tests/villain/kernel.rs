@@ -221,3 +221,25 @@ to_node! {
     handler_that_never_returns: "spin" => Expect::Late;
     random_descriptors: "noise" => Expect::Any;
 }
+
+/// What a replica keeps to use again is not in use, though its table says that it holds it.
+#[test]
+fn nothing_is_in_use_at_rest() {
+    on_stage(async |stage| {
+        stage.flow.deploy(spec(&with_callee("honest"))).await.unwrap();
+        if !is_guarded(&stage) {
+            return;
+        }
+        for _ in 0..50 {
+            let caller = stage.call("caller", "/").await.map(|reply| reply.body);
+            assert!(caller.is_ok_and(|text| !text.is_empty()));
+        }
+        let is_at_rest = || stage.flow.pool("lair").is_some_and(|pool| pool.buffers_in_use == 0);
+        stage.until("buffers are in use", is_at_rest).await;
+        assert!(stage.flow.capabilities(Some("lair")).is_empty());
+        let edges = stage.flow.status().into_iter().find(|app| app.app == "lair").unwrap().edges;
+        let edge = edges.iter().find(|edge| edge.caller == "caller" && edge.callee == "echo").unwrap();
+        assert!(edge.by_kernel && edge.calls == 150 && edge.refusals == 0, "{edge:?}");
+        stage.settle(&["villain", "echo", "caller"]).await;
+    });
+}

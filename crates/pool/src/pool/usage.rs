@@ -1,7 +1,9 @@
 //! How much of a pool is in whose hands.
 
+use std::collections::BTreeMap;
+
 use super::Pool;
-use crate::capability::State;
+use crate::capability::{Hold, State};
 
 /// How much of a pool is in whose hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,19 @@ pub struct Usage {
 }
 
 impl Pool {
+    /// Buffers that each holder has, empty ones in its stash included.
+    #[must_use]
+    pub fn roots_by_holder(&self) -> BTreeMap<u16, u32> {
+        let mut roots = BTreeMap::new();
+        for (slot, _) in self.ledger.out() {
+            let hold = self.table.look(slot).map(|found| found.hold);
+            if let Some(Hold { state: State::Held | State::Stashed, holder }) = hold {
+                *roots.entry(holder).or_default() += 1;
+            }
+        }
+        roots
+    }
+
     /// How much of the pool is in whose hands.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -74,6 +74,10 @@ where
 
     fn sleep(&mut self) {
         let bell = &self.link.bell;
+        if self.link.guard.is_some() {
+            let stashed = self.link.stash.borrow().len();
+            bell.publish_stashed(u32::try_from(stashed).unwrap_or(u32::MAX));
+        }
         bell.announce_sleep();
         if self.is_quiet() {
             let deadline = self.link.calls.borrow().next_deadline();
