@@ -143,12 +143,9 @@ impl Node {
     /// As [`Node::start`], by a program that goes on as the one that follows its arguments.
     pub fn start_under(wrapper: &[&str], app: &App) -> Self {
         let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
-        let (program, first) = wrapper.split_first().expect("a program");
-        let mut command = Command::new(program);
-        command.args(first).arg(baton());
-        let directory = app.directory().as_os_str().to_owned();
-        let mut args = vec!["up".into(), directory, "--no-build".into()];
-        args.extend(["--port", "0", "--json"].map(Into::into));
+        let mut command = Command::new(wrapper.first().expect("a program"));
+        command.args(wrapper.iter().skip(1)).arg(baton()).arg("up").arg(app.directory());
+        let args = ["--no-build", "--port", "0", "--json"].map(Into::into);
         Self::launch_by(command, home, app.name(), &args, None)
     }
 

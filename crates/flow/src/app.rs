@@ -245,17 +245,6 @@ impl App {
         self.replicas().into_iter().find(|replica| replica.holder == holder)
     }
 
-    /// `node`, or `FUNCTION#HOLDER`.
-    pub(crate) fn holder_name(&self, holder: u16) -> String {
-        if holder == 0 {
-            return "node".to_owned();
-        }
-        match self.replica(holder) {
-            Some(replica) => format!("{}#{holder}", self.function_name(replica.function)),
-            None => format!("#{holder}"),
-        }
-    }
-
     pub(crate) fn function_name(&self, index: usize) -> &str {
         self.functions.get(index).map_or("?", |function| function.name.as_str())
     }

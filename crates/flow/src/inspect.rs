@@ -198,6 +198,19 @@ pub(crate) fn holders(app: &App) -> Vec<(String, u64)> {
     held
 }
 
+impl App {
+    /// `node`, or `FUNCTION#HOLDER`.
+    fn holder_name(&self, holder: u16) -> String {
+        if holder == 0 {
+            return "node".to_owned();
+        }
+        match self.replica(holder) {
+            Some(replica) => format!("{}#{holder}", self.function_name(replica.function)),
+            None => format!("#{holder}"),
+        }
+    }
+}
+
 fn row(app: &App, found: &Capability) -> CapabilityRow {
     let (state, holder) = match found.hold {
         Hold { state: State::InFlight, holder } => {

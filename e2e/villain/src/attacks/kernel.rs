@@ -145,6 +145,13 @@ fn tell(lie: &str, node: &mut Node) {
             }
         }
         "double" => double(node, own),
+        _ => write_badly(lie, node, own),
+    }
+}
+
+/// Messages that are no packets, too many packets, and what no replica may say.
+fn write_badly(lie: &str, node: &Node, own: u16) {
+    match lie {
         "truncated" => write(node, &bytes(&inline(own))[..40], SendFlags::empty()),
         "oversized" => {
             for _ in 0..TIMES {
