@@ -260,9 +260,15 @@ impl Stage {
 
 /// Lets the villain lie three times, and sees what it got by it.
 pub(crate) fn strike(attack: &'static str, expect: Expect) {
+    strike_in(attack, &alone(attack), expect);
+}
+
+/// The same in an app of the test's own.
+pub(crate) fn strike_in(attack: &'static str, app: &str, expect: Expect) {
+    let app = app.to_owned();
     on_stage(async move |stage| {
         stage.flow.record(true);
-        stage.flow.deploy(spec(&alone(attack))).await.unwrap();
+        stage.flow.deploy(spec(&app)).await.unwrap();
         let slow = matches!(expect, Expect::Any | Expect::Late) || attack.ends_with("flood");
         let once = slow || matches!(expect, Expect::FineOnce);
         for _ in 0..if once { 1 } else { 3 } {

@@ -89,6 +89,11 @@ impl Guard {
         self.inbox.borrow().is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn take_all(&self) -> Vec<Packet> {
+        self.inbox.take().into()
+    }
+
     /// A turn begins: reads, unless that was just done.
     #[inline]
     pub(super) fn begin_turn(&self) {

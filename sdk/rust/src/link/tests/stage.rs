@@ -11,7 +11,7 @@ use baton_abi::gate::Parcel;
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX};
 use baton_abi::packet::{PACKET_WORDS, Packet};
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message64};
-use baton_kernel::{Ends, Plane, Seat, Setup};
+use baton_kernel::{Ends, Plane, Scribe, Seat, Setup};
 use baton_pool::Placed;
 use baton_pool::capability::{CapabilityTable, Handle};
 use baton_pool::ledger::LedgerView;
@@ -30,6 +30,16 @@ use crate::outside::{Outgoing, Outside};
 const BYTES: u64 = 8 << 20;
 const ENTRIES: u32 = 512;
 const WAITS_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How the node writes the table.
+#[derive(Debug)]
+struct Pen(Scribe);
+
+impl baton_pool::capability::Scribe for Pen {
+    fn write(&self, index: u32, was: u64, now: &[u64; 8], is_whole: bool) -> bool {
+        self.0.write(index, was, now, is_whole)
+    }
+}
 
 /// One app.
 pub(super) struct Stage {
@@ -59,7 +69,8 @@ impl Stage {
         let slots = Pool::entries_for(BYTES, false) - REPLICAS_MAX * DERIVED_MAX;
         let plane = Plane::load(Setup { slots, arenas: REPLICAS_MAX, edges: 64 }).unwrap();
         let table = plane.table_fd().try_clone_to_owned().unwrap();
-        let pool = Pool::create_guarded("stage", BYTES, false, table).unwrap();
+        let pen = Pen(plane.scribe().unwrap());
+        let pool = Pool::create_guarded("stage", BYTES, false, table, Box::new(pen)).unwrap();
         Some(Stage { plane: RefCell::new(plane), pool: RefCell::new(pool) })
     }
 
@@ -258,7 +269,8 @@ impl Replica {
     }
 
     pub(super) fn call_bytes(&self, bytes: &[u8]) -> u32 {
-        let outgoing = Outgoing { parcel: &Parcel::EMPTY, head: &[], bytes: Some(bytes) };
+        let parcel = Parcel { words: Descriptor::new(Message64::Request).to_words(), ..Parcel::EMPTY };
+        let outgoing = Outgoing { parcel: &parcel, head: &[], bytes: Some(bytes) };
         self.outside.call(0, outgoing).unwrap()
     }
 
@@ -275,18 +287,15 @@ impl Replica {
         self.outside.reply(Outgoing { parcel: &parcel, head: &[], bytes: None }).unwrap();
     }
 
-    pub(super) fn reply_bytes(&self, tag: u32, bytes: &[u8]) {
-        let words = Descriptor { tag, code: 200, ..Descriptor::new(Message64::Reply) }.to_words();
-        let parcel = Parcel { words, ..Parcel::EMPTY };
-        self.outside.reply(Outgoing { parcel: &parcel, head: &[], bytes: Some(bytes) }).unwrap();
-    }
-
     /// A buffer with these bytes at its start.
     pub(super) fn buffer(&self, stage: &Stage, bytes: &[u8]) -> Extent {
         let grant = self.outside.alloc(bytes.len()).unwrap();
         let place = stage.pool.borrow().head_place(handle(grant.handle, grant.generation), 0, 0).unwrap();
         assert!(stage.pool.borrow().mapping().write(place.offset, bytes));
-        Extent { handle: grant.handle, generation: grant.generation, offset: 0, len: bytes.len() as u64 }
+        let len = bytes.len() as u64;
+        let pair = baton_abi::gate::Pair { handle: grant.handle, generation: grant.generation };
+        self.outside.narrow(pair, 0, len).unwrap();
+        Extent { handle: grant.handle, generation: grant.generation, offset: 0, len }
     }
 
     /// What lies in an extent that this replica was given.
