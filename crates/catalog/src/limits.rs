@@ -92,6 +92,8 @@ pub const RUNTIME_MEMORY_DEFAULT: ByteSize = ByteSize::from_mib(512);
 pub const RUNTIME_TEXT_BYTES_MAX: usize = 4096;
 /// Lowest port that a program may listen on inside its sandbox, where it has no privileges.
 pub const PORT_MIN: u16 = 1024;
+/// Ports that an HTTP server may name beside the one it serves.
+pub const PORTS_MAX: usize = 64;
 /// Longest path of a Unix socket, in bytes: what the kernel takes, less the NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 

@@ -55,6 +55,7 @@ pub(crate) fn app(app: &App) -> AppStatus {
             latency: state.tally.latency(),
             faults: state.faults.get(),
             network: network(state.out.get()),
+            ports: state.tally.ports.counts(),
             loaded: state.loaded.get(),
             cold_starts: state.cold_starts.borrow().as_deref().copied().unwrap_or_default(),
             scale: unit.map_or(ScaleStatus { min: 0, max: 0, wanted: 0 }, |unit| unit.status()),

@@ -26,6 +26,7 @@ mod outgoing;
 mod outlet;
 mod plane;
 mod policy;
+mod ports;
 mod programs;
 mod puts;
 mod receipts;

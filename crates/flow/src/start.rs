@@ -23,6 +23,7 @@ use baton_replica::{Body, Limits, Mappings, Output, Peer, SpawnSpec};
 use crate::app::{App, FunctionState};
 use crate::cells::access;
 use crate::guarded::Seat;
+use crate::ports;
 use crate::programs::{self, PROCESSES_MAX, Program};
 use crate::replica::Replica;
 use crate::shim;
@@ -56,7 +57,12 @@ pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<
         Body::Process(process) => process.take_doors(),
         Body::Compartment(_) => Vec::new(),
     };
-    *replica.tunnels.borrow_mut() = tunnels::open(app, function, &plan, doors);
+    let declared = ports::declare(app, function, replica.peer.borrow().pid(), &plan);
+    let tunnels = tunnels::open(app, function, &plan, doors);
+    *replica.tunnels.borrow_mut() = match declared {
+        Some(declared) => Some(Box::new((tunnels, declared))),
+        None => tunnels,
+    };
     Ok((replica, output))
 }
 

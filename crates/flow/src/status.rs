@@ -97,6 +97,9 @@ pub struct FunctionStatus {
     pub faults: u64,
     /// What it asked of the network.
     pub network: NetworkStatus,
+    /// What went over the networks of its replicas; `None` where its ports are not declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<PortsStatus>,
     /// How its executable was last loaded into a template; `None` for processes, and before it was.
     pub loaded: Option<LoadStatus>,
     /// How long those took for whom a replica had to be started first.
@@ -105,6 +108,26 @@ pub struct FunctionStatus {
     pub scale: ScaleStatus,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// What went over the networks that replicas have of their own, where their ports are declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PortsStatus {
+    /// To and from declared ports.
+    pub passed: PacketsStatus,
+    /// To others.
+    pub dropped: PacketsStatus,
+    /// The same by port, for the first of them; 0 for what has none.
+    pub dropped_by_port: std::collections::BTreeMap<u16, PacketsStatus>,
+}
+
+/// Packets and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PacketsStatus {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
 }
 
 /// Calls of one function by another, or by the gateway, since the app's version was deployed.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use baton_pool::figures::Counted;
 
+use crate::ports::PortTally;
 use crate::status::LatencyStatus;
 
 /// The upper bound of the first bucket is two to this, nanoseconds: 1 µs.
@@ -103,6 +104,8 @@ pub(crate) struct Tally {
     by_class: Cell<[u64; 6]>,
     /// Those of the gateway and the admin API, as edges are counted.
     gateway: Cell<Counted>,
+    /// What went over its replicas' own networks.
+    pub(crate) ports: PortTally,
 }
 
 /// One call that was answered.

@@ -4,6 +4,7 @@
 
 mod databases;
 mod places;
+mod ports;
 mod streams;
 mod unruly;
 

@@ -115,6 +115,14 @@ methods = ["GET", "POST", "PUT", "DELETE"]
         })
     }
 
+    /// The server that tries ports of its own network.
+    pub(crate) fn ports(lines: &str) -> Server {
+        let command = "command = [\"python3\", \"app.py\"]\nport = 8004";
+        Self::of("ports", &format!("{command}\n{lines}"), |files| {
+            fs::copy(sources("ports/app.py"), files.join("app.py")).unwrap();
+        })
+    }
+
     /// The same, without a line of its manifest.
     pub(crate) fn without(self, line: &str) -> Server {
         let manifest = self.directory.path().join("baton.toml");

@@ -38,6 +38,7 @@ const FUNCTION_KEYS: &[&str] = &[
     "port",
     "socket",
     "ready",
+    "ports",
     "lambda",
     "isolation",
     "fallback",

@@ -55,6 +55,9 @@ pub struct Http {
     pub ready: Option<String>,
     /// A virtual environment whose programs are found first.
     pub python: Option<PathBuf>,
+    /// Further ports that it uses inside its own network; absent, it may use any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<u16>>,
 }
 
 /// Where an HTTP server listens, inside its sandbox.
@@ -240,6 +243,13 @@ fn http(http: &Http, site: &Site) -> Result<(), Misplaced> {
     match &http.listen {
         Listen::Port(port) => within(&site.then("port"), "port", *port, (limits::PORT_MIN, u16::MAX))?,
         Listen::Socket(path) => socket(path, &site.then("socket"))?,
+    }
+    if let Some(ports) = &http.ports {
+        let site = site.then("ports");
+        super::check::at_most(&site, "ports", ports.len(), limits::PORTS_MAX)?;
+        for (place, port) in ports.iter().enumerate() {
+            within(&site.then(place), "ports", *port, (1, u16::MAX))?;
+        }
     }
     let Some(ready) = &http.ready else { return Ok(()) };
     text(site, "ready", "the path of ready", ready)?;

@@ -1,7 +1,7 @@
 //! `runtime` and the keys that belong to it.
 
 use super::super::fault::{ManifestFault, RuntimeFault};
-use super::super::read::{Located, Placed, Reader};
+use super::super::read::{Located, Placed, Reader, wrong_type};
 use super::super::{Build, Http, Lambda, Listen, Python, Runtime};
 use super::build;
 use crate::names::FunctionName;
@@ -18,6 +18,7 @@ const KEYS: &[(&str, &[RuntimeWord])] = &[
     ("port", &[RuntimeWord::Http]),
     ("socket", &[RuntimeWord::Http]),
     ("ready", &[RuntimeWord::Http]),
+    ("ports", &[RuntimeWord::Http]),
     ("lambda", &[RuntimeWord::Lambda]),
 ];
 
@@ -72,7 +73,19 @@ fn http(table: &Reader<'_, '_>) -> Result<Http, Located> {
         listen,
         ready: owned(table.text("ready")?),
         python: table.text("python")?.map(|(_, path)| path.into()),
+        ports: ports(table)?,
     })
+}
+
+fn ports(table: &Reader<'_, '_>) -> Result<Option<Vec<u16>>, Located> {
+    let expected = "a list of ports such as [9000]";
+    let Some(items) = table.list("ports", expected)? else { return Ok(None) };
+    let port = |item: &toml::Spanned<toml::de::DeValue<'_>>| {
+        let whole = item.get_ref().as_integer();
+        let number = whole.and_then(|whole| u16::from_str_radix(whole.as_str(), whole.radix()).ok());
+        number.ok_or_else(|| wrong_type("ports", expected, item))
+    };
+    items.iter().map(port).collect::<Result<_, _>>().map(Some)
 }
 
 fn port(table: &Reader<'_, '_>) -> Result<Option<u16>, Located> {

@@ -42,6 +42,10 @@ fn every_runtime_is_read_and_survives_json() {
     assert_eq!(socket.bundled(), None);
     assert!(matches!(&socket.runtime, Runtime::Http(Http { listen: Listen::Socket(_), .. })));
 
+    assert_eq!(inner.ports, None);
+    let ports = runtime("runtime = \"http\"\ncommand = [\"x\"]\nport = 8000\nports = [9000, 53]");
+    assert!(matches!(&ports.runtime, Runtime::Http(http) if http.ports.as_deref() == Some(&[9000, 53])));
+
     let lambda = runtime(
         "runtime = \"lambda\"\nhandler = \"app.main\"\nartifact = \"f.zip\"\nlambda = { runtime = \"nodejs20.x\" }",
     );
@@ -49,7 +53,7 @@ fn every_runtime_is_read_and_survives_json() {
     assert_eq!((inner.runtime, inner.aws_limits), (LambdaRuntime::Node20, false));
     assert!(inner.runtime.is_node() && !inner.runtime.is_python());
 
-    for function in [python, plain, http, socket, lambda] {
+    for function in [python, plain, http, socket, ports, lambda] {
         let json = serde_json::to_string(&function).unwrap();
         assert_eq!(serde_json::from_str::<Function>(&json).unwrap(), function, "{json}");
     }

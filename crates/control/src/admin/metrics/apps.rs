@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use baton_flow::status::{AppStatus, FunctionStatus, LatencyStatus};
+use baton_flow::status::{AppStatus, FunctionStatus, LatencyStatus, PacketsStatus};
 use prometheus_client::registry::Registry;
 
 use super::{Filled, Histograms, Labels, counters, gauges, seconds};
@@ -83,6 +83,7 @@ pub(super) fn functions(registry: &mut Registry, apps: &[AppStatus]) {
         outcomes.map(|(outcome, count)| (with(&labels, "outcome", outcome), count))
     });
     counters(registry, "function_network_requests", "Requests that functions sent to the network", network);
+    ports(registry, apps);
     let queued = rows().map(|(labels, f)| (labels, u64::from(f.queued)));
     gauges(registry, "function_queued", "Calls that wait", queued);
     let in_flight =
@@ -97,6 +98,35 @@ pub(super) fn functions(registry: &mut Registry, apps: &[AppStatus]) {
     let durations = rows().filter(|(_, f)| f.latency.count > 0);
     let found = self::durations(durations.map(|(labels, f)| (labels, f.latency.clone())));
     registry.register_collector(Box::new(found));
+}
+
+/// What went over the networks of functions whose ports are declared.
+fn ports(registry: &mut Registry, apps: &[AppStatus]) {
+    let rows = || {
+        let functions = apps.iter().flat_map(|app| app.functions.iter().map(move |function| (app, function)));
+        functions.filter_map(|(app, function)| Some((of(app, function), function.ports.as_ref()?)))
+    };
+    let verdicts = |value: fn(&PacketsStatus) -> u64| {
+        rows().flat_map(move |(labels, ports)| {
+            let verdicts = [("passed", ports.passed), ("dropped", ports.dropped)];
+            verdicts.map(|(verdict, packets)| (with(&labels, "verdict", verdict), value(&packets)))
+        })
+    };
+    let help = "Packets in the networks of replicas, to declared ports and to others";
+    counters(registry, "function_port_packets", help, verdicts(|packets| packets.packets));
+    counters(
+        registry,
+        "function_port_bytes",
+        "Their bytes, headers included",
+        verdicts(|packets| packets.bytes),
+    );
+    let by_port = rows().flat_map(|(labels, ports)| {
+        let row = move |(port, packets): (&u16, &PacketsStatus)| {
+            (with(&labels, "port", &port.to_string()), packets.packets)
+        };
+        ports.dropped_by_port.iter().map(row).collect::<Vec<_>>()
+    });
+    counters(registry, "function_dropped_port_packets", "Packets to the first undeclared ports", by_port);
 }
 
 pub(super) fn edges(registry: &mut Registry, apps: &[AppStatus]) {
