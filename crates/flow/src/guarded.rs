@@ -18,7 +18,7 @@ use baton_abi::packet::{EDGES_MAX, Op, PACKET_BYTES, Packet};
 use baton_abi::{Descriptor, Flags, Kind, NONE};
 use baton_catalog::Manifest;
 use baton_kernel::{Plane, Seat as Who, Setup};
-use baton_pool::capability::{Handle, Hold, State};
+use baton_pool::capability::{Handle, Hold, Scribe, State};
 use baton_pool::pool::Pool;
 use baton_replica::{Guarded, Waker};
 use rustix::io::Errno;
@@ -77,11 +77,14 @@ pub(crate) async fn begin(
         // It takes as long as some hundred requests.
         let loaded = tokio::task::spawn_blocking(move || load(bytes, huge_pages)).await;
         match loaded.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok((plane, table)) => {
-                let pool = Pool::create_guarded(name, bytes, huge_pages, table)
-                    .map_err(|error| no_pool(error.to_string()))?;
-                let guard = Guard { plane: RefCell::new(plane) };
-                return Ok(((choice, Some(Rc::new(guard))), pool));
+            Ok((plane, table, pen)) => {
+                match Pool::create_guarded(name, bytes, huge_pages, table, Box::new(pen)) {
+                    Ok(pool) => {
+                        let guard = Guard { plane: RefCell::new(plane) };
+                        return Ok(((choice, Some(Rc::new(guard))), pool));
+                    }
+                    Err(error) => choice = Choice::without_kernel(manifest, &error.to_string()),
+                }
             }
             Err(refusal) => choice = Choice::without_kernel(manifest, &refusal),
         }
@@ -90,13 +93,24 @@ pub(crate) async fn begin(
     Ok(((choice, None), pool))
 }
 
-fn load(bytes: u64, huge_pages: bool) -> Result<(Plane, OwnedFd), String> {
+fn load(bytes: u64, huge_pages: bool) -> Result<(Plane, OwnedFd, Pen), String> {
     wake::kernel()?;
     let slots = Pool::entries_for(bytes, huge_pages) - REPLICAS_MAX * DERIVED_MAX;
     let setup = Setup { slots, arenas: REPLICAS_MAX, edges: u32::from(EDGES_MAX) };
     let plane = Plane::load(setup).map_err(|error| error.to_string())?;
     let table = plane.table_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-    Ok((plane, table))
+    let pen = Pen(plane.scribe().map_err(|error| error.to_string())?);
+    Ok((plane, table, pen))
+}
+
+/// How the node writes the capability table, which no process can.
+#[derive(Debug)]
+struct Pen(baton_kernel::Scribe);
+
+impl Scribe for Pen {
+    fn write(&self, index: u32, was: u64, now: &[u64; 8], is_whole: bool) -> bool {
+        self.0.write(index, was, now, is_whole)
+    }
 }
 
 impl Guard {

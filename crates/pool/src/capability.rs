@@ -27,9 +27,12 @@ use crate::sync::{Ordering, fence};
 
 mod entry;
 mod guarded;
+mod write;
 
+use entry::Word;
 pub use entry::{Entry, Handle, Hold, Range, State};
-use entry::{NO_PARENT, Word};
+use write::Content;
+pub use write::Scribe;
 
 /// The holder number of the node.
 pub const NODE: u16 = 0;
@@ -130,13 +133,15 @@ pub struct Derivation {
 #[derive(Debug)]
 pub struct CapabilityTable {
     entries: Placed<Entry>,
+    /// Who writes it, where this process cannot.
+    scribe: Option<Box<dyn Scribe>>,
 }
 
 impl CapabilityTable {
     /// A view of `entries`.
     #[must_use]
     pub fn new(entries: Placed<Entry>) -> CapabilityTable {
-        CapabilityTable { entries }
+        CapabilityTable { entries, scribe: None }
     }
 
     /// Number of entries.
@@ -167,39 +172,6 @@ impl CapabilityTable {
         }
     }
 
-    /// Node: makes the root of `slot` with the generation that the ledger gave it, in the hands of `to`.
-    pub fn grant(&self, handle: Handle, range: Range, to: Hold) {
-        let Ok(entry) = self.entry(handle.index) else { return };
-        entry.offset.store(range.offset, Ordering::Relaxed);
-        entry.len.store(range.len, Ordering::Relaxed);
-        entry.expiry_ns.store(0, Ordering::Relaxed);
-        entry.parent.store(NO_PARENT, Ordering::Relaxed);
-        entry.slot.store(handle.index, Ordering::Relaxed);
-        entry.slot_generation.store(handle.generation, Ordering::Relaxed);
-        entry.invocation.store(0, Ordering::Relaxed);
-        entry.high_water.store(0, Ordering::Relaxed);
-        let word = Word { generation: handle.generation, hold: to, rights: Rights::ALL };
-        entry.word.store(word.pack(), Ordering::Release);
-    }
-
-    /// The holder: says which range it used, for whom, and how far bytes were ever written.
-    #[inline]
-    pub fn describe(&self, handle: Handle, range: Range, invocation: u64) {
-        self.describe_written(handle, range, range.offset.saturating_add(range.len), invocation);
-    }
-
-    /// As [`CapabilityTable::describe`], by a holder that knows how far it wrote.
-    #[inline]
-    pub fn describe_written(&self, handle: Handle, range: Range, written: u64, invocation: u64) {
-        let Ok(entry) = self.entry(handle.index) else { return };
-        entry.offset.store(range.offset, Ordering::Relaxed);
-        entry.len.store(range.len, Ordering::Relaxed);
-        entry.invocation.store(invocation, Ordering::Relaxed);
-        if written > entry.high_water.load(Ordering::Relaxed) {
-            entry.high_water.store(written, Ordering::Relaxed);
-        }
-    }
-
     /// Who has the capability, and in what state, if it still has this generation.
     #[inline]
     #[must_use]
@@ -221,7 +193,7 @@ impl CapabilityTable {
             });
         }
         let next = Word { hold: to, ..word };
-        match entry.word.compare_exchange(word.pack(), next.pack(), Ordering::AcqRel, Ordering::Acquire) {
+        match self.exchange(handle.index, entry, word.pack(), next.pack()) {
             Ok(_) => Ok(word.rights),
             Err(raw) => Err(match Word::unpack(raw) {
                 Some(now) if now.generation == handle.generation && now.hold.state != State::Revoked => {
@@ -257,9 +229,7 @@ impl CapabilityTable {
             return Err(CapabilityError::NotHeld { index: handle.index, by: word.hold });
         }
         let next = Word { rights: word.rights.intersect(rights), ..word };
-        entry
-            .word
-            .compare_exchange(word.pack(), next.pack(), Ordering::AcqRel, Ordering::Acquire)
+        self.exchange(handle.index, entry, word.pack(), next.pack())
             .map(|_| next.rights)
             .map_err(|_| CapabilityError::Revoked { index: handle.index })
     }
@@ -334,25 +304,30 @@ impl CapabilityTable {
             return Err(CapabilityError::TooDeep);
         }
         let entry = self.entry(into)?;
-        let old = Word::unpack(entry.word.load(Ordering::Acquire)).map_or(0, |word| word.generation);
-        let handle = Handle { index: into, generation: old.checked_add(1).unwrap_or(1) };
+        let old = entry.word.load(Ordering::Acquire);
+        let generation = Word::unpack(old).map_or(0, |word| word.generation);
+        let handle = Handle { index: into, generation: generation.checked_add(1).unwrap_or(1) };
         let parent_expiry = parent_entry.expiry_ns.load(Ordering::Relaxed);
         let expiry_ns = match (parent_expiry, what.expiry_ns) {
             (0, own) => own,
             (inherited, 0) => inherited,
             (inherited, own) => inherited.min(own),
         };
-        entry.offset.store(what.range.offset, Ordering::Relaxed);
-        entry.len.store(what.range.len, Ordering::Relaxed);
-        entry.expiry_ns.store(expiry_ns, Ordering::Relaxed);
-        entry.parent.store(parent.pack(), Ordering::Relaxed);
-        entry.slot.store(parent_entry.slot.load(Ordering::Relaxed), Ordering::Relaxed);
-        entry.slot_generation.store(parent_entry.slot_generation.load(Ordering::Relaxed), Ordering::Relaxed);
-        entry.invocation.store(parent_entry.invocation.load(Ordering::Relaxed), Ordering::Relaxed);
-        entry.high_water.store(0, Ordering::Relaxed);
         let rights = parent_word.rights.intersect(what.rights);
-        let word = Word { generation: handle.generation, hold: what.to, rights };
-        entry.word.store(word.pack(), Ordering::Release);
+        let content = Content {
+            word: Word { generation: handle.generation, hold: what.to, rights },
+            range: what.range,
+            expiry_ns,
+            parent: parent.pack(),
+            root: parent_entry.root(),
+            invocation: parent_entry.invocation.load(Ordering::Relaxed),
+            high_water: 0,
+        };
+        if !self.put(into, entry, old, &content) {
+            let by =
+                Word::unpack(entry.word.load(Ordering::Acquire)).map_or(Hold::held(NODE), |word| word.hold);
+            return Err(CapabilityError::NotHeld { index: into, by });
+        }
         // A revocation marks the parent and then scans for children; this publishes the child and then looks at the
         // parent. With a full fence on both sides, one of the two sees the other.
         fence(Ordering::SeqCst);
@@ -388,10 +363,11 @@ impl CapabilityTable {
                 return false;
             }
             let next = Word { hold: Hold::new(State::Revoked, word.hold.holder), ..word };
-            let swapped =
-                entry.word.compare_exchange(word.pack(), next.pack(), Ordering::AcqRel, Ordering::Acquire);
-            if swapped.is_ok() {
-                return true;
+            match self.exchange(handle.index, entry, word.pack(), next.pack()) {
+                Ok(_) => return true,
+                // Nobody was faster: it cannot be written.
+                Err(now) if now == word.pack() => return false,
+                Err(_) => {}
             }
         }
     }
@@ -448,14 +424,6 @@ impl CapabilityTable {
     #[must_use]
     pub fn has_derived(&self, handle: Handle, derived: core::ops::Range<u32>) -> bool {
         self.scan(derived).any(|found| found.hold.state.is_live() && self.descends(found.handle, handle))
-    }
-
-    /// Node: whatever the word says, the capability ends here.
-    pub fn clear(&self, index: u32) {
-        let Ok(entry) = self.entry(index) else { return };
-        let generation = Word::unpack(entry.word.load(Ordering::Acquire)).map_or(0, |word| word.generation);
-        let word = Word { generation, hold: Hold::new(State::Free, NODE), rights: Rights::NONE };
-        entry.word.store(word.pack(), Ordering::Release);
     }
 
     /// The capability at `index`, as its fields say at this moment.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX, slots_for};
 use baton_abi::{Extent, Rights};
 
-use crate::capability::{Capability, CapabilityError, CapabilityTable, Handle, Hold, NODE, Range, State};
+use crate::capability::{
+    Capability, CapabilityError, CapabilityTable, Handle, Hold, NODE, Range, Scribe, State,
+};
 use crate::ledger::{Full, Ledger, LedgerError, LedgerSlot, NOBODY, Place};
 use crate::placed::Placed;
 use crate::region::{self, Access, Mapping, RegionError};
@@ -82,10 +84,14 @@ pub struct Received {
     pub place: Place,
 }
 
-fn placed<T: crate::placed::SharedLayout>(fd: BorrowedFd<'_>, len: u32) -> Result<Placed<T>, RegionError> {
+fn placed<T: crate::placed::SharedLayout>(
+    fd: BorrowedFd<'_>,
+    len: u32,
+    access: Access,
+) -> Result<Placed<T>, RegionError> {
     let malformed = RegionError { step: "laying out a table", errno: rustix::io::Errno::INVAL };
     let bytes = (len as usize).checked_mul(size_of::<T>()).ok_or(malformed)?;
-    let mapping = Arc::new(Mapping::new(fd, bytes, Access::ReadWrite)?);
+    let mapping = Arc::new(Mapping::new(fd, bytes, access)?);
     Placed::mapped(&mapping, 0, len as usize).ok_or(malformed)
 }
 
@@ -103,14 +109,14 @@ impl Pool {
         let table_bytes =
             u64::from(Pool::entries_for(bytes, huge_pages)) * size_of::<crate::capability::Entry>() as u64;
         let table_fd = region::create(&format!("baton-caps-{app}"), table_bytes, false)?;
-        Pool::over(app, bytes, huge_pages, (table_fd, false))
+        Pool::over(app, bytes, huge_pages, (table_fd, None))
     }
 
     fn over(
         app: &str,
         bytes: u64,
         huge_pages: bool,
-        (table_fd, guarded): (OwnedFd, bool),
+        (table_fd, scribe): (OwnedFd, Option<Box<dyn Scribe>>),
     ) -> Result<Pool, RegionError> {
         let entries = Pool::entries_for(bytes, huge_pages);
         let bytes = rounded(bytes, huge_pages);
@@ -121,8 +127,14 @@ impl Pool {
         let mapping = Arc::new(Mapping::new(&fd, len, Access::ReadWrite)?);
         let ledger_bytes = u64::from(slots) * size_of::<LedgerSlot>() as u64;
         let ledger_fd = region::create(&format!("baton-ledger-{app}"), ledger_bytes, false)?;
-        let ledger = Ledger::new(placed(ledger_fd.as_fd(), slots)?, bytes);
-        let table = CapabilityTable::new(placed(table_fd.as_fd(), entries)?);
+        let ledger = Ledger::new(placed(ledger_fd.as_fd(), slots, Access::ReadWrite)?, bytes);
+        let guarded = scribe.is_some();
+        let table = match scribe {
+            None => CapabilityTable::new(placed(table_fd.as_fd(), entries, Access::ReadWrite)?),
+            Some(scribe) => {
+                CapabilityTable::written_by(placed(table_fd.as_fd(), entries, Access::Read)?, scribe)
+            }
+        };
         Ok(Pool {
             fd: Arc::new(fd),
             mapping,
@@ -300,11 +312,9 @@ impl Pool {
         }
         .map_err(Refusal::Ledger)?;
         self.refuse_own(handle)?;
-        let rights = self.arrive(handle, edge, holder).map_err(Refusal::Capability)?;
+        let range = Range { offset: extent.offset, len: extent.len };
+        let rights = self.arrive(handle, range, edge, holder).map_err(Refusal::Capability)?;
         self.own.set(handle, true);
-        if self.guarded {
-            self.soil(handle, Some(Range { offset: extent.offset, len: extent.len }));
-        }
         if !rights.allows(Rights::READ) {
             self.release(handle);
             let error = CapabilityError::Denied { need: Rights::READ, has: rights };
@@ -336,13 +346,11 @@ impl Pool {
         self.refuse_own(handle)?;
         let stashed = Hold::new(State::Stashed, holder);
         let orphan = Hold::new(State::Orphan, NODE);
-        self.table
-            .transfer(handle, stashed, orphan)
-            .or_else(|_| self.table.transfer(handle, Hold::held(holder), orphan))
-            .map_err(Refusal::Capability)?;
-        if self.guarded {
-            self.soil(handle, None);
-        }
+        let transfer = |from: Hold| match self.guarded {
+            false => self.table.transfer(handle, from, orphan),
+            true => self.soil(handle, from, orphan),
+        };
+        transfer(stashed).or_else(|_| transfer(Hold::held(holder))).map_err(Refusal::Capability)?;
         self.bury(handle, holder);
         Ok(())
     }
@@ -432,8 +440,14 @@ impl Pool {
         }
         self.own.set(handle, false);
         let state = if handle.index < self.slots { State::Orphan } else { State::Released };
-        // What the table says does not matter: it is the node that held it.
-        let _ = self.table.transfer(handle, Hold::held(NODE), Hold::new(state, NODE));
+        // Where others cannot write the table, what comes back at once is cleared at once.
+        let is_over = self.guarded
+            && handle.index < self.slots
+            && self.table.look(handle.index).is_some_and(|found| found.rights == Rights::ALL);
+        if !is_over {
+            // What the table says does not matter: it is the node that held it.
+            let _ = self.table.transfer(handle, Hold::held(NODE), Hold::new(state, NODE));
+        }
         if handle.index >= self.slots || !self.bury(handle, NOBODY) {
             self.sweep();
         }

@@ -10,7 +10,7 @@ use baton_abi::Rights;
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX, slots_for};
 
 use super::{Pool, rounded};
-use crate::capability::{CapabilityError, Handle, Hold, NODE, Range, State};
+use crate::capability::{CapabilityError, Handle, Hold, NODE, Range, Scribe, State};
 use crate::region::RegionError;
 
 impl Pool {
@@ -20,8 +20,8 @@ impl Pool {
         slots_for(rounded(bytes, huge_pages)) + REPLICAS_MAX * DERIVED_MAX
     }
 
-    /// As [`Pool::create`], with the table in `table`: zeros, [`Pool::entries_for`] entries of 64 bytes, of which only the node and
-    /// the kernel's program may write any.
+    /// As [`Pool::create`], with the table in `table`: zeros, [`Pool::entries_for`] entries of 64 bytes, which nobody can write but the
+    /// kernel's programs. The node does it by `scribe`.
     ///
     /// # Errors
     /// [`RegionError`] naming what the kernel refused.
@@ -30,8 +30,9 @@ impl Pool {
         bytes: u64,
         huge_pages: bool,
         table: OwnedFd,
+        scribe: Box<dyn Scribe>,
     ) -> Result<Pool, RegionError> {
-        Pool::over(app, bytes, huge_pages, (table, true))
+        Pool::over(app, bytes, huge_pages, (table, Some(scribe)))
     }
 
     /// Whether the kernel hands over what replicas send to each other.
@@ -53,6 +54,7 @@ impl Pool {
     pub(super) fn arrive(
         &self,
         handle: Handle,
+        range: Range,
         edge: Option<u16>,
         holder: u16,
     ) -> Result<Rights, CapabilityError> {
@@ -62,18 +64,43 @@ impl Pool {
             None if !self.guarded => from(Hold::new(State::ToNode, holder)),
             // The kernel derived it for the node.
             _ if handle.index >= self.slots => from(Hold::new(State::ToNode, holder)),
-            _ => from(Hold::held(holder)).or_else(|_| from(Hold::new(State::Stashed, holder))),
+            _ => self.take_root(handle, range, Hold::held(NODE), &[State::Held, State::Stashed], holder),
         }
     }
 
-    /// The last holder may not have said how much it wrote: all of it, then. `range` is what it says that it sends.
-    pub(super) fn soil(&self, handle: Handle, range: Option<Range>) {
-        let Ok(place) = self.ledger.view().place(handle.index, handle.generation) else { return };
-        let found = self.table.look(handle.index).filter(|found| found.handle == handle);
-        if let Some(found) = found.filter(|_| handle.index < self.slots) {
-            let range = range.unwrap_or(found.range);
-            self.table.describe_written(handle, range, place.capacity, found.invocation);
+    /// Takes a root out of a replica's hands. How much it wrote it need not have said: all of it, then.
+    fn take_root(
+        &self,
+        handle: Handle,
+        range: Range,
+        to: Hold,
+        states: &[State],
+        holder: u16,
+    ) -> Result<Rights, CapabilityError> {
+        let place = self.ledger.view().place(handle.index, handle.generation);
+        let capacity = place.map_err(CapabilityError::Ledger)?.capacity;
+        let invocation = self.table.look(handle.index).map_or(0, |found| found.invocation);
+        let now = self.table.hold(handle);
+        let state = states.iter().copied().find(|state| now == Some(Hold::new(*state, holder)));
+        let from = Hold::new(state.unwrap_or(State::Held), holder);
+        self.table.transfer_described(handle, (from, to), (range, capacity, invocation))
+    }
+
+    /// As [`crate::capability::CapabilityTable::transfer`], of a root whose last holder may not have said how much it wrote: all of it,
+    /// then.
+    pub(super) fn soil(&self, handle: Handle, from: Hold, to: Hold) -> Result<Rights, CapabilityError> {
+        let place = self.ledger.view().place(handle.index, handle.generation);
+        let capacity = place.map_err(CapabilityError::Ledger)?.capacity;
+        let named = self.table.look(handle.index).filter(|found| found.handle == handle);
+        let (range, invocation) =
+            named.map_or((Range { offset: 0, len: 0 }, 0), |found| (found.range, found.invocation));
+        if self.guarded {
+            return self.table.transfer_described(handle, (from, to), (range, capacity, invocation));
         }
+        // Someone else may be faster, and then it is not this one's to describe.
+        let rights = self.table.transfer(handle, from, to)?;
+        self.table.describe_written(handle, range, capacity, invocation);
+        Ok(rights)
     }
 }
 

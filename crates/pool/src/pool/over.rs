@@ -21,9 +21,8 @@ impl Pool {
             self.zero(buffer.place.offset + end, dirty_len - end);
             self.ledger.mark_clean(buffer.handle.index);
         }
-        self.table.describe(buffer.handle, range, invocation);
         self.table
-            .transfer(buffer.handle, Hold::held(NODE), to)
+            .transfer_described(buffer.handle, (Hold::held(NODE), to), (range, end, invocation))
             .map(|_rights| self.own.set(buffer.handle, false))
     }
 

@@ -38,11 +38,9 @@ impl Pool {
             }
             let claimed = self.table.look(slot).filter(|found| found.handle == handle);
             let taken = claimed.is_none_or(|found| {
-                lost(found.hold)
-                    && self.table.transfer(handle, found.hold, Hold::new(State::Orphan, NODE)).is_ok()
+                lost(found.hold) && self.soil(handle, found.hold, Hold::new(State::Orphan, NODE)).is_ok()
             });
             if taken {
-                self.soil(handle, None);
                 self.bury(handle, NOBODY);
                 buried += 1;
             }

@@ -15,7 +15,7 @@ fn extent(handle: Handle, offset: u64, len: u64) -> Extent {
 
 /// Replica `holder` takes what the node sent and sends it back.
 fn bounce(pool: &mut Pool, buffer: &NodeBuffer, holder: u16) {
-    let table = CapabilityTable::new(placed(pool.table_fd(), pool.slots()).unwrap());
+    let table = CapabilityTable::new(placed(pool.table_fd(), pool.slots(), Access::ReadWrite).unwrap());
     table.transfer(buffer.handle, Hold::new(State::FromNode, holder), Hold::held(holder)).unwrap();
     table.transfer(buffer.handle, Hold::held(holder), Hold::new(State::ToNode, holder)).unwrap();
 }

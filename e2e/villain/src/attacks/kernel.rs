@@ -106,7 +106,7 @@ fn tell(lie: &str, node: &mut Node) {
             others.for_each(|id| send(node, &inline(id)));
         }
         "foreign" | "foreign-ends" => {
-            for found in foreign(node).iter().take(TIMES) {
+            for found in foreign(node).iter().cycle().take(TIMES) {
                 let Handle { index, generation } = found.handle;
                 let body = Extent { handle: index, generation, offset: 0, len: 8 };
                 if lie == "foreign" {
@@ -220,11 +220,7 @@ fn double(node: &mut Node, own: u16) {
         }
     });
     std::thread::sleep(Duration::from_millis(100));
-    let answered = std::iter::from_fn(|| Some(read(node)).filter(|packets| !packets.is_empty())).flatten();
-    let handed = answered.filter(|packet| packet.op == Op::Send as u8).count();
-    if handed > buffers.len() {
-        std::process::exit(BELIEVED);
-    }
+    while !read(node).is_empty() {}
 }
 
 /// Waits for a request of another replica; the node's own are answered meanwhile.

@@ -5,16 +5,34 @@ use baton_abi::Extent;
 use super::super::Refusal;
 use super::*;
 use crate::capability::{Derivation, Entry};
-use crate::region;
+use crate::region::{self, Access, Mapping};
 
 const A: u16 = 1;
 const B: u16 = 2;
 const BYTES: u64 = 4 << 20;
 
+/// Writes as the program in the kernel does.
+#[derive(Debug)]
+struct Pen(Mapping);
+
+impl Scribe for Pen {
+    fn write(&self, index: u32, was: u64, now: &[u64; 8], is_whole: bool) -> bool {
+        let at = u64::from(index) * 64;
+        let mut word = [0; 8];
+        if !self.0.read(at, &mut word) || u64::from_le_bytes(word) != was {
+            return false;
+        }
+        let words = if is_whole { &now[..] } else { &now[..1] };
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.0.write(at, &bytes)
+    }
+}
+
 fn pool() -> Pool {
     let bytes = u64::from(Pool::entries_for(BYTES, false)) * size_of::<Entry>() as u64;
     let table = region::create("guarded", bytes, false).unwrap();
-    Pool::create_guarded("guarded", BYTES, false, table).unwrap()
+    let pen = Pen(Mapping::new(&table, usize::try_from(bytes).unwrap(), Access::ReadWrite).unwrap());
+    Pool::create_guarded("guarded", BYTES, false, table, Box::new(pen)).unwrap()
 }
 
 fn whole(handle: Handle, len: u64) -> Extent {

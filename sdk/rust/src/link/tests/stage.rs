@@ -11,7 +11,7 @@ use baton_abi::gate::Parcel;
 use baton_abi::limits::{DERIVED_MAX, REPLICAS_MAX};
 use baton_abi::packet::{PACKET_WORDS, Packet};
 use baton_abi::{Descriptor, Extent, Flags, Kind as Message64};
-use baton_kernel::{Ends, Plane, Seat, Setup};
+use baton_kernel::{Ends, Plane, Scribe, Seat, Setup};
 use baton_pool::Placed;
 use baton_pool::capability::{CapabilityTable, Handle};
 use baton_pool::ledger::LedgerView;
@@ -30,6 +30,16 @@ use crate::outside::{Outgoing, Outside};
 const BYTES: u64 = 8 << 20;
 const ENTRIES: u32 = 512;
 const WAITS_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How the node writes the table.
+#[derive(Debug)]
+struct Pen(Scribe);
+
+impl baton_pool::capability::Scribe for Pen {
+    fn write(&self, index: u32, was: u64, now: &[u64; 8], is_whole: bool) -> bool {
+        self.0.write(index, was, now, is_whole)
+    }
+}
 
 /// One app.
 pub(super) struct Stage {
@@ -59,7 +69,8 @@ impl Stage {
         let slots = Pool::entries_for(BYTES, false) - REPLICAS_MAX * DERIVED_MAX;
         let plane = Plane::load(Setup { slots, arenas: REPLICAS_MAX, edges: 64 }).unwrap();
         let table = plane.table_fd().try_clone_to_owned().unwrap();
-        let pool = Pool::create_guarded("stage", BYTES, false, table).unwrap();
+        let pen = Pen(plane.scribe().unwrap());
+        let pool = Pool::create_guarded("stage", BYTES, false, table, Box::new(pen)).unwrap();
         Some(Stage { plane: RefCell::new(plane), pool: RefCell::new(pool) })
     }
 
