@@ -18,6 +18,7 @@ const CRATE_WORDS: &[&str] = &[
     "control",
     "e2e",
     "flow",
+    "fuzz",
     "gateway",
     "grpc",
     "host",
