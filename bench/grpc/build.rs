@@ -28,7 +28,11 @@ const SERVICES: &[(&str, &[[&str; 4]])] = &[
     ("Email", &[["send", "Send", "Order", "Id"]]),
     ("Ad", &[["list", "List", "Categories", "Ads"]]),
     ("Hop", &[["hop", "Hop", "Payload", "Payload"]]),
+    ("Chain", &[["pass", COUNTED, "Payload", "Payload"], ["counts", "Counts", "Empty", "Handled"]]),
 ];
+
+/// The method whose messages are counted.
+const COUNTED: &str = "Pass";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -45,7 +49,11 @@ fn service(name: &str, methods: &[[&str; 4]]) -> Service {
             .comment("One of its operations.")
             .input_type(format!("crate::messages::{request}"))
             .output_type(format!("crate::messages::{reply}"))
-            .codec_path("tonic_prost::ProstCodec")
+            .codec_path(if *route == COUNTED {
+                "crate::chain::CountedCodec"
+            } else {
+                "tonic_prost::ProstCodec"
+            })
             .build()
     });
     methods.fold(builder, tonic_build::manual::ServiceBuilder::method).build()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::Isolation;
+use crate::app::{Isolation, Wake};
 use crate::courier::{self, Road};
 use crate::load::{Load, Pace, Plan, Until};
 use crate::proc;
@@ -19,6 +19,9 @@ use crate::yardstick;
 
 /// Calls of `functions`, at most.
 const CALLS_MAX: u64 = 10_000_000;
+
+/// What measures.
+type Suite = fn(&Options) -> Result<Report, SuiteError>;
 
 /// Measure Baton against its yardsticks.
 #[derive(Debug, Parser)]
@@ -33,9 +36,12 @@ enum Verb {
     /// A hello function behind the gateway against a bare hyper server
     Http(SuiteArgs),
     /// One function calling another, 64 B to 64 MiB, against futex, Unix socket and gRPC
-    Hop(SuiteArgs),
+    Hop(WakeArgs),
+    /// What a chain of two functions costs in copies, context switches, interrupts, passes through the network and system
+    /// calls, counted, against gRPC with and without nginx sidecars
+    Audit(WakeArgs),
     /// The Online Boutique against the same functions as ten gRPC services
-    Boutique(SuiteArgs),
+    Boutique(WakeArgs),
     /// New replicas, new cells and first loads against starting a process; what a reset and a further cell cost
     Coldstart(ColdstartArgs),
     /// Replicas that come and go by load: a step from none, functions at rest, a trace
@@ -48,6 +54,8 @@ enum Verb {
     Lambda(RunArgs),
     /// A NumPy array between functions in Python, against a pickle over a socket, Redis and files behind nginx
     Python(RunArgs),
+    /// A frame of 64 MiB through five functions in Rust and Python, against hand-overs by Redis and files behind nginx
+    Vision(RunArgs),
     /// Policies in the path of requests, against nginx as a sidecar
     Sidecar(RunArgs),
     /// Versions that change while requests come, at 70 % of what the node can do
@@ -96,6 +104,15 @@ struct SuiteArgs {
     isolation: Vec<Isolation>,
     #[command(flatten)]
     run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct WakeArgs {
+    /// How process replicas hand over; of several, all are measured in one run [default: `boutique` ring, others both]
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    wake: Vec<Wake>,
+    #[command(flatten)]
+    suite: SuiteArgs,
 }
 
 #[derive(Debug, Args)]
@@ -178,7 +195,7 @@ struct LoadArgs {
 
 #[derive(Debug, Args)]
 struct YardstickArgs {
-    /// `futex`, `uds`, `memcpy` or `peer`
+    /// `futex`, `uds`, `broker`, `memcpy` or `peer`
     kind: String,
     /// What a peer answers
     of: Option<String>,
@@ -214,14 +231,16 @@ struct CourierArgs {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Verb::Http(args) => run_suite(&args.run, &args.isolation, suites::http),
-        Verb::Hop(args) => run_suite(&args.run, &args.isolation, suites::hop),
-        Verb::Boutique(args) => run_suite(&args.run, &args.isolation, suites::boutique),
+        Verb::Hop(args) => run_of(&args, suites::hop),
+        Verb::Audit(args) => run_of(&args, suites::audit),
+        Verb::Boutique(args) => run_of(&args, suites::boutique),
         Verb::Coldstart(args) => run_suite(&args.run, &args.isolation, suites::coldstart),
         Verb::Scale(args) => run_suite(&args.run, &args.isolation, suites::scale),
         Verb::Components(args) => run_suite(&args, &[Isolation::Wasm], suites::components),
         Verb::Transfer(args) => run_suite(&args, &[Isolation::Process], suites::transfer),
         Verb::Lambda(args) => run_suite(&args, &[Isolation::Process], suites::lambda),
         Verb::Python(args) => run_suite(&args, &[Isolation::Process], suites::python),
+        Verb::Vision(args) => run_suite(&args, &[Isolation::Process], suites::vision),
         Verb::Sidecar(args) => run_suite(&args, &[Isolation::Process], suites::sidecar),
         Verb::Deploy(args) => run_suite(&args.run, &args.isolation, suites::deploy),
         Verb::Observability(args) => run_suite(&args.run, &args.isolation, suites::observability),
@@ -249,6 +268,7 @@ fn options(common: &CommonArgs, isolations: &[Isolation], quick: bool) -> Option
     Options {
         setup,
         isolations,
+        wakes: Vec::new(),
         quick,
         rounds: if quick { 3 } else { 5 },
         sample: None,
@@ -256,15 +276,27 @@ fn options(common: &CommonArgs, isolations: &[Isolation], quick: bool) -> Option
     }
 }
 
-fn run_suite(
-    args: &RunArgs,
-    isolations: &[Isolation],
-    suite: fn(&Options) -> Result<Report, SuiteError>,
-) -> Result<ExitCode, String> {
+fn run_of(args: &WakeArgs, suite: Suite) -> Result<ExitCode, String> {
+    let mut options = run_options(&args.suite.run, &args.suite.isolation);
+    options.wakes = args.wake.clone();
+    options.wakes.sort_unstable();
+    options.wakes.dedup();
+    run_with(&args.suite.run, &options, suite)
+}
+
+fn run_suite(args: &RunArgs, isolations: &[Isolation], suite: Suite) -> Result<ExitCode, String> {
+    run_with(args, &run_options(args, isolations), suite)
+}
+
+fn run_options(args: &RunArgs, isolations: &[Isolation]) -> Options {
     let mut options = options(&args.common, isolations, args.quick);
     options.rounds = args.rounds.and_then(|rounds| usize::try_from(rounds).ok()).unwrap_or(options.rounds);
     options.sample = args.sample_ms.map(Duration::from_millis);
-    let mut report = suite(&options).map_err(|error| error.to_string())?;
+    options
+}
+
+fn run_with(args: &RunArgs, options: &Options, suite: Suite) -> Result<ExitCode, String> {
+    let mut report = suite(options).map_err(|error| error.to_string())?;
     if options.setup.server_core == options.setup.load_core {
         report.notes.push("there is one core only: the load generator shares it with the servers".into());
     }
@@ -359,8 +391,9 @@ fn run_yardstick(args: &YardstickArgs) -> Result<ExitCode, String> {
     let trips = match (args.kind.as_str(), args.of.as_deref()) {
         ("futex", None) => yardstick::futex(args.iterations),
         ("uds", None) => yardstick::uds(args.payload, args.iterations),
+        ("broker", None) => yardstick::broker(args.payload, args.iterations),
         ("memcpy", None) => yardstick::memcpy(args.payload, args.iterations, args.batch),
-        ("peer", Some(of @ ("futex" | "uds"))) => {
+        ("peer", Some(of @ ("futex" | "uds" | "broker" | "broker-callee"))) => {
             let done = yardstick::peer(of, args.payload).map(|()| ExitCode::SUCCESS);
             return done.map_err(|error| error.to_string());
         }
@@ -417,7 +450,7 @@ mod tests {
         ] {
             let line = ["baton-bench", "hop"].into_iter().chain(words.split(' '));
             let Verb::Hop(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
-            let options = options(&args.run.common, &args.isolation, true);
+            let options = options(&args.suite.run.common, &args.suite.isolation, true);
             assert_eq!(options.isolations, [Isolation::Process, Isolation::Compartment]);
         }
     }

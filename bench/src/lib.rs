@@ -4,7 +4,8 @@
 //! cli ──▶ suites ──▶ systems (who is measured) ─┬▶ proc (child processes, placement, processor time)
 //!           │  │                                └▶ app (variants of a manifest)
 //!           │  └───▶ boutique (what visitors do) ─▶ load (HTTP/1.1, closed and open loop)
-//!           └──────▶ report (medians, ratios, table, JSON)         yardstick (futex and Unix socket)
+//!           ├──────▶ report (medians, ratios, table, JSON)         yardstick (futex, Unix socket, broker)
+//!           └──────▶ trace (what the kernel counts)
 //!                                                                  courier (payloads through others' stores)
 //! ```
 //! Unsafe code is in `yardstick::sys` alone.
@@ -19,5 +20,6 @@ pub mod proc;
 pub mod report;
 pub mod suites;
 pub mod systems;
+pub mod trace;
 pub mod units;
 pub mod yardstick;

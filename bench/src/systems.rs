@@ -1,6 +1,7 @@
 //! The systems under test, started the way a comparison needs them: all of one system's processes on one core.
 
 mod deploy;
+mod nginx;
 mod workerd;
 
 use std::collections::BTreeMap;
@@ -20,11 +21,12 @@ use tempfile::TempDir;
 use crate::app::{App, AppError};
 use crate::load::get;
 use crate::locate;
-use crate::proc::{ProcError, Server, ServerSpec, StartError, Usage};
+use crate::proc::{self, ProcError, Server, ServerSpec, StartError, Usage};
 
 pub use self::workerd::start_workerd;
 pub(crate) use deploy::deploy_at;
 pub use deploy::{deploy, deploy_beside, deploy_directory};
+pub(crate) use nginx::{free_addresses, start_nginx};
 
 /// How long a server may take to be ready; apps are built before.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -201,6 +203,14 @@ impl Fleet {
         self.servers.first().map(Server::pid)
     }
 
+    /// All threads of all its processes.
+    #[must_use]
+    pub fn threads(&self) -> Vec<u32> {
+        let roots = self.servers.iter().map(Server::pid);
+        let all = roots.flat_map(|root| std::iter::once(root).chain(proc::descendants(root)));
+        all.flat_map(proc::threads).collect()
+    }
+
     /// The node's state directory, where the system is Baton.
     #[must_use]
     pub fn home(&self) -> Option<PathBuf> {
@@ -216,6 +226,7 @@ impl Fleet {
             sum.rss_kib += usage.rss_kib;
             sum.root_rss_kib += usage.root_rss_kib;
             sum.processes += usage.processes;
+            sum.switches += usage.switches;
         }
         Ok(sum)
     }
@@ -257,6 +268,12 @@ pub(crate) fn listening(line: &str) -> Option<SocketAddr> {
 
 /// Builds an app on all cores, before anything is placed or timed.
 pub fn build(setup: &Setup, directory: &Path) -> Result<App, SystemError> {
+    let artifacts = artifacts(setup, directory)?;
+    App::read(directory, &artifacts).map_err(SystemError::App)
+}
+
+/// Builds an app, and says where the executables of its functions are.
+pub(crate) fn artifacts(setup: &Setup, directory: &Path) -> Result<BTreeMap<String, PathBuf>, SystemError> {
     let failed = |status: String| SystemError::Build { app: directory.into(), status };
     let mut command = Command::new(&setup.baton);
     // It keeps no state there; it only wants to know where.
@@ -272,7 +289,7 @@ pub fn build(setup: &Setup, directory: &Path) -> Result<App, SystemError> {
     }
     let built: BuildLine =
         serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
-    App::read(directory, &built.artifacts).map_err(SystemError::App)
+    Ok(built.artifacts)
 }
 
 /// Starts a node with an app.
@@ -333,7 +350,11 @@ fn node_fleet(system: &str, spec: &ServerSpec, state: TempDir) -> Result<Fleet, 
     })
 }
 
-fn start_yardstick(setup: &Setup, name: &str, args: &[&str]) -> Result<(Server, SocketAddr), SystemError> {
+pub(crate) fn start_yardstick(
+    setup: &Setup,
+    name: &str,
+    args: &[&str],
+) -> Result<(Server, SocketAddr), SystemError> {
     let spec = ServerSpec {
         name: name.into(),
         program: setup.grpc.clone(),

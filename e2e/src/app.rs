@@ -15,6 +15,7 @@ pub struct App {
     name: String,
     pool: String,
     trust: String,
+    wake: Option<String>,
     functions: String,
     routes: String,
 }
@@ -27,13 +28,20 @@ impl App {
         fs::copy(&guest.path, directory.path().join(guest.name)).expect("the guest program is there");
         let (functions, routes) = Default::default();
         let (name, pool, trust) = (name.to_owned(), "64MiB".to_owned(), "app".to_owned());
-        Self { directory, name, pool, trust, functions, routes }
+        Self { directory, name, pool, trust, wake: None, functions, routes }
     }
 
     /// How finely memory keys follow payloads: by `app`, unless a test says otherwise.
     #[must_use]
     pub fn trust(mut self, trust: &str) -> Self {
         trust.clone_into(&mut self.trust);
+        self
+    }
+
+    /// Who hands payloads over between processes: as `BATON_E2E_WAKE` says, unless a test says otherwise.
+    #[must_use]
+    pub fn wake(mut self, wake: &str) -> Self {
+        self.wake = Some(wake.to_owned());
         self
     }
 
@@ -108,10 +116,18 @@ impl App {
     /// The directory, its manifest written as it is now.
     pub fn directory(&self) -> &Path {
         let Self { name, pool, trust, functions, routes, .. } = self;
+        let wake = self.wake.clone().or_else(|| machine::wake().filter(|_| self.runs_in_processes()));
+        let wake = wake.map_or_else(String::new, |wake| format!("wake = \"{wake}\"\n"));
         // Payloads stay in the pool whatever the isolation, so that the same can be said of them.
         self.manifest(&format!(
-            "[app]\nname = \"{name}\"\ntrust = \"{trust}\"\n\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"
+            "[app]\nname = \"{name}\"\ntrust = \"{trust}\"\n{wake}\n[pool]\nsize = \"{pool}\"\n{functions}{routes}"
         ))
+    }
+
+    /// Whether no function is in a cell.
+    fn runs_in_processes(&self) -> bool {
+        let in_cell = |word: &str| self.functions.contains(&format!("isolation = \"{word}\""));
+        !in_cell("compartment") && !in_cell("wasm")
     }
 
     /// The directory, with another manifest.

@@ -47,6 +47,11 @@ pub fn isolation() -> String {
     env::var("BATON_E2E_ISOLATION").unwrap_or_else(|_| "process".to_owned())
 }
 
+/// Who hands payloads over between the processes of tests: `BATON_E2E_WAKE`, or what the node chooses. The same tests hold for all.
+pub fn wake() -> Option<String> {
+    env::var("BATON_E2E_WAKE").ok().filter(|wake| !wake.is_empty())
+}
+
 /// Names of nodes, where there are several.
 pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 
@@ -79,6 +84,17 @@ pub fn machine_runs(isolation: &str) -> bool {
         println!("SKIP: this machine cannot run functions with isolation = \"{isolation}\"");
     }
     runs
+}
+
+/// Whether the kernel hands over between processes here; says so loudly if not.
+pub fn kernel_hands_over() -> bool {
+    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
+    let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+    let found = machine["wake"]["ebpf"] == true;
+    if !found {
+        println!("SKIP: the kernel does not hand over here: {}", machine["wake"]["why"]);
+    }
+    found
 }
 
 /// Whether `baton doctor` says that a setting is available.

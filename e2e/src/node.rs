@@ -140,6 +140,18 @@ impl Node {
         Self::launch(home, app.name(), &all)
     }
 
+    /// As [`Node::start`], by a program that goes on as the one that follows its arguments.
+    pub fn start_under(wrapper: &[&str], app: &App) -> Self {
+        let home = tempfile::Builder::new().prefix("baton-home-").tempdir().expect("a directory");
+        let (program, first) = wrapper.split_first().expect("a program");
+        let mut command = Command::new(program);
+        command.args(first).arg(baton());
+        let directory = app.directory().as_os_str().to_owned();
+        let mut args = vec!["up".into(), directory, "--no-build".into()];
+        args.extend(["--port", "0", "--json"].map(Into::into));
+        Self::launch_by(command, home, app.name(), &args, None)
+    }
+
     /// Nodes of one cluster with the app's functions laid over them; requests go to the first.
     fn start_several(app: &App, args: &[&str]) -> Self {
         let servers = Nats::start().expect("nodes need a nats-server between them");

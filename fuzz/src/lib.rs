@@ -1,7 +1,7 @@
 //! What the fuzz targets share: where their inputs come from, and for how long.
 //!
-//! Every target is an ordinary test: `cargo test --release` runs each for `BATON_FUZZ_SECONDS` (5 by default). Inputs
-//! are random bytes; one that fails is shrunk and printed as the bytes that a regression test can use.
+//! Every target is an ordinary test that runs for `BATON_FUZZ_SECONDS` (5 by default): among all others, or optimised by
+//! `cargo xtask fuzz`. Inputs are random bytes; one that fails is shrunk and printed as the bytes that a regression test can use.
 //! (No coverage-guided engine: bolero pins a version of `indexmap` that the manifest's parser cannot live with.)
 #![forbid(unsafe_code)]
 

@@ -20,8 +20,10 @@ const BENCH_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// The benchmark between nodes, which compares with others' programs.
 const BETWEEN_NODES: &str = "transfer";
 const PYTHON: &str = "python";
-/// The benchmark of policies, which compares with nginx.
-const SIDECAR: &str = "sidecar";
+/// A pipeline with functions in Python, which compares with stores.
+const VISION: &str = "vision";
+/// The benchmarks that compare with nginx alone: of policies, of what is counted.
+const WITH_NGINX: [&str; 2] = ["sidecar", "audit"];
 /// A server of S3, from the crates registry: the last version for the toolchain of this project.
 const S3: (&str, &str) = ("s3s-fs", "0.14.1");
 /// Where programs are installed, in the target directory.
@@ -61,10 +63,10 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Er
         rivals(project)?;
         command.envs(nats::find(project).map(|server| ("BATON_NATS_SERVER", server)));
     }
-    if options.args.first().is_some_and(|name| name == SIDECAR) {
+    if options.args.first().is_some_and(|name| WITH_NGINX.contains(&name.as_str())) {
         tools::install_missing(project.runner(), &[&NGINX])?;
     }
-    if options.args.first().is_some_and(|name| name == PYTHON) {
+    if options.args.first().is_some_and(|name| name == PYTHON || name == VISION) {
         tools::install_missing(project.runner(), &[&REDIS, &NGINX])?;
         python::install_missing(project)?;
         command.envs(python::find(project).map(|python| ("BATON_TEST_PYTHON", python)));

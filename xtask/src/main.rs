@@ -12,6 +12,7 @@ mod demo;
 mod demo_cluster;
 mod guests;
 mod install;
+mod kernel;
 mod licences;
 mod nats;
 mod project;
@@ -57,6 +58,8 @@ enum Task {
     Install(install::Options),
     /// Builds functions of this clone as Wasm modules, and checks what they import and export
     Guests,
+    /// Builds the programs that run in the kernel from C, to be committed
+    Kernel,
     /// Runs a benchmark: `baton bench NAME …`
     Bench(bench::Options),
     /// Runs the boutique at 70 % load for some minutes and checks that nothing leaks
@@ -99,9 +102,14 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
                 println!("SKIP: guests: {why}");
             }
         }
+        Task::Kernel => {
+            if let Outcome::Skipped(why) = kernel::build(&project)? {
+                println!("SKIP: kernel: {why}");
+            }
+        }
         Task::Bench(options) => bench::run(&project, options)?,
         Task::Soak(options) => bench::soak(&project, options)?,
-        Task::Simulate(options) => simulate::run(&project, options)?,
+        Task::Simulate(options) => simulate::run(&project, options, builds::Purpose::Use)?,
         Task::Fuzz(options) => suite::fuzz(&project, options.seconds)?,
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::builds::BUILD_LIMIT;
+use crate::builds::{BUILD_LIMIT, Purpose};
 use crate::project::Project;
 
 /// How long a simulation may take: all cases together take minutes.
@@ -29,8 +29,9 @@ impl Options {
 }
 
 /// Builds the simulator and runs it.
-pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(project: &Project, options: &Options, purpose: Purpose) -> Result<(), Box<dyn Error>> {
     let mut build = project.cargo(&["build", "--release", "--package", "baton-sim"]);
+    build.envs(purpose.settings().iter().copied());
     project.runner().run(&mut build, BUILD_LIMIT)?;
     let mut command = Command::new(project.release_binary("baton-sim")?);
     command.args(&options.args).current_dir(project.root());

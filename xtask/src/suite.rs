@@ -13,6 +13,7 @@ use clap::Args;
 use crate::builds::{self, BUILD_LIMIT, Purpose};
 use crate::child::RunError;
 use crate::guests;
+use crate::kernel;
 use crate::licences;
 use crate::nats;
 use crate::project::Project;
@@ -29,8 +30,6 @@ const CHECK_LIMIT: Duration = Duration::from_secs(900);
 const TESTS_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the pool's tests may take under valgrind.
 const MEMORY_LIMIT: Duration = Duration::from_secs(420);
-/// How long each fuzz target runs in CI.
-const FUZZ_SMOKE_SECONDS: u64 = 5;
 /// How long building and starting the fuzz targets may take on top of their own time.
 const FUZZ_LIMIT: Duration = Duration::from_secs(600);
 /// How many fuzz targets there may be for [`FUZZ_LIMIT`] to hold.
@@ -72,12 +71,10 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), StepError>
     steps::run(&Suite { project, quick: options.quick }, steps.iter().filter(wanted))
 }
 
-/// `cargo xtask fuzz`: the fuzz targets, each for so many seconds.
+/// `cargo xtask fuzz`: the fuzz targets, each for so many seconds. The suite runs them for a few among all other tests.
 pub(crate) fn fuzz(project: &Project, seconds: u64) -> Result<(), RunError> {
-    let mut command = project.cargo_in(&project.root().join("fuzz"), &["test", "--release"]);
-    // The first is for targets that loop by themselves, the second for those that bolero drives.
+    let mut command = project.cargo(&["test", "--profile", "fuzz", "--package", "baton-fuzz"]);
     command.env("BATON_FUZZ_SECONDS", seconds.to_string());
-    command.env("BOLERO_RANDOM_TEST_TIME_MS", (seconds * 1000).to_string());
     let limit = FUZZ_LIMIT + Duration::from_secs(seconds * FUZZ_TARGETS_MAX);
     project.runner().run(&mut command, limit)
 }
@@ -87,13 +84,13 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "tools", quick: false, run: Suite::tools },
         Step { name: "format", quick: true, run: Suite::format },
         Step { name: "tidy", quick: true, run: Suite::tidy },
+        Step { name: "kernel", quick: true, run: Suite::kernel },
         Step { name: "clippy", quick: true, run: Suite::clippy },
         Step { name: "docs", quick: false, run: Suite::docs },
         Step { name: "licences", quick: true, run: Suite::licences },
         Step { name: "doctests", quick: true, run: Suite::doctests },
         Step { name: "memory", quick: false, run: Suite::memory },
         Step { name: "loom", quick: false, run: Suite::loom },
-        Step { name: "fuzz", quick: false, run: Suite::fuzz },
         Step { name: "simulate", quick: false, run: Suite::simulate },
         Step { name: "binaries", quick: false, run: Suite::binaries },
         Step { name: "guests", quick: false, run: Suite::guests },
@@ -102,6 +99,7 @@ fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
         Step { name: "compartments", quick: false, run: Suite::compartments },
         Step { name: "wasm", quick: false, run: Suite::wasm },
         Step { name: "nodes", quick: false, run: Suite::nodes },
+        Step { name: "ebpf", quick: false, run: Suite::ebpf },
         Step { name: "tests", quick: true, run: Suite::tests },
     ]
 }
@@ -119,7 +117,14 @@ impl Suite<'_> {
     fn tools(&self) -> StepResult {
         tools::install_missing(
             self.project.runner(),
-            &[&tools::VALGRIND, &tools::CHROMIUM, &tools::CHROMEDRIVER, &tools::PROMETHEUS, &tools::POSTGRES],
+            &[
+                &tools::VALGRIND,
+                &tools::CHROMIUM,
+                &tools::CHROMEDRIVER,
+                &tools::PROMETHEUS,
+                &tools::POSTGRES,
+                &tools::CLANG,
+            ],
         )?;
         nats::install_missing(self.project)?;
         python::install_missing(self.project)?;
@@ -138,6 +143,11 @@ impl Suite<'_> {
     fn tidy(&self) -> StepResult {
         tidy::run(self.project)?;
         Ok(Outcome::Done)
+    }
+
+    /// What runs in the kernel is what its source gives.
+    fn kernel(&self) -> StepResult {
+        kernel::check(self.project)
     }
 
     fn clippy(&self) -> StepResult {
@@ -200,17 +210,9 @@ impl Suite<'_> {
         self.check(&mut command, CHECK_LIMIT)
     }
 
-    fn fuzz(&self) -> StepResult {
-        if !self.project.root().join("fuzz/Cargo.toml").is_file() {
-            return Ok(Outcome::Skipped("there are no fuzz targets".into()));
-        }
-        fuzz(self.project, FUZZ_SMOKE_SECONDS)?;
-        Ok(Outcome::Done)
-    }
-
     /// A small cluster in simulated time; it fails if an invocation is lost sight of or a dead node is called.
     fn simulate(&self) -> StepResult {
-        simulate::run(self.project, &simulate::Options::quick())?;
+        simulate::run(self.project, &simulate::Options::quick(), Purpose::Test)?;
         Ok(Outcome::Done)
     }
 
@@ -255,6 +257,22 @@ impl Suite<'_> {
         let tests = "binary(basics) or binary(chains) or binary(files) or binary(references)";
         let mut command = self.end_to_end(&format!("package(baton-e2e) and ({tests})"));
         command.env("BATON_E2E_NODES", "3");
+        self.with_binaries(&mut command)?;
+        self.check(&mut command, TESTS_LIMIT)
+    }
+
+    /// The same where the kernel hands over between processes, if it does here: what holds for rings holds for it.
+    fn ebpf(&self) -> StepResult {
+        let mut doctor = Command::new(self.project.release_binary("baton")?);
+        let said = doctor.args(["doctor", "--json"]).output()?;
+        let said: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+        if said["wake"]["ebpf"] != true {
+            let why = format!("the kernel does not hand over here: {}", said["wake"]["why"]);
+            return Ok(Outcome::Skipped(why));
+        }
+        let tests = "binary(basics) or binary(chains) or binary(files) or binary(references) or binary(deaths) or binary(scale) or binary(c)";
+        let mut command = self.end_to_end(&format!("package(baton-e2e) and ({tests})"));
+        command.env("BATON_E2E_WAKE", "ebpf");
         self.with_binaries(&mut command)?;
         self.check(&mut command, TESTS_LIMIT)
     }
@@ -315,7 +333,7 @@ impl Suite<'_> {
         let mut command = self.project.cargo(&["nextest", "run", "--workspace"]);
         command.args(["--config-file", NEXTEST_CONFIG, "--profile", "ci"]);
         if self.quick {
-            command.args(["--filterset", "not package(baton-e2e)"]);
+            command.args(["--filterset", "not (package(baton-e2e) or package(baton-fuzz))"]);
         }
         command.args(more);
         command
@@ -325,7 +343,7 @@ impl Suite<'_> {
         println!("cargo-nextest is not installed: cargo test takes its place");
         let mut command = self.project.cargo(&["test", "--workspace", "--all-targets"]);
         if self.quick {
-            command.args(["--exclude", "baton-e2e"]);
+            command.args(["--exclude", "baton-e2e", "--exclude", "baton-fuzz"]);
         }
         command.args(more);
         command
@@ -361,7 +379,10 @@ mod tests {
     fn quick_leaves_out_what_needs_release_builds() {
         let steps = all_steps();
         let quick: Vec<_> = steps.iter().filter(|step| step.quick).map(|step| step.name).collect();
-        assert_eq!(quick, ["format", "tidy", "clippy", "licences", "doctests", "build-tests", "tests"]);
+        assert_eq!(
+            quick,
+            ["format", "tidy", "kernel", "clippy", "licences", "doctests", "build-tests", "tests"]
+        );
     }
 
     #[test]

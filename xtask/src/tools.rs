@@ -66,6 +66,10 @@ pub(crate) const POSTGRES: Tool = Tool {
     wanted_for: "the test of functions that talk to a database",
 };
 
+/// Builds the programs that run in the kernel.
+pub(crate) const CLANG: Tool =
+    Tool { package: "clang-14", programs: &["clang-14"], wanted_for: "building the kernel's programs anew" };
+
 impl Tool {
     pub(crate) const fn new(
         package: &'static str,

@@ -11,7 +11,7 @@ use crate::proto::hop_client::HopClient;
 use crate::proto::hop_server::{Hop, HopServer};
 
 /// Largest message.
-const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// HTTP/2 flow-control window of both sides: large, so that large payloads do not wait for window updates.
 pub(crate) const WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// Largest HTTP/2 frame of both sides: fewer frames for large payloads.
@@ -61,15 +61,42 @@ pub(crate) async fn client(
         trip().await?;
     }
     let mut nanos = Vec::with_capacity(iterations.max(1));
+    let before = Used::so_far();
     for _ in 0..iterations.max(1) {
         nanos.push(trip().await?);
     }
-    println!("{}", summary(payload, &mut nanos));
+    let used = Used::so_far().since(before, nanos.len());
+    println!("{}", summary(payload, &mut nanos, used));
     Ok(())
 }
 
+/// What this process, of one thread, has used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    cpu_ns: u64,
+    switches: u64,
+}
+
+impl Used {
+    pub(crate) fn so_far() -> Self {
+        let read =
+            |file: &str| std::fs::read_to_string(format!("/proc/thread-self/{file}")).unwrap_or_default();
+        let run_time = read("schedstat").split_ascii_whitespace().next().and_then(|ns| ns.parse().ok());
+        let status = read("status");
+        let counts = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+        let switches = counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum();
+        Self { cpu_ns: run_time.unwrap_or(0), switches }
+    }
+
+    /// Nanoseconds and context switches of each of so many round trips.
+    pub(crate) fn since(self, before: Self, count: usize) -> [f64; 2] {
+        let each = |now: u64, then: u64| now.saturating_sub(then) as f64 / count.max(1) as f64;
+        [each(self.cpu_ns, before.cpu_ns), each(self.switches, before.switches)]
+    }
+}
+
 /// What the measured round trips amount to.
-fn summary(payload: usize, nanos: &mut [u64]) -> serde_json::Value {
+pub(crate) fn summary(payload: usize, nanos: &mut [u64], [cpu_ns, switches]: [f64; 2]) -> serde_json::Value {
     nanos.sort_unstable();
     let at = |percent: usize| nanos.get(nanos.len() * percent / 100).or(nanos.last()).copied().unwrap_or(0);
     let sum: u64 = nanos.iter().sum();
@@ -77,6 +104,7 @@ fn summary(payload: usize, nanos: &mut [u64]) -> serde_json::Value {
     serde_json::json!({
         "payload_bytes": payload, "iterations": nanos.len(),
         "p50_ns": at(50), "p95_ns": at(95), "p99_ns": at(99), "mean_ns": mean,
+        "cpu_ns": cpu_ns, "switches": switches,
     })
 }
 
@@ -87,7 +115,7 @@ mod tests {
     #[test]
     fn percentiles_are_of_the_sorted_trips() {
         let mut nanos: Vec<u64> = (1..=200).rev().collect();
-        let line = summary(64, &mut nanos);
+        let line = summary(64, &mut nanos, [1500.0, 2.0]);
         assert_eq!(
             (&line["p50_ns"], &line["p99_ns"], &line["mean_ns"]),
             (&101.into(), &199.into(), &100.into())

@@ -5,6 +5,10 @@
 //! baton-bench-grpc SERVICE --listen 127.0.0.1:0 --peers catalog=127.0.0.1:4001,…   SERVICE: frontend, catalog, …
 //! baton-bench-grpc hop-server --listen 127.0.0.1:0
 //! baton-bench-grpc hop-client --peer 127.0.0.1:4001 --payload 1048576 --iterations 1000
+//! baton-bench-grpc chain-back --listen 127.0.0.1:0
+//! baton-bench-grpc chain-front --listen 127.0.0.1:0 --peer 127.0.0.1:4001
+//! baton-bench-grpc chain-client --peer 127.0.0.1:4002 --payload 4096       round trips: a line of standard input each
+//! baton-bench-grpc chain-counts --peer 127.0.0.1:4001,127.0.0.1:4002
 //! baton-bench-grpc hyper --listen 127.0.0.1:0
 //! ```
 //! A server prints `listening ADDRESS` when it is ready. It ends on SIGTERM, or when its standard input, if that is a
@@ -29,6 +33,7 @@ use crate::proto::{
     shipping_server::ShippingServer,
 };
 
+mod chain;
 mod convert;
 mod frontend;
 mod hop;
@@ -54,6 +59,7 @@ mod proto {
     include!(concat!(env!("OUT_DIR"), "/boutique.Email.rs"));
     include!(concat!(env!("OUT_DIR"), "/boutique.Ad.rs"));
     include!(concat!(env!("OUT_DIR"), "/boutique.Hop.rs"));
+    include!(concat!(env!("OUT_DIR"), "/boutique.Chain.rs"));
 }
 
 /// What runs.
@@ -71,6 +77,10 @@ enum Role {
     Ad,
     HopServer,
     HopClient,
+    ChainFront,
+    ChainBack,
+    ChainClient,
+    ChainCounts,
     Hyper,
 }
 
@@ -85,10 +95,10 @@ struct Options {
     /// Where a function finds those that it calls: NAME=HOST:PORT,…
     #[arg(long, default_value = "", value_parser = Peers::parse)]
     peers: Peers,
-    /// The server that hop-client calls.
+    /// The server that hop-client, chain-client or chain-front calls, or those that chain-counts asks.
     #[arg(long, default_value = "")]
     peer: String,
-    /// Bytes of each request of hop-client.
+    /// Bytes of each request of a client.
     #[arg(long, default_value_t = 64)]
     payload: usize,
     /// Round trips of hop-client.
@@ -117,15 +127,18 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
-    if options.role == Role::HopClient {
-        return hop::client(&options.peer, options.payload, options.iterations).await;
+    match options.role {
+        Role::HopClient => return hop::client(&options.peer, options.payload, options.iterations).await,
+        Role::ChainClient => return chain::client(&options.peer, options.payload).await,
+        Role::ChainCounts => return chain::counts(&options.peer).await,
+        _ => {}
     }
     let listener = TcpListener::bind(&options.listen).await?;
     println!("listening {}", listener.local_addr()?);
     end_with_stdin()?;
     let peers = options.peers;
     let routes = match options.role {
-        Role::HopClient => return Ok(()),
+        Role::HopClient | Role::ChainClient | Role::ChainCounts => return Ok(()),
         Role::Hyper => return Ok(frontend::hello(listener).await?),
         Role::Frontend => return Ok(frontend::shop(listener, peers).await?),
         Role::Catalog => Routes::new(CatalogServer::new(services::Catalog::default())),
@@ -141,14 +154,12 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         Role::Email => Routes::new(EmailServer::new(services::Email::default())),
         Role::Ad => Routes::new(AdServer::new(services::Ad::default())),
         Role::HopServer => Routes::new(hop::service()),
+        Role::ChainFront | Role::ChainBack => Routes::new(chain::Link::service(&options.peer)?),
     };
-    let mut server = Server::builder();
-    if options.role == Role::HopServer {
-        server = server
-            .initial_stream_window_size(hop::WINDOW_BYTES)
-            .initial_connection_window_size(hop::WINDOW_BYTES)
-            .max_frame_size(hop::FRAME_BYTES);
-    }
+    let mut server = match options.role {
+        Role::HopServer | Role::ChainFront | Role::ChainBack => chain::server(),
+        _ => Server::builder(),
+    };
     // `tcp_nodelay` of the builder is for listeners that tonic opens itself: this one sets it on each connection.
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(server.add_routes(routes).serve_with_incoming(incoming).await?)

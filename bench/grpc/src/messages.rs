@@ -217,6 +217,15 @@ pub(crate) struct Ads {
     pub(crate) ads: Vec<Ad>,
 }
 
+/// Messages that a codec has handled so far.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Handled {
+    #[prost(uint64, tag = "1")]
+    pub(crate) encoded: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) decoded: u64,
+}
+
 /// Bytes to carry, decoded without a copy.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Payload {

@@ -1,4 +1,4 @@
-//! What `/proc` says about a process and everything it started: processor time and resident memory.
+//! What `/proc` says about a process and everything it started: processor time, context switches, resident memory.
 //!
 //! Processor time is the sum of the threads' `schedstat` run times (nanoseconds); `stat`'s ticks of 10 ms would blur
 //! short samples. A thread that has ended takes its time with it, so figures are differences over servers whose
@@ -43,6 +43,8 @@ pub struct Usage {
     pub root_rss_kib: u64,
     /// How many processes there are.
     pub processes: usize,
+    /// How often their threads have left a core, of their own accord or not.
+    pub switches: u64,
 }
 
 /// The usage of `root` and all its descendants.
@@ -52,6 +54,7 @@ pub fn usage(root: u32) -> Result<Usage, ProcError> {
         usage.cpu += Duration::from_nanos(cpu_nanos(pid));
         usage.rss_kib += rss_kib(pid).unwrap_or(0);
         usage.processes += 1;
+        usage.switches += switches(pid);
     }
     Ok(usage)
 }
@@ -81,6 +84,12 @@ fn numbers_in(directory: &str) -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The threads of a process.
+#[must_use]
+pub fn threads(pid: u32) -> Vec<u32> {
+    numbers_in(&format!("/proc/{pid}/task"))
+}
+
 /// The parent in a line of `/proc/PID/stat`; the name before it may hold blanks and brackets.
 fn parent_in_stat(stat: &str) -> Option<u32> {
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -88,12 +97,22 @@ fn parent_in_stat(stat: &str) -> Option<u32> {
 }
 
 fn cpu_nanos(pid: u32) -> u64 {
-    let threads = numbers_in(&format!("/proc/{pid}/task"));
     let run_time = |thread: u32| {
         let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).ok()?;
         text.split_ascii_whitespace().next()?.parse::<u64>().ok()
     };
-    threads.into_iter().filter_map(run_time).sum()
+    threads(pid).into_iter().filter_map(run_time).sum()
+}
+
+fn switches(pid: u32) -> u64 {
+    let status = |thread: &u32| fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).ok();
+    threads(pid).iter().filter_map(status).map(|status| switches_in_status(&status)).sum()
+}
+
+/// Both kinds together.
+fn switches_in_status(status: &str) -> u64 {
+    let counts = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+    counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
 }
 
 fn rss_kib(pid: u32) -> Option<u64> {
@@ -198,6 +217,8 @@ mod tests {
         assert_eq!(parent_in_stat("garbage"), None);
         assert_eq!(rss_in_status("Name:\tx\nVmRSS:\t    5120 kB\nThreads: 1\n"), Some(5120));
         assert_eq!(rss_in_status("Name:\tx\n"), None);
+        let status = "Threads: 1\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t5\n";
+        assert_eq!((switches_in_status(status), switches_in_status("Threads: 1\n")), (12, 0));
         let smaps = "Rss: 9 kB\nPrivate_Clean: 3 kB\nPrivate_Dirty: 40 kB\nPrivate_Hugetlb: 0 kB\n";
         assert_eq!((private_in_smaps(smaps), private_in_smaps("Rss: 9 kB\n")), (Some(43), None));
         assert_eq!(busy_and_total("cpu  10 1 5 80 4 0 0 0 0 0\ncpu0 1"), Some((16, 100)));

@@ -6,7 +6,7 @@ mod server;
 
 pub use account::{
     ProcError, Usage, affinity, busy_share, descendants, machine_used_kib, pin, pinned, private_kib,
-    proportional_kib, usage,
+    proportional_kib, threads, usage,
 };
 pub use ending::Ending;
 pub use server::{Server, ServerSpec, StartError};

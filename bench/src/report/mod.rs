@@ -87,6 +87,9 @@ pub struct Row {
     pub errors: u64,
     /// How many rounds the medians are of.
     pub rounds: usize,
+    /// How it was counted, where a count needs that said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<String>,
     /// The least of each figure.
     pub min: Figures,
     /// The greatest of each figure.
@@ -200,6 +203,7 @@ fn row(key: &Key, samples: &[Sample]) -> Row {
         figures: columns.iter().filter_map(|(n, v)| Some(((*n).clone(), median(v.clone())?))).collect(),
         errors: samples.iter().map(|sample| sample.errors.total()).sum(),
         rounds: samples.len(),
+        how: None,
         min: fold(f64::min, f64::INFINITY),
         max: fold(f64::max, f64::NEG_INFINITY),
     }

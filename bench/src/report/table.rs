@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{Promise, Report, Row};
 
 /// The columns after the keys, in order; those that no row has are left out. The JSON holds more.
-const COLUMNS: [(&str, &str); 10] = [
+const COLUMNS: [(&str, &str); 22] = [
     ("offered_rps", "offered/s"),
     ("rps", "req/s"),
     ("p50_us", "p50 µs"),
@@ -14,6 +14,18 @@ const COLUMNS: [(&str, &str); 10] = [
     ("touch_us", "touch µs"),
     ("mib_per_s", "MiB/s"),
     ("cpu_us_per_req", "CPU µs/req"),
+    ("idle_share", "cores at rest"),
+    ("switches_per_req", "switches/req"),
+    ("wakeups_per_req", "wake-ups"),
+    ("interrupts_per_req", "interrupts"),
+    ("syscalls_per_req", "system calls"),
+    ("passes_per_req", "passes"),
+    ("copies_per_req", "copies"),
+    ("encodes_per_req", "encodes"),
+    ("decodes_per_req", "decodes"),
+    ("heads_per_req", "heads"),
+    ("moving_ms", "moving ms"),
+    ("moving_percent", "moving %"),
     ("rss_mib", "RSS MiB"),
     ("private_kib", "private KiB"),
 ];

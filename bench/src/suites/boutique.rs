@@ -2,17 +2,17 @@
 //!
 //! Closed loop at 1, 16 and 64 connections for the mix, at 16 for each chain; open loop at shares of each system's own
 //! capacity (its closed-loop rate at 64 connections in the first round), and once at the same rate for all: 70 % of
-//! what the slowest can do.
+//! what the slowest can do. `idle` is a system that nobody asks for anything.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::app::Isolation;
+use crate::app::{Isolation, Wake};
 use crate::boutique::{Case, Chain, Shop};
 use crate::load::{Pace, get};
 use crate::proc;
-use crate::report::{Key, Promise, Report, Series};
+use crate::report::{Key, Promise, Report, Sample, Series};
 use crate::systems::{self, Fleet};
 
 use super::sampling::{Timing, take};
@@ -22,6 +22,12 @@ pub(super) const APP: &str = "examples/boutique";
 const MIX_CONCURRENCY: [u32; 3] = [1, 16, 64];
 const CHAIN_CONCURRENCY: u32 = 16;
 const OPEN_CONCURRENCY: u32 = 64;
+/// The case without requests, and how long it is looked at.
+const IDLE: &str = "idle";
+const IDLE_FOR: Duration = Duration::from_secs(2);
+const QUICK_IDLE_FOR: Duration = Duration::from_millis(500);
+/// Most of a core that a system at rest may take whose replicas the kernel wakes.
+const IDLE_SHARE_MAX: f64 = 0.005;
 const QUICK_TOTAL: Duration = Duration::from_secs(30);
 
 /// At which rate an open-loop case runs.
@@ -50,7 +56,7 @@ struct Run<'a> {
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let mut report = Report::new("boutique", options.quick, options.rounds);
-    let mut fleets = start_all(options, &options.build(APP)?)?;
+    let mut fleets = start_all(options, &options.build(APP)?, &mut report.notes)?;
     fleets.extend(or_note(systems::start_grpc_boutique(&options.setup), "grpc", &mut report.notes)?);
     let series = proc::pinned(Some(options.setup.load_core), || measure(options, &fleets, &mut report))??;
     report.take_rows(&series);
@@ -94,6 +100,7 @@ fn measure(options: &Options, fleets: &[Fleet], report: &mut Report) -> Result<S
         for (name, rate) in OPEN {
             run.open(name, rate)?;
         }
+        run.idle(options.sample.unwrap_or(if options.quick { QUICK_IDLE_FOR } else { IDLE_FOR }))?;
     }
     super::note_noise(report, run.noisy);
     Ok(run.series)
@@ -110,6 +117,19 @@ impl Run<'_> {
                 self.capacity.entry(fleet.system.clone()).or_insert(rate);
             }
             self.series.add(Key::new(&fleet.system, case.name(), concurrency), sample);
+        }
+        Ok(())
+    }
+
+    /// What processor time all of them take that have nothing to do, in the same span of time.
+    fn idle(&mut self, span: Duration) -> Result<(), SuiteError> {
+        let used = |fleet: &Fleet| fleet.usage().map(|usage| usage.cpu);
+        let before: Result<Vec<Duration>, _> = self.fleets.iter().map(used).collect();
+        std::thread::sleep(span);
+        for (fleet, before) in self.fleets.iter().zip(before?) {
+            let share = used(fleet)?.saturating_sub(before).as_secs_f64() / span.as_secs_f64();
+            let figures = [("idle_share".to_owned(), share)].into();
+            self.series.add(Key::new(&fleet.system, IDLE, 0), Sample { figures, ..Sample::default() });
         }
         Ok(())
     }
@@ -133,8 +153,18 @@ impl Run<'_> {
 
 fn relate(options: &Options, series: &Series, report: &mut Report) {
     for &isolation in &options.isolations {
-        let (system, name) = (isolation.system(), format!("{}_over_grpc", isolation.short()));
+        let has_wakes = isolation == Isolation::Process && !options.wakes.is_empty();
+        let system = if has_wakes { Wake::Ring.system() } else { isolation.system() };
+        let name = format!("{}_over_grpc", isolation.short());
         relate_to(&name, [system, "grpc"], series, report, over_grpc(isolation));
+    }
+    if options.wakes.contains(&Wake::Ebpf) {
+        let [ring, ebpf] = [Wake::Ring, Wake::Ebpf].map(Wake::system);
+        relate_to("ebpf_over_ring", [ebpf, ring], series, report, OVER_RINGS);
+        relate_to("ebpf_over_grpc", [ebpf, "grpc"], series, report, [None; 3]);
+        let promise = Some(Promise::AtMost(IDLE_SHARE_MAX));
+        report.figure("idle_share_ebpf", series, "idle_share", &Key::new(ebpf, IDLE, 0), promise);
+        report.figure("idle_share_ring", series, "idle_share", &Key::new(ring, IDLE, 0), None);
     }
     if options.has(Isolation::Compartment) {
         let systems = [Isolation::Compartment.system(), Isolation::Process.system()];
@@ -148,6 +178,9 @@ fn relate(options: &Options, series: &Series, report: &mut Report) {
 
 /// What is promised of the mix at 64 connections: requests/s, processor time, 99th percentile.
 type Promises = [Option<Promise>; 3];
+
+/// What the kernel hands over, over what rings do.
+const OVER_RINGS: Promises = [Some(Promise::AtLeast(0.7)), None, None];
 
 /// The compartments' over the processes'.
 const OVER_PROCESSES: Promises = [Some(Promise::AtLeast(1.5)), Some(Promise::AtMost(1.0)), None];

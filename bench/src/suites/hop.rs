@@ -2,7 +2,8 @@
 //!
 //! Both sides of every system are on the same core: a chain of calls has one runner at a time, and a wake across cores
 //! costs more than everything that is measured here. Every system times its own round trips, one after the other, and
-//! says what it saw; the payload of Baton is lent and never touched, that of sockets and gRPC is sent whole.
+//! says what it saw; the payload of Baton is lent and never touched, that of sockets and gRPC is sent whole. Process replicas
+//! hand over by rings and by the kernel, a system each; `broker` is a third process that passes descriptors on.
 //!
 //! A call between compartments costs little more than reading the clock twice. There, and for `memcpy`, a time is that of
 //! a batch of calls, divided by their number: see [`batch_for`].
@@ -13,9 +14,9 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::app::Isolation;
+use crate::app::{App, Isolation, Wake};
 use crate::load::get;
-use crate::proc;
+use crate::proc::{self, Usage};
 use crate::report::{Key, Report, Series};
 use crate::systems::{self, Fleet, SystemError};
 use crate::units::floor;
@@ -32,10 +33,12 @@ const TRUST_APP: &str = "hop-trust-app";
 const TRUST_BUFFER: &str = "hop-trust-buffer";
 /// … of modules that begin anew with each request.
 const TRUST_APP_FRESH: &str = "hop-trust-app-fresh";
-const QUICK_PAYLOADS: [u64; 3] = [64, 64 << 10, 1 << 20];
+const QUICK_PAYLOADS: [u64; 4] = [64, 64 << 10, 1 << 20, 64 << 20];
 const QUICK_TOTAL: Duration = Duration::from_secs(18);
 /// Round trips that find out how many fit into a sample.
 const PROBES: u64 = 5;
+/// The gRPC client has one uncounted round trip for so many that it counts, ten at least.
+const GRPC_WARM_UP_SHARE: u64 = 10;
 /// Calls of a batch.
 const BATCH: u64 = 64;
 /// Longer round trips are timed one by one: there the clock's own time is nothing.
@@ -64,7 +67,7 @@ enum Kind<'a> {
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let mut report = Report::new("hop", options.quick, options.rounds);
-    let fleets = start(options)?;
+    let fleets = start(options, &mut report.notes)?;
     let grpc =
         or_note(systems::start_single(&options.setup, "grpc", "hop-server"), "grpc", &mut report.notes)?;
     let systems = line_up(options, &fleets, grpc.as_ref());
@@ -95,13 +98,17 @@ struct Deployment {
     batches: bool,
 }
 
-fn start(options: &Options) -> Result<Vec<Deployment>, SuiteError> {
+fn start(options: &Options, notes: &mut Vec<String>) -> Result<Vec<Deployment>, SuiteError> {
     let app = options.build(APP)?;
     let mut deployments = Vec::new();
     for &isolation in &options.isolations {
+        if isolation == Isolation::Process {
+            deployments.extend(start_processes(options, &app, notes)?);
+            continue;
+        }
         let app = app.clone().isolated(isolation).map_err(SystemError::App)?;
         let variants = match isolation {
-            Isolation::Process => vec![(app, PROCESS, "hop-move")],
+            Isolation::Process => Vec::new(),
             Isolation::Compartment => vec![
                 (app.clone().trusting("app"), TRUST_APP, "hop-trust-app-move"),
                 (app.trusting("buffer"), TRUST_BUFFER, "hop-trust-buffer-move"),
@@ -114,8 +121,24 @@ fn start(options: &Options) -> Result<Vec<Deployment>, SuiteError> {
         };
         for (app, lent, moved) in variants {
             let fleet = systems::start_app(&options.setup, isolation.system(), &app)?;
-            deployments.push(Deployment { fleet, lent, moved, batches: isolation != Isolation::Process });
+            deployments.push(Deployment { fleet, lent, moved, batches: true });
         }
+    }
+    Ok(deployments)
+}
+
+/// Processes, in each way of handing over that there is.
+fn start_processes(
+    options: &Options,
+    app: &App,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Deployment>, SuiteError> {
+    let wakes = if options.wakes.is_empty() { &[Wake::Ring, Wake::Ebpf][..] } else { &options.wakes };
+    let mut deployments = Vec::new();
+    for &wake in wakes {
+        let fleet = super::wakes::start(options, app, wake, notes)?;
+        let deployed = |fleet| Deployment { fleet, lent: PROCESS, moved: "hop-move", batches: false };
+        deployments.extend(fleet.map(deployed));
     }
     Ok(deployments)
 }
@@ -137,6 +160,7 @@ fn line_up<'a>(
     let yardstick = |name| system(name, "hop", Kind::Yardstick { options, kind: name });
     systems.push(System { carries_payload: false, ..yardstick("futex") });
     systems.push(yardstick("uds"));
+    systems.push(yardstick("broker"));
     if in_cells(options) {
         systems.push(yardstick("memcpy"));
     }
@@ -191,16 +215,25 @@ impl System<'_> {
             Kind::Baton { fleet, mode, batches } => {
                 let batch = if *batches { batch } else { 1 };
                 let path = format!("/?payload={payload}&iterations={iterations}&mode={mode}&batch={batch}");
-                let before = fleet.usage()?.cpu;
+                let before = fleet.usage()?;
                 let answer = get(fleet.address, &path, None, PATIENCE)?;
-                let used = fleet.usage()?.cpu.saturating_sub(before);
+                let after = fleet.usage()?;
                 let trips = self.parse(answer.status == 200, &answer.body)?;
-                Ok(RoundTrips { cpu_ns: Some(used.as_secs_f64() * 1e9 / iterations as f64), ..trips })
+                Ok(with_costs(trips, [before, after], iterations))
             }
             Kind::Grpc { options, server } => {
                 let mut command = Command::new(&options.setup.grpc);
                 command.args(["hop-client", "--peer"]).arg(server.address.to_string());
-                self.run_client(options, command, payload, iterations)
+                let before = server.usage()?;
+                let own = self.run_client(options, command, payload, iterations)?;
+                let warm_up = (iterations / GRPC_WARM_UP_SHARE).max(10);
+                let theirs = with_costs(own, [before, server.usage()?], iterations + warm_up);
+                let both = |own: Option<f64>, theirs: Option<f64>| Some(own? + theirs?);
+                Ok(RoundTrips {
+                    cpu_ns: both(own.cpu_ns, theirs.cpu_ns),
+                    switches: both(own.switches, theirs.switches),
+                    ..own
+                })
             }
             Kind::Yardstick { options, kind } => {
                 let program = std::env::current_exe().map_err(|error| self.failed(error))?;
@@ -240,6 +273,14 @@ impl System<'_> {
     fn failed(&self, error: std::io::Error) -> SuiteError {
         SuiteError::Program { system: self.name.clone(), error }
     }
+}
+
+/// The same with what servers have used between two looks, for each of so many round trips.
+fn with_costs(trips: RoundTrips, [before, after]: [Usage; 2], count: u64) -> RoundTrips {
+    let each = |total: f64| Some(total / count.max(1) as f64);
+    let cpu = after.cpu.saturating_sub(before.cpu);
+    let switches = after.switches.saturating_sub(before.switches);
+    RoundTrips { cpu_ns: each(cpu.as_secs_f64() * 1e9), switches: each(switches as f64), ..trips }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const QUICK_TOTAL: Duration = Duration::from_secs(25);
 /// Runs the suite.
 pub fn run(options: &Options) -> Result<Report, SuiteError> {
     let mut report = Report::new("http", options.quick, options.rounds);
-    let mut fleets = start_all(options, &options.build(APP)?)?;
+    let mut fleets = start_all(options, &options.build(APP)?, &mut report.notes)?;
     let hyper = systems::start_single(&options.setup, "hyper", "hyper");
     fleets.extend(or_note(hyper, "hyper", &mut report.notes)?);
     let series = proc::pinned(Some(options.setup.load_core), || {

@@ -3,6 +3,7 @@
 //! Every suite goes through its rounds, in each round through its cases, in each case through its systems: A B A B.
 //! All systems stand ready all the time; those that are not measured sleep.
 
+mod audit;
 mod boutique;
 mod coldstart;
 mod components;
@@ -19,17 +20,20 @@ mod scale;
 mod sidecar;
 mod soak;
 mod transfer;
+mod vision;
+mod wakes;
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::app::{App, Isolation};
+use crate::app::{App, Isolation, Wake};
 use crate::load::{ClientError, LoadError};
 use crate::proc::ProcError;
 use crate::systems::{self, Fleet, Setup, SystemError};
 
+pub use audit::run as audit;
 pub use boutique::run as boutique;
 pub use coldstart::run as coldstart;
 pub use components::run as components;
@@ -45,6 +49,7 @@ pub use scale::run as scale;
 pub use sidecar::run as sidecar;
 pub use soak::{SoakOptions, Verdict, run as soak};
 pub use transfer::run as transfer;
+pub use vision::run as vision;
 
 /// What the command line says about a run.
 #[derive(Debug, Clone)]
@@ -53,6 +58,8 @@ pub struct Options {
     pub setup: Setup,
     /// The isolation settings of Baton's functions, one or several; a system each.
     pub isolations: Vec<Isolation>,
+    /// How process replicas hand over, a system each; nothing where the suite shall decide.
+    pub wakes: Vec<Wake>,
     /// Whether the whole run shall take no more than 40 seconds.
     pub quick: bool,
     /// Interleaved rounds.
@@ -171,13 +178,20 @@ fn or_note<T>(
     }
 }
 
-/// Starts an app once for each isolation setting of the run.
-fn start_all(options: &Options, app: &App) -> Result<Vec<Fleet>, SuiteError> {
-    let start = |&isolation: &Isolation| {
+/// Starts an app once for each isolation setting of the run, and of processes once for each way of handing over that was asked for.
+fn start_all(options: &Options, app: &App, notes: &mut Vec<String>) -> Result<Vec<Fleet>, SuiteError> {
+    let mut fleets = Vec::new();
+    for &isolation in &options.isolations {
+        if isolation == Isolation::Process && !options.wakes.is_empty() {
+            for &wake in &options.wakes {
+                fleets.extend(wakes::start(options, app, wake, notes)?);
+            }
+            continue;
+        }
         let app = app.clone().isolated(isolation).map_err(SystemError::App)?;
-        systems::start_app(&options.setup, isolation.system(), &app)
-    };
-    Ok(options.isolations.iter().map(start).collect::<Result<Vec<_>, SystemError>>()?)
+        fleets.push(systems::start_app(&options.setup, isolation.system(), &app)?);
+    }
+    Ok(fleets)
 }
 
 /// Says what is measured now, where somebody watches.

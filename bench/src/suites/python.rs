@@ -1,9 +1,11 @@
 //! `python`: a NumPy array from one function in Python to another and back, against what two Python processes do without Baton.
 //!
 //! All of a system's processes are on one core. Baton's time is that of the round trip, there and back; the yardsticks' is one way and a
-//! word back, which favours them. Nobody touches more than the first byte.
+//! word back, which favours them. Nobody touches more than the first byte. `start-numpy` is a replica's start, beside that of an
+//! interpreter.
 
-mod rivals;
+pub(super) mod rivals;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,16 +65,21 @@ pub fn run(options: &Options) -> Result<Report, SuiteError> {
     say("starting the node");
     let fleet = systems::start_directory(&options.setup, BATON, app.path())?;
     let rivals = rivals::start(options, &python, &directory.join("rival.py"), &mut report.notes)?;
-    let series = measure(options, &fleet, &rivals)?;
+    let starts = starts::Starts::start(options, &directory, &python)?;
+    let series = measure(options, &fleet, &rivals, &starts)?;
     report.take_rows(&series);
     relate(&series, &rivals, &mut report);
+    starts::relate(&series, &mut report);
     copies(options, &fleet, &mut report)?;
-    super::note_losses(&mut report, [&fleet]);
+    let rivals =
+        "`uds` is a pickle (protocol 5) over a Unix socket; `s3` is nginx' WebDAV over files in memory";
+    report.notes.push(rivals.into());
+    super::note_losses(&mut report, [&fleet, starts.fleet()]);
     Ok(report)
 }
 
 /// The interpreter that has NumPy: the one that `cargo xtask` installed, or the first of `PATH`.
-fn interpreter() -> Option<PathBuf> {
+pub(super) fn interpreter() -> Option<PathBuf> {
     let installed = crate::locate::tool("python3");
     let has_numpy = |python: &PathBuf| {
         let mut command = Command::new(python);
@@ -87,8 +94,7 @@ fn interpreter() -> Option<PathBuf> {
 fn laid_out(directory: &Path, python: &Path) -> std::io::Result<TempDir> {
     let app = tempfile::tempdir()?;
     let text = fs::read_to_string(directory.join("baton.toml"))?;
-    let venv = python.parent().and_then(Path::parent).filter(|place| place.join("pyvenv.cfg").is_file());
-    let line = format!("python = \"{}\"", venv.unwrap_or(python).display());
+    let line = format!("python = \"{}\"", environment(python).display());
     fs::write(app.path().join("baton.toml"), text.replace(PYTHON_LINE, &line))?;
     fs::create_dir(app.path().join("functions"))?;
     let module = "functions/handover.py";
@@ -96,7 +102,18 @@ fn laid_out(directory: &Path, python: &Path) -> std::io::Result<TempDir> {
     Ok(app)
 }
 
-fn measure(options: &Options, fleet: &Fleet, rivals: &[Rival]) -> Result<Series, SuiteError> {
+/// What a manifest names for an interpreter: its virtual environment, if it is in one.
+pub(super) fn environment(python: &Path) -> &Path {
+    let venv = python.parent().and_then(Path::parent).filter(|place| place.join("pyvenv.cfg").is_file());
+    venv.unwrap_or(python)
+}
+
+fn measure(
+    options: &Options,
+    fleet: &Fleet,
+    rivals: &[Rival],
+    starts: &starts::Starts,
+) -> Result<Series, SuiteError> {
     let samples = options.rounds * (PAYLOADS.len() + 2 * rivals.len());
     let timing = Timing::new(options, samples, QUICK_TOTAL);
     let mut series = Series::default();
@@ -112,6 +129,7 @@ fn measure(options: &Options, fleet: &Fleet, rivals: &[Rival]) -> Result<Series,
                 series.add(key, way.sample(payload, timing, expected)?);
             }
         }
+        starts.measure(round, &mut series)?;
     }
     Ok(series)
 }

@@ -157,5 +157,8 @@ pub(super) fn sample_of_trips(trips: RoundTrips) -> Sample {
     if let Some(cpu_ns) = trips.cpu_ns {
         figures.insert("cpu_us_per_req".into(), cpu_ns / 1e3);
     }
+    if let Some(switches) = trips.switches {
+        figures.insert("switches_per_req".into(), switches);
+    }
     Sample { figures, errors: Errors::default(), payload_bytes: 0 }
 }

@@ -3,21 +3,17 @@
 //! The function is the hello of `http`. `baton` has no policies, `baton-sidecar` has log, span, metrics, time-out, rate limit, token
 //! and headers, `baton-sidecar-equal` those that nginx has too, and `nginx-sidecar` is `baton` behind nginx with those.
 
-use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::app::App;
 use crate::load::{Plan, Step};
-use crate::locate;
-use crate::proc::{self, Server, ServerSpec};
+use crate::proc;
 use crate::report::{Key, Promise, Report, Series};
 use crate::systems::{self, Fleet, SystemError};
 
@@ -30,9 +26,6 @@ const CONCURRENCY: [u32; 3] = [1, 16, 64];
 /// Where processor time is compared: the core of the system is busy then.
 const BUSY: u32 = 16;
 const QUICK_TOTAL: Duration = Duration::from_secs(25);
-const LISTENS_WITHIN: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(10);
-const BOTH_OUTPUTS: &str = "exec \"$0\" \"$@\" 2>&1";
 
 /// The policies that nginx has too: access log, time-out, rate limit, headers.
 const EQUAL: &str = r#"
@@ -133,46 +126,16 @@ fn relate(series: &Series, report: &mut Report) {
 
 /// The function without policies, behind nginx: both on the core of the system.
 fn nginx(options: &Options, app: &App, files: &Path) -> Result<Fleet, SystemError> {
-    let program = locate::nginx();
-    if !systems::is_there(&program) {
-        return Err(SystemError::Missing(program));
-    }
     let backend = systems::start_app(&options.setup, "nginx-sidecar", app)?;
-    let at = free_address().map_err(SystemError::State)?;
+    let [at] = systems::free_addresses().map_err(SystemError::State)?;
     // Its log goes to memory, as Baton's does.
     let memory: TempDir = tempfile::Builder::new()
         .prefix("baton-sidecar-")
         .tempdir_in("/dev/shm")
         .map_err(SystemError::State)?;
-    let config = files.join("nginx.conf");
-    fs::write(&config, configuration(memory.path(), at, backend.address)).map_err(SystemError::State)?;
-    let words: [OsString; 7] = [
-        "-c".into(),
-        BOTH_OUTPUTS.into(),
-        program.into(),
-        "-e".into(),
-        "stderr".into(),
-        "-c".into(),
-        config.into(),
-    ];
-    let spec = ServerSpec {
-        name: "nginx-sidecar".into(),
-        program: "sh".into(),
-        args: words.to_vec(),
-        env: Vec::new(),
-        core: Some(options.setup.server_core),
-        ready_within: LISTENS_WITHIN,
-    };
-    let (server, ()) = Server::start(&spec, |line| line.contains("start worker process").then_some(()))?;
-    let until = Instant::now() + LISTENS_WITHIN;
-    while TcpStream::connect_timeout(&at, LISTENS_WITHIN).is_err() && Instant::now() < until {
-        thread::sleep(LOOK);
-    }
+    let config = configuration(memory.path(), at, backend.address);
+    let server = systems::start_nginx(&options.setup, "nginx-sidecar", files, &config, at)?;
     Ok(backend.behind(at, server, memory))
-}
-
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
 fn configuration(memory: &Path, at: SocketAddr, backend: SocketAddr) -> String {

@@ -2,11 +2,13 @@
 //!
 //! * `futex`: one shared word each way, no payload;
 //! * `uds`: a Unix stream socket, N bytes there, 64 bytes back;
+//! * `broker`: a third process between two Unix sockets, which passes descriptors; the payload stays where it is;
 //! * `memcpy`: N bytes copied once, from warm memory to warm memory, in one process.
 //!
 //! The caller's process starts its peer, which inherits its placement, runs the round trips one after the other, and
 //! prints one line of JSON.
 
+mod broker;
 mod futex;
 mod memcpy;
 mod sys;
@@ -14,7 +16,9 @@ mod uds;
 
 use std::fmt;
 use std::io;
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +75,9 @@ pub struct RoundTrips {
     /// Processor time of both sides per round trip, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ns: Option<f64>,
+    /// Context switches of both sides per round trip, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<f64>,
 }
 
 impl RoundTrips {
@@ -88,6 +95,7 @@ impl RoundTrips {
             min_ns: at(0),
             touch_ns: None,
             cpu_ns: None,
+            switches: None,
         })
     }
 
@@ -102,6 +110,7 @@ impl RoundTrips {
             min_ns: self.min_ns.map(one),
             touch_ns: self.touch_ns.map(one),
             cpu_ns: self.cpu_ns,
+            switches: self.switches,
         }
     }
 }
@@ -116,16 +125,23 @@ pub fn uds(payload: usize, iterations: u64) -> Result<RoundTrips, YardstickError
     uds::call(payload, iterations)
 }
 
+/// Runs the caller's side of a hand-over by a third process.
+pub fn broker(payload: usize, iterations: u64) -> Result<RoundTrips, YardstickError> {
+    broker::call(payload, iterations)
+}
+
 /// Copies a payload over and over, `batch` copies between two looks at the clock.
 pub fn memcpy(payload: usize, iterations: u64, batch: u64) -> Result<RoundTrips, YardstickError> {
     memcpy::run(payload, iterations, batch)
 }
 
-/// The peer's side of the first two, on what it got as standard input.
+/// The other sides, on what they got as standard input.
 pub fn peer(kind: &str, payload: usize) -> Result<(), YardstickError> {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     match kind {
         "futex" => futex::answer(),
+        "broker" => broker::pass_on(payload),
+        "broker-callee" => broker::answer(),
         _ => uds::answer(payload),
     }
 }
@@ -151,8 +167,8 @@ fn measure_batches(
         trip()?;
     }
     let mut times = Vec::with_capacity(usize::try_from(batches).unwrap_or(0));
-    let cpu = || proc::usage(std::process::id()).map(|usage| usage.cpu).unwrap_or(Duration::ZERO);
-    let before = cpu();
+    let usage = || proc::usage(std::process::id()).unwrap_or_default();
+    let before = usage();
     for _ in 0..batches {
         let begun = Instant::now();
         for _ in 0..batch {
@@ -160,29 +176,40 @@ fn measure_batches(
         }
         times.push(nanos(begun.elapsed()));
     }
-    let used = cpu().saturating_sub(before);
+    let after = usage();
+    let used = after.cpu.saturating_sub(before.cpu);
+    let switches = after.switches.saturating_sub(before.switches);
     let mut trips = RoundTrips::of(times).ok_or(YardstickError::Silent)?.divided_by(batch);
     trips.cpu_ns = Some(nanos(used) as f64 / iterations as f64);
+    trips.switches = Some(switches as f64 / iterations as f64);
     Ok(trips)
 }
 
 /// Starts this program again as the peer, with one end of the channel as its standard input.
-fn spawn_peer(
+fn spawn_peer(kind: &str, payload: usize, channel: OwnedFd) -> Result<Child, YardstickError> {
+    spawn_between(kind, payload, channel, Stdio::null())
+}
+
+/// The same with another channel as its standard output.
+fn spawn_between(
     kind: &str,
     payload: usize,
-    channel: std::os::fd::OwnedFd,
-) -> Result<std::process::Child, YardstickError> {
+    channel: OwnedFd,
+    other: impl Into<Stdio>,
+) -> Result<Child, YardstickError> {
     let program = std::env::current_exe().map_err(YardstickError::Peer)?;
-    std::process::Command::new(program)
+    Command::new(program)
         .args(["yardstick", "peer", kind, "--payload", &payload.to_string()])
         .stdin(channel)
-        .stdout(std::process::Stdio::null())
+        .stdout(other)
         .spawn()
         .map_err(YardstickError::Peer)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

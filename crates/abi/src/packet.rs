@@ -9,7 +9,9 @@
 //!        op   rights    edge    into    written    descriptor (see `descriptor`)
 //! ```
 //! Whatever is refused is passed on as it is to the node, which has the other end of the socket; the node answers it with
-//! [`Op::Refused`]. The program in `crates/kernel` has the same layout, pinned there.
+//! [`Op::Refused`]. Of what comes back to its own sender nothing is read: once it is written, it is done or refused, and the table says which.
+//! A derived capability from which others were derived has a high-water mark of 1: without one, nothing has to be looked for when
+//! it ends. The program in `crates/kernel` has the same layout, pinned there.
 
 use crate::descriptor::{DESCRIPTOR_BYTES, DESCRIPTOR_WORDS, Descriptor, NONE};
 
@@ -45,8 +47,12 @@ pub enum Op {
     /// By the node, to the replica whose range in the table is at index `into`: something lies on its link.
     NodeWake = 6,
     /// By the node, to the replica whose range is at index `into`: what it sent over `edge` was refused. The descriptor is a failed reply
-    /// with the same tag; `body` is what was to be handed over, which has come back to the sender if the sender still holds it.
+    /// with the same tag; `body` and `head` are what was to be handed over, which the sender still has if it had it. `rights` is the
+    /// [`crate::Kind`] of what was refused.
     Refused = 7,
+    /// To oneself: a capability is derived from the one in `body`, which the sender holds, with `rights`, at index `into` of the sender's
+    /// own range, and is on its way to the node (`ToNode` of the sender). A descriptor on the link, or on an edge to the node, names it next.
+    Derive = 8,
 }
 
 impl Op {
@@ -61,6 +67,7 @@ impl Op {
             5 => Op::Release,
             6 => Op::NodeWake,
             7 => Op::Refused,
+            8 => Op::Derive,
             _ => return None,
         })
     }
@@ -71,7 +78,7 @@ impl Op {
 pub struct Packet {
     /// An [`Op`], as it was said.
     pub op: u8,
-    /// The rights of a derived capability; else 0.
+    /// The rights of a derived capability, or those that stay; else 0.
     pub rights: u8,
     /// The edge.
     pub edge: u16,
@@ -101,6 +108,16 @@ impl Packet {
         *second = self.written;
         *rest = self.descriptor.to_words();
         words
+    }
+
+    /// The packet in the wire form `bytes`.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; PACKET_BYTES]) -> Packet {
+        let mut words = [0; PACKET_WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Packet::from_words(words)
     }
 
     /// The packet in `words`.
@@ -152,6 +169,7 @@ mod tests {
             ..Packet::new(Op::Send, descriptor)
         };
         let bytes: Vec<u8> = packet.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(Packet::from_bytes(bytes.as_slice().try_into().unwrap()), packet);
         assert_eq!(bytes.get(..9), Some([1, 2, 3, 4, 5, 6, 7, 8, 9].as_slice()));
         assert_eq!(bytes.get(16), Some(&(Kind::Reply as u8)));
         assert_eq!(bytes.get(20..24), Some([1, 2, 3, 4].as_slice()));
@@ -160,7 +178,7 @@ mod tests {
     #[test]
     fn only_operations_are_operations() {
         let known = (0..=u8::MAX).filter_map(Op::from_u8);
-        assert!(known.map(|op| op as u8).eq(1..=7));
+        assert!(known.map(|op| op as u8).eq(1..=8));
         assert_eq!(Op::from_u8(0), None);
     }
 }

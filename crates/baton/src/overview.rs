@@ -107,6 +107,10 @@ pub(crate) struct Edge {
     pub(crate) errors: u64,
     pub(crate) bytes_handed: u64,
     pub(crate) busy_ns: u64,
+    #[serde(default)]
+    pub(crate) by_kernel: bool,
+    #[serde(default)]
+    pub(crate) refusals: u64,
 }
 
 impl Overview {

@@ -106,8 +106,13 @@ impl Picture {
         let handed = |value: u64, per: &str| {
             if value > 0 { format!(", {}{per}", bytes(value)) } else { String::new() }
         };
+        let refused = match rates.refusals {
+            0 => String::new(),
+            count => format!(", {count} refused"),
+        };
         if self.totals {
-            return (rates.calls > 0).then(|| format!("{} calls", rates.calls));
+            return (rates.calls > 0 || rates.refusals > 0)
+                .then(|| format!("{} calls{refused}", rates.calls));
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -116,7 +121,7 @@ impl Picture {
         )]
         let per_second = rates.bytes_per_s as u64;
         (rates.calls_per_s > 0.0)
-            .then(|| format!("{}/s{}", amount(rates.calls_per_s), handed(per_second, "/s")))
+            .then(|| format!("{}/s{}{refused}", amount(rates.calls_per_s), handed(per_second, "/s")))
     }
 
     /// What is written below a function's name.

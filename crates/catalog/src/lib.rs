@@ -35,4 +35,4 @@ pub use routes::{
     Side, merged,
 };
 pub use units::{ByteSize, Cores, CoresFault, SizeFault, TimeFault, TimeSpan};
-pub use words::{Fallback, Isolation, LambdaRuntime, Policy, PoolRights, RuntimeWord, Trust};
+pub use words::{Fallback, Isolation, LambdaRuntime, Policy, PoolRights, RuntimeWord, Trust, Wake};

@@ -35,7 +35,7 @@ use crate::policy::{AppPolicies, Policies, Schema};
 use crate::rollout::Rollout;
 use crate::routes::{Route, RouteTable};
 use crate::units::{ByteSize, Cores, TimeSpan};
-use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust};
+use crate::words::{Fallback, Isolation, Policy, PoolRights, Trust, Wake};
 
 /// An app as its `baton.toml` declares it, every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,9 +72,25 @@ pub struct Manifest {
 pub struct App {
     /// Its name, unique on a node.
     pub name: AppName,
+    /// How finely memory keys follow buffers inside a cell, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
+    /// Who hands payloads over between its processes.
+    #[serde(default, skip_serializing_if = "App::wakes_as_usual")]
+    pub wake: Wake,
+}
+
+impl App {
     /// How finely memory keys follow buffers inside a cell.
-    #[serde(default)]
-    pub trust: Trust,
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.trust.unwrap_or_default()
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
+    fn wakes_as_usual(wake: &Wake) -> bool {
+        *wake == Wake::default()
+    }
 }
 
 /// The app's payload memory.

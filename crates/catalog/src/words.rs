@@ -54,6 +54,19 @@ words! {
 }
 
 words! {
+    /// Who hands payloads over between the processes of an app, and wakes them.
+    Wake {
+        /// The kernel where it can and `trust = "buffer"` is asked for in so many words, rings otherwise.
+        #[default]
+        Auto = "auto",
+        /// A program in the kernel; rings where it does not let one in.
+        Ebpf = "ebpf",
+        /// The functions themselves, over rings between each two of them.
+        Ring = "ring",
+    }
+}
+
+words! {
     /// How an app's functions are laid over the nodes of a cluster.
     Policy {
         /// Every function on every node.

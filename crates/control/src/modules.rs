@@ -187,19 +187,25 @@ impl Modules {
         spared: Duration,
     ) -> Result<usize, ArtifactError> {
         let io = |source| ArtifactError::io(&self.directory, source);
+        // Other names are not this module's to remove.
+        let is_ours = |name: &str| host::is_one(name) || blake3::Hash::from_hex(name).is_ok();
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            kept.extend(
+                entry.file_name().into_string().ok().filter(|name| is_ours(name)).map(|name| (name, entry)),
+            );
+        }
+        if kept.is_empty() {
+            // The programs are large, and a node without Wasm functions never needs them in its memory.
+            return Ok(0);
+        }
         // Without the programs nobody knows what is stale.
         let Ok(hosts) = self.hosts() else { return Ok(0) };
         let keys = named.iter().flat_map(|hash| hosts.iter().map(|host| name(&Self::key(hash, host))));
         let wanted: BTreeSet<String> = keys.chain(hosts.iter().map(|host| host::name(&host.hash))).collect();
         let mut removed = 0;
-        for entry in fs::read_dir(&self.directory).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            let found = entry.file_name();
-            // Other names are not this module's to remove.
-            let is_ours = |name: &&str| host::is_one(name) || blake3::Hash::from_hex(name).is_ok();
-            if found.to_str().filter(is_ours).is_none_or(|name| wanted.contains(name)) {
-                continue;
-            }
+        for (_, entry) in kept.iter().filter(|(name, _)| !wanted.contains(name)) {
             let age = entry.metadata().and_then(|about| about.modified()).map_err(io)?.elapsed();
             if age.unwrap_or_default() >= spared {
                 fs::remove_file(entry.path()).map_err(io)?;

@@ -24,6 +24,7 @@ use crate::coldstart::ColdStarts;
 use crate::deploy::{AppSpec, BundledFiles};
 use crate::edges::Edges;
 use crate::error::InvokeError;
+use crate::guarded::Guard;
 use crate::hosting::Hosting;
 use crate::node::Node;
 use crate::outlet::{Counts, OUT_PER_APP_MAX};
@@ -36,6 +37,7 @@ use crate::slots::RawReply;
 use crate::status::LoadStatus;
 use crate::stream::Streams;
 use crate::tally::Tally;
+use crate::wake::Choice;
 use crate::zygote::Nursery;
 
 /// How long a handler may stand still beyond its function's time before its replica is killed.
@@ -116,6 +118,10 @@ pub(crate) struct App {
     pub(crate) index: usize,
     pub(crate) pool: RefCell<Pool>,
     pub(crate) trust: Trust,
+    /// Who hands over between its processes.
+    pub(crate) wake: Choice,
+    /// The kernel's part of it, where it is the kernel.
+    pub(crate) guard: Option<Rc<Guard>>,
     pub(crate) functions: Vec<FunctionState>,
     /// Groups of its functions that share cells.
     pub(crate) groups: Vec<Rc<Group>>,
@@ -153,11 +159,13 @@ pub(crate) struct Parts {
     /// How each function runs, in the order of their names.
     pub(crate) hosting: Vec<Hosting>,
     pub(crate) groups: Vec<Rc<Group>>,
+    /// Who hands over, and the kernel's part of it.
+    pub(crate) wake: (Choice, Option<Rc<Guard>>),
 }
 
 impl App {
     pub(crate) fn new(node: &Rc<Node>, spec: &AppSpec, index: usize, parts: Parts) -> Rc<App> {
-        let Parts { pool, hosting, groups } = parts;
+        let Parts { pool, hosting, groups, wake: (wake, guard) } = parts;
         let units = crate::scale::units(&spec.manifest, &hosting, &groups);
         let is_behind = |unit: usize, function| units.get(unit).is_some_and(|unit| unit.is_behind(function));
         let functions = spec.manifest.functions.iter().zip(hosting).enumerate();
@@ -201,7 +209,9 @@ impl App {
             version: spec.version,
             index,
             pool: RefCell::new(pool),
-            trust: spec.manifest.app.trust,
+            trust: spec.manifest.app.trust(),
+            wake,
+            guard,
             functions,
             groups,
             units,
@@ -371,7 +381,8 @@ impl App {
         let function = self.function_name(by.function).to_owned();
         self.node.traces.borrow_mut().add(&self.name, cost, (by.holder, &function), None);
         let memory_mib_ms = by.memory_over(cost.wall_ns);
-        let beside = Beside { memory_mib_ms, ..Beside::default() };
+        let is_by_kernel = self.guard.is_some() && cost.caller != 0;
+        let beside = Beside { memory_mib_ms, is_by_kernel, ..Beside::default() };
         self.node.receipts.borrow_mut().add(&self.name, cost, (caller, function), beside);
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::boot::{Edge, NETWORK, NODE_PEER, Name};
+use baton_abi::packet::EDGES_MAX;
 use baton_abi::reference::REFERENCES;
 use baton_abi::stream::STREAMS;
 use baton_pool::Placed;
@@ -17,12 +18,15 @@ use rustix::io::Errno;
 use crate::app::App;
 use crate::cells::Group;
 use crate::counted::{self, Sums};
+use crate::guarded::Guard;
 use crate::hosting::Hosting;
 use crate::outlet::{Beyond, Outlet};
 use crate::replica::{Phase, Replica};
 
 /// Descriptors in each ring of an edge: half of them are calls that may be out.
 const EDGE_ENTRIES: u32 = 512;
+/// Why there is no number for one more edge.
+const CROWDED: &str = "as many edges are up as an app may have";
 /// How long the living end may take to look at what a dead peer sent.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -34,6 +38,8 @@ struct Road {
     figures: Placed<Figures>,
     /// The functions at its ends; `None` for what leads out of the node, but to a function.
     between: Option<(usize, usize)>,
+    /// Whether the kernel hands over on it.
+    is_guarded: bool,
     closed: Option<Instant>,
 }
 
@@ -62,19 +68,29 @@ impl Edges {
         self.roads.iter().any(|road| road.closed.is_some())
     }
 
-    fn next_id(&mut self) -> u16 {
-        loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if !self.is_live(self.last_id) {
-                return self.last_id;
-            }
-        }
+    /// A number that no edge has over which something may still arrive. `None` if there is none.
+    fn next_id(&mut self) -> Option<u16> {
+        let last = self.last_id;
+        let mut after = (0..EDGES_MAX - 1).map(|step| 1 + (last + step) % (EDGES_MAX - 1));
+        self.last_id = after.find(|id| !self.is_live(*id))?;
+        Some(self.last_id)
+    }
+
+    /// Of an edge on which the kernel hands over, and of which `holder` is an end: whether it still does, and whether that end is the
+    /// caller's.
+    pub(crate) fn guarded(&self, id: u16, holder: u16) -> Option<(bool, bool)> {
+        let is_end = |road: &&Road| road.caller == holder || road.callee == holder;
+        let road = self.roads.iter().find(|road| road.id == id && road.is_guarded).filter(is_end)?;
+        Some((road.closed.is_none(), road.caller == holder))
     }
 
     /// Closes the edges of a dead replica. Gives the holders at their other ends.
-    pub(crate) fn close(&mut self, dead: u16) -> Vec<u16> {
+    pub(crate) fn close(&mut self, dead: u16, guard: Option<&Guard>) -> Vec<u16> {
         let mut others = Vec::new();
         for road in self.roads.iter_mut().filter(|road| road.caller == dead || road.callee == dead) {
+            if let Some(guard) = guard.filter(|_| road.is_guarded && road.closed.is_none()) {
+                guard.close(road.id);
+            }
             road.flags.close();
             road.closed.get_or_insert_with(Instant::now);
             others.push(if road.caller == dead { road.callee } else { road.caller });
@@ -89,7 +105,7 @@ impl Edges {
     }
 
     /// Forgets closed edges whose living end has seen everything, or had its time. `true` if any went.
-    pub(crate) fn forget_drained(&mut self, is_up: impl Fn(u16) -> bool) -> bool {
+    pub(crate) fn forget_drained(&mut self, is_up: impl Fn(u16) -> bool, guard: Option<&Guard>) -> bool {
         let before = self.roads.len();
         let is_over = |road: &Road| {
             let both_down = || !is_up(road.caller) && !is_up(road.callee);
@@ -101,7 +117,7 @@ impl Edges {
         self.roads.retain(|road| {
             let is_over = is_over(road);
             if is_over {
-                road.add_to(gone);
+                road.add_to(gone, guard);
             }
             !is_over
         });
@@ -109,9 +125,9 @@ impl Edges {
     }
 
     /// What passed over all edges so far.
-    pub(crate) fn sums(&self) -> Sums {
+    pub(crate) fn sums(&self, guard: Option<&Guard>) -> Sums {
         let mut sums = self.gone.clone();
-        self.roads.iter().for_each(|road| road.add_to(&mut sums));
+        self.roads.iter().for_each(|road| road.add_to(&mut sums, guard));
         sums
     }
 
@@ -122,9 +138,11 @@ impl Edges {
 }
 
 impl Road {
-    fn add_to(&self, sums: &mut Sums) {
-        if let (Some(between), Some(row)) = (self.between, self.figures.first()) {
-            counted::add(sums, between, row.counted());
+    fn add_to(&self, sums: &mut Sums, guard: Option<&Guard>) {
+        let (Some(between), Some(row)) = (self.between, self.figures.first()) else { return };
+        match guard.filter(|_| self.is_guarded) {
+            Some(guard) => counted::add_by_kernel(sums, between, row.counted(), guard.counts(self.id)),
+            None => counted::add(sums, between, row.counted()),
         }
     }
 }
@@ -194,7 +212,7 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
         end.nudges.set(end.nudges.get().wrapping_add(1));
     }
     let mut edges = app.edges.borrow_mut();
-    let id = edges.next_id();
+    let id = edges.next_id().ok_or(CROWDED)?;
     let named = |index: usize| Name::new(app.function_name(index)).ok_or("a function's name is too long");
     let timeout_ms = app
         .functions
@@ -220,13 +238,21 @@ fn pave(app: &Rc<App>, caller: &Rc<Replica>, callee: &Rc<Replica>) -> Result<(),
         refused(callee, errno);
         return Ok(());
     }
+    // The callee knows of it before anything can come over it.
+    if let Some(guard) = &app.guard
+        && let Err(why) = guard.open(id, caller, callee)
+    {
+        flags.close();
+        return Err(why);
+    }
     // The callee has its end: the edge is closed, as any other, when the caller is dead.
     if let Err(errno) = caller_peer.add_edge(to_caller, fd.as_fd(), &callee_peer) {
         refused(caller, errno);
     }
     let between = Some((caller.function, callee.function));
     let (caller, callee) = (caller.holder, callee.holder);
-    edges.roads.push(Road { id, caller, callee, flags, figures, between, closed: None });
+    let is_guarded = app.guard.is_some();
+    edges.roads.push(Road { id, caller, callee, flags, figures, between, is_guarded, closed: None });
     Ok(())
 }
 
@@ -264,7 +290,7 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
     let (flags, figures) = link::map_head(&fd).map_err(shown)?;
     let duplex = Duplex::map(&fd, entries, Side::Far).map_err(shown)?;
     let mut edges = app.edges.borrow_mut();
-    let id = edges.next_id();
+    let id = edges.next_id().ok_or(CROWDED)?;
     let edge = Edge {
         id,
         peer: NODE_PEER,
@@ -289,7 +315,7 @@ fn pave_outside(app: &Rc<App>, new: &Rc<Replica>, beyond: Beyond) -> Result<(), 
         Beyond::Network | Beyond::References | Beyond::Streams => None,
     };
     let (caller, callee) = (new.holder, NODE);
-    edges.roads.push(Road { id, caller, callee, flags, figures, between, closed: None });
+    edges.roads.push(Road { id, caller, callee, flags, figures, between, is_guarded: false, closed: None });
     new.outlets.borrow_mut().push(Outlet::new(id, beyond, duplex, entries / 2));
     Ok(())
 }

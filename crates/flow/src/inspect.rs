@@ -75,7 +75,18 @@ pub(crate) fn app(app: &App) -> AppStatus {
     let functions = functions.collect();
     let references = references(app);
     let edges = crate::counted::edges(app);
-    AppStatus { app: app.name.clone(), version: app.version, functions, edges, pool: pool(app), references }
+    AppStatus {
+        app: app.name.clone(),
+        version: app.version,
+        functions,
+        edges,
+        pool: pool(app),
+        references,
+        trust: app.trust.as_str().to_owned(),
+        wake: app.wake.as_str().to_owned(),
+        wake_because: app.wake.why().to_owned(),
+        refusals: app.guard.as_ref().map(|guard| guard.refusals()).unwrap_or_default(),
+    }
 }
 
 fn references(app: &App) -> ReferencesStatus {

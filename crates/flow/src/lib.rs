@@ -13,6 +13,7 @@ mod edges;
 mod elsewhere;
 mod error;
 mod flow;
+mod guarded;
 mod hosting;
 mod hosts;
 mod inspect;
@@ -42,6 +43,7 @@ mod tally;
 mod traces;
 mod traffic;
 mod tunnels;
+pub mod wake;
 mod watch;
 mod zygote;
 

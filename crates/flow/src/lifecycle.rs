@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::app::App;
 use crate::error::InvokeError;
+use crate::guarded;
 use crate::logs::{LINE_BYTES_MAX, Writer};
 use crate::replica::{Phase, Pumped, Replica};
 use crate::scale::{Place, Unit, until_drained};
@@ -169,6 +170,7 @@ impl Life<'_> {
             return Some(bury(app, std::slice::from_ref(replica)));
         };
         let pump = tokio::task::spawn_local(pump(Rc::clone(replica), events));
+        let ear = guarded::listen(replica);
         let ready = tokio::time::timeout(READY_WITHIN, wait_ready(replica, &control, &end)).await;
         match ready {
             Ok(true) => {
@@ -192,6 +194,7 @@ impl Life<'_> {
             }
         };
         pump.abort();
+        ear.into_iter().for_each(|ear| ear.abort());
         self.see_off().await;
         // One that died of itself while it was drained is replaced if it is needed.
         let how = bury(app, std::slice::from_ref(replica));
@@ -319,7 +322,11 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
         }
     }
     crate::counted::keep(app, replica);
-    let others = app.edges.borrow_mut().close(replica.holder);
+    // From now on the kernel hands nothing over to it; what it refuses of the living is told to them.
+    if let Some(guard) = &app.guard {
+        guard.leave(replica);
+    }
+    let others = app.edges.borrow_mut().close(replica.holder, app.guard.as_deref());
     for other in others.into_iter().filter_map(|holder| app.replica(holder)) {
         other.nudge();
     }
@@ -329,9 +336,11 @@ fn settle(app: &App, replica: &Rc<Replica>) -> String {
 /// Gives back what nobody alive stands behind.
 fn reclaim(app: &App) {
     let up: Vec<u16> = app.replicas().iter().map(|replica| replica.holder).collect();
-    app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder));
+    app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder), app.guard.as_deref());
     let edges = app.edges.borrow();
     let keeps = |hold: Hold| match hold.state {
+        // The kernel has it for a moment, and names who sends it.
+        State::InFlight if app.guard.is_some() => up.contains(&hold.holder),
         State::InFlight => edges.is_live(hold.holder),
         _ => up.contains(&hold.holder),
     };
@@ -344,7 +353,7 @@ fn reclaim(app: &App) {
 /// Looks at closed edges again; to be called now and then while there are any.
 pub(crate) fn settle_edges(app: &App) {
     let up: Vec<u16> = app.replicas().iter().map(|replica| replica.holder).collect();
-    let forgot = app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder));
+    let forgot = app.edges.borrow_mut().forget_drained(|holder| up.contains(&holder), app.guard.as_deref());
     if forgot {
         reclaim(app);
     }

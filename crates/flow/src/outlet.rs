@@ -263,7 +263,7 @@ impl Replica {
                 Ok((body, head)) => self.push_outgoing(edge, &Descriptor { body, head, ..plain }),
                 Err(()) => self.condemn("the app's capability table was overwritten"),
             },
-            Sent::Shared(body) => match crate::puts::share(app, &body, edge) {
+            Sent::Shared(body) => match crate::puts::share(app, &body, (edge, self.holder)) {
                 Some((Handle { index: handle, generation }, Range { offset, len })) => {
                     let body = Extent { handle, generation, offset, len };
                     let flags = flags.with(Flags::SHARE);

@@ -227,8 +227,8 @@ pub(crate) fn forget(app: &App, reference: &[u8]) -> Result<bool, Refused> {
     Ok(found)
 }
 
-/// A capability of its own for the reader at the other end of `edge`.
-pub(crate) fn share(app: &App, body: &Body, edge: u16) -> Option<(Handle, Range)> {
+/// A capability of its own for the reader at the other end of an edge: its number, and the reader as a holder.
+pub(crate) fn share(app: &App, body: &Body, edge: (u16, u16)) -> Option<(Handle, Range)> {
     let (handle, view) = body.in_pool()?;
     let range = app.pool.borrow().range_within(handle, &view)?;
     let mut puts = app.puts.borrow_mut();

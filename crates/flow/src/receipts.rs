@@ -26,6 +26,8 @@ pub(crate) struct Beside {
     pub(crate) is_network: bool,
     /// Memory over time, if it is known.
     pub(crate) memory_mib_ms: Option<f64>,
+    /// Whether the kernel handed it over.
+    pub(crate) is_by_kernel: bool,
 }
 
 /// The receipts of all apps, oldest first.
@@ -157,6 +159,7 @@ impl Receipts {
             memory_mib_ms: beside.memory_mib_ms,
             sidecar_ns,
             node,
+            via: beside.is_by_kernel.then_some("kernel"),
             carried: beside.carried,
         });
     }

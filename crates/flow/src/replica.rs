@@ -1,6 +1,7 @@
 //! One replica as the data plane drives it: its link is pumped here, and every descriptor on it is checked.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ pub(crate) struct Replica {
     pub(crate) outlets: RefCell<Vec<Outlet>>,
     /// Connections out of its own network end with this.
     pub(crate) tunnels: RefCell<Option<Box<dyn core::any::Any>>>,
+    /// The node's end of its socket, where the kernel hands over, until somebody listens there.
+    pub(crate) socket: Cell<Option<OwnedFd>>,
     bad: Cell<u32>,
     dirty: Cell<bool>,
     /// Nothing that it puts on its link is looked at any more.
@@ -100,6 +103,7 @@ impl Replica {
             nudges: Cell::new(0),
             outlets: RefCell::default(),
             tunnels: RefCell::default(),
+            socket: Cell::new(None),
             bad: Cell::new(0),
             dirty: Cell::new(false),
             silenced: Cell::new(false),
@@ -326,7 +330,7 @@ impl Replica {
         let Descriptor { body, head, flags, code, .. } = *descriptor;
         let mut pool = app.pool.borrow_mut();
         let take = |pool: &mut Pool, extent: Extent| match edge {
-            Some(edge) => pool.receive_over(extent, edge),
+            Some(edge) => pool.receive_over(extent, (edge, self.holder)),
             None => pool.receive(extent, self.holder),
         };
         let mut reply = RawReply {

@@ -22,6 +22,7 @@ use baton_replica::{Body, Limits, Mappings, Output, Peer, SpawnSpec};
 
 use crate::app::{App, FunctionState};
 use crate::cells::access;
+use crate::guarded::Seat;
 use crate::programs::{self, PROCESSES_MAX, Program};
 use crate::replica::Replica;
 use crate::shim;
@@ -75,8 +76,11 @@ pub(crate) fn replica(
     let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
     let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
     let hello = hello(state, &mut app.pool.borrow_mut(), holder, arena);
-    let (peer, output) = mapped(&app.pool.borrow(), &hello, launch)?;
+    // The kernel knows its socket before it runs.
+    let seat = app.guard.as_ref().map(|guard| guard.join(holder, arena)).transpose()?;
+    let (peer, output) = mapped(app, &hello, seat.as_ref(), launch)?;
     let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
+    replica.socket.set(seat.and_then(Seat::keep));
     if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
         *slot = Some(Rc::clone(&replica));
     }
@@ -94,7 +98,7 @@ fn hello(state: &FunctionState, pool: &mut Pool, holder: u16, arena: u32) -> Hel
         derived_base: pool.derived_base(arena),
         ring_entries: ring_entries(&state.spec),
         concurrency: scale.concurrency,
-        is_guarded: false,
+        is_guarded: pool.is_guarded(),
     }
 }
 
@@ -105,10 +109,13 @@ pub(crate) fn ring_entries(spec: &Function) -> u32 {
 
 /// Gives `launch` what a replica maps of the pool.
 fn mapped<R>(
-    pool: &Pool,
+    app: &App,
     hello: &Hello,
+    seat: Option<&Seat>,
     launch: impl FnOnce(&Hello, &Mappings<'_>) -> Result<R, String>,
 ) -> Result<R, String> {
+    let pool = app.pool.borrow();
+    let table = app.guard.as_ref().map(|guard| guard.table()).transpose()?;
     let read_only = |fd: BorrowedFd<'_>| region::read_only(fd).map_err(|error| error.to_string());
     let ledger = read_only(pool.ledger_fd())?;
     let reader = if hello.access == PoolAccess::Read { Some(read_only(pool.fd())?) } else { None };
@@ -119,7 +126,8 @@ fn mapped<R>(
             PoolAccess::Write => Some(pool.fd()),
         },
         ledger: ledger.as_fd(),
-        table: pool.table_fd(),
+        table: table.as_ref().map_or_else(|| pool.table_fd(), AsFd::as_fd),
+        guarded: seat.map(Seat::mapped),
     };
     launch(hello, &mappings)
 }

@@ -19,6 +19,15 @@ pub struct AppStatus {
     pub pool: PoolStatus,
     /// What its functions have put up on this node.
     pub references: ReferencesStatus,
+    /// How finely memory keys follow payloads, and buffers their holders: `buffer` or `app`.
+    pub trust: String,
+    /// Who hands payloads over between its processes: `ebpf` for the kernel, `ring` for themselves.
+    pub wake: String,
+    /// Why.
+    pub wake_because: String,
+    /// What the kernel refused of its processes, by the cause, those that there were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<(&'static str, u64)>,
 }
 
 /// One version of an app that runs.
@@ -100,7 +109,8 @@ pub struct FunctionStatus {
 
 /// Calls of one function by another, or by the gateway, since the app's version was deployed.
 ///
-/// What functions call of each other never passes the node: those figures are what the callers' sides say, to be looked at.
+/// What functions call of each other never passes the node. Where the kernel hands over, `calls`, `bytes_handed` and `refusals` are
+/// what it counted; all else is what the callers' sides say, to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EdgeStatus {
     /// Who called: a function, or `gateway` for what came from outside.
@@ -115,6 +125,10 @@ pub struct EdgeStatus {
     pub bytes_handed: u64,
     /// From call to answer, all calls together, nanoseconds. Among functions one call in 64 is timed, the rest is judged by them.
     pub busy_ns: u64,
+    /// Whether the kernel counted it.
+    pub by_kernel: bool,
+    /// Calls, cancels and answers that the kernel did not hand over.
+    pub refusals: u64,
 }
 
 /// How long calls took, from the parsed head to the answer in the node's hands.
@@ -304,6 +318,9 @@ pub struct HopReceipt {
     /// The node of the cluster that served it, if that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// `kernel` where a program in the kernel handed it over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<&'static str>,
     /// How its payloads got there and back.
     #[serde(skip_serializing_if = "Carried::is_nothing")]
     pub carried: Carried,

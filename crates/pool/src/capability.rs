@@ -26,6 +26,7 @@ use crate::placed::Placed;
 use crate::sync::{Ordering, fence};
 
 mod entry;
+mod guarded;
 
 pub use entry::{Entry, Handle, Hold, Range, State};
 use entry::{NO_PARENT, Word};

@@ -115,7 +115,8 @@ impl LedgerView {
     pub fn place(&self, slot: u32, generation: u32) -> Result<Place, LedgerError> {
         let entry = self.slots.get(slot as usize).ok_or(LedgerError::Index { slot })?;
         let has = entry.generation.load(Ordering::Acquire);
-        if has != generation {
+        // A slot that never had a buffer is still the kernel's zeros.
+        if has != generation || has == 0 {
             return Err(LedgerError::Stale { slot, named: generation, has });
         }
         Ok(Place {
@@ -162,8 +163,9 @@ const NO_SLOT: Slot =
 #[derive(Debug)]
 pub struct Ledger {
     view: LedgerView,
+    // Those that ever had memory: the tables of an app that does little stay small.
     slots: Vec<Slot>,
-    // Slots with memory, by class, and slots without: both last in, first out, so that hot memory is used first.
+    // Slots with memory, by class, and slots that gave theirs back: both last in, first out, so that hot memory is used first.
     by_class: [Vec<u32>; SLAB_CLASSES as usize],
     bare: Vec<u32>,
     // Larger buffers with memory, so that a repeated large payload meets warm pages; the newest last.
@@ -241,16 +243,11 @@ impl Ledger {
     /// A ledger over a pool of `pool_bytes`; its public part goes to `slots`.
     #[must_use]
     pub fn new(slots: Placed<LedgerSlot>, pool_bytes: u64) -> Ledger {
-        let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        for slot in &*slots {
-            // Generation 0 is never given out: a zeroed handle is stale.
-            slot.generation.store(1, Ordering::Release);
-        }
         Ledger {
             view: LedgerView::new(slots),
-            slots: vec![NO_SLOT; count as usize],
+            slots: Vec::new(),
             by_class: Default::default(),
-            bare: (0..count).rev().collect(),
+            bare: Vec::new(),
             large: Vec::with_capacity(LARGE_KEPT_MAX),
             spans: Spans::new(pool_bytes),
             bytes: pool_bytes,
@@ -374,7 +371,7 @@ impl Ledger {
         let found = found.or_else(|| self.take_span(exact, class).map(|offset| (offset, exact)));
         let full = Full { wanted: len, free: self.spans.free_bytes() };
         let (offset, span_len) = found.ok_or(full)?;
-        let Some(slot) = self.bare.pop() else {
+        let Some(slot) = self.bare.pop().or_else(|| self.fresh_slot()) else {
             self.spans.give(offset, span_len);
             return Err(full);
         };
@@ -390,6 +387,15 @@ impl Ledger {
             shared.capacity.store(span_len, Ordering::Relaxed);
         }
         Ok(slot)
+    }
+
+    /// A slot that never had memory.
+    fn fresh_slot(&mut self) -> Option<u32> {
+        let slot = u32::try_from(self.slots.len()).ok()?;
+        // Generation 0 is never given out: a zeroed handle is stale.
+        self.view.slots.get(slot as usize)?.generation.store(1, Ordering::Release);
+        self.slots.push(NO_SLOT);
+        Some(slot)
     }
 
     /// Gives the memory of all recycled buffers back to the free spans.

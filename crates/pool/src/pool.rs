@@ -16,12 +16,15 @@ use crate::placed::Placed;
 use crate::region::{self, Access, Mapping, RegionError};
 use own::OwnHolds;
 
+pub use reclaim::Reclaimed;
 pub use share::{OwnArena, ShareError};
 pub use usage::Usage;
 
 mod derived;
+mod guarded;
 mod over;
 mod own;
+mod reclaim;
 mod share;
 mod usage;
 
@@ -57,6 +60,8 @@ pub struct Pool {
     punch_from: u64,
     // What the node itself holds, whatever the table says.
     own: OwnHolds,
+    // Replicas cannot write the table: the kernel moves what they hand over.
+    guarded: bool,
 }
 
 /// A buffer in the node's hands.
@@ -77,20 +82,16 @@ pub struct Received {
     pub place: Place,
 }
 
-/// What a dead replica left behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reclaimed {
-    /// Buffers that are back.
-    pub buffers: u32,
-    /// Buffers that others still read; they come back when those are done.
-    pub orphaned: u32,
-}
-
 fn placed<T: crate::placed::SharedLayout>(fd: BorrowedFd<'_>, len: u32) -> Result<Placed<T>, RegionError> {
     let malformed = RegionError { step: "laying out a table", errno: rustix::io::Errno::INVAL };
     let bytes = (len as usize).checked_mul(size_of::<T>()).ok_or(malformed)?;
     let mapping = Arc::new(Mapping::new(fd, bytes, Access::ReadWrite)?);
     Placed::mapped(&mapping, 0, len as usize).ok_or(malformed)
+}
+
+/// Bytes of a pool for which `bytes` were asked.
+fn rounded(bytes: u64, huge_pages: bool) -> u64 {
+    bytes.next_multiple_of(if huge_pages { 2 << 20 } else { 4096 })
 }
 
 impl Pool {
@@ -99,17 +100,27 @@ impl Pool {
     /// # Errors
     /// [`RegionError`] naming what the kernel refused.
     pub fn create(app: &str, bytes: u64, huge_pages: bool) -> Result<Pool, RegionError> {
-        let bytes = bytes.next_multiple_of(if huge_pages { 2 << 20 } else { 4096 });
+        let table_bytes =
+            u64::from(Pool::entries_for(bytes, huge_pages)) * size_of::<crate::capability::Entry>() as u64;
+        let table_fd = region::create(&format!("baton-caps-{app}"), table_bytes, false)?;
+        Pool::over(app, bytes, huge_pages, (table_fd, false))
+    }
+
+    fn over(
+        app: &str,
+        bytes: u64,
+        huge_pages: bool,
+        (table_fd, guarded): (OwnedFd, bool),
+    ) -> Result<Pool, RegionError> {
+        let entries = Pool::entries_for(bytes, huge_pages);
+        let bytes = rounded(bytes, huge_pages);
         let slots = slots_for(bytes);
-        let entries = slots + REPLICAS_MAX * DERIVED_MAX;
         let fd = region::create(&format!("baton-pool-{app}"), bytes, huge_pages)?;
         let too_large = RegionError { step: "mapping the pool", errno: rustix::io::Errno::NOMEM };
         let len = usize::try_from(bytes).map_err(|_| too_large)?;
         let mapping = Arc::new(Mapping::new(&fd, len, Access::ReadWrite)?);
         let ledger_bytes = u64::from(slots) * size_of::<LedgerSlot>() as u64;
         let ledger_fd = region::create(&format!("baton-ledger-{app}"), ledger_bytes, false)?;
-        let table_bytes = u64::from(entries) * size_of::<crate::capability::Entry>() as u64;
-        let table_fd = region::create(&format!("baton-caps-{app}"), table_bytes, false)?;
         let ledger = Ledger::new(placed(ledger_fd.as_fd(), slots)?, bytes);
         let table = CapabilityTable::new(placed(table_fd.as_fd(), entries)?);
         Ok(Pool {
@@ -127,6 +138,7 @@ impl Pool {
             // A huge page that is given back may not be had again: then its next touch kills.
             punch_from: if huge_pages { u64::MAX } else { PUNCH_FROM },
             own: OwnHolds::none(slots),
+            guarded,
         })
     }
 
@@ -244,13 +256,12 @@ impl Pool {
         holder: u16,
         invocation: u64,
     ) -> Result<(), CapabilityError> {
-        self.send_into(buffer, range, (Hold::new(State::FromNode, holder), holder), invocation)
+        self.send_into(buffer, range, (self.hold_to(None, holder), holder), invocation)
     }
 
     /// Takes back what [`Pool::send`] put on the way, if the replica has not taken it yet.
     pub fn unsend(&mut self, buffer: &NodeBuffer, holder: u16) -> bool {
-        let back =
-            self.table.transfer(buffer.handle, Hold::new(State::FromNode, holder), Hold::held(NODE)).is_ok();
+        let back = self.table.transfer(buffer.handle, self.hold_to(None, holder), Hold::held(NODE)).is_ok();
         if back {
             self.own.set(buffer.handle, true);
         }
@@ -262,10 +273,15 @@ impl Pool {
     /// # Errors
     /// [`Refusal`]; nothing changes then.
     pub fn receive(&mut self, extent: Extent, holder: u16) -> Result<Received, Refusal> {
-        self.receive_from(extent, Hold::new(State::ToNode, holder))
+        self.receive_from(extent, (None, holder))
     }
 
-    fn receive_from(&mut self, extent: Extent, from: Hold) -> Result<Received, Refusal> {
+    /// What came over an edge, or over the link, from `holder`.
+    fn receive_from(
+        &mut self,
+        extent: Extent,
+        (edge, holder): (Option<u16>, u16),
+    ) -> Result<Received, Refusal> {
         let handle = Handle { index: extent.handle, generation: extent.generation };
         let place = if handle.index < self.slots {
             self.ledger.check(handle.index, handle.generation, extent.offset, extent.len)
@@ -284,8 +300,11 @@ impl Pool {
         }
         .map_err(Refusal::Ledger)?;
         self.refuse_own(handle)?;
-        let rights = self.table.transfer(handle, from, Hold::held(NODE)).map_err(Refusal::Capability)?;
+        let rights = self.arrive(handle, edge, holder).map_err(Refusal::Capability)?;
         self.own.set(handle, true);
+        if self.guarded {
+            self.soil(handle, Some(Range { offset: extent.offset, len: extent.len }));
+        }
         if !rights.allows(Rights::READ) {
             self.release(handle);
             let error = CapabilityError::Denied { need: Rights::READ, has: rights };
@@ -321,6 +340,9 @@ impl Pool {
             .transfer(handle, stashed, orphan)
             .or_else(|_| self.table.transfer(handle, Hold::held(holder), orphan))
             .map_err(Refusal::Capability)?;
+        if self.guarded {
+            self.soil(handle, None);
+        }
         self.bury(handle, holder);
         Ok(())
     }
@@ -414,52 +436,6 @@ impl Pool {
         let _ = self.table.transfer(handle, Hold::held(NODE), Hold::new(state, NODE));
         if handle.index >= self.slots || !self.bury(handle, NOBODY) {
             self.sweep();
-        }
-    }
-
-    /// Takes back everything that replica `dead` held or had on its way. `keeps` says of every other hold whether
-    /// someone who lives stands behind it.
-    pub fn reclaim(&mut self, dead: u16, keeps: impl Fn(Hold) -> bool) -> Reclaimed {
-        let lost = |hold: Hold| match hold.state {
-            State::InFlight => !keeps(hold),
-            // Of the node's own only the node's own book tells; it was asked before.
-            State::Orphan | State::Free | State::Released | State::Revoked => true,
-            _ => hold.holder == NODE || hold.holder == dead || !keeps(hold),
-        };
-        for found in self.scan_derived().filter(|found| found.hold.state.is_live()) {
-            if !self.own.has(found.handle) && lost(found.hold) {
-                // Someone else may have moved it on meanwhile: then it is not the dead replica's any more.
-                let _ = self.table.transfer(found.handle, found.hold, Hold::new(State::Released, NODE));
-            }
-        }
-        let out: Vec<(u32, u32)> = self.ledger.out().collect();
-        let (mut buried, before) = (0, self.orphans.len());
-        for (slot, generation) in out {
-            let handle = Handle { index: slot, generation };
-            if self.refuse_own(handle).is_err() {
-                continue;
-            }
-            let claimed = self.table.look(slot).filter(|found| found.handle == handle);
-            let taken = claimed.is_none_or(|found| {
-                lost(found.hold)
-                    && self.table.transfer(handle, found.hold, Hold::new(State::Orphan, NODE)).is_ok()
-            });
-            if taken {
-                self.soil(handle);
-                self.bury(handle, NOBODY);
-                buried += 1;
-            }
-        }
-        let left = self.sweep();
-        let orphaned = u32::try_from(left.saturating_sub(before)).unwrap_or(u32::MAX);
-        Reclaimed { buffers: buried - orphaned.min(buried), orphaned }
-    }
-
-    /// The last holder may not have said how much it wrote: all of it, then.
-    fn soil(&self, handle: Handle) {
-        let Ok(place) = self.ledger.view().place(handle.index, handle.generation) else { return };
-        if let Some(found) = self.table.look(handle.index).filter(|found| found.handle == handle) {
-            self.table.describe_written(handle, found.range, place.capacity, 0);
         }
     }
 

@@ -22,9 +22,10 @@ pub mod trace;
 pub mod zygote;
 
 pub use cell::{Cell, Heard};
+pub use line::Waker;
 pub use peer::{Body, Peer};
 pub use probe::{Capability, Machine, probe};
-pub use process::{Mappings, Output, ProcessReplica};
+pub use process::{Guarded, Mappings, Output, ProcessReplica};
 pub use root::{Root, RootError};
 pub use sandbox::{Limits, NetworkAccess, Role, SpawnSpec};
 pub use spawn::{Child, ExitReason, SpawnError, Step, spawn};

@@ -2,9 +2,11 @@
 //!
 //! A process replica has one for itself, the replicas in a cell have one together.
 
+use std::fmt;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use baton_abi::boot::Message;
 use baton_abi::cell::CELL_FDS_MAX;
@@ -17,21 +19,39 @@ use rustix::net::{
 
 use crate::start_error::StartError;
 
+/// Wakes a replica that sleeps on a socket of its own, where the kernel hands over.
+#[derive(Clone)]
+pub struct Waker(Rc<dyn Fn()>);
+
+impl Waker {
+    /// By calling `wake`. Whoever it cannot wake is gone, or awake with much to read.
+    pub fn new(wake: impl Fn() + 'static) -> Waker {
+        Waker(Rc::new(wake))
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
 /// Control socket and bell of a process.
 #[derive(Debug)]
 pub(crate) struct Line {
     control: OwnedFd,
     bell: Bell,
     bell_fd: OwnedFd,
+    waker: Option<Waker>,
 }
 
 impl Line {
-    /// Makes both; gives the process's end of the socket, too.
-    pub(crate) fn new() -> Result<(Line, OwnedFd), StartError> {
+    /// Makes both; gives the process's end of the socket, too. Without a `waker` the process sleeps on the bell itself.
+    pub(crate) fn new(waker: Option<Waker>) -> Result<(Line, OwnedFd), StartError> {
         let bell_fd = link::create_bell("baton-bell").map_err(StartError::Region)?;
         let bell = link::map_bell(&bell_fd).map_err(StartError::Region)?;
         let (control, theirs) = control_sockets()?;
-        Ok((Line { control, bell, bell_fd }, theirs))
+        Ok((Line { control, bell, bell_fd, waker }, theirs))
     }
 
     pub(crate) fn bell(&self) -> &Bell {
@@ -46,11 +66,27 @@ impl Line {
         self.control.as_fd()
     }
 
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.waker.is_some()
+    }
+
+    /// Wakes the process if it sleeps. Call after publishing.
+    pub(crate) fn ring(&self) {
+        match &self.waker {
+            None => self.bell.ring(),
+            Some(Waker(wake)) => {
+                if self.bell.must_wake() {
+                    wake();
+                }
+            }
+        }
+    }
+
     /// Sends one control message, then says so: whoever sees the count finds the message.
     pub(crate) fn say(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         send(self.control.as_fd(), &message.encode(), fds)?;
         self.bell.count_control();
-        self.bell.ring();
+        self.ring();
         Ok(())
     }
 }

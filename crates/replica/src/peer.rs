@@ -90,13 +90,20 @@ impl Peer {
         }
     }
 
+    /// Whether the kernel hands over what it sends to other replicas: it sleeps on a socket, and has no use for their bells.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        self.body.line().is_guarded()
+    }
+
     /// Gives the replica one more edge.
     ///
     /// # Errors
     /// What the kernel said: the replica does not read its control socket. One that is gone is no error: its end is
     /// told by its process, and must not be taken for a fault of the peer's.
     pub fn add_edge(&self, edge: Edge, rings: BorrowedFd<'_>, other: &Peer) -> Result<(), Errno> {
-        let fds = [rings, other.body.line().bell_fd()];
+        let bell = if self.is_guarded() { self } else { other };
+        let fds = [rings, bell.body.line().bell_fd()];
         gone_is_fine(self.body.line().say(&Message::Edge(edge), &fds))
     }
 
@@ -146,7 +153,7 @@ impl Peer {
     pub fn flush(&mut self) {
         if self.rung {
             self.rung = false;
-            self.bell().ring();
+            self.body.line().ring();
         }
     }
 
@@ -190,7 +197,7 @@ impl Peer {
 
     /// Wakes the replica whatever it says: it should look at its edges.
     pub fn nudge(&self) {
-        self.bell().ring();
+        self.body.line().ring();
     }
 
     /// Kills the process, and with a cell all replicas in it.

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::cell::Cell;
-use crate::line::{self, Line, gone_is_fine};
+use crate::line::{self, Line, Waker, gone_is_fine};
 use crate::peer::{Body, LinkEnd, Peer};
 use crate::sandbox::SpawnSpec;
 use crate::spawn::{Child, ExitReason, spawn};
@@ -23,8 +23,38 @@ pub struct Mappings<'a> {
     pub pool: Option<BorrowedFd<'a>>,
     /// The ledger, read-only.
     pub ledger: BorrowedFd<'a>,
-    /// The capability table.
+    /// The capability table; read-only where the kernel hands over.
     pub table: BorrowedFd<'a>,
+    /// What it has beside those, where the kernel hands over.
+    pub guarded: Option<Guarded<'a>>,
+}
+
+/// What a replica has where the kernel hands over.
+#[derive(Debug)]
+pub struct Guarded<'a> {
+    /// Its end of its socket, which the kernel knows by now.
+    pub socket: BorrowedFd<'a>,
+    /// How the node wakes it.
+    pub waker: Waker,
+}
+
+impl Mappings<'_> {
+    pub(crate) fn waker(&self) -> Option<Waker> {
+        self.guarded.as_ref().map(|guarded| guarded.waker.clone())
+    }
+
+    /// Everything that comes with a replica's hello, in that order.
+    pub(crate) fn with_hello<'f>(
+        &'f self,
+        rings: &'f OwnedFd,
+        line: &'f Line,
+        end: &'f LinkEnd,
+    ) -> Vec<BorrowedFd<'f>> {
+        let mut fds: Vec<BorrowedFd<'f>> = self.pool.into_iter().collect();
+        fds.extend([self.ledger, self.table, rings.as_fd(), line.bell_fd(), end.eventfd()]);
+        fds.extend(self.guarded.as_ref().map(|guarded| guarded.socket));
+        fds
+    }
 }
 
 /// The node's ends of a new process's output.
@@ -59,11 +89,10 @@ pub fn start(
     mappings: &Mappings<'_>,
 ) -> Result<(Peer, Output), StartError> {
     let (end, rings) = LinkEnd::new(hello.ring_entries)?;
-    let (line, guest_control) = Line::new()?;
+    let (line, guest_control) = Line::new(mappings.waker())?;
     let (output, guest_stdout, guest_stderr) = outputs()?;
     let child = spawn(spec(guest_control, guest_stdout, guest_stderr)).map_err(StartError::Spawn)?;
-    let mut fds: Vec<BorrowedFd<'_>> = mappings.pool.into_iter().collect();
-    fds.extend([mappings.ledger, mappings.table, rings.as_fd(), line.bell_fd(), end.eventfd()]);
+    let fds = mappings.with_hello(&rings, &line, &end);
     // Counted first: a replica that has read its hello takes for granted that it was counted, and would otherwise wait
     // for a second message that nobody sent.
     line.bell().count_control();

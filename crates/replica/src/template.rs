@@ -68,7 +68,7 @@ struct Kit {
 
 impl Kit {
     fn new(ring_entries: impl Iterator<Item = u32>) -> Result<Kit, StartError> {
-        let (line, guest_control) = Line::new()?;
+        let (line, guest_control) = Line::new(None)?;
         let end = |entries| LinkEnd::new(entries).map(|(end, rings)| (entries, end, rings));
         Ok(Kit { line, guest_control, ends: ring_entries.map(end).collect::<Result<_, _>>()? })
     }

@@ -174,7 +174,7 @@ fn introduce(template: &Template, plan: &[u8], executable: &File) -> Result<(), 
         plan_bytes: u32::try_from(plan.len()).unwrap_or(u32::MAX),
         trace: true,
     };
-    let mappings = Mappings { pool: None, ledger: ledger.as_fd(), table: table.as_fd() };
+    let mappings = Mappings { pool: None, ledger: ledger.as_fd(), table: table.as_fd(), guarded: None };
     template.set_up(&setup, plan_fd.as_fd(), &mappings).map_err(TraceError::Deaf)?;
     let bytes = executable.metadata().map_err(TraceError::Executable)?.len();
     template.load(0, (executable.as_fd(), bytes), [None, None], None).map_err(TraceError::Deaf)

@@ -85,10 +85,9 @@ impl Zygote {
         mappings: &Mappings<'_>,
     ) -> Result<(Rc<Cell>, Peer, Output), StartError> {
         let (end, rings) = LinkEnd::new(hello.ring_entries)?;
-        let (line, guest_control) = Line::new()?;
+        let (line, guest_control) = Line::new(mappings.waker())?;
         let (output, guest_stdout, guest_stderr) = outputs()?;
-        let mut fds: Vec<BorrowedFd<'_>> = mappings.pool.into_iter().collect();
-        fds.extend([mappings.ledger, mappings.table, rings.as_fd(), line.bell_fd(), end.eventfd()]);
+        let fds = mappings.with_hello(&rings, &line, &end);
         // It lies in the socket when the new process looks there; counted first, as for others.
         line.bell().count_control();
         let hello = Message::Hello(*hello).encode();

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod death;
 pub mod edge;
 pub mod flood;
+pub mod kernel;
 pub mod reply;
 pub mod ring;
 pub mod table;

@@ -6,7 +6,7 @@
 mod attacks;
 mod node;
 
-use attacks::{boot, death, edge, flood, reply, ring, table};
+use attacks::{boot, death, edge, flood, kernel, reply, ring, table};
 use node::Node;
 
 fn main() {
@@ -26,7 +26,8 @@ fn main() {
         || table::run(&attack, &mut node)
         || flood::run(&attack, &mut node)
         || death::run(&attack, &mut node)
-        || edge::run(&attack, &mut node);
+        || edge::run(&attack, &mut node)
+        || kernel::run(&attack, &mut node);
     if !done {
         serve(&mut node);
     }

@@ -59,6 +59,8 @@ pub struct Node {
     pub bell: Bell,
     /// The node's eventfd.
     pub eventfd: OwnedFd,
+    /// Its own socket, where the kernel hands over, and the table that it can only read.
+    pub socket: Option<(OwnedFd, OwnedFd)>,
     /// Edges so far.
     pub roads: Vec<Road>,
     next_tag: u32,
@@ -95,7 +97,8 @@ impl Node {
         let entries = hello.slots + REPLICAS_MAX * DERIVED_MAX;
         let table_fd = fds.next()?;
         let table_bytes = u64::from(entries) * 64;
-        let table = Arc::new(map(&table_fd, table_bytes, Access::ReadWrite)?);
+        let access = if hello.is_guarded { Access::Read } else { Access::ReadWrite };
+        let table = Arc::new(map(&table_fd, table_bytes, access)?);
         let link_fd = fds.next()?;
         let link = Duplex::map(&link_fd, hello.ring_entries, Side::Far).ok()?;
         let bell = map_bell(fds.next()?).ok()?;
@@ -103,11 +106,12 @@ impl Node {
             pool,
             ledger: LedgerView::new(Placed::mapped(&ledger, 0, hello.slots as usize)?),
             table: CapabilityTable::new(Placed::<Entry>::mapped(&table, 0, entries as usize)?),
-            table_raw: map(&table_fd, table_bytes, Access::ReadWrite)?,
+            table_raw: map(&table_fd, table_bytes, access)?,
             link_raw: Arc::new(map(&link_fd, duplex_bytes(hello.ring_entries), Access::ReadWrite)?),
             link,
             bell,
             eventfd: fds.next()?,
+            socket: fds.next().map(|socket| (socket, table_fd)),
             control: Some(control),
             hello,
             roads: Vec::new(),
@@ -183,7 +187,9 @@ impl Node {
             (request.body.handle, request.body.generation)
         };
         let handle = Handle { index, generation };
-        let _ = self.table.transfer(handle, Hold::new(State::FromNode, self.me()), Hold::held(self.me()));
+        if !self.hello.is_guarded {
+            let _ = self.table.transfer(handle, Hold::new(State::FromNode, self.me()), Hold::held(self.me()));
+        }
         handle
     }
 
@@ -227,7 +233,9 @@ impl Node {
             let (index, generation) = unpack_pairs(&grant).next()?;
             let handle = Handle { index, generation };
             let stashed = Hold::new(State::Stashed, self.me());
-            self.table.transfer(handle, stashed, Hold::held(self.me())).ok()?;
+            if !self.hello.is_guarded {
+                self.table.transfer(handle, stashed, Hold::held(self.me())).ok()?;
+            }
             return Some(handle);
         }
         None
@@ -237,6 +245,9 @@ impl Node {
     pub fn fill(&self, handle: Handle, bytes: &[u8]) {
         if let Ok(place) = self.ledger.place(handle.index, handle.generation) {
             self.pool.write(place.offset, bytes);
+        }
+        if self.hello.is_guarded {
+            return;
         }
         self.table.describe(handle, Range { offset: 0, len: bytes.len() as u64 }, 0);
     }

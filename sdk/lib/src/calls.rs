@@ -7,7 +7,7 @@ use baton::outside::{Outgoing, Outside, Refusal};
 use baton_abi::gate::{Grant, PENDING, Pair, Parcel};
 use baton_abi::{ABI_VERSION, Descriptor, Kind};
 
-use crate::open::{EPERM, bell, here, open, why};
+use crate::open::{EPERM, alarm, here, open, why};
 use crate::watch;
 
 /// Of the functions and layouts, by semantic versioning: major, minor, patch, a byte each from bit 16 down. A program may be used
@@ -105,15 +105,15 @@ pub(crate) extern "C" fn baton_link_sleep(timeout_ns: i64) -> i64 {
 /// Ends a sleep, from any thread.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn baton_link_wake() {
-    if let Some(bell) = bell() {
-        bell.ring();
+    if let Some(alarm) = alarm() {
+        alarm.ring();
     }
 }
 
 /// A descriptor that becomes readable when there is something to do, between [`baton_link_arm`] and [`baton_link_disarm`].
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn baton_link_fd() -> i64 {
-    here().map_or(EPERM, |outside| watch::fd(outside.bell()))
+    here().map_or(EPERM, |outside| watch::fd(outside.alarm()))
 }
 
 /// Says that this function sleeps: 1 if the descriptor will tell its end, 0 if there is something to do.
@@ -132,7 +132,9 @@ pub(crate) extern "C" fn baton_link_arm() -> i64 {
 pub(crate) extern "C" fn baton_link_disarm() -> i64 {
     let Some(outside) = here() else { return EPERM };
     outside.awake();
-    outside.bell().wake();
+    if let Some(bell) = outside.alarm().bell() {
+        bell.wake();
+    }
     watch::clear();
     0
 }

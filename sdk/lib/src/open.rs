@@ -4,8 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::sync::OnceLock;
 
-use baton::outside::Outside;
-use baton_pool::bell::Bell;
+use baton::outside::{Alarm, Outside};
 
 /// The calling thread is not the one that opened the link, or nobody did.
 pub(crate) const EPERM: i64 = -1;
@@ -20,21 +19,21 @@ thread_local! {
 }
 
 /// What wakes this function. There once the link is.
-static BELL: OnceLock<&'static Bell> = OnceLock::new();
+static ALARM: OnceLock<Alarm> = OnceLock::new();
 
 /// Opens the link. Done before by this thread, that is no error.
 pub(crate) fn open() -> i64 {
     if HERE.get().is_some() {
         return 0;
     }
-    if BELL.get().is_some() {
+    if ALARM.get().is_some() {
         say("another thread opened the link");
         return EBUSY;
     }
     match Outside::start() {
         Ok(outside) => {
             let outside: &'static Outside = Box::leak(Box::new(outside));
-            let _ = BELL.set(outside.bell());
+            let _ = ALARM.set(outside.alarm());
             HERE.set(Some(outside));
             0
         }
@@ -61,6 +60,6 @@ pub(crate) fn here() -> Option<&'static Outside> {
 }
 
 /// What wakes this function, on every thread.
-pub(crate) fn bell() -> Option<&'static Bell> {
-    BELL.get().copied()
+pub(crate) fn alarm() -> Option<Alarm> {
+    ALARM.get().copied()
 }

@@ -6,8 +6,11 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
+use baton::outside::Alarm;
 use baton_pool::bell::Bell;
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::open::EPERM;
 
 struct Watch {
     fd: OwnedFd,
@@ -20,8 +23,13 @@ static WATCH: OnceLock<Watch> = OnceLock::new();
 const STACK_BYTES: usize = 64 << 10;
 const ENOMEM: i64 = -12;
 
-/// The descriptor. The first time, the thread is started.
-pub(crate) fn fd(bell: &'static Bell) -> i64 {
+/// The descriptor. The first time, the thread is started, unless the loop sleeps on a descriptor as it is.
+pub(crate) fn fd(alarm: Alarm) -> i64 {
+    let bell = match (alarm.socket(), alarm.bell()) {
+        (Some(socket), _) => return i64::from(socket.as_raw_fd()),
+        (None, Some(bell)) => bell,
+        (None, None) => return EPERM,
+    };
     if let Some(watch) = WATCH.get() {
         return i64::from(watch.fd.as_raw_fd());
     }

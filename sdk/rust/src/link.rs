@@ -29,6 +29,7 @@ mod arena;
 mod boot;
 mod calls;
 mod edge;
+mod guard;
 mod memory;
 mod outside;
 mod receive;
@@ -40,8 +41,11 @@ use arena::Arena;
 use boot::Boot;
 use calls::Calls;
 use edge::{Road, Waits};
+use guard::Guard;
 use memory::Memory;
+use send::To;
 
+pub use guard::Alarm;
 pub(crate) use roads::Wait;
 
 /// Buffers that one refill asks for, at most.
@@ -91,11 +95,13 @@ pub(crate) struct Link {
     roadless: RefCell<Vec<Waker>>,
     turns: Cell<u32>,
     ticks_seen: Cell<u32>,
+    /// Where the kernel hands over.
+    guard: Option<Guard>,
 }
 
 impl Link {
     fn new(boot: Boot, declared: Vec<String>) -> &'static Link {
-        let Boot { control, hello, memory, link, bell, eventfd } = boot;
+        let Boot { control, hello, memory, link, bell, eventfd, socket } = boot;
         Box::leak(Box::new(Link {
             current: Current::new(),
             shelf: Shelf::default(),
@@ -121,6 +127,7 @@ impl Link {
             roadless: RefCell::default(),
             turns: Cell::new(0),
             ticks_seen: Cell::new(0),
+            guard: socket.map(Guard::new),
             memory,
         }))
     }
@@ -159,8 +166,17 @@ impl Link {
             }
             self.flush_bells();
             self.bell.announce_sleep();
-            self.bell.sleep(Some(NODE_WAIT_NS));
+            self.nap(Some(NODE_WAIT_NS));
             self.bell.announce_awake();
+        }
+    }
+
+    /// Sleeps until someone wakes this replica, at most so many nanoseconds. Sleep was announced, and there was nothing at the last
+    /// look.
+    fn nap(&self, timeout_ns: Option<u64>) {
+        match &self.guard {
+            None => self.bell.sleep(timeout_ns),
+            Some(guard) => guard.wait(timeout_ns),
         }
     }
 
@@ -241,8 +257,13 @@ impl Link {
             return;
         }
         // Peers can write the count too: it only says that it is worth a look, and the look never waits.
+        self.take_control();
+    }
+
+    fn take_control(&self) {
         while let Ok((Message::Edge(edge), fds)) = boot::receive(&self.control, RecvFlags::DONTWAIT) {
-            let Some(road) = Road::new(&edge, fds, Waits::new(&edge)) else { continue };
+            let waits = Waits::new(&edge, self.guard.is_some());
+            let Some(road) = Road::new(&edge, fds, waits) else { continue };
             let mut roads =
                 if edge.is_caller { self.outgoing.borrow_mut() } else { self.incoming.borrow_mut() };
             road.join(&mut roads);
@@ -252,28 +273,48 @@ impl Link {
         }
     }
 
-    /// The hold in which an honest peer leaves what it sends over `origin`.
-    fn hold_from(&self, origin: Origin) -> Hold {
-        match origin {
-            Origin::Link => Hold::new(State::FromNode, self.memory.holder),
-            Origin::Edge(index) => {
+    /// How what an honest peer sends over `origin` comes.
+    fn hold_from(&self, origin: Origin) -> To {
+        let hold = match (origin, &self.guard) {
+            (_, Some(_)) => return self.guarded(origin),
+            (Origin::Link, None) => Hold::new(State::FromNode, self.memory.holder),
+            (Origin::Edge(index), None) => {
                 let id = self.incoming.borrow().get(index).map_or(0, |road| road.id);
                 Hold::new(State::InFlight, id)
             }
-        }
+        };
+        To::Hold(hold)
     }
 
-    /// The hold in which this replica leaves what it sends over `origin`.
-    fn hold_to(&self, origin: Origin) -> Hold {
+    /// How this replica leaves what it sends over `origin`.
+    fn hold_to(&self, origin: Origin) -> To {
         match origin {
-            Origin::Link => Hold::new(State::ToNode, self.memory.holder),
+            Origin::Link if self.guard.is_some() => To::Node,
+            Origin::Link => To::Hold(Hold::new(State::ToNode, self.memory.holder)),
             Origin::Edge(_) => self.hold_from(origin),
         }
     }
 
+    fn guarded(&self, origin: Origin) -> To {
+        if self.guarded_edge(origin).is_some() { To::Kernel } else { To::Node }
+    }
+
+    /// How what goes over an outgoing road, or comes over it, does that.
+    #[inline]
+    fn way_over(&self, road: &Road) -> To {
+        match (&self.guard, &road.own.inbox) {
+            (None, _) => To::Hold(Hold::new(State::InFlight, road.id)),
+            (Some(_), Some(_)) => To::Kernel,
+            (Some(_), None) => To::Node,
+        }
+    }
+
     /// A payload that will never be looked at, on its way from `from`: taken and given up.
-    fn discard(&'static self, descriptor: &Descriptor, from: Hold) {
+    fn discard(&'static self, descriptor: &Descriptor, from: To) {
         let accepted = receive::accept(self, descriptor.body, descriptor.head, descriptor.flags, from);
         drop(accepted);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,6 @@ use std::sync::{Arc, Mutex};
 
 use baton_abi::gate::Parcel;
 use baton_abi::{Descriptor, Kind as Message64};
-use baton_pool::bell::Bell;
 
 use crate::executor::{Origin, Ticket};
 use crate::hop::Hop;
@@ -31,6 +30,7 @@ mod payloads;
 mod refusal;
 mod requests;
 
+pub use crate::link::Alarm;
 use calls::OutCall;
 use payloads::Payloads;
 pub use refusal::Refusal;
@@ -79,8 +79,11 @@ impl Outside {
     /// # Errors
     /// Why there is nothing to serve, for people.
     pub fn start() -> Result<Outside, String> {
-        let link = Link::start(crate::serve::declared_calls())?;
-        Ok(Outside {
+        Ok(Outside::over(Link::start(crate::serve::declared_calls())?))
+    }
+
+    pub(crate) fn over(link: &'static Link) -> Outside {
+        Outside {
             link,
             requests: RefCell::default(),
             last_request: Cell::new(0),
@@ -90,7 +93,7 @@ impl Outside {
             over: RefCell::default(),
             cancelled: RefCell::default(),
             payloads: RefCell::default(),
-        })
+        }
     }
 
     /// Requests that may be in hand at a time.
@@ -107,8 +110,8 @@ impl Outside {
 
     /// What wakes this function: for whoever has to end its sleep from another thread.
     #[must_use]
-    pub fn bell(&self) -> &'static Bell {
-        self.link.bell()
+    pub fn alarm(&self) -> Alarm {
+        self.link.alarm()
     }
 
     /// Looks at everything that peers sent, once. Requests are not begun by this.
@@ -149,7 +152,7 @@ impl Outside {
         bell.announce_awake();
     }
 
-    /// Sends what is to be sent, and says that this function sleeps, for whoever sleeps by other means until [`Outside::bell`]
+    /// Sends what is to be sent, and says that this function sleeps, for whoever sleeps by other means until [`Outside::alarm`]
     /// rings. `false` if there is something to do. [`Outside::awake`] ends it.
     #[must_use]
     pub fn announce_sleep(&self) -> bool {
@@ -164,7 +167,7 @@ impl Outside {
 
     /// Awake again, for whatever reason.
     pub fn awake(&self) {
-        self.link.bell().announce_awake();
+        self.link.outside_awake();
     }
 
     /// Nanoseconds until a call's own time is over, if there is one with a time of its own.

@@ -1,18 +1,21 @@
 //! What is promised of a hop, and what else is worth a ratio.
 
-use crate::app::Isolation;
+use crate::app::{Isolation, Wake};
 use crate::report::{Key, Promise, Report, Series};
 use crate::suites::Options;
 
 use super::{PAYLOADS, PROCESS, TRUST_APP, TRUST_APP_FRESH, TRUST_BUFFER};
 
 const FIGURE: &str = "p50_us";
+/// What a hand-over by the kernel may take of a ping-pong over a Unix socket.
+const EBPF_OVER_UDS_MAX: f64 = 1.6;
 /// The payload up to which a hand-over may copy.
 const COPIED_MAX: u64 = 64 << 10;
 
 pub(super) fn all(options: &Options, series: &Series, report: &mut Report) {
     if options.has(Isolation::Process) {
         processes(series, report);
+        by_the_kernel(series, report);
     }
     if options.has(Isolation::Compartment) {
         compartments(series, report);
@@ -23,7 +26,7 @@ pub(super) fn all(options: &Options, series: &Series, report: &mut Report) {
 }
 
 fn processes(series: &Series, report: &mut Report) {
-    let baton = |payload| Key::new(Isolation::Process.system(), PROCESS, 1).payload(payload);
+    let baton = |payload| Key::new(Wake::Ring.system(), PROCESS, 1).payload(payload);
     let (small, large) = (baton(64), baton(1 << 20));
     report.ratio("p50_us_baton_1MiB_over_64B", series, FIGURE, [&large, &small], Some(Promise::AtMost(1.2)));
     let over = [&small, &small.of("futex")];
@@ -33,6 +36,30 @@ fn processes(series: &Series, report: &mut Report) {
         let name = |system: &str| format!("p50_us_{system}_over_baton_{name}");
         report.ratio(&name("grpc"), series, FIGURE, [&key.of("grpc"), key], promise);
         report.ratio(&name("uds"), series, FIGURE, [&key.of("uds"), key], None);
+    }
+}
+
+fn by_the_kernel(series: &Series, report: &mut Report) {
+    let ebpf = |payload| Key::new(Wake::Ebpf.system(), PROCESS, 1).payload(payload);
+    let (small, largest) = (ebpf(64), ebpf(64 << 20));
+    let over_uds = Some(Promise::AtMost(EBPF_OVER_UDS_MAX));
+    report.ratio("p50_us_ebpf_over_uds_64B", series, FIGURE, [&small, &small.of("uds")], over_uds);
+    // The socket carries 64 B in both: what is handed over is not to matter.
+    report.ratio("p50_us_ebpf_64MiB_over_uds_64B", series, FIGURE, [&largest, &small.of("uds")], over_uds);
+    report.ratio(
+        "p50_us_ebpf_64MiB_over_64B",
+        series,
+        FIGURE,
+        [&largest, &small],
+        Some(Promise::AtMost(1.2)),
+    );
+    for (name, other) in [("ring", Wake::Ring.system()), ("broker", "broker")] {
+        for (size, key) in [("64B", &small), ("64MiB", &largest)] {
+            for figure in [FIGURE, "cpu_us_per_req", "switches_per_req"] {
+                let over = [key, &key.of(other)];
+                report.ratio(&format!("{figure}_ebpf_over_{name}_{size}"), series, figure, over, None);
+            }
+        }
     }
 }
 
@@ -56,7 +83,7 @@ fn compartments(series: &Series, report: &mut Report) {
         let key = compartment(case, 64);
         let other = |system: &str| Key { case: PROCESS.into(), ..key.of(system) };
         for (system, short, promise) in [
-            (Isolation::Process.system(), "baton", Some(Promise::AtLeast(10.0))),
+            (Wake::Ring.system(), "baton", Some(Promise::AtLeast(10.0))),
             ("futex", "futex", None),
             ("grpc", "grpc", None),
         ] {

@@ -2,30 +2,27 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::locate;
 use crate::proc::{self, Server, ServerSpec};
 use crate::suites::{Options, SuiteError, or_note};
-use crate::systems::{self, SystemError};
+use crate::systems::{self, Setup, SystemError};
 use crate::yardstick::RoundTrips;
 
 /// A directory in memory.
 const TMPFS: &str = "/dev/shm";
 const READY_WITHIN: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(20);
 
 /// One way without Baton.
 #[derive(Debug)]
-pub(super) struct Rival {
+pub(in crate::suites) struct Rival {
     /// Its name in rows.
-    pub(super) system: &'static str,
+    pub(in crate::suites) system: &'static str,
     kind: &'static str,
     address: Option<OsString>,
     python: PathBuf,
@@ -36,7 +33,7 @@ pub(super) struct Rival {
 }
 
 /// Starts what is installed, notes what is not.
-pub(super) fn start(
+pub(in crate::suites) fn start(
     options: &Options,
     python: &Path,
     script: &Path,
@@ -56,25 +53,42 @@ pub(super) fn start(
     let redis = redis(core).map(|(socket, server, files)| {
         rival("redis", "redis", Some(socket.into_os_string()), Some(server), Some(files))
     });
-    let nginx = nginx(core).map(|(at, server, files)| {
+    let nginx = nginx(&options.setup).map(|(at, server, files)| {
         rival("s3", "dav", Some(at.port().to_string().into()), Some(server), Some(files))
     });
     let mut rivals = vec![rival("uds", "pickle", None, None, None)];
     rivals.extend(or_note(redis, "redis", notes)?);
     rivals.extend(or_note(nginx, "s3", notes)?);
-    notes.push(
-        "`uds` is a pickle (protocol 5) over a Unix socket; `s3` is nginx' WebDAV over files in memory"
-            .into(),
-    );
     Ok(rivals)
 }
 
 impl Rival {
+    /// Whether it hands over by a store, and not from one process to another.
+    pub(in crate::suites) fn has_a_store(&self) -> bool {
+        self.address.is_some()
+    }
+
+    /// Has another script of the same kind do it, which is told the address first.
+    pub(in crate::suites) fn run(
+        &self,
+        script: &Path,
+        payload: u64,
+        iterations: u64,
+    ) -> Result<RoundTrips, SuiteError> {
+        let mut command = Command::new(&self.python);
+        command.arg(script).arg(self.kind).args(&self.address);
+        self.answer(command.args([payload.to_string(), iterations.to_string()]))
+    }
+
     /// Hands arrays over, one after the other.
-    pub(super) fn trips(&self, payload: u64, iterations: u64) -> Result<RoundTrips, SuiteError> {
+    pub(in crate::suites) fn trips(&self, payload: u64, iterations: u64) -> Result<RoundTrips, SuiteError> {
         let mut command = Command::new(&self.python);
         command.arg(&self.script).arg(self.kind).args([payload.to_string(), iterations.to_string()]);
-        command.args(&self.address).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.answer(command.args(&self.address))
+    }
+
+    fn answer(&self, command: &mut Command) -> Result<RoundTrips, SuiteError> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = proc::pinned(Some(self.core), || command.output())?;
         let output = output.map_err(|error| SuiteError::Program { system: self.system.to_owned(), error })?;
         serde_json::from_slice(&output.stdout).map_err(|error| SuiteError::Answer {
@@ -111,31 +125,14 @@ fn redis(core: usize) -> Result<(PathBuf, Server, TempDir), SystemError> {
     Ok((socket, server, files))
 }
 
-fn nginx(core: usize) -> Result<(SocketAddr, Server, TempDir), SystemError> {
+fn nginx(setup: &Setup) -> Result<(SocketAddr, Server, TempDir), SystemError> {
     let files = in_memory()?;
-    // Free a moment ago; whoever takes it meanwhile has the suite say so.
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let at = free.map_err(SystemError::State)?;
-    let config = files.path().join("nginx.conf");
-    fs::write(&config, nginx_config(files.path(), at)).map_err(SystemError::State)?;
+    let [at] = systems::free_addresses().map_err(SystemError::State)?;
     for directory in ["files", "parts"] {
         fs::create_dir(files.path().join(directory)).map_err(SystemError::State)?;
     }
-    // It says when it is ready where it says what is wrong.
-    let mut args: Vec<OsString> = ["-c", "exec \"$0\" \"$@\" 2>&1"].map(OsString::from).to_vec();
-    let program = locate::nginx();
-    if !systems::is_there(&program) {
-        return Err(SystemError::Missing(program));
-    }
-    args.extend([program.into(), "-e".into(), "stderr".into(), "-c".into(), config.into()]);
-    let spec = server("nginx", "sh".into(), args, core);
-    // Here it says something before it listens.
-    let ready = |line: &str| line.contains("start worker process").then_some(());
-    let (server, ()) = Server::start(&spec, ready)?;
-    let until = Instant::now() + READY_WITHIN;
-    while TcpStream::connect(at).is_err() && Instant::now() < until {
-        thread::sleep(LOOK);
-    }
+    let config = nginx_config(files.path(), at);
+    let server = systems::start_nginx(setup, "files", files.path(), &config, at)?;
     Ok((at, server, files))
 }
 

@@ -69,6 +69,10 @@ pub(crate) struct EdgeRates {
     pub(crate) bytes_per_s: f64,
     /// Mean time of a call.
     pub(crate) mean_ns: Option<u64>,
+    /// Whether the kernel hands over, and counts.
+    pub(crate) by_kernel: bool,
+    /// What it refused.
+    pub(crate) refusals: u64,
 }
 
 /// Two moments, and how long lies between them.
@@ -152,6 +156,8 @@ impl Between<'_> {
                 errors_per_s: grown(|e| e.errors) as f64 / self.seconds,
                 bytes_per_s: grown(|e| e.bytes_handed) as f64 / self.seconds,
                 mean_ns: mean(edge, grown(|e| e.calls), grown(|e| e.busy_ns)),
+                by_kernel: edge.by_kernel,
+                refusals: edge.refusals,
             }
         };
         app.edges.iter().map(rates).collect()

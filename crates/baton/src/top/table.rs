@@ -36,13 +36,14 @@ const FUNCTIONS: [Column; 12] = [
     column("CALLS", 9, 104, None),
 ];
 
-const CALLS: [Column; 6] = [
+const CALLS: [Column; 7] = [
     column("CALLER", 0, 0, None),
     column("CALLEE", 26, 0, None),
     column("CALLS/S", 9, 0, None),
     column("FAIL/S", 8, 70, None),
     column("HANDED/S", 11, 80, None),
     column("MEAN", 9, 60, None),
+    column("REFUSED", 9, 90, None),
 ];
 
 /// Three digits and no unit.
@@ -100,7 +101,7 @@ fn cells(row: &FunctionRates) -> [(String, Style); 12] {
     ]
 }
 
-fn edge_cells(edge: &EdgeRates) -> [(String, Style); 6] {
+fn edge_cells(edge: &EdgeRates) -> [(String, Style); 7] {
     let plain = Style::new();
     let quiet = Style::new().fg(Color::DarkGray);
     let red = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
@@ -118,6 +119,11 @@ fn edge_cells(edge: &EdgeRates) -> [(String, Style); 6] {
         (count(edge.errors_per_s), if edge.errors_per_s > 0.0 { red } else { quiet }),
         (handed, if edge.bytes_per_s > 0.0 { Style::new().fg(Color::Cyan) } else { quiet }),
         (time(edge.mean_ns), live),
+        // Only the kernel refuses.
+        (
+            if edge.by_kernel { edge.refusals.to_string() } else { String::new() },
+            if edge.refusals > 0 { red } else { quiet },
+        ),
     ]
 }
 

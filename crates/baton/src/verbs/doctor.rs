@@ -36,6 +36,15 @@ pub(super) fn run(args: &JsonArgs) -> Result<(), Failure> {
         let word = if *available { style.green("available  ") } else { style.yellow("unavailable") };
         line_out(&format!("{word}  isolation = \"{name}\": {why}"))?;
     }
+    let Waking { found, auto } =
+        waking(settings.iter().any(|setting| setting.name == "process" && setting.available));
+    let (word, why) = match &found {
+        Ok(()) => {
+            (style.green("available  "), "a program in the kernel hands payloads over between processes")
+        }
+        Err(why) => (style.yellow("unavailable"), why.as_str()),
+    };
+    line_out(&format!("{word}  wake = \"ebpf\": {why}; {auto}"))?;
     for Runtime { name, found } in &runtimes() {
         let (word, why) = match found {
             Ok(why) => (style.green("available  "), why),
@@ -51,6 +60,23 @@ pub(super) fn run(args: &JsonArgs) -> Result<(), Failure> {
         line_out(&format!("{}: {remedy}", style.blue(name)))?;
     }
     Ok(())
+}
+
+/// Who can hand over between processes here.
+struct Waking {
+    found: Result<(), String>,
+    /// What `auto` comes to.
+    auto: &'static str,
+}
+
+fn waking(processes: bool) -> Waking {
+    let needs = || Err("it needs what process isolation needs".to_owned());
+    let found = if processes { baton_flow::wake::kernel() } else { needs() };
+    let auto = match found {
+        Ok(()) => "\"auto\" is \"ebpf\" for processes with trust = \"buffer\", \"ring\" otherwise",
+        Err(_) => "\"auto\" is \"ring\"",
+    };
+    Waking { found, auto }
 }
 
 /// A program that runs functions in a language of its own.
@@ -132,11 +158,18 @@ fn object(machine: &Machine, settings: &[Setting]) -> Value {
         .iter()
         .map(|s| json!({ "isolation": s.name, "available": s.available, "why": s.why }))
         .collect();
+    let Waking { found, auto } = waking(machine.can_isolate_processes());
+    let wake = json!({
+        "ebpf": found.is_ok(),
+        "why": found.err().unwrap_or_else(|| "a program in the kernel can be loaded".to_owned()),
+        "auto": auto,
+    });
     json!({
         "kernel": machine.kernel,
         "cores": machine.cores,
         "capabilities": capabilities,
         "isolation": isolation,
+        "wake": wake,
         "runtimes": runtimes().map(|Runtime { name, found }| {
             let available = found.is_ok();
             json!({ "name": name, "available": available, "why": found.unwrap_or_else(|why| why) })
@@ -156,6 +189,10 @@ mod tests {
         let names: Vec<_> = isolation.iter().map(|row| row["isolation"].as_str().unwrap()).collect();
         assert_eq!(names, ["process", "compartment", "wasm"]);
         assert!(isolation.iter().all(|row| !row["why"].as_str().unwrap().is_empty()));
+        let wake = &object["wake"];
+        let auto = wake["auto"].as_str().unwrap();
+        assert_eq!(wake["ebpf"].as_bool().unwrap(), auto.contains("\"ebpf\""), "{wake}");
+        assert!(!wake["why"].as_str().unwrap().is_empty());
         assert!(object["capabilities"].as_array().unwrap().len() > 10);
     }
 }

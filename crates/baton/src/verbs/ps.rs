@@ -41,6 +41,8 @@ struct App {
     version: u64,
     functions: Vec<Function>,
     pool: Pool,
+    wake: String,
+    wake_because: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,11 +97,13 @@ pub(super) fn run(home: &Path, args: &JsonArgs) -> Result<(), Failure> {
     for app in &apps {
         let Pool { pool_bytes, free_bytes, buffers_in_use } = &app.pool;
         line_out(&format!(
-            "{} version {}, pool {} of {} free, {buffers_in_use} buffers in use",
+            "{} version {}, pool {} of {} free, {buffers_in_use} buffers in use, wake {} ({})",
             style.green(&app.app),
             app.version,
             bytes(*free_bytes),
             bytes(*pool_bytes),
+            app.wake,
+            app.wake_because,
         ))?;
     }
     for FailedApp { app, error } in &failed {

@@ -11,7 +11,7 @@ use crate::nearest::nearest;
 use crate::outgoing::is_host;
 use crate::routes::{Route, RouteTable};
 use crate::units::Cores;
-use crate::words::{Fallback, Isolation, PoolRights};
+use crate::words::{Fallback, Isolation, PoolRights, Wake};
 
 /// A fault and the value that has it.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) fn fail<T>(site: Site, fault: ManifestFault) -> Result<T, Misplaced> 
 /// Checks everything; the first fault ends it.
 pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     let root = Site::default();
+    wake(manifest, &root.then("app").then("wake"))?;
     pool(manifest, &root.then("pool"))?;
     rollout(manifest, &root.then("deploy"))?;
     let site = root.then("functions");
@@ -51,6 +52,18 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), Misplaced> {
     routes(manifest, &root.then("routes"))?;
     super::subscriptions::check(manifest, &root.then("subscriptions"))?;
     super::events::check(manifest, &root)
+}
+
+/// In a cell a call is a gate: the kernel sees none of it.
+fn wake(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {
+    let in_cell = manifest.functions.iter().find(|(_, function)| function.wants_cell());
+    match in_cell {
+        Some((name, function)) if manifest.app.wake == Wake::Ebpf => fail(
+            site.clone(),
+            ManifestFault::WakeInCells { function: name.clone(), isolation: function.isolation.as_str() },
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn pool(manifest: &Manifest, site: &Site) -> Result<(), Misplaced> {

@@ -277,6 +277,13 @@ pub enum ManifestFault {
         /// The key.
         key: &'static str,
     },
+    /// The kernel shall hand over where functions are in cells, which it does not see into.
+    WakeInCells {
+        /// A function in a cell.
+        function: FunctionName,
+        /// Its isolation.
+        isolation: &'static str,
+    },
     /// A reset for a Wasm function, which has one anyway.
     ResetOfWasm,
     /// A new beginning with each request for a Wasm function that has several at once.

@@ -24,7 +24,7 @@ use crate::units::Cores;
 
 const DOCUMENT_KEYS: &[&str] =
     &["app", "pool", "placement", "deploy", "policy", "functions", "routes", "cron", "subscriptions"];
-const APP_KEYS: &[&str] = &["name", "trust", "env", "secrets"];
+const APP_KEYS: &[&str] = &["name", "trust", "wake", "env", "secrets"];
 const POOL_KEYS: &[&str] = &["size", "huge_pages"];
 const PLACEMENT_KEYS: &[&str] = &["policy"];
 const FUNCTION_KEYS: &[&str] = &[
@@ -101,7 +101,11 @@ fn app(document: &Reader<'_, '_>) -> Result<App, Located> {
     let table = document.table("app", APP_KEYS)?;
     let table = document.required(table, "app", "a table [app] with name = \"NAME\"")?;
     let name = table.required(table.text("name")?, "name", "name = \"NAME\"")?;
-    Ok(App { name: named(name, AppName::new)?, trust: table.word("trust")? })
+    let trust = match table.get("trust") {
+        Some(_) => Some(table.word("trust")?),
+        None => None,
+    };
+    Ok(App { name: named(name, AppName::new)?, trust, wake: table.word("wake")? })
 }
 
 fn pool(document: &Reader<'_, '_>) -> Result<Pool, Located> {

@@ -88,7 +88,7 @@ fn check_cart(cart: &str, expect: &str) {
 fn every_setting_is_read() {
     let manifest = parse(BOUTIQUE).unwrap();
     assert_eq!(manifest.app.name.as_str(), "boutique");
-    assert_eq!(manifest.app.trust, Trust::App);
+    assert_eq!(manifest.app.trust, Some(Trust::App));
     assert_eq!(manifest.pool, Pool { size: ByteSize::from_mib(64), huge_pages: true });
     let cart = manifest.function("cart").unwrap();
     let expect = Function {
@@ -153,7 +153,10 @@ fn streams_have_times_of_their_own() {
 #[test]
 fn what_is_left_out_has_a_default() {
     let manifest = parse(&with("", "")).unwrap();
-    assert_eq!(manifest.app.trust, Trust::Buffer);
+    assert_eq!(
+        (manifest.app.trust, manifest.app.trust(), manifest.app.wake),
+        (None, Trust::Buffer, Wake::Auto)
+    );
     assert_eq!(manifest.pool, Pool { size: ByteSize::from_mib(256), huge_pages: false });
     let cart = manifest.function("cart").unwrap();
     assert_eq!((cart.isolation, cart.fallback), (Isolation::Process, Fallback::Refuse));

@@ -121,6 +121,8 @@ mod tests {
             errors: 1,
             bytes_handed: inner * 10,
             busy_ns: 0,
+            by_kernel: false,
+            refusals: 0,
         };
         let function = |name: &str, calls| FunctionStatus {
             function: name.to_owned(),

@@ -86,6 +86,7 @@ pub(super) fn introduce(
         },
         ledger: ledger.as_fd(),
         table: pool.table_fd(),
+        guarded: None,
     };
     let setup = setup(app, group, plan.len());
     template.set_up(&setup, plan_fd.as_fd(), &mappings).map_err(said)?;

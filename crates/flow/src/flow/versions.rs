@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use baton_catalog::{Function, Manifest, Route, RouteTable, Side, Subscription, Trust, merged};
-use baton_pool::pool::Pool;
 
 use super::{Flow, Target};
 use crate::app::{App, Parts};
@@ -80,16 +79,15 @@ impl Flow {
         let (hosting, groups) = self.arrange(&spec)?;
         let name = spec.manifest.app.name.to_string();
         self.check_routes(&spec.manifest)?;
-        let pool = &spec.manifest.pool;
-        let mut pool = Pool::create(&name, pool.size.bytes(), pool.huge_pages)
-            .map_err(|error| DeployError::Pool { why: error.to_string() })?;
-        if !groups.is_empty() && spec.manifest.app.trust == Trust::Buffer {
+        let (wake, mut pool) = crate::guarded::begin(&spec.manifest, &hosting).await?;
+        if !groups.is_empty() && spec.manifest.app.trust() == Trust::Buffer {
             // The key of a large buffer's pages follows the buffer.
             pool.keep_pages_apart();
         }
         let index = self.inner.next_index.get();
         self.inner.next_index.set(index + 1);
-        let app = App::new(node, &spec, index, Parts { pool, hosting, groups });
+        let app = App::new(node, &spec, index, Parts { pool, hosting, groups, wake });
+        app.tell_wake();
         self.equip(&app, &spec.manifest).await?;
         super::raise(&app);
         // Another app may have been deployed meanwhile.

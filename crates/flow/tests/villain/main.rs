@@ -7,6 +7,7 @@
 
 mod death;
 mod edges;
+mod kernel;
 mod node;
 mod stage;
 mod workspace;

@@ -13,6 +13,19 @@ fn ledger() -> Ledger {
 }
 
 #[test]
+fn slots_that_never_had_a_buffer_are_refused_whatever_is_named() {
+    let mut ledger = ledger();
+    let first = ledger.alloc(100).unwrap();
+    for generation in [0, 1, 2, u32::MAX] {
+        let slot = first.slot + 1;
+        assert!(matches!(ledger.view().place(slot, generation), Err(LedgerError::Stale { .. })));
+        assert!(ledger.check(slot, generation, 0, 0).is_err());
+        assert!(ledger.free(slot, generation, 0, 0).is_err());
+    }
+    assert_eq!(ledger.out().count(), 1);
+}
+
+#[test]
 fn a_stale_handle_after_recycle_is_refused() {
     let mut ledger = ledger();
     let first = ledger.alloc(100).unwrap();

@@ -5,7 +5,7 @@ use core::sync::atomic::{Ordering, fence};
 use baton_abi::Extent;
 
 use super::{NodeBuffer, Pool, Received, Refusal};
-use crate::capability::{CapabilityError, Handle, Hold, NODE, Range, State};
+use crate::capability::{CapabilityError, Handle, Hold, NODE, Range};
 
 impl Pool {
     pub(super) fn send_into(
@@ -27,12 +27,12 @@ impl Pool {
             .map(|_rights| self.own.set(buffer.handle, false))
     }
 
-    /// As [`Pool::receive`], of what came over the edge `edge`.
+    /// As [`Pool::receive`], of what came over the edge `edge` from `holder`.
     ///
     /// # Errors
     /// [`Refusal`]; nothing changes then.
-    pub fn receive_over(&mut self, extent: Extent, edge: u16) -> Result<Received, Refusal> {
-        self.receive_from(extent, Hold::new(State::InFlight, edge))
+    pub fn receive_over(&mut self, extent: Extent, (edge, holder): (u16, u16)) -> Result<Received, Refusal> {
+        self.receive_from(extent, (Some(edge), holder))
     }
 
     /// As [`Pool::send`], over the edge `edge` whose other end is `holder`.
@@ -46,7 +46,7 @@ impl Pool {
         (edge, holder): (u16, u16),
         invocation: u64,
     ) -> Result<(), CapabilityError> {
-        self.send_into(buffer, range, (Hold::new(State::InFlight, edge), holder), invocation)
+        self.send_into(buffer, range, (self.hold_to(Some(edge), holder), holder), invocation)
     }
 
     /// Whether the node has its whole buffer, which nobody can take away or use again before the node gives it back. What was
@@ -54,6 +54,24 @@ impl Pool {
     #[must_use]
     pub fn owns(&self, handle: Handle) -> bool {
         handle.index < self.slots && self.own.has(handle)
+    }
+
+    /// Who has a capability, and in what state, if it still has this generation.
+    #[must_use]
+    pub fn hold_of(&self, handle: Handle) -> Option<Hold> {
+        self.table.hold(handle)
+    }
+
+    /// Whether what is named lies in its buffer, or in the range of a derived capability.
+    #[must_use]
+    pub fn fits(&self, named: Extent) -> bool {
+        let Extent { handle, generation, offset, len } = named;
+        if handle < self.slots {
+            return self.ledger.check(handle, generation, offset, len).is_ok();
+        }
+        let found =
+            self.table.look(handle).filter(|found| found.handle == Handle { index: handle, generation });
+        found.is_some_and(|found| found.range.contains(Range { offset, len }))
     }
 
     /// Whether what the node received has not been revoked since. Bytes that were copied out before this says yes are those

@@ -7,7 +7,7 @@ use baton_abi::Rights;
 use baton_abi::limits::DERIVED_MAX;
 
 use super::Pool;
-use crate::capability::{CapabilityError, Derivation, Handle, Hold, Range, State};
+use crate::capability::{CapabilityError, Derivation, Handle, Range};
 use crate::region::View;
 
 /// Where the node derives: a range of the table that no replica has.
@@ -32,8 +32,8 @@ impl Pool {
         OwnArena { base: self.derived_base(index), cursor: 0 }
     }
 
-    /// Shares `range` of a buffer that the node holds, read-only, with the other end of the edge `edge`. Behind the range
-    /// nothing of another owner may be left.
+    /// Shares `range` of a buffer that the node holds, read-only, with `holder`, which is the other end of the edge `edge`. Behind
+    /// the range nothing of another owner may be left.
     ///
     /// # Errors
     /// [`ShareError`]; nothing changes then.
@@ -42,13 +42,13 @@ impl Pool {
         arena: &mut OwnArena,
         root: Handle,
         range: Range,
-        edge: u16,
+        (edge, holder): (u16, u16),
     ) -> Result<Handle, ShareError> {
         let is_free = |index: &u32| self.table.look(*index).is_none_or(|found| !found.hold.state.is_live());
         let tried = (0..DERIVED_MAX).map(|step| arena.base + (arena.cursor + step) % DERIVED_MAX);
         let into = tried.into_iter().find(is_free).ok_or(ShareError::Crowded)?;
         arena.cursor = (into - arena.base + 1) % DERIVED_MAX;
-        let to = Hold::new(State::InFlight, edge);
+        let to = self.hold_to(Some(edge), holder);
         let what = Derivation { range, rights: Rights::FROZEN, expiry_ns: 0, to };
         self.table.derive(root, crate::capability::NODE, into, what).map_err(ShareError::Capability)
     }

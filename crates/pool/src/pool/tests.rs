@@ -193,14 +193,14 @@ fn what_the_node_shares_is_read_by_many_and_comes_back_with_the_last() {
         .iter()
         .map(|&(edge, holder)| {
             let part = Range { offset: 64, len: 64 };
-            let child = pool.share_over(&mut arena, buffer.handle, part, edge).unwrap();
+            let child = pool.share_over(&mut arena, buffer.handle, part, (edge, holder)).unwrap();
             let taken = pool.table.transfer(child, Hold::new(State::InFlight, edge), Hold::held(holder));
             assert_eq!(taken.unwrap(), Rights::FROZEN);
             child
         })
         .collect();
     let wide = Range { offset: 64, len: 65 };
-    let refused = pool.share_over(&mut arena, buffer.handle, wide, 5);
+    let refused = pool.share_over(&mut arena, buffer.handle, wide, (5, B));
     assert!(matches!(refused, Err(ShareError::Capability(CapabilityError::OutOfBounds { .. }))));
     pool.release(buffer.handle);
     assert_eq!((pool.usage().buffers_out, pool.usage().orphans), (1, 1), "still read");
@@ -210,7 +210,10 @@ fn what_the_node_shares_is_read_by_many_and_comes_back_with_the_last() {
         pool.tidy();
     }
     assert_eq!(pool.usage().buffers_out, 0);
-    assert!(pool.share_over(&mut arena, buffer.handle, whole, 5).is_err(), "it is not the node's any more");
+    assert!(
+        pool.share_over(&mut arena, buffer.handle, whole, (5, B)).is_err(),
+        "it is not the node's any more"
+    );
 }
 
 #[test]
@@ -222,14 +225,14 @@ fn the_node_shares_with_as_many_as_may_and_again_when_some_are_done() {
     pool.freeze(buffer.handle, whole).unwrap();
     let mut given = Vec::new();
     let refused = loop {
-        match pool.share_over(&mut arena, buffer.handle, whole, 5) {
+        match pool.share_over(&mut arena, buffer.handle, whole, (5, B)) {
             Ok(child) => given.push(child),
             Err(refused) => break refused,
         }
     };
     assert_eq!((refused, given.len()), (ShareError::Crowded, 1024));
     pool.table.transfer(given[70], Hold::new(State::InFlight, 5), Hold::new(State::Released, A)).unwrap();
-    let again = pool.share_over(&mut arena, buffer.handle, whole, 5).unwrap();
+    let again = pool.share_over(&mut arena, buffer.handle, whole, (5, B)).unwrap();
     assert_eq!((again.index, again.generation), (given[70].index, given[70].generation + 1));
     assert!(pool.table.hold(given[70]).is_none(), "the old one is no way in");
 }

@@ -56,6 +56,8 @@ pub(crate) struct Boot {
     pub(crate) link: Duplex,
     pub(crate) bell: Bell,
     pub(crate) eventfd: OwnedFd,
+    /// Where the kernel hands over.
+    pub(crate) socket: Option<OwnedFd>,
 }
 
 fn mapping(error: impl core::fmt::Display) -> BootError {
@@ -115,10 +117,12 @@ pub(crate) fn boot() -> Result<Boot, BootError> {
     };
     let ledger = table(&next()?, hello.slots, Access::Read)?;
     let entries = hello.slots + REPLICAS_MAX * DERIVED_MAX;
-    let capabilities = table(&next()?, entries, Access::ReadWrite)?;
+    let access = if hello.is_guarded { Access::Read } else { Access::ReadWrite };
+    let capabilities = table(&next()?, entries, access)?;
     let link = Duplex::map(next()?, hello.ring_entries, Side::Far).map_err(mapping)?;
     let bell = map_bell(next()?).map_err(mapping)?;
     let eventfd = next()?;
+    let socket = if hello.is_guarded { Some(next()?) } else { None };
     let memory = Memory {
         holder: hello.holder,
         access: hello.access,
@@ -127,7 +131,7 @@ pub(crate) fn boot() -> Result<Boot, BootError> {
         table: CapabilityTable::new(capabilities),
         slots: hello.slots,
     };
-    Ok(Boot { control, hello, memory, link, bell, eventfd })
+    Ok(Boot { control, hello, memory, link, bell, eventfd, socket })
 }
 
 /// Tells the node that the handler can take requests.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use baton_abi::boot::NODE_PEER;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
-use baton_pool::capability::{Handle, Hold, State};
+use baton_pool::capability::{Handle, State};
 
 use super::Link;
+use super::edge::{self, Road};
 use super::receive::accept;
-use super::send::{Way, send};
+use super::send::{Sent, To, Way, send};
 use crate::call::{Call, Reply};
 use crate::error::Error;
 use crate::executor::Wakeup;
@@ -205,18 +206,21 @@ impl Link {
     /// Sends a call over `road`; gives its tag. Its answer wakes `waker`.
     #[inline]
     fn send_call(&'static self, road: usize, call: &mut Call<'_>, waker: &Waker) -> Result<u32, Error> {
-        let (id, callee_ns) =
-            self.outgoing.borrow().get(road).map_or((0, 0), |road| (road.id, road.own.timeout_ns));
+        let about = |road: &Road| (road.id, self.way_over(road), road.own.timeout_ns);
+        let (id, to, callee_ns) = self.outgoing.borrow().get(road).map_or((0, To::Node, 0), about);
         let current = &self.current;
-        let to = Hold::new(State::InFlight, id);
         let way = Way { to, invocation: current.invocation(), can_lend: true };
         let (payload, head) = call.parts()?;
-        let sent = send(self, payload, head, way)?;
+        let mut sent = send(self, payload, head, way)?;
         let deadline_ns = self.call_deadline(callee_ns, call.timeout, current.deadline_ns());
         let mut calls = self.calls.borrow_mut();
         let wakeup = self.current.wakeup(waker);
         let new = NewCall { road, deadline_ns, exact: call.timeout.is_some(), lent: sent.lent, wakeup };
-        let tag = calls.add(new).ok_or(Error::Denied { what: "more calls at a time" })?;
+        let Some(tag) = calls.add(new) else {
+            drop(calls);
+            self.unsend(to, &sent);
+            return Err(Error::Denied { what: "more calls at a time" });
+        };
         let record = if current.is_recording() { Flags::RECORD } else { Flags::MOVE };
         let descriptor = Descriptor {
             flags: sent.flags.with(record),
@@ -228,9 +232,14 @@ impl Link {
             head: sent.head,
             ..Descriptor::new(Message64::Request)
         };
+        let is_handed = to == To::Kernel && self.hand_over(id, &descriptor, &mut sent).is_ok();
+        if is_handed && let Some(slot) = calls.get(tag) {
+            // Only now it is there.
+            slot.lent = sent.lent;
+        }
         let mut roads = self.outgoing.borrow_mut();
         if let Some(road) = roads.get_mut(road)
-            && road.push(&descriptor).is_ok()
+            && (is_handed || (to != To::Kernel && road.push(&descriptor).is_ok()))
         {
             road.outstanding += 1;
             if road.note_call(&descriptor) {
@@ -240,6 +249,18 @@ impl Link {
         }
         calls.retire(tag);
         Err(Error::Protocol { what: "the callee broke its ring" })
+    }
+
+    /// What was prepared for the kernel is not sent.
+    #[cold]
+    fn unsend(&self, to: To, sent: &Sent) {
+        if to == To::Kernel {
+            let Sent { body, head, flags, .. } = *sent;
+            self.recover(&Descriptor { body, head, flags, ..Descriptor::new(Message64::Request) });
+            if sent.into != baton_abi::NONE {
+                self.arena.borrow_mut().put(sent.into);
+            }
+        }
     }
 
     /// Whether the call has its answer.
@@ -284,8 +305,12 @@ impl Link {
             slot.pending = Pending::Abandoned;
             drop(calls);
             if let Some(road) = self.outgoing.borrow_mut().get_mut(road).filter(|road| !road.dead) {
+                let cancel = Descriptor { tag, ..Descriptor::new(Message64::Cancel) };
                 // Half the ring is kept for these, so there is room; a broken ring is noticed when it is read.
-                let _ = road.push(&Descriptor { tag, ..Descriptor::new(Message64::Cancel) });
+                let _ = match self.way_over(road) {
+                    To::Kernel => self.hand_over(road.id, &cancel, &mut Sent::nothing()).is_ok(),
+                    _ => road.push(&cancel).is_ok(),
+                };
             }
         }
         if let Some(lent) = lent {
@@ -295,6 +320,10 @@ impl Link {
 
     /// Ends a capability that was lent for a call.
     fn take_back(&self, lent: Handle) {
+        if let Some(guard) = &self.guard {
+            self.end_lent(guard, lent);
+            return;
+        }
         let table = &self.memory.table;
         let released = table.hold(lent).is_some_and(|hold| hold.state == State::Released);
         if !released {
@@ -307,12 +336,12 @@ impl Link {
     /// Takes all answers that came over the outgoing edge `index`.
     pub(super) fn poll_replies(&'static self, index: usize) {
         for _ in 0..REPLIES_PER_TURN {
-            let (descriptor, id) = {
+            let (descriptor, from) = {
                 let mut roads = self.outgoing.borrow_mut();
                 let Some(road) = roads.get_mut(index).filter(|road| !road.dead) else { return };
                 let closed = road.duplex.flags().is_closed();
-                match road.pop() {
-                    Some(descriptor) => (descriptor, road.id),
+                match edge::pop(road) {
+                    Some(descriptor) => (descriptor, self.way_over(road)),
                     None if closed || road.dead => {
                         drop(roads);
                         self.bury_road(index);
@@ -321,16 +350,26 @@ impl Link {
                     None => return,
                 }
             };
-            self.take_reply(index, id, &descriptor);
+            self.take_reply(index, from, &descriptor);
         }
     }
 
     #[inline]
-    fn take_reply(&'static self, index: usize, id: u16, descriptor: &Descriptor) {
-        let from = Hold::new(State::InFlight, id);
-        if Message64::from_u8(descriptor.kind) != Some(Message64::Reply) {
-            return;
+    fn take_reply(&'static self, index: usize, from: To, descriptor: &Descriptor) {
+        if Message64::from_u8(descriptor.kind) == Some(Message64::Reply) {
+            self.take_answer(index, descriptor, from, false);
         }
+    }
+
+    /// Ends a call. `is_refused`: by the node, because its request was not handed over.
+    #[inline]
+    pub(super) fn take_answer(
+        &'static self,
+        index: usize,
+        descriptor: &Descriptor,
+        from: To,
+        is_refused: bool,
+    ) {
         let (lent, sent_ns) = {
             let mut calls = self.calls.borrow_mut();
             let Some(slot) = calls.get(descriptor.tag).filter(|slot| slot.road == index) else {
@@ -351,7 +390,7 @@ impl Link {
             waiter.wake();
         }
         let accepted = accept(self, descriptor.body, descriptor.head, descriptor.flags, from);
-        let result = accepted.and_then(|accepted| self.read_reply(index, descriptor, accepted));
+        let result = accepted.and_then(|accepted| self.read_reply(index, descriptor, accepted, is_refused));
         if let Some(lent) = lent {
             self.take_back(lent);
         }
@@ -362,13 +401,22 @@ impl Link {
     }
 
     #[inline]
-    fn read_reply(&self, road: usize, descriptor: &Descriptor, accepted: Message) -> Result<Reply, Error> {
+    fn read_reply(
+        &self,
+        road: usize,
+        descriptor: &Descriptor,
+        accepted: Message,
+        is_refused: bool,
+    ) -> Result<Reply, Error> {
         if !descriptor.flags.has(Flags::ERROR) {
             return Ok(Reply { status: u32::from(descriptor.code), message: accepted });
         }
         let function = self.road_name(road);
-        let by_node = descriptor.flags.has(Flags::REFUSED) && self.leads_to_node(road);
+        let by_node = is_refused || (descriptor.flags.has(Flags::REFUSED) && self.leads_to_node(road));
         Err(match (by_node, descriptor.code) {
+            (true, 403) if is_refused => {
+                Error::Denied { what: "handing on a payload that was revoked, or without the right to" }
+            }
             (true, 429) => Error::Overloaded { function },
             (true, 502 | 503) => Error::Unavailable { function },
             (true, 504) => Error::DeadlineExceeded { function },

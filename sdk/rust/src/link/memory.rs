@@ -36,11 +36,16 @@ impl Link {
     /// Whether this replica still may do `need` with `range`.
     pub(crate) fn check(&self, handle: Handle, need: Rights, range: Range) -> Result<(), Error> {
         let memory = &self.memory;
-        let clock = (&memory.ledger, crate::clock::now_ns());
-        memory
-            .table
-            .resolve(handle, memory.holder, need, range, clock)
-            .map_err(|_| Error::Denied { what: "using a payload that was revoked or has expired" })?;
+        let is_valid = if self.guard.is_some() && handle.index < memory.slots {
+            // What its holder uses of a buffer is not in a table that it cannot write.
+            self.check_root(handle, need, range)
+        } else {
+            let clock = (&memory.ledger, crate::clock::now_ns());
+            memory.table.resolve(handle, memory.holder, need, range, clock).is_ok()
+        };
+        if !is_valid {
+            return Err(Error::Denied { what: "using a payload that was revoked or has expired" });
+        }
         if need.allows(Rights::WRITE) && memory.access != PoolAccess::Write {
             return Err(Error::Denied { what: "writing without `pool = \"write\"` in the manifest" });
         }
@@ -50,6 +55,10 @@ impl Link {
     /// Says in the table which range of a buffer is used, for whom, and how far bytes were written.
     #[inline]
     pub(crate) fn describe(&self, holding: &Holding) {
+        if self.guard.is_some() {
+            // It goes with the packet.
+            return;
+        }
         let (range, written) = (holding.range(), holding.written as u64);
         self.memory.table.describe_written(holding.handle, range, written, self.current.invocation());
     }
@@ -57,6 +66,15 @@ impl Link {
     /// Gives up all rights but to read and to pass on, for good.
     pub(crate) fn freeze(&self, holding: &mut Holding) {
         let memory = &self.memory;
+        if let Some(guard) = &self.guard {
+            if holding.kind == Kind::Owned {
+                guard.restrict(holding, Rights::FROZEN, self.current.invocation());
+            }
+            if let Ok(rights) = memory.table.in_hands(holding.handle, memory.holder) {
+                holding.rights = rights;
+            }
+            return;
+        }
         memory.table.describe(holding.handle, holding.range(), self.current.invocation());
         if let Ok(rights) = memory.table.restrict(holding.handle, memory.holder, Rights::FROZEN) {
             holding.rights = rights;
@@ -65,7 +83,10 @@ impl Link {
 
     /// Ends everything that was derived from a capability; how much that was.
     pub(crate) fn revoke_derived(&self, handle: Handle) -> u32 {
-        self.memory.table.revoke_derived(handle, self.memory.derived())
+        match &self.guard {
+            Some(guard) => self.end_below(guard, handle),
+            None => self.memory.table.revoke_derived(handle, self.memory.derived()),
+        }
     }
 
     /// A buffer for at least `len` payload bytes.
@@ -79,9 +100,11 @@ impl Link {
         };
         let holder = self.memory.holder;
         let table = &self.memory.table;
-        table
-            .pass(handle, Hold::new(State::Stashed, holder), Hold::held(holder))
-            .map_err(|_| Error::Protocol { what: "a granted buffer that is someone else's" })?;
+        if self.guard.is_none() {
+            table
+                .pass(handle, Hold::new(State::Stashed, holder), Hold::held(holder))
+                .map_err(|_| Error::Protocol { what: "a granted buffer that is someone else's" })?;
+        }
         let place = self
             .memory
             .ledger
@@ -136,7 +159,7 @@ impl Link {
             self.flush_bells();
             self.bell.announce_sleep();
             if self.duplex.borrow_mut().from_peer.is_empty().unwrap_or(false) {
-                self.bell.sleep(Some(NODE_WAIT_NS));
+                self.nap(Some(NODE_WAIT_NS));
             }
             self.bell.announce_awake();
         }
@@ -154,6 +177,7 @@ impl Link {
                 }
                 self.recycle(handle, rights, holding.place().capacity as u64);
             }
+            Kind::Lent if let Some(guard) = &self.guard => self.give_up_lent(guard, handle),
             Kind::Lent => {
                 // A lender that took it back already is fine: it is given up either way.
                 let released = Hold::new(State::Released, holder);
@@ -164,7 +188,7 @@ impl Link {
     }
 
     /// Takes a buffer back: into the stash, or to the node.
-    fn recycle(&self, handle: Handle, rights: Rights, capacity: u64) {
+    pub(super) fn recycle(&self, handle: Handle, rights: Rights, capacity: u64) {
         let holder = self.memory.holder;
         // Frozen buffers may have readers, and large ones are the node's to recycle.
         let class = class_of_capacity(capacity).filter(|_| rights == Rights::ALL);
@@ -172,9 +196,11 @@ impl Link {
             self.free_at_node(&[handle]);
             return;
         };
-        let moved = self.memory.table.transfer(handle, Hold::held(holder), Hold::new(State::Stashed, holder));
-        if moved.is_err() {
-            return;
+        if self.guard.is_none() {
+            let stashed = Hold::new(State::Stashed, holder);
+            if self.memory.table.transfer(handle, Hold::held(holder), stashed).is_err() {
+                return;
+            }
         }
         let surplus = self.stash.borrow_mut().put(class, handle);
         if !surplus.is_empty() {
@@ -198,8 +224,10 @@ impl Link {
         let table = &self.memory.table;
         let released = Hold::new(State::Released, holder);
         let slot = table.look(handle.index).map(|found| found.slot);
-        if table.transfer(handle, Hold::held(holder), released).is_err() {
-            return;
+        match &self.guard {
+            Some(guard) => guard.release(handle),
+            None if table.transfer(handle, Hold::held(holder), released).is_err() => return,
+            None => {}
         }
         // Whoever owns the buffer sees that on its own, unless it has no owner any more.
         let root = slot.and_then(|slot| table.look(slot));
@@ -211,10 +239,15 @@ impl Link {
     /// A free entry of this replica's own range.
     pub(super) fn take_arena_entry(&self) -> Result<u32, Error> {
         let mut arena = self.arena.borrow_mut();
-        if let Some(index) = arena.take() {
-            return Ok(index);
-        }
         let table = &self.memory.table;
+        while let Some(index) = arena.take() {
+            let left = self.guard.as_ref().and_then(|_| table.look(index));
+            match left.filter(|left| left.hold.state.is_live()) {
+                None => return Ok(index),
+                // What a replica that had this range before shared, and someone still reads.
+                Some(left) => arena.remember(left.handle),
+            }
+        }
         arena.collect(|handle| {
             table.look(handle.index).is_none_or(|found| {
                 found.handle != handle || matches!(found.hold.state, State::Released | State::Revoked)

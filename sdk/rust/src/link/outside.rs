@@ -3,9 +3,9 @@
 use baton_abi::boot::PoolAccess;
 use baton_abi::{Descriptor, Kind as Message64};
 use baton_pool::bell::Bell;
-use baton_pool::capability::Hold;
 
-use super::edge::Road;
+use super::edge;
+use super::guard::{self, Alarm};
 use super::receive::accept;
 use super::{Arrived, Link};
 use crate::error::Error;
@@ -22,6 +22,11 @@ impl Link {
 
     pub(crate) fn bell(&'static self) -> &'static Bell {
         &self.bell
+    }
+
+    /// What ends this function's sleep, from any thread.
+    pub(crate) fn alarm(&'static self) -> Alarm {
+        Alarm::new(&self.bell, self.guard.as_ref().map(guard::Guard::socket))
     }
 
     /// Whether the node said that it is enough, and nothing waits.
@@ -52,9 +57,10 @@ impl Link {
     /// Nothing is there to be looked at.
     pub(crate) fn outside_is_quiet(&self, takes_requests: bool) -> bool {
         self.duplex.borrow_mut().from_peer.is_empty().unwrap_or(false)
-            && self.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
+            && self.guard.as_ref().is_none_or(|guard| guard.is_quiet())
+            && self.outgoing.borrow_mut().iter_mut().all(edge::is_quiet)
             && (!takes_requests
-                || (self.incoming.borrow_mut().iter_mut().all(Road::is_quiet)
+                || (self.incoming.borrow_mut().iter_mut().all(edge::is_quiet)
                     && self.arrived.borrow().is_empty()))
             && self.bell.control_sent() == self.control_seen.get()
     }
@@ -72,7 +78,15 @@ impl Link {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        self.bell.sleep(timeout);
+        self.nap(timeout);
+    }
+
+    /// Awake, after a sleep by other means than [`Link::outside_sleep`].
+    pub(crate) fn outside_awake(&self) {
+        self.bell.announce_awake();
+        if let Some(guard) = &self.guard {
+            guard.note_readable();
+        }
     }
 
     /// The next request that waits to be begun. `gone` hears of those that are not waited for, also where there is none.
@@ -105,7 +119,7 @@ impl Link {
                 self.mark_drained(index);
                 return None;
             }
-            (road.pop(), road.dead)
+            (edge::pop(road), road.dead)
         };
         if dead {
             gone((Origin::Edge(index), None));
@@ -133,7 +147,6 @@ impl Link {
         origin: Origin,
         descriptor: &Descriptor,
     ) -> Result<Message, Error> {
-        let from: Hold = self.hold_from(origin);
-        accept(self, descriptor.body, descriptor.head, descriptor.flags, from)
+        accept(self, descriptor.body, descriptor.head, descriptor.flags, self.hold_from(origin))
     }
 }

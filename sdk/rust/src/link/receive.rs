@@ -7,18 +7,25 @@ use baton_abi::{Extent, Flags, HeadExtent, NONE, Rights};
 use baton_pool::capability::{Handle, Hold, Range};
 
 use super::Link;
+use super::send::To;
 use crate::error::Error;
 use crate::held::{Head, Held, Kind, Place};
 use crate::message::Message;
 use crate::runtime::Runtime;
 
-/// Takes over what a peer alleges to send. `from` is the hold that an honest sender left it in.
+/// Whether what a message with these flags brings was derived, and its buffer stayed where it was.
+pub(super) fn is_derived(flags: Flags) -> bool {
+    flags.has(Flags::LEND) || flags.has(Flags::SHARE)
+}
+
+/// Takes over what a peer alleges to send. `from` says in what hold an honest sender left it, or that nobody need be believed: the
+/// kernel, or the node, has put it into this replica's hands already.
 pub(crate) fn accept(
     link: &'static Link,
     body: Extent,
     head: HeadExtent,
     flags: Flags,
-    from: Hold,
+    from: To,
 ) -> Result<Message, Error> {
     let mut content = if body.handle != NONE && !flags.has(Flags::INLINE) {
         let handle = Handle { index: body.handle, generation: body.generation };
@@ -47,7 +54,7 @@ pub(crate) fn accept(
 }
 
 /// Takes one capability over. Root or derived, the ledger has the last word on where its bytes lie.
-fn take(link: &'static Link, handle: Handle, range: Range, flags: Flags, from: Hold) -> Result<Held, Error> {
+fn take(link: &'static Link, handle: Handle, range: Range, flags: Flags, from: To) -> Result<Held, Error> {
     let memory = &link.memory;
     let bad = |_| Error::Protocol { what: "a payload that its sender does not hold" };
     let (kind, slot, slot_generation) = if handle.index < memory.slots {
@@ -68,7 +75,11 @@ fn take(link: &'static Link, handle: Handle, range: Range, flags: Flags, from: H
     if !(Range { offset: 0, len: place.capacity }).contains(range) {
         return Err(Error::Protocol { what: "a payload outside of its buffer" });
     }
-    let rights = memory.table.transfer(handle, from, Hold::held(memory.holder)).map_err(bad)?;
+    let rights = match from {
+        To::Hold(from) => memory.table.transfer(handle, from, Hold::held(memory.holder)),
+        To::Kernel | To::Node => memory.table.in_hands(handle, memory.holder),
+    };
+    let rights = rights.map_err(bad)?;
     let base = memory.pool.as_ref().map(|pool| pool.address(place.offset, place.capacity));
     let claimed = Place {
         handle,

@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use super::Link;
-use super::edge::Parked;
+use super::edge::{self, Parked};
 use crate::error::Error;
 
 /// Most tasks that wait for a callee's first replica, or its next one.
@@ -42,8 +42,8 @@ impl Link {
             if !road.takes_calls() {
                 continue;
             }
-            if road.outstanding < road.credits {
-                let load = road.load();
+            if road.outstanding < edge::credits(road) {
+                let load = edge::load(road);
                 if best.is_none_or(|(_, least)| load < least) {
                     best = Some((index, load));
                 }

@@ -18,22 +18,46 @@ pub(crate) struct Sent {
     pub(crate) flags: Flags,
     /// Derived for this message: taken back when the call ends.
     pub(crate) lent: Option<Handle>,
+    /// Where the kernel shall derive from the body, and with which rights; else [`NONE`].
+    pub(super) into: u32,
+    pub(super) rights: u8,
+    /// How far bytes were ever written to the body's buffer, for the kernel.
+    pub(super) written: u64,
 }
 
 impl Sent {
-    fn nothing() -> Sent {
-        Sent { body: Extent::EMPTY, head: HeadExtent::EMPTY, flags: Flags::MOVE, lent: None }
+    pub(super) fn nothing() -> Sent {
+        Sent {
+            body: Extent::EMPTY,
+            head: HeadExtent::EMPTY,
+            flags: Flags::MOVE,
+            lent: None,
+            into: NONE,
+            rights: 0,
+            written: 0,
+        }
     }
 }
 
-fn extent(handle: Handle, range: Range) -> Extent {
+pub(super) fn extent(handle: Handle, range: Range) -> Extent {
     Extent { handle: handle.index, generation: handle.generation, offset: range.offset, len: range.len }
+}
+
+/// How what is sent gets to whom it is for, and how what comes came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// Over a ring, in this hold on its way.
+    Hold(Hold),
+    /// By the kernel, with the packet that names it.
+    Kernel,
+    /// Over a ring from or to the node, where the kernel hands over: from hand to hand.
+    Node,
 }
 
 /// Where a message goes, and what may go there.
 #[derive(Clone, Copy)]
 pub(crate) struct Way {
-    pub(crate) to: Hold,
+    pub(crate) to: To,
     pub(crate) invocation: u64,
     /// Whether its sender waits for an answer, so that what is lent comes back.
     pub(crate) can_lend: bool,
@@ -65,10 +89,8 @@ pub(crate) fn send(
             let head = place_head(link, head)?;
             let range = held.range();
             link.current.count(|hop| hop.add_handed(range.len));
-            let lent = derive(link, held.handle, range, *rights, way.to)?;
-            sent.lent = Some(lent);
+            sent.lent = derive(link, held.handle, range, *rights, way.to, &mut sent)?;
             sent.flags = Flags::LEND;
-            sent.body = extent(lent, range);
             send_placed(link, head, way, &mut sent)?;
         }
         Payload::Lend(..) => {
@@ -103,6 +125,7 @@ fn send_owned(
             None => send_head(link, head, way, sent)?,
         }
     }
+    sent.written = written_of(owned);
     let handle = depart(link, owned, way)?;
     sent.body = extent(handle, range);
     Ok(())
@@ -112,14 +135,22 @@ fn send_owned(
 #[inline]
 fn depart(link: &Link, owned: &mut Holding, way: Way) -> Result<Handle, Error> {
     let (handle, range, memory) = (owned.handle, owned.range(), &link.memory);
-    let written = (range.offset + range.len).max(owned.written as u64);
-    memory.table.describe_written(handle, range, written, way.invocation);
-    memory
-        .table
-        .pass(handle, Hold::held(memory.holder), way.to)
-        .map_err(|_| Error::Denied { what: "handing on a payload that was revoked" })?;
+    if let To::Hold(to) = way.to {
+        let written = written_of(owned);
+        memory.table.describe_written(handle, range, written, way.invocation);
+        memory
+            .table
+            .pass(handle, Hold::held(memory.holder), to)
+            .map_err(|_| Error::Denied { what: "handing on a payload that was revoked" })?;
+    }
     owned.armed = false;
     Ok(handle)
+}
+
+#[inline]
+fn written_of(owned: &Holding) -> u64 {
+    let range = owned.range();
+    (range.offset + range.len).max(owned.written as u64)
 }
 
 /// Plain bytes are copied into the pool; a few of them travel in the descriptor where the pool may not be written.
@@ -172,10 +203,10 @@ fn send_placed(link: &'static Link, head: Option<Buffer>, way: Way, sent: &mut S
 
 fn share(link: &'static Link, parent: Handle, range: Range, way: Way, sent: &mut Sent) -> Result<(), Error> {
     link.current.count(|hop| hop.add_handed(range.len));
-    let derived = derive(link, parent, range, Rights::FROZEN, way.to)?;
-    link.arena.borrow_mut().remember(derived);
+    if let Some(derived) = derive(link, parent, range, Rights::FROZEN, way.to, sent)? {
+        link.arena.borrow_mut().remember(derived);
+    }
     sent.flags = Flags::SHARE;
-    sent.body = extent(derived, range);
     Ok(())
 }
 
@@ -188,18 +219,36 @@ fn head_extent(handle: Handle, at: u32, len: usize) -> HeadExtent {
     }
 }
 
+/// Makes of `parent` what the receiver gets, or prepares that the kernel does it with the packet: then there is none yet.
 fn derive(
     link: &'static Link,
     parent: Handle,
     range: Range,
     rights: Rights,
-    to: Hold,
-) -> Result<Handle, Error> {
+    to: To,
+    sent: &mut Sent,
+) -> Result<Option<Handle>, Error> {
+    if let (To::Node, Some(guard)) = (to, &link.guard) {
+        let derived = link.derive_for_node(guard, parent, range, rights)?;
+        sent.body = extent(derived, range);
+        return Ok(Some(derived));
+    }
     let memory = &link.memory;
     let into = link.take_arena_entry()?;
+    let To::Hold(to) = to else {
+        // What is not held, or not to be passed on, is refused by the kernel.
+        let has = memory.table.in_hands(parent, memory.holder).unwrap_or(rights);
+        sent.body = extent(parent, range);
+        sent.written = range.offset + range.len;
+        sent.into = into;
+        sent.rights = has.intersect(rights).0;
+        return Ok(None);
+    };
     let what = Derivation { range, rights, expiry_ns: 0, to };
-    memory.table.derive(parent, memory.holder, into, what).map_err(|_| {
+    let derived = memory.table.derive(parent, memory.holder, into, what).map_err(|_| {
         link.arena.borrow_mut().put(into);
         Error::Denied { what: "lending or sharing a payload without the right to, or after its revocation" }
-    })
+    })?;
+    sent.body = extent(derived, range);
+    Ok(Some(derived))
 }

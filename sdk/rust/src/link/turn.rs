@@ -7,9 +7,9 @@ use baton_abi::descriptor::HopCost;
 use baton_abi::{Descriptor, Flags, Kind as Message64};
 
 use super::Link;
-use super::edge::Road;
+use super::edge;
 use super::receive::accept;
-use super::send::{Way, send};
+use super::send::{Sent, Way, send};
 use crate::context::Context;
 use crate::error::Error;
 use crate::executor::{Finished, Origin, Outcome, Tasks, Ticket};
@@ -37,8 +37,8 @@ impl Link {
         F: Future<Output = Outcome>,
     {
         // Tasks are woken by other threads as the replica is by its peers.
-        let bell = &self.bell;
-        let tasks = Tasks::new(&self.current, Some(Box::new(|| bell.ring())));
+        let alarm = self.alarm();
+        let tasks = Tasks::new(&self.current, Some(Box::new(move || alarm.ring())));
         let mut work = Loop { link: self, make, tasks };
         loop {
             work.turn();
@@ -78,7 +78,7 @@ where
         if self.is_quiet() {
             let deadline = self.link.calls.borrow().next_deadline();
             let timeout = deadline.map(|deadline| deadline.saturating_sub(crate::clock::now_ns()));
-            bell.sleep(timeout);
+            self.link.nap(timeout);
         }
         bell.announce_awake();
     }
@@ -86,9 +86,10 @@ where
     fn is_quiet(&self) -> bool {
         let link = self.link;
         link.duplex.borrow_mut().from_peer.is_empty().unwrap_or(false)
-            && link.outgoing.borrow_mut().iter_mut().all(Road::is_quiet)
+            && link.guard.as_ref().is_none_or(|guard| guard.is_quiet())
+            && link.outgoing.borrow_mut().iter_mut().all(edge::is_quiet)
             && (!self.has_room()
-                || (link.incoming.borrow_mut().iter_mut().all(Road::is_quiet)
+                || (link.incoming.borrow_mut().iter_mut().all(edge::is_quiet)
                     && link.arrived.borrow().is_empty()))
             && link.bell.control_sent() == link.control_seen.get()
             && self.tasks.is_quiet()
@@ -130,7 +131,7 @@ where
                 self.bury_caller(index);
                 return None;
             }
-            (road.pop(), road.dead)
+            (edge::pop(road), road.dead)
         };
         if dead {
             // It broke its ring: nobody is there to answer, and the road's place may soon be another's.
@@ -190,11 +191,12 @@ where
 impl Link {
     /// Looks at what the node sent. Requests and cancellations are carried out by whoever calls this.
     #[inline]
-    pub(super) fn look_at_node(&self) {
+    pub(super) fn look_at_node(&'static self) {
         self.turns.set(self.turns.get().wrapping_add(1));
         self.bell.publish_turn(self.turns.get());
         self.poll_control();
         self.poll_link();
+        self.sort_packets();
     }
 
     /// Takes the answers of calls, and ends those whose time is over.
@@ -212,14 +214,14 @@ impl Link {
     /// The caller at the other end of an edge is gone: what it sent last is given up.
     #[cold]
     pub(super) fn clear_edge(&'static self, index: usize) {
+        let from = self.hold_from(Origin::Edge(index));
         let mut left = Vec::new();
         if let Some(road) = self.incoming.borrow_mut().get_mut(index) {
-            while let Some(descriptor) = road.pop() {
+            while let Some(descriptor) = edge::pop(road) {
                 left.push(descriptor);
             }
             road.dead = true;
         }
-        let from = self.hold_from(Origin::Edge(index));
         for descriptor in left {
             self.discard(&descriptor, from);
         }
@@ -255,20 +257,25 @@ impl Link {
         }
         let empty = Descriptor::new(Message64::Reply);
         let mut descriptor = Descriptor { tag: ticket.tag, invocation: ticket.invocation, ..empty };
-        match outcome {
+        let mut sent = match outcome {
             Some(Ok(response)) => {
-                if let Err(error) = self.prepare(response, ticket, hop.as_deref_mut(), &mut descriptor) {
-                    self.describe_failure(&error, ticket, &mut descriptor);
-                }
+                let prepared = self.prepare(response, ticket, hop.as_deref_mut(), &mut descriptor);
+                prepared.unwrap_or_else(|error| self.describe_failure(&error, ticket, &mut descriptor))
             }
             Some(Err(error)) => self.describe_failure(error, ticket, &mut descriptor),
             None => return,
+        };
+        let edge = self.guarded_edge(ticket.origin);
+        if let Some(edge) = edge {
+            // Before what the response came from is dropped: what is shared on is still held then.
+            let _ = self.hand_over(edge, &descriptor, &mut sent);
         }
         *outcome = None;
         if let Some(hop) = hop.take() {
             self.report(hop.finish(descriptor.code));
         }
         match ticket.origin {
+            Origin::Edge(_) if edge.is_some() => {}
             Origin::Link => self.push_link(&descriptor),
             Origin::Edge(index) => {
                 if let Some(road) = self.incoming.borrow_mut().get_mut(index).filter(|road| !road.dead) {
@@ -280,12 +287,13 @@ impl Link {
     }
 
     #[cold]
-    fn describe_failure(&'static self, error: &Error, ticket: &Ticket, descriptor: &mut Descriptor) {
+    fn describe_failure(&'static self, error: &Error, ticket: &Ticket, descriptor: &mut Descriptor) -> Sent {
         let mut text = Response::ok(error.to_string());
         // A pool without room for the text: the status alone has to do.
-        let _ = self.prepare(&mut text, ticket, None, descriptor);
+        let prepared = self.prepare(&mut text, ticket, None, descriptor);
         descriptor.code = error.status();
         descriptor.flags = descriptor.flags.with(Flags::ERROR);
+        prepared.unwrap_or(Sent::nothing())
     }
 
     #[inline]
@@ -295,7 +303,7 @@ impl Link {
         ticket: &Ticket,
         hop: Option<&mut Hop>,
         descriptor: &mut Descriptor,
-    ) -> Result<(), Error> {
+    ) -> Result<Sent, Error> {
         response.head.check()?;
         let copied = if hop.is_some() { response.payload.copied_bytes() } else { None };
         let to = self.hold_to(ticket.origin);
@@ -311,7 +319,7 @@ impl Link {
         descriptor.code = u16::try_from(response.status).unwrap_or(u16::MAX);
         descriptor.body = sent.body;
         descriptor.head = sent.head;
-        Ok(())
+        Ok(sent)
     }
 
     fn report(&self, cost: HopCost) {

@@ -18,6 +18,12 @@ impl ManifestFault {
                 write!(f, "{key} means something for isolation = \"compartment\" only")
             }
             Self::NeedsWasm { key } => write!(f, "{key} means something for isolation = \"wasm\" only"),
+            Self::WakeInCells { function, isolation } => {
+                write!(
+                    f,
+                    "wake = \"ebpf\" is for processes, and function \"{function}\" has isolation = \"{isolation}\""
+                )
+            }
             Self::ResetOfWasm => f.write_str("a Wasm function begins anew with each request as it is"),
             Self::FreshUnderOthers { concurrency } => {
                 write!(
@@ -83,6 +89,9 @@ impl ManifestFault {
             Self::WasmAsProcess => "remove fallback, or choose isolation = \"process\"",
             Self::NeedsCompartment { .. } => "remove it, or choose isolation = \"compartment\"",
             Self::NeedsWasm { .. } => "remove it, or choose isolation = \"wasm\"",
+            Self::WakeInCells { .. } => {
+                "choose isolation = \"process\" for all functions, or remove wake: cells hand over by themselves"
+            }
             Self::ResetOfWasm => "remove reset; reuse = true would have it go on instead",
             Self::FreshUnderOthers { .. } => "set scale.concurrency to 1, or reuse = true",
             Self::ResetAsProcess => "remove fallback, or remove reset",
@@ -139,6 +148,7 @@ impl fmt::Display for ManifestFault {
             Self::WasmAsProcess
             | Self::NeedsCompartment { .. }
             | Self::NeedsWasm { .. }
+            | Self::WakeInCells { .. }
             | Self::ResetOfWasm
             | Self::FreshUnderOthers { .. }
             | Self::ResetAsProcess
@@ -235,6 +245,7 @@ impl ManifestFault {
             Self::WasmAsProcess
             | Self::NeedsCompartment { .. }
             | Self::NeedsWasm { .. }
+            | Self::WakeInCells { .. }
             | Self::ResetOfWasm
             | Self::FreshUnderOthers { .. }
             | Self::ResetAsProcess

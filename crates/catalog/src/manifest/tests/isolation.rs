@@ -101,3 +101,31 @@ fn a_stored_manifest_without_settings_of_compartments_is_read() {
     let manifest: Manifest = serde_json::from_value(json).unwrap();
     assert_eq!(manifest.function("cart").unwrap().share_key, None);
 }
+
+#[test]
+fn who_hands_over_is_said_for_the_app_and_not_with_cells() {
+    let app = |keys: &str, function: &str| {
+        format!("[app]\nname = \"shop\"\n{keys}\n[functions.cart]\nartifact = \"cart\"\n{function}\n")
+    };
+    for (word, wake) in [("auto", Wake::Auto), ("ebpf", Wake::Ebpf), ("ring", Wake::Ring)] {
+        let read = parse(&app(&format!("wake = \"{word}\""), "")).unwrap();
+        assert_eq!(read.app.wake, wake);
+        let again: Manifest = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(again, read);
+    }
+    check_error(&app("wake = \"bpf\"", ""), "3:8: app.wake does not take \"bpf\"; did you mean \"ebpf\"?");
+    check_error(
+        &app("wake = \"ebpf\"", "isolation = \"compartment\""),
+        "3:8: wake = \"ebpf\" is for processes, and function \"cart\" has isolation = \"compartment\"; choose isolation = \
+         \"process\" for all functions, or remove wake: cells hand over by themselves",
+    );
+    // What is not said stays unsaid on its way to the node: `auto` looks at that.
+    for (keys, trust) in [("", None), ("trust = \"buffer\"", Some(Trust::Buffer))] {
+        let read = parse(&app(keys, "")).unwrap();
+        let again: Manifest = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!((read.app.trust, again.app.trust), (trust, trust));
+    }
+    for wake in ["auto", "ring"] {
+        assert!(parse(&app(&format!("wake = \"{wake}\""), "isolation = \"compartment\"")).is_ok());
+    }
+}

@@ -114,6 +114,20 @@ pub(super) fn edges(registry: &mut Registry, apps: &[AppStatus]) {
     counters(registry, "edge_errors", "Such calls that failed", errors);
     let bytes = rows().map(|(labels, edge)| (labels, edge.bytes_handed));
     counters(registry, "edge_bytes", "Bytes of payloads that were handed over, both ways", bytes);
+    let refused = rows().filter(|(_, edge)| edge.by_kernel).map(|(labels, edge)| (labels, edge.refusals));
+    counters(registry, "edge_refusals", "Calls and answers that the kernel did not hand over", refused);
+    let causes = apps.iter().flat_map(|app| {
+        let labels = vec![("app", app.app.clone())];
+        app.refusals.iter().map(move |(cause, count)| (with(&labels, "cause", cause), *count))
+    });
+    counters(
+        registry,
+        "kernel_refusals",
+        "What the kernel refused of an app's processes, by the cause",
+        causes,
+    );
+    let guarded = apps.iter().map(|app| (vec![("app", app.app.clone()), ("wake", app.wake.clone())], 1u64));
+    gauges(registry, "app_wake", "1 for who hands over between the processes of an app", guarded);
     let busy = rows().map(|(labels, edge)| (labels, seconds(edge.busy_ns)));
     counters(registry, "edge_busy_seconds", "From call to answer, all calls together; judged by some", busy);
 }

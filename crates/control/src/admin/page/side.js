@@ -87,6 +87,7 @@ export class Side {
     return (app) => facts.set([
       ["Version", String(app.version)], ["Beside it", app.beside.length > 0 ? app.beside.map((version) => `version ${version}`).join(", ") : undefined], ["Functions", String(app.functions.length)],
       ["CPU", app.cpu === undefined ? undefined : `${app.cpu.toFixed(2)} cores`], ["Memory of processes", f.bytes(app.resident)],
+      ["Trust", app.raw.trust], ["Hand-over", `${app.raw.wake === "ebpf" ? "by the kernel" : "by rings"}: ${app.raw.wake_because}`],
       ["Pool free", `${f.bytes(app.pool.free_bytes)} of ${f.bytes(app.pool.pool_bytes)}`], ["Buffers in use", f.count(app.pool.buffers_in_use)],
       ["Payloads put up", app.references?.put > 0 ? `${f.count(app.references.held)} held, ${f.count(app.references.got)} got` : undefined],
     ]);

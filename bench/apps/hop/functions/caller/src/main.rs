@@ -3,6 +3,8 @@
 //! `lend`: one payload, filled once, lent for each call. `move`: a fresh payload of zeroes for each call, which the callee
 //! owns and drops; allocating and zeroing it is part of the round trip. With `batch` there is one time for so many calls,
 //! their mean: reading the clock costs as much as a call between compartments.
+//!
+//! What is posted goes to `callee` once, and the answer back: the chain of `baton bench audit`.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -23,6 +25,11 @@ fn main() -> ExitCode {
 }
 
 async fn time_calls(ctx: Context, request: Request) -> Result<Response, Error> {
+    if request.method() == "POST" {
+        let reply = ctx.call("callee", request.into_body()?).await?;
+        check(reply.body().len())?;
+        return Ok(Response::ok(reply.into_body()?));
+    }
     let payload = number(&request, "payload", 64)?.min(PAYLOAD_MAX);
     let iterations = number(&request, "iterations", 1000)?.clamp(1, ITERATIONS_MAX);
     let batch = number(&request, "batch", 1)?.clamp(1, BATCH_MAX.min(iterations));
