@@ -69,13 +69,21 @@ fn replicas_of_one_zygote_neither_end_nor_read_each_other() {
 }
 
 #[test]
-fn without_a_sandbox_python_runs_as_well() {
+fn without_a_sandbox_python_runs_or_says_why_it_cannot() {
     need_processes!();
     need_one_node!();
     let Some(app) = app("open", &super::module(), "") else { return };
-    let node = Node::start_with(&app, &["--insecure-no-sandbox"]);
-    let who = ask(&node, "who", "");
-    assert_eq!(who["imported"] == who["pid"], who["seen"] == serde_json::json!([]), "{who}");
+    let node = Node::bare("open", &["--insecure-no-sandbox"]);
+    let deployed = node.cli(["deploy", &app.directory().to_string_lossy()]);
+    if rustix::process::geteuid().is_root() {
+        // Its replicas are nobody, to whom the state directory of root is closed.
+        assert_eq!(deployed.code, 1, "{}", deployed.stdout);
+        let told = deployed.stderr.replace(['\n', '│'], " ");
+        assert!(told.contains("closed to it") && told.contains("run the node as another user"), "{told}");
+        return;
+    }
+    assert_eq!(deployed.code, 0, "{}", deployed.stderr);
+    assert_eq!(ask(&node, "who", "")["seen"].as_array().map(Vec::len), Some(1));
     let answer = node.get("/snap/exit");
     assert_eq!(answer.status, 502, "{}", answer.text());
     wait_until(PATIENCE, "another replica", || node.get("/snap/who").status == 200);
