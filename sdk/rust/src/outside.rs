@@ -144,6 +144,7 @@ impl Outside {
     /// reason to wake.
     pub fn sleep(&self, timeout_ns: Option<u64>, takes_requests: bool) {
         self.link.flush_bells();
+        self.link.publish_stashed();
         let bell = self.link.bell();
         bell.announce_sleep();
         if self.is_quiet(takes_requests) {
@@ -157,6 +158,7 @@ impl Outside {
     #[must_use]
     pub fn announce_sleep(&self) -> bool {
         self.link.flush_bells();
+        self.link.publish_stashed();
         self.link.bell().announce_sleep();
         let is_quiet = self.is_quiet(true);
         if !is_quiet {

@@ -247,7 +247,7 @@ fn what_the_node_is_given_to_read_is_there_whatever_its_sender_does_next() {
         }
         a.outside.cancel_call(tag).unwrap();
         assert!(!stage.pool.borrow().still_has(lent));
-        assert_eq!(stage.pool.borrow_mut().receive_over(body, (9, A)).is_ok(), false);
+        assert!(stage.pool.borrow_mut().receive_over(body, (9, A)).is_err());
         stage.pool.borrow_mut().release(lent);
         assert_eq!(look().kind, Message64::Cancel as u8);
     }

@@ -74,10 +74,7 @@ where
 
     fn sleep(&mut self) {
         let bell = &self.link.bell;
-        if self.link.guard.is_some() {
-            let stashed = self.link.stash.borrow().len();
-            bell.publish_stashed(u32::try_from(stashed).unwrap_or(u32::MAX));
-        }
+        self.link.publish_stashed();
         bell.announce_sleep();
         if self.is_quiet() {
             let deadline = self.link.calls.borrow().next_deadline();
@@ -193,6 +190,15 @@ where
 }
 
 impl Link {
+    /// Says how many empty buffers this replica keeps, where the table does not.
+    #[inline]
+    pub(crate) fn publish_stashed(&self) {
+        if self.guard.is_some() {
+            let stashed = self.stash.borrow().len();
+            self.bell.publish_stashed(u32::try_from(stashed).unwrap_or(u32::MAX));
+        }
+    }
+
     /// Looks at what the node sent. Requests and cancellations are carried out by whoever calls this.
     #[inline]
     pub(super) fn look_at_node(&'static self) {
