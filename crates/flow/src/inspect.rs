@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use baton_abi::Rights;
 use baton_pool::capability::{Capability, Hold, State};
 use baton_replica::Cell;
 
@@ -157,7 +158,9 @@ fn without_stashes(app: &App, found: Vec<Capability>) -> Vec<Capability> {
         // The table tells those apart that were never used.
         *empty = empty.saturating_sub(told.saturating_sub(u32::try_from(shown).unwrap_or(u32::MAX)));
     }
-    let mut by_age: Vec<&Capability> = found.iter().filter(|found| is_root(found)).collect();
+    // What was frozen is never used again.
+    let may_be_empty = |found: &&Capability| is_root(found) && found.rights == Rights::ALL;
+    let mut by_age: Vec<&Capability> = found.iter().filter(may_be_empty).collect();
     by_age.sort_by_key(|found| found.invocation);
     let mut hidden = BTreeSet::new();
     for old in by_age {
