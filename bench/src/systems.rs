@@ -223,6 +223,7 @@ impl Fleet {
         for server in &self.servers {
             let usage = server.usage()?;
             sum.cpu += usage.cpu;
+            sum.root_cpu += usage.root_cpu;
             sum.rss_kib += usage.rss_kib;
             sum.root_rss_kib += usage.root_rss_kib;
             sum.processes += usage.processes;

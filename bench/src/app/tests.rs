@@ -46,7 +46,7 @@ fn a_variant_runs_what_was_built_in_another_way() {
     let shop = app(SHOP);
     assert_eq!((shop.name(), shop.artifact("cart")), ("shop", Some("/built/cart".into())));
     let manifest = written(&shop.clone().isolated(Isolation::Compartment).unwrap().trusting("app"));
-    assert_eq!(manifest.app.trust, baton_catalog::Trust::App);
+    assert_eq!(manifest.app.trust, Some(baton_catalog::Trust::App));
     for (name, function) in &manifest.functions {
         assert_eq!(function.isolation, baton_catalog::Isolation::Compartment);
         assert_eq!(function.fallback, baton_catalog::Fallback::Refuse);
@@ -61,6 +61,16 @@ fn a_variant_runs_what_was_built_in_another_way() {
     let nodes =
         |name| placed.function(name).unwrap().nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!((nodes("cart"), nodes("front")), (vec!["b".to_owned()], vec!["a".to_owned()]));
+}
+
+#[test]
+fn processes_hand_over_as_they_are_told() {
+    let wake = |wake| {
+        let shop = app(SHOP).isolated(Isolation::Process).unwrap();
+        written(&shop.waking(wake)).app.wake
+    };
+    assert_eq!(wake(Wake::Ring), baton_catalog::Wake::Ring);
+    assert_eq!(wake(Wake::Ebpf), baton_catalog::Wake::Ebpf);
 }
 
 #[test]

@@ -37,12 +37,9 @@ impl App {
     /// The same with replicas that hand over this way.
     #[must_use]
     pub fn waking(mut self, wake: Wake) -> Self {
-        let Some(app) = self.manifest.get_mut("app").and_then(Value::as_table_mut) else { return self };
-        match wake {
-            // What apps have that say nothing.
-            Wake::Ring => app.remove("wake"),
-            Wake::Ebpf => app.insert("wake".to_owned(), Value::String(wake.word().to_owned())),
-        };
+        if let Some(app) = self.manifest.get_mut("app").and_then(Value::as_table_mut) {
+            app.insert("wake".to_owned(), Value::String(wake.word().to_owned()));
+        }
         self
     }
 }

@@ -37,6 +37,8 @@ impl std::error::Error for ProcError {}
 pub struct Usage {
     /// Processor time of all threads.
     pub cpu: Duration,
+    /// … of the root process alone.
+    pub root_cpu: Duration,
     /// Resident memory of all processes, shared pages counted once per process.
     pub rss_kib: u64,
     /// Resident memory of the root process alone.
@@ -51,7 +53,9 @@ pub struct Usage {
 pub fn usage(root: u32) -> Result<Usage, ProcError> {
     let mut usage = Usage { root_rss_kib: rss_kib(root).ok_or(ProcError::Gone(root))?, ..Usage::default() };
     for pid in std::iter::once(root).chain(descendants(root)) {
-        usage.cpu += Duration::from_nanos(cpu_nanos(pid));
+        let cpu = Duration::from_nanos(cpu_nanos(pid));
+        usage.cpu += cpu;
+        usage.root_cpu += if pid == root { cpu } else { Duration::ZERO };
         usage.rss_kib += rss_kib(pid).unwrap_or(0);
         usage.processes += 1;
         usage.switches += switches(pid);

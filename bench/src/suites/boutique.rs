@@ -12,7 +12,7 @@ use crate::app::{Isolation, Wake};
 use crate::boutique::{Case, Chain, Shop};
 use crate::load::{Pace, get};
 use crate::proc;
-use crate::report::{Key, Promise, Report, Sample, Series};
+use crate::report::{Figures, Key, Promise, Report, Sample, Series};
 use crate::systems::{self, Fleet};
 
 use super::sampling::{Timing, take};
@@ -28,6 +28,8 @@ const IDLE_FOR: Duration = Duration::from_secs(2);
 const QUICK_IDLE_FOR: Duration = Duration::from_millis(500);
 /// Most of a core that a system at rest may take whose replicas the kernel wakes.
 const IDLE_SHARE_MAX: f64 = 0.005;
+/// … and its functions alone, which have nothing to look at: not one of them wakes.
+const IDLE_FUNCTIONS_SHARE_MAX: f64 = 0.0;
 const QUICK_TOTAL: Duration = Duration::from_secs(30);
 
 /// At which rate an open-loop case runs.
@@ -123,12 +125,19 @@ impl Run<'_> {
 
     /// What processor time all of them take that have nothing to do, in the same span of time.
     fn idle(&mut self, span: Duration) -> Result<(), SuiteError> {
-        let used = |fleet: &Fleet| fleet.usage().map(|usage| usage.cpu);
-        let before: Result<Vec<Duration>, _> = self.fleets.iter().map(used).collect();
+        self.noisy += usize::from(!self.timing.settle());
+        // Of all, and of the functions alone.
+        let used = |fleet: &Fleet| fleet.usage().map(|usage| [usage.cpu, usage.cpu - usage.root_cpu]);
+        let before: Result<Vec<[Duration; 2]>, _> = self.fleets.iter().map(used).collect();
         std::thread::sleep(span);
-        for (fleet, before) in self.fleets.iter().zip(before?) {
-            let share = used(fleet)?.saturating_sub(before).as_secs_f64() / span.as_secs_f64();
-            let figures = [("idle_share".to_owned(), share)].into();
+        for (fleet, [all, functions]) in self.fleets.iter().zip(before?) {
+            let now = used(fleet)?;
+            let share = |now: Duration, then| now.saturating_sub(then).as_secs_f64() / span.as_secs_f64();
+            let mut figures = Figures::from([("idle_share".to_owned(), share(now[0], all))]);
+            // Elsewhere each function is a server of its own.
+            if fleet.admin.is_some() {
+                figures.insert("idle_functions_share".to_owned(), share(now[1], functions));
+            }
             self.series.add(Key::new(&fleet.system, IDLE, 0), Sample { figures, ..Sample::default() });
         }
         Ok(())
@@ -162,9 +171,15 @@ fn relate(options: &Options, series: &Series, report: &mut Report) {
         let [ring, ebpf] = [Wake::Ring, Wake::Ebpf].map(Wake::system);
         relate_to("ebpf_over_ring", [ebpf, ring], series, report, OVER_RINGS);
         relate_to("ebpf_over_grpc", [ebpf, "grpc"], series, report, [None; 3]);
-        let promise = Some(Promise::AtMost(IDLE_SHARE_MAX));
-        report.figure("idle_share_ebpf", series, "idle_share", &Key::new(ebpf, IDLE, 0), promise);
-        report.figure("idle_share_ring", series, "idle_share", &Key::new(ring, IDLE, 0), None);
+        for (name, system) in [("ebpf", ebpf), ("ring", ring)] {
+            let key = Key::new(system, IDLE, 0);
+            let promise = |most| (name == "ebpf").then_some(Promise::AtMost(most));
+            let all = promise(IDLE_SHARE_MAX);
+            report.figure(&format!("idle_share_{name}"), series, "idle_share", &key, all);
+            let functions = promise(IDLE_FUNCTIONS_SHARE_MAX);
+            let figure = "idle_functions_share";
+            report.figure(&format!("{figure}_{name}"), series, figure, &key, functions);
+        }
     }
     if options.has(Isolation::Compartment) {
         let systems = [Isolation::Compartment.system(), Isolation::Process.system()];

@@ -12,7 +12,7 @@ use baton_abi::boot::{CALLS_ENV, FILES_AT, FILES_ENV, Hello, NETWORK, PoolAccess
 use baton_abi::limits::REPLICAS_MAX;
 use baton_abi::reference::REFERENCES;
 use baton_abi::stream::STREAMS;
-use baton_catalog::{Function, FunctionName};
+use baton_catalog::{Function, FunctionName, Runtime};
 use baton_placement::home_core;
 use baton_pool::ledger::NOBODY;
 use baton_pool::link::{duplex_bytes, ring_entries_for};
@@ -48,7 +48,12 @@ pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<
             [] => all_cores(),
             some => some.to_vec(),
         };
-        let cores = vec![home_core(app.index, place, &cores)];
+        // A program that knows nothing of Baton takes no turns with its callers: its threads, and what stands in front of it, may all
+        // run at once.
+        let cores = match &state.spec.runtime {
+            Runtime::Http(_) | Runtime::Lambda(_) => cores,
+            Runtime::Native | Runtime::Python(_) => vec![home_core(app.index, place, &cores)],
+        };
         let name = format!("{}-{}", app.name, state.name);
         let spec = spec(app, state, programs::of(app, state)?, cores, name)?;
         baton_replica::process::start(spec, hello, mappings).map_err(|error| error.to_string())

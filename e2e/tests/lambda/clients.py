@@ -370,7 +370,7 @@ def live(aws):
         entry = zipfile.ZipInfo("bootstrap")
         entry.external_attr = 0o755 << 16
         archive.writestr(entry, PARTS)
-    make(aws, "live", Runtime="provided.al2023", Handler="none", Code={"ZipFile": packed.getvalue()}, Timeout=20)
+    make(aws, "live", "none", Runtime="provided.al2023", Code={"ZipFile": packed.getvalue()}, Timeout=20)
 
     def events(event):
         answer = aws.invoke_with_response_stream(FunctionName="live", Payload=json.dumps(event), LogType="Tail")

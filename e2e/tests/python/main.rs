@@ -1,5 +1,7 @@
 //! Python functions whose replicas are forked from a snapshot of their module: starts, walls, deaths, and what is refused.
 
+mod walls;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;

@@ -42,11 +42,11 @@ def _load() -> Any:
     from .lookup import HandlerNotFound, load
 
     logs.install()
-    files = os.environ.get("BATON_FILES", run.FILES)
-    if os.path.isdir(files):
-        os.chdir(files)
     try:
-        return load(os.environ.get("BATON_HANDLER"), path=files if os.path.isdir(files) else None)
+        files = run.files()
+        if files is not None:
+            os.chdir(files)
+        return load(os.environ.get("BATON_HANDLER"), path=files)
     except HandlerNotFound as error:
         raise Failed(str(error)) from None
     except BaseException as error:

@@ -16,12 +16,24 @@ FILES = "/app"
 EXIT_USAGE = 2
 
 
+def files() -> str | None:
+    """The directory of the function's files, if it has some; `HandlerNotFound` if it cannot look into it."""
+    named = os.environ.get("BATON_FILES", FILES)
+    if os.path.isdir(named):
+        return named
+    if named != FILES:
+        raise HandlerNotFound(
+            f"its files in {named} are closed to it: without a sandbox a node that runs as root has none for functions; "
+            "run the node as another user, or with its sandbox"
+        )
+    return None
+
+
 def find() -> Handler:
     """The handler that the environment names; ends the process with a line in the log if there is none."""
     logs.install()
-    files = os.environ.get("BATON_FILES", FILES)
     try:
-        return load(os.environ.get("BATON_HANDLER"), path=files if os.path.isdir(files) else None)
+        return load(os.environ.get("BATON_HANDLER"), path=files())
     except HandlerNotFound as error:
         logs.write("E", str(error))
     except Exception as error:

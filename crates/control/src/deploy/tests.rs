@@ -8,7 +8,9 @@ use baton_catalog::policy::AppPolicies;
 use baton_flow::status::{
     AppStatus, CapabilityRow, LogLine, Observed, PoolStatus, Receipt, ScaleStatus, Totals, VersionStatus,
 };
-use baton_flow::{AppSpec, DeployError, DirectCall, DirectReply, Hosts, InvokeError, ScaleError, Traffic};
+use baton_flow::{
+    AppSpec, DeployError, DirectCall, DirectParts, DirectReply, Hosts, InvokeError, ScaleError, Traffic,
+};
 use baton_flow::{PolicyError, PolicyStatus};
 use tempfile::TempDir;
 

@@ -25,7 +25,7 @@ const PART_PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Job {
     pub(crate) id: Arc<str>,
     /// Headers of the Runtime API, without the id and the deadline.
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Arc<[(&'static str, String)]>,
     pub(crate) body: Arc<[u8]>,
     pub(crate) timeout: Duration,
     /// For the log.
@@ -55,6 +55,8 @@ pub(super) struct State {
     /// The invocation that lines of the log belong to.
     pub(super) logged: u64,
     pub(super) is_ending: bool,
+    /// Connections that wait for an event.
+    pub(super) idle: usize,
     /// Whether the keeper waits for an event to start the program for.
     pub(super) is_asleep: bool,
 }
@@ -76,12 +78,15 @@ impl Desk {
 
     /// Puts an event in.
     pub(crate) fn put(&self, job: Job) {
-        let is_asleep = {
+        let (is_awaited, is_asleep) = {
             let mut state = self.lock();
             state.queue.push_back(job);
-            state.is_asleep
+            (state.idle > 0, state.is_asleep)
         };
-        self.stirred.notify_one();
+        // To notify is a system call, whether or not somebody waits.
+        if is_awaited {
+            self.stirred.notify_one();
+        }
         if is_asleep {
             self.watched.notify_all();
         }
@@ -111,7 +116,9 @@ impl Desk {
                 }
                 return Some((job, until));
             }
+            state.idle += 1;
             state = self.stirred.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 
@@ -173,6 +180,8 @@ struct Inside {
     waker: Option<Waker>,
     is_left: bool,
     is_over: bool,
+    /// Whether the program waits for a part to be taken.
+    is_awaited: bool,
 }
 
 impl Slot {
@@ -182,14 +191,17 @@ impl Slot {
 
     /// Delivers; `false` if nobody is there to take it, or what was last has come already.
     pub(crate) fn deliver(&self, delivery: Delivery) -> bool {
-        let until = Instant::now() + PART_PATIENCE;
         let mut inside = self.lock();
+        let mut until = None;
         while inside.deliveries.len() >= PARTS_MAX && !inside.is_left && !delivery.is_last() {
+            let until = *until.get_or_insert_with(|| Instant::now() + PART_PATIENCE);
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
+            inside.is_awaited = true;
             inside = self.taken.wait_timeout(inside, left).unwrap_or_else(PoisonError::into_inner).0;
+            inside.is_awaited = false;
         }
         if inside.is_left || inside.is_over {
             return false;
@@ -212,8 +224,11 @@ impl Slot {
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Delivery> {
         let mut inside = self.lock();
         if let Some(delivery) = inside.deliveries.pop_front() {
+            let is_awaited = inside.is_awaited;
             drop(inside);
-            self.taken.notify_all();
+            if is_awaited {
+                self.taken.notify_all();
+            }
             return Poll::Ready(delivery);
         }
         inside.waker = Some(context.waker().clone());
@@ -258,7 +273,7 @@ mod tests {
     }
 
     fn job(id: &str) -> Job {
-        let (headers, body, slot) = (Vec::new(), Arc::from(&b"{}"[..]), Arc::default());
+        let (headers, body, slot) = (Arc::from([]), Arc::from(&b"{}"[..]), Arc::default());
         Job { id: Arc::from(id), headers, body, timeout: Duration::from_secs(3), invocation: 1, slot }
     }
 

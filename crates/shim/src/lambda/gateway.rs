@@ -1,11 +1,12 @@
 //! Requests of HTTP as events of API Gateway, payload format 2.0, and answers of functions as answers of HTTP.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// A request, as the event says it.
 #[derive(Debug, Default)]
@@ -21,76 +22,122 @@ pub(super) struct Asked<'a> {
     pub(super) at_ms: u64,
 }
 
+/// An event, written as it stands: no tree of values is built for it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    version: &'static str,
+    route_key: &'static str,
+    raw_path: &'a str,
+    raw_query_string: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cookies: Vec<&'a str>,
+    headers: &'a BTreeMap<&'a str, Cow<'a, str>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    query_string_parameters: BTreeMap<String, String>,
+    request_context: RequestContext<'a>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    path_parameters: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Cow<'a, str>>,
+    is_base64_encoded: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext<'a> {
+    account_id: &'static str,
+    api_id: &'static str,
+    domain_name: &'a str,
+    domain_prefix: &'a str,
+    http: Line<'a>,
+    request_id: &'a str,
+    route_key: &'static str,
+    stage: &'static str,
+    time: String,
+    time_epoch: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    method: &'a str,
+    path: &'a str,
+    protocol: &'static str,
+    source_ip: &'a str,
+    user_agent: &'a str,
+}
+
 /// The event of a request.
 pub(super) fn event(asked: &Asked<'_>) -> Vec<u8> {
-    let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+    let mut headers: BTreeMap<&str, Cow<'_, str>> = BTreeMap::new();
     let mut cookies = Vec::new();
     for (name, value) in &asked.headers {
         if *name == "cookie" {
-            cookies.extend(value.split(';').map(|cookie| Value::from(cookie.trim())));
+            cookies.extend(value.split(';').map(str::trim));
             continue;
         }
         joined(&mut headers, name, value);
     }
+    let find = |name: &str| headers.get(name).map(|value| &**value);
+    let domain = find("host").unwrap_or("localhost");
+    let source = find("x-forwarded-for").and_then(|all| all.split(',').next()).unwrap_or("127.0.0.1").trim();
+    let (body, is_base64_encoded) = match std::str::from_utf8(asked.body) {
+        _ if asked.body.is_empty() => (None, false),
+        Ok(text) if is_text(find("content-type").unwrap_or_default()) => (Some(text.into()), false),
+        _ => (Some(STANDARD.encode(asked.body).into()), true),
+    };
+    let event = Event {
+        version: "2.0",
+        route_key: "$default",
+        raw_path: asked.path,
+        raw_query_string: asked.query,
+        cookies,
+        headers: &headers,
+        query_string_parameters: query(asked.query),
+        request_context: RequestContext {
+            account_id: "000000000000",
+            api_id: "baton",
+            domain_name: domain,
+            domain_prefix: domain.split(['.', ':']).next().unwrap_or_default(),
+            http: Line {
+                method: asked.method,
+                path: asked.path,
+                protocol: "HTTP/1.1",
+                source_ip: source,
+                user_agent: find("user-agent").unwrap_or_default(),
+            },
+            request_id: asked.id,
+            route_key: "$default",
+            stage: "$default",
+            time: time(asked.at_ms),
+            time_epoch: asked.at_ms,
+        },
+        path_parameters: asked.params.iter().copied().collect(),
+        body,
+        is_base64_encoded,
+    };
+    // Texts and numbers.
+    serde_json::to_vec(&event).unwrap_or_default()
+}
+
+/// A query's parameters; several of one name are one, with commas between.
+fn query(text: &str) -> BTreeMap<String, String> {
     let mut query: BTreeMap<String, String> = BTreeMap::new();
-    for pair in asked.query.split('&').filter(|pair| !pair.is_empty()) {
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decoded(name), decoded(value));
         query.entry(name).and_modify(|all| *all = format!("{all},{value}")).or_insert(value);
     }
-    let find = |name: &str| headers.get(name).map(String::as_str);
-    let domain = find("host").unwrap_or("localhost");
-    let source = find("x-forwarded-for").and_then(|all| all.split(',').next()).unwrap_or("127.0.0.1").trim();
-    let mut event = json!({
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": asked.path,
-        "rawQueryString": asked.query,
-        "headers": headers,
-        "requestContext": {
-            "accountId": "000000000000",
-            "apiId": "baton",
-            "domainName": domain,
-            "domainPrefix": domain.split(['.', ':']).next().unwrap_or_default(),
-            "http": {
-                "method": asked.method,
-                "path": asked.path,
-                "protocol": "HTTP/1.1",
-                "sourceIp": source,
-                "userAgent": find("user-agent").unwrap_or_default(),
-            },
-            "requestId": asked.id,
-            "routeKey": "$default",
-            "stage": "$default",
-            "time": time(asked.at_ms),
-            "timeEpoch": asked.at_ms,
-        },
-        "isBase64Encoded": false,
-    });
-    if !cookies.is_empty() {
-        event["cookies"] = cookies.into();
-    }
-    if !query.is_empty() {
-        event["queryStringParameters"] = json!(query);
-    }
-    if !asked.params.is_empty() {
-        event["pathParameters"] = json!(asked.params.iter().copied().collect::<BTreeMap<_, _>>());
-    }
-    if !asked.body.is_empty() {
-        match std::str::from_utf8(asked.body) {
-            Ok(text) if is_text(find("content-type").unwrap_or_default()) => event["body"] = text.into(),
-            _ => {
-                event["body"] = STANDARD.encode(asked.body).into();
-                event["isBase64Encoded"] = true.into();
-            }
-        }
-    }
-    event.to_string().into_bytes()
+    query
 }
 
 /// Several headers of one name are one, with commas between.
-fn joined<'a>(headers: &mut BTreeMap<&'a str, String>, name: &'a str, value: &str) {
-    headers.entry(name).and_modify(|all| *all = format!("{all},{value}")).or_insert_with(|| value.to_owned());
+fn joined<'a>(headers: &mut BTreeMap<&'a str, Cow<'a, str>>, name: &'a str, value: &'a str) {
+    headers
+        .entry(name)
+        .and_modify(|all| *all = format!("{all},{value}").into())
+        .or_insert_with(|| Cow::Borrowed(value));
 }
 
 /// Whether a body of this type is text to API Gateway.
@@ -255,6 +302,8 @@ fn put(headers: &mut Vec<(String, String)>, name: &str, value: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(asked: &Asked<'_>) -> Value {

@@ -94,8 +94,13 @@ fn serve(stream: &TcpStream, desk: &Desk) -> io::Result<()> {
                     // It is watched over until all of the answer is here.
                     let taken = answered(&mut inbox, &head, framing, &job);
                     desk.finish(id);
-                    taken?;
-                    (&mut &*stream).write_all(ACCEPTED)?;
+                    let whole = taken?;
+                    // First the program, which has more to do; then who waits for the answer.
+                    let told = (&mut &*stream).write_all(ACCEPTED);
+                    if let Some(whole) = whole {
+                        job.slot.deliver(whole);
+                    }
+                    told?;
                 }
                 None => {
                     inbox.parts(framing, |_| Ok(()))?;
@@ -146,7 +151,7 @@ fn give(mut stream: &TcpStream, job: &Job, until: Instant) -> io::Result<()> {
         job.id,
         job.body.len()
     );
-    for (name, value) in &job.headers {
+    for (name, value) in &*job.headers {
         head.push_str(name);
         head.push_str(": ");
         head.extend(value.chars().filter(|letter| !letter.is_control()));
@@ -163,16 +168,20 @@ fn give(mut stream: &TcpStream, job: &Job, until: Instant) -> io::Result<()> {
     stream.write_all(&job.body)
 }
 
-/// Takes an answer, whole or as it comes.
-fn answered(inbox: &mut Inbox<&TcpStream>, head: &Head, framing: Framing, job: &Job) -> io::Result<()> {
+/// Takes an answer; one that is whole is given back, to be delivered, and others are delivered as they come.
+fn answered(
+    inbox: &mut Inbox<&TcpStream>,
+    head: &Head,
+    framing: Framing,
+    job: &Job,
+) -> io::Result<Option<Delivery>> {
     let content_type = head.header("content-type").map(str::to_owned);
     let is_streamed = head
         .header("lambda-runtime-function-response-mode")
         .is_some_and(|mode| mode.eq_ignore_ascii_case("streaming"));
     if !is_streamed {
         let body = inbox.body(framing, BODY_BYTES_MAX).inspect_err(|_| cut(job))?;
-        job.slot.deliver(Delivery::Whole(body, content_type));
-        return Ok(());
+        return Ok(Some(Delivery::Whole(body, content_type)));
     }
     job.slot.deliver(Delivery::Begin(content_type));
     let part = |part| {
@@ -190,7 +199,7 @@ fn answered(inbox: &mut Inbox<&TcpStream>, head: &Head, framing: Framing, job: &
             job.slot.deliver(Delivery::Failed(failure))
         }
     };
-    Ok(())
+    Ok(None)
 }
 
 fn cut(job: &Job) {

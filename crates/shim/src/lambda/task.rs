@@ -1,7 +1,7 @@
 //! One request, from the node to the program and back.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -82,17 +82,22 @@ pub(super) async fn serve(
     let waiting = Waiting(Arc::clone(&job.slot));
     desk.put(job);
     let first = waiting.next().await;
-    if wants_log {
-        let took = started.elapsed().as_secs_f64() * 1000.0;
-        log(invocation, &format!("END RequestId: {id}"));
-        log(
-            invocation,
-            &format!(
-                "REPORT RequestId: {id}\tDuration: {took:.2} ms\tBilled Duration: {:.0} ms\tMemory Size: {} MB",
-                took.ceil(),
-                config.memory_mib
-            ),
-        );
+    let report = || {
+        if wants_log {
+            let took = started.elapsed().as_secs_f64() * 1000.0;
+            log(invocation, &format!("END RequestId: {id}"));
+            log(
+                invocation,
+                &format!(
+                    "REPORT RequestId: {id}\tDuration: {took:.2} ms\tBilled Duration: {:.0} ms\tMemory Size: {} MB",
+                    took.ceil(),
+                    config.memory_mib
+                ),
+            );
+        }
+    };
+    if !matches!(first, Delivery::Begin(_)) {
+        report();
     }
     match first {
         Delivery::Whole(body, _) if config.aws_limits && body.len() > AWS_BYTES_MAX => {
@@ -110,7 +115,9 @@ pub(super) async fn serve(
             // Who does not ask for parts gets the answer whole.
             let is_live = config.stream && (is_http || request.header(IN_PARTS).is_some());
             let stream = Stream { context, request: &request, is_http, is_live, invocation };
-            stream.run(&waiting, content_type).await
+            let answer = stream.run(&waiting, content_type).await;
+            report();
+            answer
         }
         Delivery::Failed(failure) => failed(is_http, failure),
         Delivery::Part(_) | Delivery::End => Ok(internal(502)),
@@ -146,8 +153,7 @@ fn job(
         headers.extend(value.map(|value| (shown, value.to_owned())));
     }
     if !headers.iter().any(|(name, _)| *name == PASSED[0].1) {
-        let name = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|_| config.function.clone());
-        headers.push((PASSED[0].1, format!("arn:aws:lambda:us-east-1:000000000000:function:{name}")));
+        headers.push((PASSED[0].1, usual_arn(config).to_owned()));
     }
     if !headers.iter().any(|(name, _)| *name == TRACE) {
         headers.extend(context.traceparent().and_then(trace).map(|trace| (TRACE, trace)));
@@ -159,23 +165,38 @@ fn job(
         .map_or(TIMEOUT_USUAL, |left| if left > MARGIN * 3 { left - MARGIN } else { left });
     let timeout = own.map_or(left, |own| own.min(left));
     let body = if is_http { event_of(request, &id, &body) } else { body };
-    Job { id, headers, body, timeout, invocation: context.invocation(), slot: Arc::default() }
+    Job {
+        id,
+        headers: Arc::from(headers),
+        body,
+        timeout,
+        invocation: context.invocation(),
+        slot: Arc::default(),
+    }
+}
+
+/// The function's name as AWS would have it, where the caller says none.
+fn usual_arn(config: &LambdaConfig) -> &'static str {
+    static ARN: OnceLock<String> = OnceLock::new();
+    ARN.get_or_init(|| {
+        let name = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|_| config.function.clone());
+        format!("arn:aws:lambda:us-east-1:000000000000:function:{name}")
+    })
 }
 
 /// The form of a UUID.
 fn id_of(invocation: u64) -> String {
     let mut seed = [0; 8];
     baton::random(&mut seed);
-    let (seed, text) = (format!("{:016x}", u64::from_ne_bytes(seed)), format!("{invocation:016x}"));
-    let part = |text: &str, range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
+    let seed = u64::from_ne_bytes(seed);
+    let (low, high) = (seed & 0xffff, seed >> 32);
+    let group = |shift: u32, mask: u64| (invocation >> shift) & mask;
     format!(
-        "{}-{}-4{}-8{}-{}{}",
-        part(&seed, 0..8),
-        part(&seed, 8..12),
-        part(&seed, 13..16),
-        part(&text, 1..4),
-        part(&seed, 0..4),
-        part(&text, 8..16)
+        "{high:08x}-{:04x}-4{:03x}-8{:03x}-{low:04x}{:08x}",
+        seed >> 16 & 0xffff,
+        seed >> 4 & 0xfff,
+        group(48, 0xfff),
+        group(0, 0xffff_ffff),
     )
 }
 

@@ -56,47 +56,59 @@ pub(super) fn bad(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// What came and was not taken yet.
+/// What came and was not taken yet: `bytes[taken..filled]`. What lies behind was zeroed once, and is read into again and again.
 #[derive(Debug)]
 pub(super) struct Inbox<R> {
     from: R,
     bytes: Vec<u8>,
     taken: usize,
+    filled: usize,
 }
 
 impl<R: Read> Inbox<R> {
     pub(super) fn new(from: R) -> Self {
-        Self { from, bytes: Vec::new(), taken: 0 }
+        Self { from, bytes: Vec::new(), taken: 0, filled: 0 }
     }
 
     fn rest(&self) -> &[u8] {
-        self.bytes.get(self.taken..).unwrap_or_default()
+        self.bytes.get(self.taken..self.filled).unwrap_or_default()
     }
 
     fn take(&mut self, count: usize) -> Vec<u8> {
         let taken = self.rest().get(..count).unwrap_or_default().to_vec();
-        self.taken += taken.len();
-        if self.taken == self.bytes.len() {
-            self.bytes.clear();
-            self.taken = 0;
-        }
+        self.skip(taken.len());
         taken
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.taken = (self.taken + count).min(self.filled);
+        if self.taken == self.filled {
+            (self.taken, self.filled) = (0, 0);
+        }
     }
 
     /// Reads more; `false` at the end.
     fn fill(&mut self) -> io::Result<bool> {
-        self.bytes.drain(..self.taken);
+        self.bytes.copy_within(self.taken..self.filled, 0);
+        self.filled -= self.taken;
         self.taken = 0;
-        let had = self.bytes.len();
-        self.bytes.resize(had + PIECE_BYTES, 0);
-        let read = loop {
-            match self.from.read(self.bytes.get_mut(had..).unwrap_or_default()) {
+        // After a long body the room is given back.
+        if self.filled == 0 && self.bytes.len() > 4 * PIECE_BYTES {
+            self.bytes = Vec::new();
+        }
+        if self.bytes.len() < self.filled + PIECE_BYTES {
+            self.bytes.resize(self.filled + PIECE_BYTES, 0);
+        }
+        loop {
+            match self.from.read(self.bytes.get_mut(self.filled..).unwrap_or_default()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                Err(error) => return Err(error),
+                Ok(count) => {
+                    self.filled += count;
+                    return Ok(count > 0);
+                }
             }
-        };
-        self.bytes.truncate(had + *read.as_ref().unwrap_or(&0));
-        read.map(|count| count > 0)
+        }
     }
 
     /// The next request's head; `None` when the connection ends in between.
@@ -114,7 +126,7 @@ impl<R: Read> Inbox<R> {
                         path: request.path.unwrap_or_default().to_owned(),
                         headers: headers.collect(),
                     };
-                    self.take(len);
+                    self.skip(len);
                     return Ok(Some(head));
                 }
                 Ok(httparse::Status::Partial) if self.rest().len() < HEAD_BYTES_MAX => {
@@ -193,7 +205,7 @@ impl<R: Read> Inbox<R> {
         loop {
             if let Some(end) = self.rest().windows(2).position(|pair| pair == b"\r\n") {
                 let line = self.take(end);
-                self.take(2);
+                self.skip(2);
                 return String::from_utf8(line).map_err(|_| bad("a line that is no text"));
             }
             if self.rest().len() > TRAILER_BYTES_MAX {
