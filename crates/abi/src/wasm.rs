@@ -40,8 +40,8 @@ pub const EVENT: &str = "baton_event";
 
 /// Name of a custom section: four bytes, little-endian, the [`crate::ABI_VERSION`] that the module was built for.
 pub const VERSION_SECTION: &str = "baton.abi";
-/// What a module without that section was built for: the last version in which none had it.
-pub const VERSION_UNSAID: u32 = 3;
+/// What a module without that section counts as: none had it up to version 3, and version 4 left the gates as they were.
+pub const VERSION_UNSAID: u32 = 4;
 
 /// Where the app's pool appears in a module's memory; what the module allocates itself lies below.
 pub const WINDOW_AT: u64 = 2 << 30;
