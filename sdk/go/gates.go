@@ -9,7 +9,7 @@ import (
 const (
 	atBaton    = 0x42544e00
 	magic      = 0x42544e67
-	abiVersion = 3
+	abiVersion = 4
 	none       = 0xffffffff
 	gatesMax   = 32
 )

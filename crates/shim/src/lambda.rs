@@ -14,6 +14,7 @@ mod environment;
 mod gateway;
 mod keeper;
 mod outcome;
+mod output;
 mod server;
 mod task;
 mod wire;

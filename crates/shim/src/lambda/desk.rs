@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::outcome::{Delivery, Failure};
+use super::output::Output;
 
 /// How often the keeper looks whether an event is overdue.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -54,6 +55,8 @@ pub(super) struct State {
     pub(super) init_error: Option<Vec<u8>>,
     /// The invocation that lines of the log belong to.
     pub(super) logged: u64,
+    /// What the program writes.
+    pub(super) output: Option<Arc<Output>>,
     pub(super) is_ending: bool,
     /// Connections that wait for an event.
     pub(super) idle: usize,

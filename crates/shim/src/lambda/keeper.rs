@@ -5,8 +5,7 @@
 //! ended with it.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read, Write as _};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -18,12 +17,11 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::desk::{Desk, LOOK_EVERY, State};
 use super::outcome::Failure;
+use super::output::Output;
 use super::{LambdaConfig, environment};
 
 /// How long a program may take until it asks for its first event.
 const INIT_MAX: Duration = Duration::from_secs(30);
-/// Longest line of the log.
-const LINE_BYTES_MAX: u64 = 8 << 10;
 /// Variables that are the shim's own.
 const OWN: [&str; 2] = [crate::config::ENV, "BATON_CALLS"];
 
@@ -119,9 +117,10 @@ impl Keeper {
         let desk = Arc::clone(&self.desk);
         let reaping = thread::Builder::new().name("baton-children".to_owned());
         reaping.spawn(move || reap(pid, &tell, &desk)).map_err(told)?;
-        let desk = Arc::clone(&self.desk);
+        let (desk, output) = (Arc::clone(&self.desk), Arc::new(Output::new(read)));
+        self.desk.lock().output = Some(Arc::clone(&output));
         let copying = thread::Builder::new().name("baton-output".to_owned());
-        copying.spawn(move || copy(read, &desk)).map_err(told)?;
+        copying.spawn(move || output.copy(&desk)).map_err(told)?;
         Ok(Running { pid, ended, since: Instant::now() })
     }
 
@@ -230,31 +229,4 @@ fn kill_all() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Passes on what the program writes, line by line, each with the invocation that it has.
-fn copy(from: OwnedFd, desk: &Desk) {
-    let mut from = BufReader::new(std::fs::File::from(from));
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        // Some runtimes write carriage returns between lines that belong together.
-        let text = String::from_utf8_lossy(&line);
-        for text in text.trim_end().split('\r') {
-            log(desk.lock().logged, text);
-        }
-    }
-}
-
-/// A line of the function's log, and whose it is.
-pub(super) fn log(invocation: u64, text: &str) {
-    let text: String = text.chars().filter(|letter| *letter != '\u{1}').collect();
-    let line =
-        if invocation == 0 { format!("{text}\n") } else { format!("\u{1}I{invocation:016x} {text}\n") };
-    // One write a line; a log that cannot be written is lost.
-    let _ = io::stderr().write_all(line.as_bytes());
 }

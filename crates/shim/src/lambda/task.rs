@@ -11,8 +11,8 @@ use baton::{Buffer, Context, Error, Request, Response, Sender};
 use super::LambdaConfig;
 use super::desk::{Desk, Job, Slot};
 use super::gateway::{self, Answer, Asked};
-use super::keeper::log;
 use super::outcome::{Delivery, Failure};
+use super::output::log;
 
 /// Largest request and answer where the limits of AWS hold.
 const AWS_BYTES_MAX: usize = 6_291_556;
@@ -85,6 +85,9 @@ pub(super) async fn serve(
     let report = || {
         if wants_log {
             let took = started.elapsed().as_secs_f64() * 1000.0;
+            // The function's own lines come first.
+            let output = desk.lock().output.clone();
+            output.iter().for_each(|output| output.settle());
             log(invocation, &format!("END RequestId: {id}"));
             log(
                 invocation,

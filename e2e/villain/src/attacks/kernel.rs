@@ -56,6 +56,11 @@ fn send(node: &Node, packet: &Packet) {
     write(node, &bytes(packet), SendFlags::empty());
 }
 
+/// As [`send`], but waits where the node does not read fast enough: what is cut off is no packet, and ends its sender.
+fn send_whole(node: &Node, packet: &Packet) {
+    let _ = rustix::net::send(socket(node), &bytes(packet), SendFlags::NOSIGNAL);
+}
+
 /// What lies at the socket.
 fn read(node: &Node) -> Vec<Packet> {
     let mut into = [0u8; 64 * PACKET_BYTES];
@@ -166,11 +171,11 @@ fn write_badly(lie: &str, node: &Node, own: u16) {
         "urgent" => write(node, &bytes(&inline(own)), SendFlags::OOB),
         "flood" => {
             let wake = Packet::new(Op::Wake, Descriptor::new(Kind::Cancel));
-            until(Duration::from_millis(300), || send(node, &wake));
+            until(Duration::from_millis(300), || send_whole(node, &wake));
             while !read(node).is_empty() {}
         }
         "calls" => {
-            until(Duration::from_millis(300), || send(node, &inline(own)));
+            until(Duration::from_millis(300), || send_whole(node, &inline(own)));
             while !read(node).is_empty() {}
         }
         "direction" => {
@@ -194,8 +199,8 @@ fn write_badly(lie: &str, node: &Node, own: u16) {
             let mut numbers = Numbers(0xabcd_ef01_2345_6789);
             for _ in 0..400 {
                 let mut words: [u64; 10] = core::array::from_fn(|_| numbers.draw());
-                words[0] = words[0] & !0xffff_00ff | 1 + numbers.draw() % 8 | u64::from(own) << 16;
-                words[2] = words[2] & !0xff | 1 + numbers.draw() % 9;
+                words[0] = words[0] & !0xffff_00ff | (1 + numbers.draw() % 8) | u64::from(own) << 16;
+                words[2] = words[2] & !0xff | (1 + numbers.draw() % 9);
                 send(node, &Packet::from_words(words));
                 read(node);
             }
