@@ -2,7 +2,7 @@
 //!
 //! - [`Plane`]: where the kernel hands payloads over between the replicas of one app (`wake = "ebpf"`). Its program,
 //!   `bpf/handover.bpf.c`, has a copy of everything that decides in maps of its own; two apps share nothing.
-//! - [`probe`]: whether this machine can, and if not, why, in words for people.
+//! - [`probe()`]: whether this machine can, and if not, why, in words for people.
 //!
 //! The object is built from C by `cargo xtask kernel`, committed, and embedded here; CI builds it again and compares.
 #![deny(clippy::indexing_slicing)]

@@ -201,7 +201,7 @@ impl Plane {
     /// Loads the program with empty tables.
     ///
     /// # Errors
-    /// Whatever the kernel does not grant; [`crate::probe`] says it in words for people.
+    /// Whatever the kernel does not grant; [`crate::probe()`] says it in words for people.
     pub fn load(setup: Setup) -> Result<Plane, KernelError> {
         let fits = setup.slots > 0
             && (1..=REPLICAS_MAX).contains(&setup.arenas)
