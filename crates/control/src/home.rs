@@ -17,14 +17,20 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::limits::SOCKET_PATH_BYTES_MAX;
 
 /// The random part of a token, in bytes.
 const TOKEN_BYTES: usize = 16;
+/// How long what a killed node left behind may take to go, and how often that is looked at.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why a state directory cannot be used.
 #[derive(Debug)]
@@ -192,16 +198,22 @@ fn lock(root: &Path) -> Result<File, HomeError> {
     let io = |source| HomeError::Io { path: path.clone(), source };
     let mut options = OpenOptions::new();
     let mut file = options.read(true).write(true).create(true).mode(0o600).open(&path).map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            // The pid only serves the message: it may be half written or missing.
-            let _ = file.take(32).read_to_string(&mut pid);
+    let until = Instant::now() + LEAVES_WITHIN;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => {}
+            Err(errno) => return Err(io(errno.into())),
+        }
+        let mut pid = String::new();
+        // It may be half written or missing.
+        let _ = file.rewind().and_then(|()| (&file).take(32).read_to_string(&mut pid));
+        // A node that was killed may have had a child in the making, which goes in the same moment.
+        if Instant::now() >= until || !is_gone(pid.trim()) {
             let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
             return Err(HomeError::Taken { home: root.to_owned(), pid });
         }
-        Err(errno) => return Err(io(errno.into())),
+        thread::sleep(LOOK_EVERY);
     }
     let mut write = || {
         file.set_len(0)?;
@@ -210,6 +222,12 @@ fn lock(root: &Path) -> Result<File, HomeError> {
     };
     write().map_err(io)?;
     Ok(file)
+}
+
+/// Whether there is certainly no process of this number.
+fn is_gone(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 /// Reads the token, or makes it. The caller holds the lock, so nobody else makes one meanwhile.
@@ -260,6 +278,21 @@ mod tests {
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(home);
         Home::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_node_left_behind_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        fs::write(dir.path().join("node.lock"), format!("{}\n", gone.id())).unwrap();
+        let leaving = thread::spawn(move || {
+            thread::sleep(LOOK_EVERY);
+            drop(home);
+        });
+        Home::open(dir.path()).unwrap();
+        leaving.join().unwrap();
     }
 
     #[test]
