@@ -257,6 +257,25 @@ static __attribute__((noinline)) int derive(struct derivation *what, u64 *made)
     return -1;
 }
 
+/* Makes the child that a packet asks for, in its sender's own range. Gives -1 and the child's word, or why not. */
+INLINE int derive_said(const struct packet *packet, const struct identity *from, u64 *made)
+{
+    u32 first = SLOTS + from->arena * ARENA_ENTRIES;
+    if (packet->into < first || packet->into - first >= ARENA_ENTRIES)
+        return CAUSE_INTO;
+    struct derivation what = {
+        .parent = packet->body_handle,
+        .parent_generation = packet->body_generation,
+        .offset = packet->body_offset,
+        .len = packet->body_len,
+        .written = packet->written,
+        .into = packet->into,
+        .holder = from->holder,
+        .rights = packet->rights,
+    };
+    return derive(&what, made);
+}
+
 /* What one hand-over has in its hands. An entry is 0 if there is none. */
 struct hand_over {
     struct entry *body;
@@ -378,20 +397,7 @@ INLINE int take_body(struct hand_over *hand, const struct packet *packet, const 
         hand->body = root;
         return -1;
     }
-    u32 first = SLOTS + from->arena * ARENA_ENTRIES;
-    if (packet->into < first || packet->into - first >= ARENA_ENTRIES)
-        return CAUSE_INTO;
-    struct derivation what = {
-        .parent = packet->body_handle,
-        .parent_generation = packet->body_generation,
-        .offset = packet->body_offset,
-        .len = packet->body_len,
-        .written = packet->written,
-        .into = packet->into,
-        .holder = from->holder,
-        .rights = packet->rights,
-    };
-    int why = derive(&what, &hand->body_was);
+    int why = derive_said(packet, from, &hand->body_was);
     if (why >= 0)
         return why;
     hand->body_back = with_hold(hand->body_was, STATE_FREE, NODE);
@@ -615,21 +621,8 @@ static __attribute__((noinline)) int release(const struct packet *packet, const 
 /* Derives what the node is to get: on its way to it, so that whatever its sender does with the parent next comes later. */
 static __attribute__((noinline)) int derive_for_node(const struct packet *packet, const struct identity *from)
 {
-    u32 first = SLOTS + from->arena * ARENA_ENTRIES;
-    if (packet->into < first || packet->into - first >= ARENA_ENTRIES)
-        return CAUSE_INTO;
-    struct derivation what = {
-        .parent = packet->body_handle,
-        .parent_generation = packet->body_generation,
-        .offset = packet->body_offset,
-        .len = packet->body_len,
-        .written = packet->written,
-        .into = packet->into,
-        .holder = from->holder,
-        .rights = packet->rights,
-    };
     u64 flying = 0;
-    int why = derive(&what, &flying);
+    int why = derive_said(packet, from, &flying);
     if (why >= 0)
         return why;
     struct entry *parent = entry_at(packet->body_handle), *child = entry_at(packet->into);

@@ -2,7 +2,7 @@
 
 use crate::stage::{Expect, Stage, on_stage, spec};
 
-fn with_caller(attack: &str) -> String {
+pub(crate) fn with_caller(attack: &str) -> String {
     format!(
         r#"
         [app]

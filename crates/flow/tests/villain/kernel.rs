@@ -1,5 +1,6 @@
 //! Lies to the kernel, where it hands over: refused, counted, and nobody else suffers.
 
+use crate::edges;
 use crate::stage::{Expect, Stage, alone, on_stage, spec, strike_in};
 
 /// The villain calls an honest function, as another one does.
@@ -36,28 +37,7 @@ fn with_callee(attack: &str) -> String {
 
 /// An honest function calls the villain.
 fn with_caller(attack: &str) -> String {
-    format!(
-        r#"
-        [app]
-        name = "lair"
-        wake = "ebpf"
-        [pool]
-        size = "8MiB"
-        [functions.caller]
-        artifact = "caller"
-        isolation = "process"
-        args = ["villain"]
-        calls = ["villain"]
-        timeout = "2s"
-        scale = {{ min = 1, max = 1, concurrency = 4 }}
-        [functions.villain]
-        artifact = "villain"
-        isolation = "process"
-        args = ["{attack}"]
-        timeout = "500ms"
-        scale = {{ min = 1, max = 1, concurrency = 4 }}
-        "#
-    )
+    edges::with_caller(attack).replace("name = \"lair\"", "name = \"lair\"\nwake = \"ebpf\"")
 }
 
 /// How often the kernel refused something of the villain's app for a reason.
