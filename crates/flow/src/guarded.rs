@@ -270,14 +270,10 @@ impl Heard {
     /// Takes the whole packets out.
     fn packets(&mut self) -> Vec<Packet> {
         let whole = self.len - self.len % PACKET_BYTES;
-        let (packets, rest) = self.bytes.split_at(whole);
-        let read = packets.as_chunks::<PACKET_BYTES>().0.iter().map(Packet::from_bytes).collect();
-        let left = self.len - whole;
-        let rest: Vec<u8> = rest.iter().take(left).copied().collect();
-        if let Some(start) = self.bytes.get_mut(..left) {
-            start.copy_from_slice(&rest);
-        }
-        self.len = left;
+        let packets = self.bytes.get(..whole).unwrap_or_default().as_chunks::<PACKET_BYTES>().0;
+        let read = packets.iter().map(Packet::from_bytes).collect();
+        self.bytes.copy_within(whole..self.len, 0);
+        self.len -= whole;
         read
     }
 }
