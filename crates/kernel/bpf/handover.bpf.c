@@ -1,9 +1,9 @@
 /* The kernel hands over: checks a packet that a replica wrote to its socket, moves what it names in the app's capability table, and
- * puts it on the receiver's socket. What is refused stays as it was and is passed on, unchanged, to the other end of the sender's
+ * puts it on the receiver's socket. What is refused stays as it was and is sent on, unchanged, to the other end of the sender's
  * socket, which is the node's; never dropped, because a dropped message closes its sender's socket for good.
  *
- * One message is one packet. Whoever sent it is known by its socket alone. Two threads, or a child that inherited the socket, may run
- * this at the same time, and the node and other replicas' sends beside them. So:
+ * A message is one packet or several in a row, each of which is judged by itself. Whoever sent it is known by its socket alone. Two
+ * threads, or a child that inherited the socket, may run this at the same time, and the node and other replicas' sends beside them. So:
  *
  *   field                          who may write it
  *   word of an entry               compare-exchange only, from what the old word allows
@@ -100,6 +100,9 @@ INLINE int ends_within(u64 offset, u64 len, u64 end)
     return offset <= end && len <= end - offset;
 }
 
+/* What is returned of a packet that is not on its way. */
+#define REFUSED 2
+
 /* Counts a refusal, of the edge too unless that is NONE. */
 GLOBAL int refuse(u32 cause, u32 edge)
 {
@@ -109,7 +112,7 @@ GLOBAL int refuse(u32 cause, u32 edge)
     struct counters *of_edge = edge == NONE ? 0 : bpf_map_lookup_elem(&counts, &edge);
     if (of_edge)
         __sync_fetch_and_add(&of_edge->refusals, 1);
-    return SK_PASS;
+    return REFUSED;
 }
 
 /* Brings `high_water` to at least `written`. A loser of every race below lost to someone who wrote more, or to its own threads. */
@@ -657,11 +660,12 @@ INLINE int to_oneself(struct sk_msg_md *message, const struct packet *packet, co
     return why < 0 ? SK_PASS : refuse(why, NONE);
 }
 
-SEC("sk_msg") int handover(struct sk_msg_md *message)
+/* Gives SK_PASS if the first packet of a message is on its way to a replica. */
+static __attribute__((noinline)) int judge(struct sk_msg_md *message, const struct identity *from)
 {
-    if (message->size != PACKET_BYTES)
-        return refuse(CAUSE_SIZE, NONE);
     struct packet *at = message->data;
+    if (message->size < PACKET_BYTES)
+        return refuse(CAUSE_SIZE, NONE);
     if ((void *)(at + 1) > message->data_end) {
         /* In pieces, or in pages that are the sender's: this makes it one piece, and the kernel's own. */
         if (bpf_msg_pull_data(message, 0, PACKET_BYTES, 0))
@@ -671,17 +675,6 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
             return refuse(CAUSE_SIZE, NONE);
     }
     struct packet packet = *at;
-    struct identity *kept = bpf_sk_storage_get(&identities, message->sk, 0, 0);
-    if (!kept)
-        return refuse(CAUSE_IDENTITY, NONE);
-    struct identity from = *kept;
-    if (from.arena == NODE_ARENA) {
-        if (packet.op != OP_NODE_WAKE && packet.op != OP_REFUSED)
-            return refuse(CAUSE_OP, NONE);
-        if (bpf_msg_redirect_map(message, &sockets, packet.into, BPF_F_INGRESS) != SK_PASS)
-            return refuse(CAUSE_GONE, NONE);
-        return SK_PASS;
-    }
     if ((packet.op < OP_SEND || packet.op > OP_RELEASE) && packet.op != OP_DERIVE)
         return refuse(CAUSE_OP, NONE);
     /* Who does not read may not write: nothing else bounds what waits at a socket whose own messages, or a friend's, go there. */
@@ -689,8 +682,43 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
     if (!self || self->sk_backlog.rmem_alloc.counter > UNREAD_MAX)
         return refuse(CAUSE_UNREAD, NONE);
     if (packet.op == OP_SEND)
-        return send(message, &packet, &from);
-    return to_oneself(message, &packet, &from);
+        return send(message, &packet, from);
+    return to_oneself(message, &packet, from);
+}
+
+/* The node to a replica, one packet in a message. What cannot be put there goes to the other end of the node's own socket. */
+INLINE int from_node(struct sk_msg_md *message)
+{
+    struct packet *packet = message->data;
+    if (message->size != PACKET_BYTES || (void *)(packet + 1) > message->data_end)
+        refuse(CAUSE_SIZE, NONE);
+    else if (packet->op != OP_NODE_WAKE && packet->op != OP_REFUSED)
+        refuse(CAUSE_OP, NONE);
+    else if (bpf_msg_redirect_map(message, &sockets, packet->into, BPF_F_INGRESS) != SK_PASS)
+        refuse(CAUSE_GONE, NONE);
+    return SK_PASS;
+}
+
+SEC("sk_msg") int handover(struct sk_msg_md *message)
+{
+    struct identity *kept = bpf_sk_storage_get(&identities, message->sk, 0, 0);
+    if (!kept) {
+        /* Whoever this was, it is none of the app's any more. */
+        refuse(CAUSE_IDENTITY, NONE);
+        return SK_DROP;
+    }
+    struct identity from = *kept;
+    if (from.arena == NODE_ARENA)
+        return from_node(message);
+    /* What is said of the first packet is said of it alone, or of the piece that is there: what follows comes here by itself. The bytes
+     * are counted exactly, because a verdict holds, over the next message too, until they are through. */
+    u32 size = message->size;
+    bpf_msg_apply_bytes(message, size < PACKET_BYTES ? size : PACKET_BYTES);
+    if (judge(message, &from) == SK_PASS)
+        return SK_PASS;
+    /* The kernel remembers where the last packet of the same message was put, and "pass" would put this one there too. So it is told
+     * where to: on from the sender's own socket, which waits if its other end is full. A sender that has just left has no way any more. */
+    return bpf_msg_redirect_map(message, &sockets, from.arena, 0) == SK_PASS ? SK_PASS : SK_DROP;
 }
 
 /* The node's pen: never attached to anything, but run by the node, with an order in the place of a trace point's arguments. The table is frozen: no

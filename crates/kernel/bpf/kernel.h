@@ -48,6 +48,7 @@ struct atomic_number {
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_msg_redirect_map)(struct sk_msg_md *message, void *map, unsigned int key, unsigned long long flags) = (void *)60;
 static long (*bpf_msg_pull_data)(struct sk_msg_md *message, unsigned int start, unsigned int end, unsigned long long flags) = (void *)63;
+static long (*bpf_msg_apply_bytes)(struct sk_msg_md *message, unsigned int bytes) = (void *)61;
 static void *(*bpf_sk_storage_get)(void *map, void *socket, void *value, unsigned long long flags) = (void *)107;
 static void *(*bpf_skc_to_tcp_sock)(void *socket) = (void *)137;
 

@@ -1,14 +1,15 @@
 //! The program against a plain model: random packets of three replicas, most of them nearly right. After each the table is what the
 //! model says, and what was refused was refused for the model's cause.
 
-use baton_abi::packet::{CREDITS, Op, Packet};
+use baton_abi::packet::{CREDITS, Op, PACKET_BYTES, Packet};
 use baton_abi::{Descriptor, Extent, Flags, Kind, NONE};
 use baton_kernel::{Cause, Seat};
 use proptest::prelude::*;
 
 use crate::said::{Said, Step, apt_packet, packet, step, watched};
 use crate::world::{
-    ARENA, Entry, FREE, HELD, PASS, RELEASED, REVOKED, Replica, SLOTS, STASHED, TO_NODE, WRITE, World, world,
+    ARENA, Entry, FREE, HELD, PASS, RELEASED, REVOKED, Replica, SLOTS, STASHED, TO_NODE, WRITE, World,
+    bytes_of, world,
 };
 
 const DEPTH_MAX: usize = 16;
@@ -335,41 +336,54 @@ fn who(w: &World, by: usize) -> &Replica {
     [&w.a, &w.b, &w.c][by]
 }
 
-fn act(w: &World, model: &mut Model, said: &Said) -> bool {
-    let replica = who(w, said.by);
-    let make = if said.apt { apt_packet } else { packet };
-    let packet = make(model, replica.seat, said);
-    let expected = model.say(replica.seat, &packet);
+/// Says all of them in one message, of the one who says the first. Gives how many were taken.
+fn act(w: &World, model: &mut Model, said: &[Said]) -> u32 {
+    let Some(replica) = said.first().map(|first| who(w, first.by)) else { return 0 };
+    let (mut packets, mut bytes) = (Vec::new(), Vec::new());
+    for said in said {
+        let make = if said.apt { apt_packet } else { packet };
+        let packet = make(model, replica.seat, said);
+        packets.push((packet, model.say(replica.seat, &packet)));
+    }
+    if said.len() > 1 {
+        // The node's end gets what is refused in the middle of a message with what is refused last, or some time after.
+        let last = Packet { op: 0, ..Packet::new(Op::Send, Descriptor::new(Kind::Request)) };
+        packets.push((last, model.say(replica.seat, &last)));
+    }
+    packets.iter().for_each(|(packet, _)| bytes.extend(bytes_of(packet)));
     let before = w.plane.refusals().unwrap();
-    replica.say(&packet);
+    assert_eq!(replica.write(&bytes), Ok(bytes.len()));
     let after = w.plane.refusals().unwrap();
-    let refused: Vec<_> =
-        after.iter().zip(before).filter(|(is, was)| is.1 != was.1).map(|(is, _)| is.0).collect();
-    match expected {
-        Ok((arena, arrives)) => {
-            assert_eq!(refused, [], "{packet:?} is fine");
-            let heard = who(w, usize::from(arena)).hear();
-            assert_eq!(heard, Some(arrives), "{packet:?}");
-        }
-        Err(cause) => {
-            assert_eq!(refused, [cause], "{packet:?}");
-            replica.passed(80);
+    let mut taken = 0;
+    let mut refused = before;
+    for (packet, expected) in &packets {
+        match expected {
+            Ok((arena, arrives)) => {
+                let heard = who(w, usize::from(*arena)).hear();
+                assert_eq!(heard, Some(*arrives), "{packet:?} of {packets:?}");
+                taken += 1;
+            }
+            Err(cause) => {
+                refused.iter_mut().filter(|(one, _)| one == cause).for_each(|(_, count)| *count += 1);
+                assert_eq!(replica.passed(PACKET_BYTES), bytes_of(packet), "of {packets:?}");
+            }
         }
     }
+    assert_eq!(after, refused, "{packets:?}");
     for other in [&w.a, &w.b, &w.c] {
-        assert_eq!(other.hear(), None, "{packet:?}");
+        assert_eq!(other.hear(), None, "{packets:?}");
     }
     for index in watched() {
-        assert_eq!(w.entry(index), model.entries[index as usize], "entry {index} after {packet:?}");
+        assert_eq!(w.entry(index), model.entries[index as usize], "entry {index} after {packets:?}");
     }
     for (id, edge) in (0..).zip(&model.edges) {
         assert_eq!(u32::from(w.plane.outstanding(id).unwrap()), edge.outstanding, "edge {id}");
     }
-    expected.is_ok()
+    taken
 }
 
-/// Gives how many packets were taken.
-fn walk(w: &mut World, steps: &[Step]) -> u32 {
+/// Says up to `together` packets in one message. Gives how many were taken.
+fn walk(w: &mut World, steps: &[Step], together: usize) -> u32 {
     let (a, b, c) = (w.a.seat, w.b.seat, w.c.seat);
     w.plane.open_edge(2, c, a).unwrap();
     let mut edges = vec![Edge::default(); crate::world::EDGES as usize];
@@ -378,17 +392,22 @@ fn walk(w: &mut World, steps: &[Step]) -> u32 {
     }
     let mut model = Model { entries: vec![Entry::default(); (SLOTS + 4 * ARENA) as usize], edges };
     let mut taken = 0;
+    let mut said: Vec<Said> = Vec::new();
     for step in steps {
         match step {
             Step::Grant { root, to } => {
+                taken += act(w, &mut model, &std::mem::take(&mut said));
                 let to = who(w, *to).seat;
                 w.grant(*root, to);
                 model.entries[*root as usize] = w.entry(*root);
             }
-            Step::Say(said) => taken += u32::from(act(w, &mut model, said)),
+            Step::Say(more) => said.push(*more),
+        }
+        if said.len() >= together {
+            taken += act(w, &mut model, &std::mem::take(&mut said));
         }
     }
-    taken
+    taken + act(w, &mut model, &said)
 }
 
 proptest! {
@@ -397,7 +416,17 @@ proptest! {
     #[test]
     fn random_packets_do_what_the_model_says(steps in prop::collection::vec(step(), 300..500)) {
         let Some(mut w) = world() else { return Ok(()) };
-        let taken = walk(&mut w, &steps);
+        let taken = walk(&mut w, &steps, 1);
+        prop_assert!(taken > 20, "the walk goes nowhere: {taken} packets were taken");
+    }
+
+    #[test]
+    fn random_packets_in_one_message_do_what_each_would(
+        steps in prop::collection::vec(step(), 300..500),
+        together in 2..20usize,
+    ) {
+        let Some(mut w) = world() else { return Ok(()) };
+        let taken = walk(&mut w, &steps, together);
         prop_assert!(taken > 20, "the walk goes nowhere: {taken} packets were taken");
     }
 }

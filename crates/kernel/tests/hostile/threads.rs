@@ -138,6 +138,46 @@ fn nothing_is_lost_when_the_target_leaves_meanwhile() {
     w.works();
 }
 
+/// The kernel remembers where it put the last packet of a message: a lie behind an honest packet must not go there, even if its sender's
+/// seat is taken away between the two.
+#[test]
+fn a_lie_does_not_follow_an_honest_packet_when_its_sender_leaves_meanwhile() {
+    let Some(mut w) = world() else { return };
+    let honest = bytes_of(&request(AB, Extent::EMPTY));
+    let mut lie = request(BC, Extent::EMPTY);
+    lie.descriptor.tag = 666;
+    let message = [&honest[..], &bytes_of(&lie), &honest, &bytes_of(&lie)].concat();
+    let mut arrived = 0;
+    for round in 0..200u32 {
+        let over = AtomicBool::new(false);
+        let (plane, a, b) = (&mut w.plane, &w.a, &w.b);
+        let caller = a.seat;
+        thread::scope(|scope| {
+            let drained = scope.spawn(|| drain(a, &over));
+            let sender = scope.spawn(|| {
+                let mut sent = (0..100).map(|_| send(&a.ends.replica, &message, SendFlags::NOSIGNAL));
+                sent.all(|sent| sent == Ok(message.len()))
+            });
+            for _ in 0..round * 40 {
+                std::hint::spin_loop();
+            }
+            plane.leave(caller.arena).unwrap();
+            sender.join().unwrap();
+            over.store(true, Ordering::Release);
+            drained.join().unwrap();
+        });
+        while let Some(got) = b.hear() {
+            assert_eq!((got.edge, got.descriptor.tag), (AB, 7), "round {round}: a lie arrived");
+            arrived += 1;
+        }
+        let ends = w.plane.join(caller).unwrap();
+        w.a = Replica { seat: caller, ends };
+        w.plane.open_edge(AB, caller, w.b.seat).unwrap();
+    }
+    assert!(arrived > 0, "nothing arrived");
+    w.works();
+}
+
 /// B lends on what A takes back at the same time: afterwards nobody has anything of it.
 #[test]
 fn no_child_outlives_a_revocation_that_raced_with_it() {
