@@ -99,7 +99,7 @@ fn load(bytes: u64, huge_pages: bool) -> Result<(Plane, OwnedFd, Pen), String> {
     let setup = Setup { slots, arenas: REPLICAS_MAX, edges: u32::from(EDGES_MAX) };
     let plane = Plane::load(setup).map_err(|error| error.to_string())?;
     let table = plane.table_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-    let pen = Pen(plane.scribe().map_err(|error| error.to_string())?);
+    let pen = Pen(plane.scribe());
     Ok((plane, table, pen))
 }
 
@@ -110,6 +110,10 @@ struct Pen(baton_kernel::Scribe);
 impl Scribe for Pen {
     fn write(&self, index: u32, was: u64, now: &[u64; 8], is_whole: bool) -> bool {
         self.0.write(index, was, now, is_whole)
+    }
+
+    fn write_all(&self, entries: &[(u32, u64, [u64; 8])]) -> usize {
+        self.0.write_all(entries)
     }
 }
 

@@ -277,14 +277,9 @@ impl Replica {
 
     fn refill(self: &Rc<Self>, app: &Rc<App>, count: u16, bytes: u64) -> bool {
         let Some(class) = class_of(bytes) else { return false };
-        let mut pairs = Vec::with_capacity(usize::from(count.min(REFILL_MAX)));
-        {
-            let mut pool = app.pool.borrow_mut();
-            while pairs.len() < usize::from(count.min(REFILL_MAX)) {
-                let Ok(handle) = pool.grant(bytes, self.holder) else { break };
-                pairs.push((handle.index, handle.generation));
-            }
-        }
+        let granted =
+            app.pool.borrow_mut().grant_many(bytes, self.holder, usize::from(count.min(REFILL_MAX)));
+        let pairs: Vec<_> = granted.iter().map(|handle| (handle.index, handle.generation)).collect();
         if pairs.is_empty() {
             let code = u16::from(class);
             return self

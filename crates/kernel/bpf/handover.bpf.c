@@ -59,6 +59,13 @@ struct {
     __type(value, struct identity);
 } identities SEC(".maps");
 
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct orders);
+} orders SEC(".maps");
+
 /* Set when the program is loaded. */
 const volatile u32 SLOTS = 0;
 
@@ -721,10 +728,7 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
     return bpf_msg_redirect_map(message, &sockets, from.arena, 0) == SK_PASS ? SK_PASS : SK_DROP;
 }
 
-/* The node's pen: never attached to anything, but run by the node, with an order in the place of a trace point's arguments. The table is frozen: no
- * process can map it writable, or write it by a system call, whatever descriptor of it came into its hands.
- */
-SEC("raw_tp") int scribe(const struct order *order)
+INLINE int write_entry(const struct order *order)
 {
     struct entry *entry = entry_at(order->index);
     if (!entry)
@@ -744,6 +748,33 @@ SEC("raw_tp") int scribe(const struct order *order)
     WRITE(entry->invocation, order->now.invocation);
     WRITE(entry->high_water, order->now.high_water);
     return CAS(&entry->word, writing, now) == writing ? WRITTEN : NOT_WRITTEN;
+}
+
+/* The node's pen: never attached to anything, but run by the node, with an order in the place of a trace point's arguments. The table is
+ * frozen: no process can map it writable, or write it by a system call, whatever descriptor of it came into its hands.
+ */
+SEC("raw_tp") int scribe(const struct order *order)
+{
+    return write_entry(order);
+}
+
+GLOBAL int carry_out(u32 index)
+{
+    u32 zero = 0;
+    struct orders *all = bpf_map_lookup_elem(&orders, &zero);
+    return all && index < ORDERS ? write_entry(&all->of[index]) : NOT_WRITTEN;
+}
+
+/* The same with the first `count` orders of a map that the node alone has. Gives how many were carried out, up to the first that was not. */
+SEC("raw_tp") int scribe_all(const u64 *count)
+{
+    u64 wanted = *count;
+    u32 done = 0;
+    for (; done < ORDERS && done < wanted; done++) {
+        if (carry_out(done) != WRITTEN)
+            break;
+    }
+    return done;
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

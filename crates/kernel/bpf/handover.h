@@ -58,6 +58,7 @@ typedef unsigned long long u64;
 #define UNREAD_MAX 1048576
 #define WRITTEN 2
 #define NOT_WRITTEN 1
+#define ORDERS 64
 #define CAUSES 22
 #define CAUSE_SIZE 0
 #define CAUSE_IDENTITY 1
@@ -131,6 +132,10 @@ struct order {
     /* The word as it must be. */
     u64 was;
     struct entry now;
+};
+
+struct orders {
+    struct order of[ORDERS];
 };
 
 /* Kept with a socket by the kernel itself. */

@@ -90,7 +90,7 @@ fn main() {
         let [a, b] = seats.map(|seat| plane.join(seat).unwrap());
         plane.open_edge(0, seats[0], seats[1]).unwrap();
         let root = [1 << 32 | 1 << 16 | 2 << 8 | 7, 0, 0, 0, u64::MAX, 1 << 32, 0, 0];
-        assert!(plane.scribe().unwrap().write(0, 0, &root, true));
+        assert!(plane.scribe().write(0, 0, &root, true));
         let (near, far) = UnixStream::pair().unwrap();
         let mut children = [child("kernel", core, b.replica), child("unix", core, far.into())];
         let (mut kernel, mut unix) = (Vec::new(), Vec::new());

@@ -63,6 +63,7 @@ fn the_programs_numbers_are_the_houses() {
         ("UNREAD_MAX", u64::from(crate::sockets::UNREAD_MAX)),
         ("WRITTEN", u64::from(crate::scribe::WRITTEN)),
         ("NOT_WRITTEN", u64::from(crate::scribe::WRITTEN) - 1),
+        ("ORDERS", crate::scribe::ORDERS as u64),
         ("CAUSES", Cause::ALL.len() as u64),
     ];
     for (name, number) in house {

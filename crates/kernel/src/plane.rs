@@ -11,7 +11,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues, SkStorage, SockMap};
 use aya::programs::{ProgramError, RawTracePoint, SkMsg};
@@ -24,7 +24,7 @@ use baton_abi::packet::{EDGES_MAX, Op, Packet};
 
 use crate::cause::Cause;
 use crate::network::Network;
-use crate::scribe::Scribe;
+use crate::scribe::{Pen, Scribe};
 use crate::sockets::{NodeSocket, is_full};
 use crate::sys;
 
@@ -175,7 +175,7 @@ pub struct Plane {
     setup: Setup,
     table: MapData,
     /// The program by which the node writes the table.
-    pen: OwnedFd,
+    pen: Arc<Pen>,
     edges: Array<MapData, [u64; 2]>,
     counts: PerCpuArray<MapData, [u64; 4]>,
     causes: PerCpuArray<MapData, u64>,
@@ -221,7 +221,9 @@ impl Plane {
             .map_err(|error| KernelError::Load(Box::new(error)))?;
         let sockets: SockMap<MapData> = take(&mut program, "sockets")?;
         attach(&mut program, &sockets).map_err(|error| KernelError::Program(Box::new(error)))?;
-        let pen = pen(&mut program).map_err(|error| KernelError::Program(Box::new(error)))?;
+        let mut load = |name| pen(&mut program, name).map_err(|error| KernelError::Program(Box::new(error)));
+        let (one, all) = (load("scribe")?, load("scribe_all")?);
+        let pen = Arc::new(Pen { one, all, orders: Mutex::new(take(&mut program, "orders")?) });
         let table = table(&mut program)?;
         sys::freeze(table.fd().as_fd()).map_err(KernelError::Network)?;
         let network = Network::new().map_err(KernelError::Network)?;
@@ -275,11 +277,9 @@ impl Plane {
     }
 
     /// How the node writes the capability table.
-    ///
-    /// # Errors
-    /// [`KernelError::Network`] without a descriptor more.
-    pub fn scribe(&self) -> Result<Scribe, KernelError> {
-        self.pen.try_clone().map(Scribe::new).map_err(KernelError::Network)
+    #[must_use]
+    pub fn scribe(&self) -> Scribe {
+        Scribe::new(Arc::clone(&self.pen))
     }
 
     /// Makes the socket of a replica. From here on whatever is written to it is this replica's.
@@ -468,10 +468,9 @@ fn table(program: &mut Ebpf) -> Result<MapData, KernelError> {
     }
 }
 
-/// Loads the program by which the node writes the table.
-fn pen(program: &mut Ebpf) -> Result<OwnedFd, ProgramError> {
-    let scribe: &mut RawTracePoint =
-        program.program_mut("scribe").ok_or(ProgramError::NotLoaded)?.try_into()?;
+/// Loads a program by which the node writes the table.
+fn pen(program: &mut Ebpf, name: &str) -> Result<OwnedFd, ProgramError> {
+    let scribe: &mut RawTracePoint = program.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()?;
     scribe.load()?;
     Ok(scribe.fd()?.as_fd().try_clone_to_owned()?)
 }

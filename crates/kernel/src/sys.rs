@@ -120,10 +120,18 @@ mod tests {
         let seen = map(given.as_fd(), len, ProtFlags::READ).unwrap();
         // SAFETY: mapped, aligned, and as long as the table; all bit patterns are valid, and nobody writes without atomics.
         let from = unsafe { AtomicU64::from_ptr(seen.cast()) };
-        assert!(plane.scribe().unwrap().write(0, 0, &[77; 8], true));
+        assert!(plane.scribe().write(0, 0, &[77; 8], true));
         assert_eq!(from.load(Ordering::Acquire), 77);
-        assert!(!plane.scribe().unwrap().write(0, 76, &[78; 8], true), "not the word that is there");
+        assert!(!plane.scribe().write(0, 76, &[78; 8], true), "not the word that is there");
         assert_eq!(from.load(Ordering::Acquire), 77);
+        // More than one run carries out; after one that does not fit, none.
+        let entries: Vec<_> =
+            (1..64).chain(1..40).map(|index| (index, u64::from(index > 39) * 5, [5; 8])).collect();
+        assert_eq!(plane.scribe().write_all(&entries[..39]), 39);
+        assert_eq!(plane.scribe().write_all(&entries[39..]), 0, "not the word that is there");
+        let again: Vec<_> = (1..1025).map(|index| (index, u64::from(index < 40) * 5, [6; 8])).collect();
+        assert_eq!(plane.scribe().write_all(&again), 1024);
+        assert_eq!(plane.scribe().write_all(&[(1, 6, [7; 8]), (2, 5, [7; 8]), (3, 6, [7; 8])]), 1);
         // SAFETY: the protection of a mapping that nothing else uses.
         let upgraded = unsafe { libc::mprotect(seen, len, libc::PROT_READ | libc::PROT_WRITE) };
         assert_eq!(upgraded, -1, "a read-only mapping became writable");

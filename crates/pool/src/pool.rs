@@ -225,14 +225,26 @@ impl Pool {
     /// # Errors
     /// [`Full`].
     pub fn grant(&mut self, len: u64, holder: u16) -> Result<Handle, Full> {
+        let handle = self.set_aside(len, holder)?;
+        self.table.grant(handle, Range { offset: 0, len: 0 }, Hold::new(State::Stashed, holder));
+        Ok(handle)
+    }
+
+    /// [`Pool::grant`] of up to `count` buffers: as many as there are.
+    pub fn grant_many(&mut self, len: u64, holder: u16, count: usize) -> Vec<Handle> {
+        let handles: Vec<_> = (0..count).map_while(|_| self.set_aside(len, holder).ok()).collect();
+        self.table.grant_all(&handles, Hold::new(State::Stashed, holder));
+        handles
+    }
+
+    /// A clean buffer for `holder` that is in nobody's hands yet.
+    fn set_aside(&mut self, len: u64, holder: u16) -> Result<Handle, Full> {
         let buffer = self.ledger.alloc(len)?;
         if buffer.dirty_by != holder {
             self.zero(buffer.place.offset, buffer.dirty_len.min(buffer.place.capacity));
             self.ledger.mark_clean(buffer.slot);
         }
-        let handle = Handle { index: buffer.slot, generation: buffer.generation };
-        self.table.grant(handle, Range { offset: 0, len: 0 }, Hold::new(State::Stashed, holder));
-        Ok(handle)
+        Ok(Handle { index: buffer.slot, generation: buffer.generation })
     }
 
     fn zero(&self, offset: u64, len: u64) {
@@ -391,7 +403,10 @@ impl Pool {
     }
 
     fn take_back(&mut self, handle: Handle, dirty_by: u16, dirty_len: u64) {
-        self.table.clear(handle.index);
+        // Where nobody else writes the table, what is the node's is in no hands: its next use overwrites what the entry says.
+        if !(self.guarded && self.table.hold(handle).is_some_and(|hold| hold.holder == NODE)) {
+            self.table.clear(handle.index);
+        }
         // A refusal means that it is back already; there is nothing left to do then.
         let _ = self.ledger.free(handle.index, handle.generation, dirty_by, dirty_len);
     }

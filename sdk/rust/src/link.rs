@@ -239,6 +239,7 @@ impl Link {
         if is_for_node {
             self.ring_node();
         }
+        self.flush_packets();
     }
 
     /// Wakes the node if it does not look at the link.

@@ -203,7 +203,7 @@ impl World {
 
     pub(crate) fn put(&mut self, index: u32, entry: Entry) {
         let [was, ..] = self.entry(index).to_words();
-        assert!(self.plane.scribe().unwrap().write(index, was, &entry.to_words(), true));
+        assert!(self.plane.scribe().write(index, was, &entry.to_words(), true));
     }
 
     /// Gives a root to `replica`; gives its generation.

@@ -11,6 +11,10 @@ pub trait Scribe: Send + Sync + core::fmt::Debug {
     /// Brings the entry at `index` from the word `was` to `now`, of which the word is the first: all of it, or, unless `is_whole`, the
     /// word alone. `false` if the word was another, or nothing can be written; nothing changes then.
     fn write(&self, index: u32, was: u64, now: &[u64; 8], is_whole: bool) -> bool;
+
+    /// The same with many whole entries, in their order: index, the word that must be there, the entry. Gives how many were written, up to
+    /// the first that was not.
+    fn write_all(&self, entries: &[(u32, u64, [u64; 8])]) -> usize;
 }
 
 /// All that an entry says.
@@ -34,6 +38,19 @@ impl Content {
             root: entry.root(),
             invocation: entry.invocation.load(Ordering::Relaxed),
             high_water: entry.high_water.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A root that was just made.
+    fn fresh(handle: Handle, range: Range, to: Hold) -> Content {
+        Content {
+            word: Word { generation: handle.generation, hold: to, rights: Rights::ALL },
+            range,
+            expiry_ns: 0,
+            parent: NO_PARENT,
+            root: handle,
+            invocation: 0,
+            high_water: 0,
         }
     }
 
@@ -85,16 +102,23 @@ impl CapabilityTable {
     /// Node: makes the root of `slot` with the generation that the ledger gave it, in the hands of `to`.
     pub fn grant(&self, handle: Handle, range: Range, to: Hold) {
         let Ok(entry) = self.entry(handle.index) else { return };
-        let content = Content {
-            word: Word { generation: handle.generation, hold: to, rights: Rights::ALL },
-            range,
-            expiry_ns: 0,
-            parent: NO_PARENT,
-            root: handle,
-            invocation: 0,
-            high_water: 0,
+        self.put(handle.index, entry, entry.word.load(Ordering::Acquire), &Content::fresh(handle, range, to));
+    }
+
+    /// Node: [`CapabilityTable::grant`] of many, unused all.
+    pub fn grant_all(&self, handles: &[Handle], to: Hold) {
+        let range = Range { offset: 0, len: 0 };
+        let Some(scribe) = &self.scribe else {
+            handles.iter().for_each(|handle| self.grant(*handle, range, to));
+            return;
         };
-        self.put(handle.index, entry, entry.word.load(Ordering::Acquire), &content);
+        let entry = |handle: &Handle| {
+            let was = self.entry(handle.index).ok()?.word.load(Ordering::Acquire);
+            Some((handle.index, was, Content::fresh(*handle, range, to).to_words()))
+        };
+        let entries: Vec<_> = handles.iter().filter_map(entry).collect();
+        // What is in nobody's hands is written by nobody else.
+        let _ = scribe.write_all(&entries);
     }
 
     /// The holder: says which range it used, for whom, and how far bytes were ever written.

@@ -232,10 +232,13 @@ impl Link {
             head: sent.head,
             ..Descriptor::new(Message64::Request)
         };
-        let is_handed = to == To::Kernel && self.hand_over(id, &descriptor, &mut sent).is_ok();
-        if is_handed && let Some(slot) = calls.get(tag) {
-            // Only now it is there.
-            slot.lent = sent.lent;
+        let is_handed = to == To::Kernel;
+        if is_handed {
+            self.hand_over(id, &descriptor, &mut sent);
+            if let Some(slot) = calls.get(tag) {
+                // Only now it is there.
+                slot.lent = sent.lent;
+            }
         }
         let mut roads = self.outgoing.borrow_mut();
         if let Some(road) = roads.get_mut(road)
@@ -307,10 +310,10 @@ impl Link {
             if let Some(road) = self.outgoing.borrow_mut().get_mut(road).filter(|road| !road.dead) {
                 let cancel = Descriptor { tag, ..Descriptor::new(Message64::Cancel) };
                 // Half the ring is kept for these, so there is room; a broken ring is noticed when it is read.
-                let _ = match self.way_over(road) {
-                    To::Kernel => self.hand_over(road.id, &cancel, &mut Sent::nothing()).is_ok(),
-                    _ => road.push(&cancel).is_ok(),
-                };
+                match self.way_over(road) {
+                    To::Kernel => self.hand_over(road.id, &cancel, &mut Sent::nothing()),
+                    _ => drop(road.push(&cancel)),
+                }
             }
         }
         if let Some(lent) = lent {
@@ -320,8 +323,8 @@ impl Link {
 
     /// Ends a capability that was lent for a call.
     fn take_back(&self, lent: Handle) {
-        if let Some(guard) = &self.guard {
-            self.end_lent(guard, lent);
+        if self.guard.is_some() {
+            self.end_lent(lent);
             return;
         }
         let table = &self.memory.table;

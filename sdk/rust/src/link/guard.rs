@@ -1,7 +1,8 @@
 //! The socket over which the kernel hands over: what is written to it and what comes from it.
 //!
-//! A packet is one system call each way. Whatever comes was checked by the kernel's program, and what it names is in this replica's
-//! hands already. Reading only fills a queue, so that it may be done anywhere: while a task waits for an allocation, too.
+//! What a turn sends goes with one system call at its end, and one brings whatever came: a receiver that is woken finds all of it. Whatever
+//! comes was checked by the kernel's program, and what it names is in this replica's hands already. Reading only fills a queue, so that it may
+//! be done anywhere: while a task waits for an allocation, too.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,14 +26,19 @@ pub use alarm::Alarm;
 
 /// Packets that one read takes at most.
 const BATCH: usize = 64;
+/// Packets that one write takes at most. What is sent later finds its receivers awake.
+const OUTBOX: usize = 16;
 /// Packets to itself that a replica writes at most without reading any: they wait at its own socket.
 const UNREAD_MAX: u32 = 256;
 /// Turns that follow a read that found everything, without another one: the next sleep reads.
 const TURNS_PER_READ: u32 = 2;
 
+/// The status of a call whose callee is gone.
+const STATUS_GONE: u16 = 503;
+
 /// What the socket could not do: who was to get the packet is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost;
+struct Lost;
 
 /// Bytes that came, up to the end of the last whole packet and beyond.
 struct Received {
@@ -40,9 +46,16 @@ struct Received {
     len: usize,
 }
 
+/// Packets that wait for the next write.
+struct Outbox {
+    packets: [[u64; PACKET_WORDS]; OUTBOX],
+    len: usize,
+}
+
 /// This replica's end of the kernel's road.
 pub(super) struct Guard {
     socket: OwnedFd,
+    outbox: RefCell<Outbox>,
     received: RefCell<Received>,
     /// Packets that nobody looked at yet.
     inbox: RefCell<VecDeque<Packet>>,
@@ -56,6 +69,7 @@ impl Guard {
     pub(super) fn new(socket: OwnedFd) -> Guard {
         Guard {
             socket,
+            outbox: RefCell::new(Outbox { packets: [[0; PACKET_WORDS]; OUTBOX], len: 0 }),
             received: RefCell::new(Received { bytes: vec![0; BATCH * PACKET_BYTES].into(), len: 0 }),
             inbox: RefCell::default(),
             unread: Cell::new(0),
@@ -68,25 +82,79 @@ impl Guard {
         &self.socket
     }
 
-    /// Sends one packet. What it asks for is done, or refused, when this returns.
+    /// Puts a packet behind those that go with the next write. `false` if that has to come first: there is no room.
     #[inline]
-    pub(super) fn send(&self, packet: &Packet) -> Result<(), Lost> {
-        write(&self.socket, packet)
+    fn queue(&self, packet: &Packet) -> bool {
+        let mut outbox = self.outbox.borrow_mut();
+        let at = outbox.len;
+        let Some(free) = outbox.packets.get_mut(at) else { return false };
+        *free = packet.to_words().map(u64::to_le);
+        outbox.len += 1;
+        true
     }
 
-    /// Sends one to this replica itself.
-    pub(super) fn tell(&self, packet: &Packet) {
+    /// Writes what is queued. What each packet asks for is done, or refused, when this returns. `is_gone` says of a packet that the kernel
+    /// may have taken, and then lost with its receiver, whether it did.
+    #[inline]
+    fn flush(&self, is_gone: impl Fn(&Packet) -> bool) {
+        let mut outbox = self.outbox.borrow_mut();
+        let len = core::mem::take(&mut outbox.len);
+        let packets = outbox.packets.get(..len).unwrap_or_default();
+        if !packets.is_empty() {
+            self.write_all(packets, is_gone);
+        }
+    }
+
+    fn write_all(&self, packets: &[[u64; PACKET_WORDS]], is_gone: impl Fn(&Packet) -> bool) {
+        let packet = |at: usize| packets.get(at).map(|words| Packet::from_words(words.map(u64::from_le)));
+        let bytes = packets.as_bytes();
+        let mut done = 0;
+        while let Some(left) = bytes.get(done..).filter(|left| !left.is_empty()) {
+            let written = write_some(&self.socket, left);
+            done += written.unwrap_or(0);
+            // Between two packets it was a signal that came, or the next one that was lost after all checks.
+            let next = packet(done / PACKET_BYTES);
+            if let Some(next) =
+                next.filter(|next| written.is_err() || (done.is_multiple_of(PACKET_BYTES) && is_gone(next)))
+            {
+                self.lose(&next);
+                done = (done / PACKET_BYTES + 1) * PACKET_BYTES;
+            }
+        }
+    }
+
+    /// A packet that was not handed over is one that was refused.
+    #[cold]
+    fn lose(&self, packet: &Packet) {
+        if packet.op == Op::Send as u8 {
+            let refused = Packet {
+                op: Op::Refused as u8,
+                rights: packet.descriptor.kind,
+                descriptor: Descriptor { code: STATUS_GONE, ..packet.descriptor },
+                ..*packet
+            };
+            self.inbox.borrow_mut().push_back(refused);
+        }
+    }
+
+    /// One more packet comes back to this replica.
+    fn note_own(&self) {
         if self.unread.get() >= UNREAD_MAX {
             self.look();
         }
         self.unread.set(self.unread.get() + 1);
-        // What is lost with the socket is over with it.
-        let _ = self.send(packet);
     }
 
     /// Whether everything that came was looked at.
     pub(super) fn is_quiet(&self) -> bool {
         self.inbox.borrow().is_empty()
+    }
+
+    /// Writes packets, none of which is lost after all checks.
+    #[cfg(test)]
+    pub(super) fn put_all(&self, packets: &[Packet]) {
+        packets.iter().for_each(|packet| assert!(self.queue(packet)));
+        self.flush(|_| false);
     }
 
     #[cfg(test)]
@@ -170,17 +238,24 @@ fn parse(bytes: &[u8]) -> Option<Packet> {
     matches!(Op::from_u8(packet.op), Some(Op::Send | Op::Refused)).then_some(packet)
 }
 
-/// Writes a packet. A part that the socket did not take goes after it: the node, to whom parts are passed, then sees all of it.
-fn write(socket: &OwnedFd, packet: &Packet) -> Result<(), Lost> {
-    let words = packet.to_words().map(u64::to_le);
-    let mut left = words.as_bytes();
-    while !left.is_empty() {
-        match send(socket, left, SendFlags::NOSIGNAL) {
-            Ok(count) => left = left.get(count..).unwrap_or_default(),
+/// Writes what the socket takes.
+fn write_some(socket: &OwnedFd, bytes: &[u8]) -> Result<usize, Lost> {
+    loop {
+        match send(socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(count) => return Ok(count),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => wait_for_room(socket)?,
             Err(_) => return Err(Lost),
         }
+    }
+}
+
+/// Writes one packet. A part that the socket did not take goes after it: the node, to whom parts are passed, then sees all of it.
+fn write(socket: &OwnedFd, packet: &Packet) -> Result<(), Lost> {
+    let words = packet.to_words().map(u64::to_le);
+    let mut left = words.as_bytes();
+    while !left.is_empty() {
+        left = left.get(write_some(socket, left)?..).unwrap_or_default();
     }
     Ok(())
 }

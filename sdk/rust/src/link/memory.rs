@@ -66,9 +66,9 @@ impl Link {
     /// Gives up all rights but to read and to pass on, for good.
     pub(crate) fn freeze(&self, holding: &mut Holding) {
         let memory = &self.memory;
-        if let Some(guard) = &self.guard {
+        if self.guard.is_some() {
             if holding.kind == Kind::Owned {
-                guard.restrict(holding, Rights::FROZEN, self.current.invocation());
+                self.narrow(holding, Rights::FROZEN);
             }
             if let Ok(rights) = memory.table.in_hands(holding.handle, memory.holder) {
                 holding.rights = rights;
@@ -84,7 +84,7 @@ impl Link {
     /// Ends everything that was derived from a capability; how much that was.
     pub(crate) fn revoke_derived(&self, handle: Handle) -> u32 {
         match &self.guard {
-            Some(guard) => self.end_below(guard, handle),
+            Some(_) => self.end_below(handle),
             None => self.memory.table.revoke_derived(handle, self.memory.derived()),
         }
     }
@@ -177,7 +177,7 @@ impl Link {
                 }
                 self.recycle(handle, rights, holding.place().capacity as u64);
             }
-            Kind::Lent if let Some(guard) = &self.guard => self.give_up_lent(guard, handle),
+            Kind::Lent if self.guard.is_some() => self.give_up_lent(handle),
             Kind::Lent => {
                 // A lender that took it back already is fine: it is given up either way.
                 let released = Hold::new(State::Released, holder);
@@ -225,13 +225,14 @@ impl Link {
         let released = Hold::new(State::Released, holder);
         let slot = table.look(handle.index).map(|found| found.slot);
         match &self.guard {
-            Some(guard) => guard.release(handle),
+            Some(_) => self.release(handle),
             None if table.transfer(handle, Hold::held(holder), released).is_err() => return,
             None => {}
         }
         // Whoever owns the buffer sees that on its own, unless it has no owner any more.
         let root = slot.and_then(|slot| table.look(slot));
         if root.is_some_and(|root| root.hold.state == State::Orphan) {
+            self.flush_packets();
             self.free_at_node(&[handle]);
         }
     }

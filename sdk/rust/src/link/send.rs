@@ -228,8 +228,8 @@ fn derive(
     to: To,
     sent: &mut Sent,
 ) -> Result<Option<Handle>, Error> {
-    if let (To::Node, Some(guard)) = (to, &link.guard) {
-        let derived = link.derive_for_node(guard, parent, range, rights)?;
+    if to == To::Node {
+        let derived = link.derive_for_node(parent, range, rights)?;
         sent.body = extent(derived, range);
         return Ok(Some(derived));
     }

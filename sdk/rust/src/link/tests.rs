@@ -279,10 +279,53 @@ fn another_thread_ends_a_sleep() {
 fn more_packets_to_oneself_than_fit_are_read_on_the_way() {
     let stage = stage!();
     let a = stage.join(A, &[]);
-    let guard = a.link.guard.as_ref().unwrap();
     let packet = baton_abi::packet::Packet::new(Op::Wake, Descriptor::new(Message64::Request));
-    (0..20_000).for_each(|_| guard.tell(&packet));
+    (0..20_000).for_each(|_| a.link.tell(&packet));
+    a.link.flush_packets();
     assert_eq!(stage.refusals(), 0);
+}
+
+#[test]
+fn what_a_turn_sends_goes_at_its_end_in_its_order() {
+    let stage = stage!();
+    let (a, b) = (stage.join(A, &["b"]), stage.join(B, &[]));
+    stage.pave(OVER, &a, &b, "b");
+    // More than go with one write.
+    let tags: Vec<_> = (0..14u8).map(|round| a.post_bytes(&[round; 20])).collect();
+    assert!(b.has_no_event());
+    a.outside.turn();
+    let requests: Vec<_> = tags.iter().map(|_| b.event().0).collect();
+    for ((round, tag), request) in (0..14u8).zip(&tags).zip(&requests) {
+        assert_eq!((request.tag, b.read(&stage, request.body)), (*tag, vec![round; 20]));
+        b.post_reply(request.tag, request.body, Flags::MOVE);
+    }
+    assert!(a.has_no_event());
+    b.outside.turn();
+    for tag in tags {
+        assert_eq!(a.event().0.tag, tag);
+    }
+    assert_eq!(stage.refusals(), 0);
+}
+
+#[test]
+fn a_packet_that_cannot_be_sent_comes_back_as_one_that_was_refused() {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let (near, far) =
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let guard = super::guard::Guard::new(near);
+    let packet = |op: Op, tag: u32| {
+        let descriptor = Descriptor { tag, ..Descriptor::new(Message64::Request) };
+        baton_abi::packet::Packet { edge: OVER, ..baton_abi::packet::Packet::new(op, descriptor) }
+    };
+    drop(far);
+    guard.put_all(&[packet(Op::Send, 1), packet(Op::Wake, 2), packet(Op::Send, 3)]);
+    let got: Vec<_> = guard
+        .take_all()
+        .iter()
+        .map(|back| (back.op, back.rights, back.edge, back.descriptor.tag, back.descriptor.code))
+        .collect();
+    let back = |tag| (Op::Refused as u8, Message64::Request as u8, OVER, tag, 503);
+    assert_eq!(got, [back(1), back(3)]);
 }
 
 #[test]

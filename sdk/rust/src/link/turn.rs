@@ -278,7 +278,7 @@ impl Link {
         let edge = self.guarded_edge(ticket.origin);
         if let Some(edge) = edge {
             // Before what the response came from is dropped: what is shared on is still held then.
-            let _ = self.hand_over(edge, &descriptor, &mut sent);
+            self.hand_over(edge, &descriptor, &mut sent);
         }
         *outcome = None;
         if let Some(hop) = hop.take() {

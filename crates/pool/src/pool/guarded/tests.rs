@@ -26,6 +26,10 @@ impl Scribe for Pen {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.0.write(at, &bytes)
     }
+
+    fn write_all(&self, entries: &[(u32, u64, [u64; 8])]) -> usize {
+        entries.iter().take_while(|(index, was, now)| self.write(*index, *was, now, true)).count()
+    }
 }
 
 fn pool() -> Pool {
@@ -73,6 +77,34 @@ fn what_a_replica_has_is_taken_straight_from_its_hands() {
     assert_eq!(pool.receive_over(whole(over, 200), (9, A)).unwrap().handle, over);
     pool.release(over);
     assert_eq!(pool.usage().buffers_out, 0);
+}
+
+#[test]
+fn many_buffers_are_granted_as_one_is() {
+    let mut pool = pool();
+    let one = pool.grant(200, A).unwrap();
+    let many = pool.grant_many(200, A, 100);
+    assert_eq!(many.len(), 100);
+    for handle in many.iter().chain([&one]) {
+        assert_eq!(pool.hold_of(*handle), Some(Hold::new(State::Stashed, A)));
+        let found = pool.table.look(handle.index).unwrap();
+        assert_eq!(
+            (found.rights, found.range.len, found.high_water, found.parent),
+            (Rights::ALL, 0, 0, None)
+        );
+    }
+    // What came back is granted again, with a generation of its own.
+    for handle in many.iter().chain([&one]) {
+        pool.free_by(*handle, A).unwrap();
+    }
+    assert_eq!((pool.usage().buffers_out, pool.capabilities().count()), (0, 0));
+    let again = pool.grant_many(200, B, 101);
+    assert!(again.iter().all(|handle| pool.hold_of(*handle) == Some(Hold::new(State::Stashed, B))));
+    assert!(many.iter().all(|handle| pool.hold_of(*handle).is_none()));
+    // As many as there are.
+    let rest = pool.grant_many(1 << 20, A, 1000);
+    assert!(!rest.is_empty() && rest.len() < 1000);
+    assert_eq!(pool.usage().buffers_out as usize, 101 + rest.len());
 }
 
 #[test]

@@ -45,6 +45,6 @@ impl Link {
         let Descriptor { tag, invocation, .. } = *refused;
         let answer = Descriptor { flags: Flags::ERROR, code: STATUS_UNSENT, tag, invocation, ..kind };
         // Without a payload there is nothing to refuse or to lose.
-        let _ = self.hand_over(edge, &answer, &mut Sent::nothing());
+        self.hand_over(edge, &answer, &mut Sent::nothing());
     }
 }

@@ -1,12 +1,12 @@
 //! From the one socket to the roads.
 
 use baton_abi::packet::{Op, Packet};
-use baton_abi::{Descriptor, Extent, HeadExtent, Kind as Message64};
+use baton_abi::{Descriptor, Extent, HeadExtent, Kind as Message64, NONE};
+use baton_pool::capability::Handle;
 
 use super::super::edge::Road;
 use super::super::send::{Sent, To};
 use super::super::{Link, receive};
-use super::Lost;
 use crate::executor::Origin;
 
 /// The road with a number, if it is one that still leads somewhere.
@@ -56,15 +56,10 @@ impl Link {
         inbox.map(|inbox| inbox.push_back(packet.descriptor)).is_some()
     }
 
-    /// Sends a descriptor over the road at `origin`, one that the kernel keeps, with what was prepared for it.
+    /// Sends a descriptor over an edge that the kernel keeps, with what was prepared for it: at the end of this turn, unless the outcome
+    /// is needed now. What cannot be sent comes back as what was refused.
     #[inline]
-    pub(in super::super) fn hand_over(
-        &self,
-        edge: u16,
-        descriptor: &Descriptor,
-        sent: &mut Sent,
-    ) -> Result<(), Lost> {
-        let Some(guard) = &self.guard else { return Err(Lost) };
+    pub(in super::super) fn hand_over(&self, edge: u16, descriptor: &Descriptor, sent: &mut Sent) {
         let packet = Packet {
             rights: sent.rights,
             edge,
@@ -72,14 +67,41 @@ impl Link {
             written: sent.written,
             ..Packet::new(Op::Send, *descriptor)
         };
-        let done = guard.send(&packet);
-        if sent.into != baton_abi::NONE {
+        self.post(&packet);
+        if sent.into != NONE {
+            self.flush_packets();
             self.settle_derived(sent);
         }
-        if done.is_err() {
-            self.recover(descriptor);
+    }
+
+    /// Puts a packet behind those that go at the end of this turn.
+    #[inline]
+    pub(super) fn post(&self, packet: &Packet) {
+        let Some(guard) = &self.guard else { return };
+        if !guard.queue(packet) {
+            self.flush_packets();
+            guard.queue(packet);
         }
-        done
+    }
+
+    /// Sends what is queued. What each packet asks for is done, or refused, when this returns.
+    #[inline]
+    pub(in super::super) fn flush_packets(&self) {
+        if let Some(guard) = &self.guard {
+            guard.flush(|packet| !self.has_payload_of(packet));
+        }
+    }
+
+    /// Whether this replica still has what a packet would move.
+    #[cold]
+    fn has_payload_of(&self, packet: &Packet) -> bool {
+        let Descriptor { body, head, .. } = packet.descriptor;
+        let has = |index: u32, generation: u32| {
+            index == NONE
+                || self.memory.table.in_hands(Handle { index, generation }, self.memory.holder).is_ok()
+        };
+        packet.op != Op::Send as u8
+            || (has(body.handle, body.generation) && has(head.handle, head.generation))
     }
 
     /// Takes back what was to be handed over and was not.

@@ -6,7 +6,7 @@ use baton_pool::capability::{Handle, Hold, NODE, Range, State};
 
 use super::super::Link;
 use super::super::send::{Sent, extent};
-use super::{Guard, bare};
+use super::bare;
 use crate::error::Error;
 use crate::held::Holding;
 
@@ -16,8 +16,16 @@ fn named(op: Op, body: Handle) -> Packet {
     packet
 }
 
-impl Guard {
-    /// Ends `handle`, which was derived from `above` or is that.
+impl Link {
+    /// Asks for what concerns this replica alone.
+    pub(in super::super) fn tell(&self, packet: &Packet) {
+        if let Some(guard) = &self.guard {
+            guard.note_own();
+            self.post(packet);
+        }
+    }
+
+    /// Ends `handle`, which was derived from `above` or is that, with the next write.
     fn revoke(&self, handle: Handle, above: Handle) {
         let mut packet = named(Op::Revoke, handle);
         packet.descriptor.head =
@@ -25,35 +33,37 @@ impl Guard {
         self.tell(&packet);
     }
 
-    /// Gives a derived capability up.
+    /// Gives a derived capability up, with the next write.
     pub(in super::super) fn release(&self, handle: Handle) {
         self.tell(&named(Op::Release, handle));
     }
 
     /// Leaves only some rights to an own buffer.
-    pub(in super::super) fn restrict(&self, holding: &Holding, rights: Rights, invocation: u64) {
+    pub(in super::super) fn narrow(&self, holding: &Holding, rights: Rights) {
         let range = holding.range();
         let body = extent(holding.handle, range);
         let written = (range.offset + range.len).max(holding.written as u64);
+        let invocation = self.current.invocation();
         let descriptor = Descriptor { invocation, body, ..Descriptor::new(Message64::Request) };
         self.tell(&Packet { rights: rights.0, written, ..Packet::new(Op::Restrict, descriptor) });
+        self.flush_packets();
     }
-}
 
-impl Link {
     fn is_live(&self, handle: Handle) -> bool {
         self.memory.table.hold(handle).is_some_and(|hold| hold.state.is_live())
     }
 
     /// Ends everything that was derived from `handle`; how much that was.
-    pub(in super::super) fn end_below(&self, guard: &Guard, handle: Handle) -> u32 {
+    pub(in super::super) fn end_below(&self, handle: Handle) -> u32 {
         let mut taken = 0;
         loop {
-            let mut ended = 0;
-            for child in self.memory.table.live_below(handle, self.memory.derived()) {
-                guard.revoke(child, handle);
-                ended += u32::from(!self.is_live(child));
+            let children = self.memory.table.live_below(handle, self.memory.derived());
+            for child in &children {
+                self.revoke(*child, handle);
             }
+            self.flush_packets();
+            let ended = children.iter().filter(|child| !self.is_live(**child)).count();
+            let ended = u32::try_from(ended).unwrap_or(u32::MAX);
             taken += ended;
             // A round that ended nothing saw every child: later ones see their revoked parent.
             if ended == 0 {
@@ -63,15 +73,16 @@ impl Link {
     }
 
     /// Ends a capability that was lent for a call, and what was derived from it.
-    pub(in super::super) fn end_lent(&self, guard: &Guard, lent: Handle) {
+    pub(in super::super) fn end_lent(&self, lent: Handle) {
         if self.is_live(lent) {
-            guard.revoke(lent, lent);
+            self.revoke(lent, lent);
+            self.flush_packets();
         }
         let table = &self.memory.table;
         // The mark is set before the first child is there to be found.
         let has_children = table.look(lent.index).is_some_and(|found| found.high_water != 0);
         if has_children {
-            self.end_below(guard, lent);
+            self.end_below(lent);
         }
         self.arena.borrow_mut().put(lent.index);
     }
@@ -79,7 +90,6 @@ impl Link {
     /// Derives what the node is to get from `parent`, which it finds on its way.
     pub(in super::super) fn derive_for_node(
         &self,
-        guard: &Guard,
         parent: Handle,
         range: Range,
         rights: Rights,
@@ -89,7 +99,8 @@ impl Link {
         let written = range.offset + range.len;
         let has = self.memory.table.in_hands(parent, self.memory.holder).unwrap_or(rights);
         let rights = has.intersect(rights);
-        guard.tell(&Packet { rights: rights.0, into, written, ..Packet::new(Op::Derive, descriptor) });
+        self.tell(&Packet { rights: rights.0, into, written, ..Packet::new(Op::Derive, descriptor) });
+        self.flush_packets();
         let to = Hold::new(State::ToNode, self.memory.holder);
         let made = self.memory.table.look(into);
         match made.filter(|made| made.parent == Some(parent) && made.hold == to) {
@@ -122,13 +133,13 @@ impl Link {
 
     /// Gives up what was lent to this replica, where someone may wait for its end: a buffer that was shared goes back with its last
     /// reader. All else ends with the call, by its lender.
-    pub(in super::super) fn give_up_lent(&self, guard: &Guard, handle: Handle) {
+    pub(in super::super) fn give_up_lent(&self, handle: Handle) {
         let table = &self.memory.table;
         let root = table.look(handle.index).and_then(|found| table.look(found.slot));
         let is_awaited = root
             .is_some_and(|root| root.rights != Rights::ALL || root.hold == Hold::new(State::Orphan, NODE));
         if is_awaited && self.is_live(handle) {
-            guard.release(handle);
+            self.release(handle);
         }
     }
 

@@ -39,6 +39,10 @@ impl baton_pool::capability::Scribe for Pen {
     fn write(&self, index: u32, was: u64, now: &[u64; 8], is_whole: bool) -> bool {
         self.0.write(index, was, now, is_whole)
     }
+
+    fn write_all(&self, entries: &[(u32, u64, [u64; 8])]) -> usize {
+        self.0.write_all(entries)
+    }
 }
 
 /// One app.
@@ -69,7 +73,7 @@ impl Stage {
         let slots = Pool::entries_for(BYTES, false) - REPLICAS_MAX * DERIVED_MAX;
         let plane = Plane::load(Setup { slots, arenas: REPLICAS_MAX, edges: 64 }).unwrap();
         let table = plane.table_fd().try_clone_to_owned().unwrap();
-        let pen = Pen(plane.scribe().unwrap());
+        let pen = Pen(plane.scribe());
         let pool = Pool::create_guarded("stage", BYTES, false, table, Box::new(pen)).unwrap();
         Some(Stage { plane: RefCell::new(plane), pool: RefCell::new(pool) })
     }
@@ -269,6 +273,13 @@ impl Replica {
     }
 
     pub(super) fn call_bytes(&self, bytes: &[u8]) -> u32 {
+        let tag = self.post_bytes(bytes);
+        self.link.flush_packets();
+        tag
+    }
+
+    /// A call that goes at the end of the turn.
+    pub(super) fn post_bytes(&self, bytes: &[u8]) -> u32 {
         let parcel = Parcel { words: Descriptor::new(Message64::Request).to_words(), ..Parcel::EMPTY };
         let outgoing = Outgoing { parcel: &parcel, head: &[], bytes: Some(bytes) };
         self.outside.call(0, outgoing).unwrap()
@@ -277,10 +288,18 @@ impl Replica {
     pub(super) fn call(&self, body: Extent, flags: Flags, rights: u32) -> u32 {
         let words = Descriptor { flags, body, ..Descriptor::new(Message64::Request) }.to_words();
         let parcel = Parcel { words, rights, ..Parcel::EMPTY };
-        self.outside.call(0, Outgoing { parcel: &parcel, head: &[], bytes: None }).unwrap()
+        let tag = self.outside.call(0, Outgoing { parcel: &parcel, head: &[], bytes: None }).unwrap();
+        self.link.flush_packets();
+        tag
     }
 
     pub(super) fn reply(&self, tag: u32, body: Extent, flags: Flags) {
+        self.post_reply(tag, body, flags);
+        self.link.flush_packets();
+    }
+
+    /// An answer that goes at the end of the turn.
+    pub(super) fn post_reply(&self, tag: u32, body: Extent, flags: Flags) {
         let words =
             Descriptor { tag, code: 200, flags, body, ..Descriptor::new(Message64::Reply) }.to_words();
         let parcel = Parcel { words, ..Parcel::EMPTY };
