@@ -667,20 +667,29 @@ INLINE int to_oneself(struct sk_msg_md *message, const struct packet *packet, co
     return why < 0 ? SK_PASS : refuse(why, NONE);
 }
 
+/* The first packet of a message, in one piece that is the kernel's own, or 0. */
+INLINE struct packet *first_of(struct sk_msg_md *message)
+{
+    if (message->size < PACKET_BYTES)
+        return 0;
+    struct packet *at = message->data;
+    if ((void *)(at + 1) > message->data_end) {
+        /* In pieces, or in pages that are the sender's. */
+        if (bpf_msg_pull_data(message, 0, PACKET_BYTES, 0))
+            return 0;
+        at = message->data;
+        if ((void *)(at + 1) > message->data_end)
+            return 0;
+    }
+    return at;
+}
+
 /* Gives SK_PASS if the first packet of a message is on its way to a replica. */
 static __attribute__((noinline)) int judge(struct sk_msg_md *message, const struct identity *from)
 {
-    struct packet *at = message->data;
-    if (message->size < PACKET_BYTES)
+    struct packet *at = first_of(message);
+    if (!at)
         return refuse(CAUSE_SIZE, NONE);
-    if ((void *)(at + 1) > message->data_end) {
-        /* In pieces, or in pages that are the sender's: this makes it one piece, and the kernel's own. */
-        if (bpf_msg_pull_data(message, 0, PACKET_BYTES, 0))
-            return refuse(CAUSE_SIZE, NONE);
-        at = message->data;
-        if ((void *)(at + 1) > message->data_end)
-            return refuse(CAUSE_SIZE, NONE);
-    }
     struct packet packet = *at;
     if ((packet.op < OP_SEND || packet.op > OP_RELEASE) && packet.op != OP_DERIVE)
         return refuse(CAUSE_OP, NONE);
@@ -696,8 +705,8 @@ static __attribute__((noinline)) int judge(struct sk_msg_md *message, const stru
 /* The node to a replica, one packet in a message. What cannot be put there goes to the other end of the node's own socket. */
 INLINE int from_node(struct sk_msg_md *message)
 {
-    struct packet *packet = message->data;
-    if (message->size != PACKET_BYTES || (void *)(packet + 1) > message->data_end)
+    struct packet *packet = first_of(message);
+    if (!packet || message->size != PACKET_BYTES)
         refuse(CAUSE_SIZE, NONE);
     else if (packet->op != OP_NODE_WAKE && packet->op != OP_REFUSED)
         refuse(CAUSE_OP, NONE);

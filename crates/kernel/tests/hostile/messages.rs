@@ -161,6 +161,20 @@ fn packets_that_straddle_the_kernels_pages_are_whole() {
     assert_eq!(w.count(Cause::Size), 3_000);
 }
 
+/// The node's own packets come to lie across pages as well: none of them may get lost.
+#[test]
+fn whatever_the_node_says_arrives() {
+    let Some(w) = world() else { return };
+    for round in 0..3_000 {
+        w.plane.wake(w.a.seat.arena).unwrap();
+        assert!(w.a.hear().is_some(), "the node's packet {round} did not arrive");
+        let len = 1 + (round * 37) % 79;
+        assert_eq!(w.a.write(&[0xee; 79][..len]), Ok(len));
+        w.a.passed(len);
+    }
+    assert_eq!(w.all_refusals(), 3_000);
+}
+
 /// Urgent data is data: a packet is taken as one, and what is refused stays in its place in the node's stream.
 #[test]
 fn urgent_data_is_no_way_around() {
