@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::place::Place;
 
-const LONG: Duration = Duration::from_secs(90);
+const LONG: Duration = Duration::from_secs(180);
 /// As many events as may wait for a function (`events.queue`).
 const QUEUE: u64 = 10_000;
 /// More than that are sent, by 32 at once, before the node is killed.

@@ -89,7 +89,7 @@ fn what_is_forked_reaches_what_the_manifest_names_and_nothing_else() {
     // Another port of the same name, the node itself, an address that is nobody's: there is no road.
     let others = [
         format!("localhost:{closed}"),
-        format!("127.0.0.1:{open}"),
+        format!("127.77.0.9:{open}"),
         format!("127.0.0.1:{}", node.admin.port()),
         "192.0.2.1:80".to_owned(),
     ];
