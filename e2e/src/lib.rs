@@ -18,8 +18,8 @@ pub use app::App;
 pub use baton_netns::Net;
 pub use http::{Client, Response};
 pub use machine::{
-    baton, component, in_cells, in_modules, isolation, kernel_hands_over, machine_runs, module_in_c, nodes,
-    python_environment, python_interpreter, sandboxed, source_root, wake,
+    baton, component, in_cells, in_modules, isolation, kernel_hands_over, machine_runs, memory_is_bounded,
+    module_in_c, nodes, python_environment, python_interpreter, sandboxed, source_root, wake,
 };
 pub use nats::Nats;
 pub use node::{Finished, Node, cli, wait_until};

@@ -86,10 +86,27 @@ pub fn machine_runs(isolation: &str) -> bool {
     runs
 }
 
+/// What `baton doctor` says of this machine.
+fn doctor() -> Value {
+    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
+    serde_json::from_slice(&output.stdout).expect("doctor prints JSON")
+}
+
+/// Whether the memory of functions is bounded by control groups here; says so loudly if not.
+pub fn memory_is_bounded() -> bool {
+    let machine = doctor();
+    let all = machine["capabilities"].as_array().expect("doctor lists capabilities");
+    let groups = all.iter().find(|found| found["name"] == "memory control group").expect("it is among them");
+    let found = groups["available"] == true && sandboxed();
+    if !found {
+        println!("SKIP: no memory control groups for functions here: {groups}");
+    }
+    found
+}
+
 /// Whether the kernel hands over between processes here; says so loudly if not.
 pub fn kernel_hands_over() -> bool {
-    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
-    let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+    let machine = doctor();
     let found = machine["wake"]["ebpf"] == true;
     if !found {
         println!("SKIP: the kernel does not hand over here: {}", machine["wake"]["why"]);
@@ -99,8 +116,7 @@ pub fn kernel_hands_over() -> bool {
 
 /// Whether `baton doctor` says that a setting is available.
 fn offers(isolation: &str) -> bool {
-    let output = Command::new(baton()).args(["doctor", "--json"]).output().expect("doctor runs");
-    let machine: Value = serde_json::from_slice(&output.stdout).expect("doctor prints JSON");
+    let machine = doctor();
     let settings = machine["isolation"].as_array().expect("doctor lists settings");
     settings.iter().any(|setting| setting["isolation"] == isolation && setting["available"] == true)
 }

@@ -29,3 +29,10 @@ pub fn resident_kib(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
+
+/// The line of the kernel that names the cores on which this process may run, and thereby a node that it starts.
+pub fn own_cores() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list"));
+    line.expect("the kernel names cores").to_owned()
+}

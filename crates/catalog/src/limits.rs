@@ -103,6 +103,14 @@ pub const TIMEOUT_MIN: TimeSpan = TimeSpan::from_millis(1);
 pub const TIMEOUT_MAX: TimeSpan = TimeSpan::from_millis(15 * 60 * 1000);
 /// Time-out of a function that declares none.
 pub const TIMEOUT_DEFAULT: TimeSpan = TimeSpan::from_millis(2_000);
+/// Shortest time that a replica may be given to come up.
+pub const START_MIN: TimeSpan = TimeSpan::from_millis(100);
+/// Longest time that a replica may be given to come up.
+pub const START_MAX: TimeSpan = TimeSpan::from_millis(15 * 60 * 1000);
+/// How long a replica may take to come up where nothing is declared.
+pub const START_DEFAULT: TimeSpan = TimeSpan::from_millis(10_000);
+/// The same, of a module of Python or a function for Lambda: what they import takes its time.
+pub const IMPORT_DEFAULT: TimeSpan = TimeSpan::from_millis(30_000);
 /// Shortest of the times of a stream.
 pub const STREAM_TIME_MIN: TimeSpan = TimeSpan::from_millis(1);
 /// Longest of the times of a stream.

@@ -140,6 +140,9 @@ pub struct Function {
     pub calls: Vec<FunctionName>,
     /// How long one call of it may take.
     pub timeout: TimeSpan,
+    /// How long a replica may take to come up: its own time to import and to make ready; the runtime's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_timeout: Option<TimeSpan>,
     /// How much memory of its own one replica may use.
     pub memory: ByteSize,
     /// How much of the cores one replica may use; unbounded if absent.
@@ -224,6 +227,16 @@ impl Function {
             Isolation::Wasm => !self.reuse,
             Isolation::Process | Isolation::Compartment => self.reset,
         }
+    }
+
+    /// How long a replica may take to come up.
+    #[must_use]
+    pub fn start_within(&self) -> TimeSpan {
+        let usual = match self.runtime {
+            Runtime::Python(_) | Runtime::Lambda(_) => limits::IMPORT_DEFAULT,
+            Runtime::Native | Runtime::Http(_) => limits::START_DEFAULT,
+        };
+        self.start_timeout.unwrap_or(usual)
     }
 
     /// How long a stream of its may take to begin.

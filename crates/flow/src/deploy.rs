@@ -6,17 +6,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::plan::Patch;
-use baton_catalog::{FunctionName, Manifest, Runtime};
+use baton_catalog::{FunctionName, Manifest};
 
-use crate::app::App;
+use crate::app::{App, FunctionState};
 use crate::error::DeployError;
 use crate::replica::Phase;
 use crate::secrets::SecretEnv;
 use crate::status::LogLine;
-use crate::zygote::IMPORT_WITHIN;
 
-/// How long a new version may take until all its replicas are ready.
-const DEPLOY_WITHIN: Duration = Duration::from_secs(15);
+/// How much longer than the slowest of its replicas a new version may take until all are ready.
+const BESIDE_STARTS: Duration = Duration::from_secs(5);
 
 /// An app to be started.
 #[derive(Clone, Debug)]
@@ -61,9 +60,10 @@ pub struct Deployed {
 
 /// Waits until all replicas are ready that are always there, and all templates.
 pub(crate) async fn wait_until_ready(app: &Rc<App>) -> Result<(), DeployError> {
-    let imports = app.functions.iter().any(|state| matches!(state.spec.runtime, Runtime::Python(_)));
-    let more = if imports { IMPORT_WITHIN } else { Duration::ZERO };
-    let deadline = Instant::now() + DEPLOY_WITHIN + more;
+    // What is forked is imported first, and comes up then.
+    let starts = |state: &FunctionState| if state.nursery.is_some() { 2 } else { 1 };
+    let times = app.functions.iter().map(|state| state.spec.start_within().duration() * starts(state));
+    let deadline = Instant::now() + BESIDE_STARTS + times.max().unwrap_or_default();
     loop {
         let changed = app.changed.notified();
         let failure = app.groups.iter().find_map(|group| group.failure.borrow().clone());

@@ -1,9 +1,11 @@
 //! The life of replicas: start, ready, death, reclaim, back-off, start again.
 
+use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use baton_catalog::limits::START_DEFAULT;
 use baton_pool::capability::{Hold, State};
 use baton_pool::ledger::NOBODY;
 use baton_replica::{Body, ExitReason, Output};
@@ -20,8 +22,6 @@ use crate::scale::{Place, Unit, until_drained};
 use crate::start::start;
 use crate::zygote;
 
-/// How long a replica may take until it says that it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long a replica that is asked to end may take.
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// What is read of one stream of output before the reader rests.
@@ -32,7 +32,7 @@ const LOG_REST: Duration = Duration::from_millis(5);
 /// Keeps the data plane's turns short, however much is written: whoever writes faster than this waits.
 #[derive(Debug, Default)]
 pub(crate) struct Rests {
-    unrested: std::cell::Cell<usize>,
+    unrested: Cell<usize>,
 }
 
 impl Rests {
@@ -55,8 +55,7 @@ pub(crate) async fn keep_alive(app: &Rc<App>, unit: &Rc<Unit>, function: usize, 
         {
             return;
         }
-        let (ordered, began) = (Instant::now(), app.node.since());
-        unit.started(place.number, began);
+        let (ordered, came_up) = (Instant::now(), Cell::new(None));
         let started = match nursery {
             Some(_) => zygote::fork(app, function, place.number).await,
             None => start(app, function, place.number),
@@ -68,13 +67,15 @@ pub(crate) async fn keep_alive(app: &Rc<App>, unit: &Rc<Unit>, function: usize, 
                 if let Err(why) = crate::edges::connect(app, &replica) {
                     replica.condemn(&why);
                 }
-                let life = Life { app, unit, place, replica: &replica, ordered, spawned };
+                let life = Life { app, unit, place, replica: &replica, ordered, spawned, came_up: &came_up };
                 life.live().await
             }
             Err(why) => Some(why),
         };
         let Some(end) = end.filter(|_| !app.stopping.get()) else { return };
-        let (delay, is_looping) = unit.failed(place.number, began, app.node.since());
+        // Time that was spent on a start in vain is no run.
+        let (began, now) = (came_up.get(), app.node.since());
+        let (delay, is_looping) = unit.failed(place.number, began.unwrap_or(now), now);
         if let Some(state) = app.functions.get(function) {
             state.restarts.set(state.restarts.get().saturating_add(1));
             state.crash_looping.set(is_looping);
@@ -143,6 +144,8 @@ struct Life<'a> {
     /// When it was to be started, and how long it took until its process was there.
     ordered: Instant,
     spawned: Duration,
+    /// When it was ready, if it was.
+    came_up: &'a Cell<Option<Duration>>,
 }
 
 impl Life<'_> {
@@ -171,17 +174,24 @@ impl Life<'_> {
         };
         let pump = tokio::task::spawn_local(pump(Rc::clone(replica), events));
         let ear = guarded::listen(replica);
-        let ready = tokio::time::timeout(READY_WITHIN, wait_ready(replica, &control, &end)).await;
+        let within = app.functions.get(replica.function).map(|state| state.spec.start_within());
+        let within = within.unwrap_or(START_DEFAULT);
+        let ready = tokio::time::timeout(within.duration(), wait_ready(replica, &control, &end)).await;
         match ready {
             Ok(true) => {
                 replica.phase.set(Phase::Ready);
+                let since = app.node.since();
+                self.came_up.set(Some(since));
+                self.unit.started(self.place.number, since);
                 self.note_ready();
                 app.serve_queue(replica.function);
                 app.changed.notify_waiters();
             }
             // Harmless if it has ended; otherwise it would be neither ready nor replaced.
             Ok(false) => replica.kill(),
-            Err(_) => replica.condemn("it did not say that it is ready within 10 s"),
+            Err(_) => replica.condemn(&format!(
+                "it did not say that it is ready within {within}; raise start_timeout if it needs longer"
+            )),
         }
         let has_left = loop {
             tokio::select! {

@@ -13,8 +13,8 @@ pub(crate) const PROGRAM_ENV: &str = "BATON_SHIM_PROGRAM";
 pub(crate) const PROGRAM: &str = "baton-shim";
 /// The variable by which it is told what to do.
 pub(crate) const CONFIG_ENV: &str = "BATON_SHIM";
-/// How long the program behind it may take until it is ready: a little less than a replica may, so that the reason is heard.
-const READY_WITHIN: Duration = Duration::from_millis(9_500);
+/// The program behind it may take a little less than a replica may until it is ready, so that the reason is heard: a tenth, at most this.
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
 
 /// The program in front of others: what [`PROGRAM_ENV`] names, or [`PROGRAM`] beside the running executable.
 pub(crate) fn program() -> Result<PathBuf, String> {
@@ -44,13 +44,14 @@ fn of_http(http: &Http, function: &Function) -> Value {
         Listen::Port(port) => (Some(port), None),
         Listen::Socket(path) => (None, Some(path)),
     };
+    let start = function.start_within().duration();
     json!({
         "runtime": "http",
         "command": http.command,
         "port": port,
         "socket": socket,
         "ready": http.ready,
-        "within_ms": READY_WITHIN.as_millis(),
+        "within_ms": (start - HEARD_WITHIN.min(start / 10)).as_millis(),
         "stream": function.stream,
     })
 }
@@ -62,6 +63,7 @@ fn of_lambda(name: &FunctionName, lambda: &Lambda, function: &Function) -> Value
         "handler": lambda.handler.as_deref().unwrap_or_default(),
         "python": lambda.python,
         "function": name.as_str(),
+        "within_ms": function.start_within().millis(),
         "memory_mib": function.memory.bytes() >> 20,
         "aws_limits": lambda.aws_limits,
         "stream": function.stream,

@@ -110,6 +110,8 @@ impl Plan {
                 Ok(IpAddr::V4(address)) if address.is_loopback() => address,
                 // Reached by the proxy: no interface has them.
                 Ok(_) => continue,
+                // The first line of `/etc/hosts` has it already, and a name leads to its first address.
+                Err(_) if host == "localhost" => Ipv4Addr::LOCALHOST,
                 Err(_) => {
                     let next = u8::try_from(places.len() + 1).unwrap_or(u8::MAX);
                     *places.entry(host.clone()).or_insert(Ipv4Addr::new(127, 77, 0, next))
@@ -234,6 +236,10 @@ mod tests {
         let own = ("127.9.8.7:5432".to_owned(), Leads::To("127.9.8.7".to_owned(), 5432));
         assert_eq!(leads(&some), [own, (PROXY.to_string(), Leads::Proxy)]);
         assert!(some.hosts.is_empty());
+        let local = plan(&["localhost:5432"]);
+        let own = ("127.0.0.1:5432".to_owned(), Leads::To("localhost".to_owned(), 5432));
+        assert_eq!(leads(&local), [own, (PROXY.to_string(), Leads::Proxy)]);
+        assert!(local.hosts.is_empty());
         let none = plan(&[]);
         assert!(none.doors.is_empty() && none.environment().next().is_none());
     }

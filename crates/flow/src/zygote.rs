@@ -29,8 +29,6 @@ use crate::scale::Unit;
 use crate::start;
 use crate::tunnels::{self, Plan};
 
-/// How long a module may take to be imported.
-pub(crate) const IMPORT_WITHIN: Duration = Duration::from_secs(30);
 /// How long a zygote may take from the order to fork until the process is there.
 const BORN_WITHIN: Duration = Duration::from_secs(5);
 /// How long it may take to say how a process ended.
@@ -130,8 +128,14 @@ pub(crate) async fn keep(app: Rc<App>, function: usize) {
     let begun = Instant::now();
     let mut backoff = Backoff::new();
     while !app.stopping.get() {
-        backoff.started(begun.elapsed());
-        let end = run(&app, state, &nursery).await;
+        let end = match come_up(&app, state, &nursery).await {
+            Ok(fds) => {
+                // Time that was spent on the import in vain is no run.
+                backoff.started(begun.elapsed());
+                stay(&app, state, &nursery, &fds).await
+            }
+            Err(why) => Err(why),
+        };
         nursery.is_ready.set(false);
         let ended = nursery.zygote.borrow_mut().as_mut().and_then(Zygote::try_wait);
         // Dropping it waits for its end: nothing that it forked runs any more after this.
@@ -155,8 +159,8 @@ pub(crate) async fn keep(app: Rc<App>, function: usize) {
     }
 }
 
-/// From the start of a zygote to its end: `Ok` if nobody needs it.
-async fn run(app: &Rc<App>, state: &FunctionState, nursery: &Nursery) -> Result<(), String> {
+/// Starts a zygote, and waits until its module is imported.
+async fn come_up(app: &Rc<App>, state: &FunctionState, nursery: &Nursery) -> Result<Fds, String> {
     let fail = |why: String| {
         nursery.failure.borrow_mut().get_or_insert_with(|| why.clone());
         Err(why)
@@ -165,7 +169,8 @@ async fn run(app: &Rc<App>, state: &FunctionState, nursery: &Nursery) -> Result<
         Ok(fds) => fds,
         Err(why) => return fail(why),
     };
-    match tokio::time::timeout(IMPORT_WITHIN, next(app, nursery, &fds)).await {
+    let within = state.spec.start_within();
+    match tokio::time::timeout(within.duration(), next(app, nursery, &fds)).await {
         Ok(Ok(Said::Loaded)) => {}
         Ok(Ok(Said::Failed(why)) | Err(why)) => return fail(why),
         Ok(Ok(_)) => {
@@ -173,7 +178,7 @@ async fn run(app: &Rc<App>, state: &FunctionState, nursery: &Nursery) -> Result<
         }
         Err(_) => {
             return fail(format!(
-                "its module was not imported within {IMPORT_WITHIN:?}: import less, or do the work at the first request"
+                "its module was not imported within {within}: raise start_timeout, import less, or do the work at the first request"
             ));
         }
     }
@@ -181,8 +186,13 @@ async fn run(app: &Rc<App>, state: &FunctionState, nursery: &Nursery) -> Result<
     nursery.must_rest.set(false);
     nursery.is_ready.set(true);
     app.changed.notify_waiters();
+    Ok(fds)
+}
+
+/// Has a zygote do its work to its end: `Ok` if nobody needs it.
+async fn stay(app: &Rc<App>, state: &FunctionState, nursery: &Nursery, fds: &Fds) -> Result<(), String> {
     tokio::select! {
-        why = serve(app, nursery, &fds) => Err(why),
+        why = serve(app, nursery, fds) => Err(why),
         () = until_over(app, state, nursery) => Ok(()),
     }
 }

@@ -257,15 +257,28 @@ fn write_reply<R: Reply>(
         let is_wanted = !has_none && !asked.head_only;
         return Ok((status, if is_wanted { Answer::Parts(parts) } else { Answer::Empty }));
     }
+    let said = if asked.head_only { said_length(&reply) } else { None };
     let body = reply.into_body();
     if has_none {
         return Ok((status, Answer::Empty));
     }
     if asked.head_only {
-        to.insert(header::CONTENT_LENGTH, HeaderValue::from(body.remaining() as u64));
+        // A function that leaves the body out knows its length, or nobody does.
+        let counted = Some(body.remaining() as u64).filter(|length| *length > 0);
+        if let Some(length) = counted.or(said) {
+            to.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         return Ok((status, Answer::Empty));
     }
     Ok((status, Answer::Whole(Content::Reply(body))))
+}
+
+/// How long the function says that the body is.
+fn said_length(reply: &impl Reply) -> Option<u64> {
+    let value =
+        reply.headers().find(|(name, _)| name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str()))?.1;
+    let is_plain = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| is_plain)?.parse().ok()
 }
 
 /// The function's headers, vetted, and the invocation's number.

@@ -43,6 +43,8 @@ pub(crate) struct LambdaConfig {
     pub(crate) python: Option<String>,
     /// The function's name.
     pub(crate) function: String,
+    /// How long the program may take until it asks for its first event, milliseconds.
+    pub(crate) within_ms: u64,
     /// How much memory it has, MiB.
     pub(crate) memory_mib: u64,
     /// Whether the limits of AWS hold.

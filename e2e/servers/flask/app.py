@@ -28,6 +28,12 @@ def seen():
     )
 
 
+@app.get("/cores")
+def cores():
+    with open("/proc/self/status") as status:
+        return next(line for line in status if line.startswith("Cpus_allowed_list"))
+
+
 @app.get("/stream")
 def stream():
     count = int(request.args.get("parts", 3))

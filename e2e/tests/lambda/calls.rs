@@ -20,8 +20,9 @@ def web(event, context):
         raise RuntimeError("a secret")
     if event["rawPath"].endswith("/odd"):
         return {"statusCode": "odd"}
+    cores = next(line.rstrip() for line in open("/proc/self/status") if line.startswith("Cpus_allowed_list"))
     return {"statusCode": 201, "headers": {"x-own": "yes"}, "cookies": ["a=1", "b=2"],
-            "body": json.dumps({"event": event, "ric": "awslambdaric" in sys.modules})}
+            "body": json.dumps({"event": event, "ric": "awslambdaric" in sys.modules, "cores": cores})}
 "#;
 /// A bootstrap in the simplest language that there is.
 const BOOTSTRAP: &str = r#"#!/bin/bash
@@ -89,6 +90,7 @@ fn a_route_gives_events_of_api_gateway_and_takes_its_answers() {
     assert_eq!(event["requestContext"]["http"]["method"], "POST");
     assert_eq!(event["pathParameters"]["rest"], "carts/7");
     assert_eq!(told["ric"], false);
+    assert_eq!(told["cores"], baton_e2e::process::own_cores(), "every core that the node may use");
     assert_eq!(client.request("GET", "/api/plain", &[], b"").unwrap().text(), "{\"plain\": true}");
     let failed = client.request("GET", "/api/fails", &[], b"").unwrap();
     assert_eq!((failed.status, failed.text().contains("secret")), (500, false));

@@ -306,18 +306,19 @@ def queue():
         for _ in range(count):
             stream.sendall(request)
             status = int(reader.readline().split()[1])
-            length = 0
+            found = {}
             while (line := reader.readline().strip()):
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-            reader.read(length)
+                name, _, value = line.decode().partition(": ")
+                found[name.lower()] = value
+            reader.read(int(found.get("content-length", 0)))
+            told = f"{status} {found.get('x-amzn-errortype', '')}".strip()
             with lock:
-                answers[status] = answers.get(status, 0) + 1
+                answers[told] = answers.get(told, 0) + 1
 
     threads = [threading.Thread(target=work, args=(int(os.environ["COUNT"]) // 32,)) for _ in range(32)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    print(json.dumps({str(status): count for status, count in answers.items()}))
+    print(json.dumps(answers))
 
 
 QUEUE = """

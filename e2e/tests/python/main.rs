@@ -1,5 +1,7 @@
 //! Python functions whose replicas are forked from a snapshot of their module: starts, walls, deaths, and what is refused.
 
+mod network;
+mod starts;
 mod walls;
 
 use std::collections::BTreeSet;
@@ -32,6 +34,14 @@ fn ask(node: &Node, what: &str, body: &str) -> Value {
     let answer = node.post(&format!("/snap/{what}"), body.as_bytes());
     assert_eq!(answer.status, 200, "{what}: {}", answer.text());
     serde_json::from_slice(&answer.body).expect("JSON")
+}
+
+/// The process that a replica was forked from.
+fn zygote(node: &Node) -> u32 {
+    let replica = node.replica("snap").expect("a replica");
+    let status = fs::read_to_string(format!("/proc/{replica}/status")).expect("its status");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+    parent.expect("a parent")
 }
 
 #[test]
@@ -88,10 +98,7 @@ fn deaths_are_explained_and_mended() {
     let reached = node.get("/snap/zygote");
     assert_eq!(reached.status, 500, "{}", reached.text());
     let old = node.replica("snap").expect("a replica");
-    let status = fs::read_to_string(format!("/proc/{old}/status")).expect("its status");
-    let parent =
-        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).expect("a parent");
-    assert!(baton_e2e::process::kill(parent), "the zygote is there");
+    assert!(baton_e2e::process::kill(zygote(&node)), "the zygote is there");
     node.wait_for_replica("snap", old, PATIENCE);
     wait_until(PATIENCE, "answers again", || node.get("/snap/who").status == 200);
 }

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod faults;
+mod wheel;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -58,7 +58,10 @@ fn a_flask_app_runs_as_it_is() {
     assert!(whole.status == 200 && whole.text().ends_with("part 999\n"));
     let head = client.request("HEAD", "/", &[], b"").unwrap();
     assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), Some("17"), "as long as what GET gives");
     assert_eq!(client.request("DELETE", "/", &[], b"").unwrap().status, 405);
+    let cores = client.request("GET", "/cores", &[], b"").unwrap().text();
+    assert_eq!(cores.trim_end(), baton_e2e::process::own_cores(), "every core that the node may use");
     node.wait_at_rest(REST);
 }
 

@@ -98,6 +98,14 @@ fn function(name: &FunctionName, function: &Function, site: &Site) -> Result<(),
     super::runtime::check(function, site)?;
     let timeouts = (limits::TIMEOUT_MIN, limits::TIMEOUT_MAX);
     within(&site.then("timeout"), "timeout", function.timeout, timeouts)?;
+    if let Some(time) = function.start_timeout {
+        if function.isolation != Isolation::Process {
+            let key = "start_timeout";
+            return fail(site.then(key), ManifestFault::NeedsProcess { key });
+        }
+        let bounds = (limits::START_MIN, limits::START_MAX);
+        within(&site.then("start_timeout"), "start_timeout", time, bounds)?;
+    }
     within(&site.then("memory"), "memory", function.memory, (limits::MEMORY_MIN, limits::MEMORY_MAX))?;
     if let Some(cpu) = function.cpu {
         let bounds = (Cores::from_milli(limits::CPU_MILLI_MIN), Cores::from_milli(limits::CPU_MILLI_MAX));

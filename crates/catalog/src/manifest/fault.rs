@@ -277,6 +277,11 @@ pub enum ManifestFault {
         /// The key.
         key: &'static str,
     },
+    /// A setting that means something for processes only, elsewhere.
+    NeedsProcess {
+        /// The key.
+        key: &'static str,
+    },
     /// The kernel shall hand over where functions are in cells, which it does not see into.
     WakeInCells {
         /// A function in a cell.

@@ -98,6 +98,7 @@ fn every_setting_is_read() {
         fallback: Fallback::Process,
         calls: vec![FunctionName::new("catalog").unwrap()],
         timeout: TimeSpan::from_millis(500),
+        start_timeout: None,
         memory: ByteSize::from_mib(32),
         cpu: Some(Cores::from_milli(500)),
         pool: PoolRights::Read,

@@ -63,11 +63,9 @@ pub(crate) fn judge(
     let due_ms = now_ms.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
     let tries = Tries { attempts, due_ms, error };
     let is_too_old = due_ms.saturating_sub(accepted_ms) > settings.age.millis();
-    if is_for_good || is_too_old || attempts >= settings.attempts {
-        Fate::Dead(tries)
-    } else {
-        Fate::Again(tries)
-    }
+    // Nodes that died or left with an event may have used its attempts up: it is tried all the same before it is given up.
+    let is_enough = has_begun && attempts >= settings.attempts;
+    if is_for_good || is_too_old || is_enough { Fate::Dead(tries) } else { Fate::Again(tries) }
 }
 
 /// Twice as long after each attempt, and by up to a half shorter.
@@ -147,6 +145,9 @@ mod tests {
         let Fate::Again(tries) = judged(2, &full, 0) else { panic!() };
         assert_eq!(tries.attempts, 2);
         assert!(matches!(judged(0, &full, Events::default().age.millis()), Fate::Dead(_)));
+        // All of them lost with nodes that had it: it waits until it is tried.
+        assert!(matches!(judged(3, &full, 0), Fate::Again(tries) if tries.attempts == 3));
+        assert!(matches!(judged(3, &Came::Answer(503), 0), Fate::Dead(tries) if tries.attempts == 4));
         let gone = Came::NotBegun("nothing is deployed".to_owned());
         assert!(matches!(judged(0, &gone, 0), Fate::Again(tries) if tries.error.contains("deployed")));
     }

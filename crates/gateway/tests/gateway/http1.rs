@@ -99,6 +99,23 @@ fn head_gets_the_headers_of_get_and_no_body() {
 }
 
 #[test]
+fn a_function_that_leaves_the_body_of_head_out_says_its_length() {
+    with(Limits::default(), async |server| {
+        for (path, length) in [("/bare", Some("41")), ("/unsaid", None), ("/odd", None), ("/lies", Some("4"))]
+        {
+            let mut client = server.connect().await;
+            client.send(format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+            let head = client.rest().await;
+            let said = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            assert_eq!(said, length, "{path}: {head}");
+        }
+        let mut client = server.connect().await;
+        client.send("GET /bare HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(client.answer().await.head.contains("content-length: 0"), "measured where there is a body");
+    });
+}
+
+#[test]
 fn routes_and_failures_have_their_statuses() {
     let check = |request: &'static str, status: u16, in_head: &'static str, in_body: &'static str| {
         with(Limits::default(), async move |server| {

@@ -34,6 +34,8 @@ pub(crate) enum Act {
     Fail(InvokeError),
     FailWrite(InvokeError),
     Answer(u16, Vec<(&'static str, &'static [u8])>),
+    /// Answers without a body, and says this of its length.
+    Bare(Option<&'static str>),
 }
 
 /// What the backend has seen, and what it waits for.
@@ -132,6 +134,10 @@ impl Upload for Held {
                 (status, headers) = (code, extra);
                 "made".into()
             }
+            Act::Bare(length) => {
+                headers.extend(length.map(|length| ("Content-Length", length.as_bytes())));
+                Bytes::new()
+            }
         };
         self.world.finished.set(self.world.finished.get() + 1);
         Ok(Answer { status, headers, body })
@@ -176,6 +182,9 @@ fn routes() -> RouteTable<Act> {
         ("/interim", "GET", Act::Answer(101, vec![])),
         ("/status-0", "GET", Act::Answer(0, vec![])),
         ("/none", "GET", Act::Answer(204, vec![])),
+        ("/bare", "GET", Act::Bare(Some("41"))),
+        ("/unsaid", "GET", Act::Bare(None)),
+        ("/odd", "GET", Act::Bare(Some("+4"))),
         ("/lies", "GET", Act::Answer(201, vec![("content-length", b"9"), ("transfer-encoding", b"chunked")])),
     ];
     let route = |(path, methods, act): (&str, &str, Act)| {

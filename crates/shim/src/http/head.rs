@@ -169,7 +169,11 @@ pub(crate) fn read_answer(bytes: &[u8], method: &str) -> Result<Option<(Head, us
     let mut facts = Facts { keeps_alive: !is_first_version, ..Facts::default() };
     answer.headers.iter().try_for_each(|header| facts.add(header.name, header.value))?;
     let framing = facts.framing(method, status)?;
-    let passes = |name: &str| !is_of_connection(name) && !is_named(&facts.connection, name);
+    // Of what has no body, the length is only a word about what `GET` would give.
+    let tells_length = method == "HEAD" && !facts.is_chunked;
+    let is_told = |name: &str| tells_length && name.eq_ignore_ascii_case("content-length");
+    let passes =
+        |name: &str| (!is_of_connection(name) || is_told(name)) && !is_named(&facts.connection, name);
     let passed = answer.headers.iter().filter(|header| passes(header.name));
     let head = Head {
         status,
@@ -285,6 +289,17 @@ mod tests {
         assert!(
             read("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\n", "GET").keeps_alive
         );
+    }
+
+    #[test]
+    fn a_length_is_passed_on_where_there_is_no_body_to_measure() {
+        let told = |text: &str, method: &str| {
+            let head = read(&format!("HTTP/1.1 200 OK\r\n{text}\r\n\r\n"), method);
+            head.headers.into_iter().map(|(_, value)| String::from_utf8(value).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(told("Content-Length: 3", "HEAD"), ["3"]);
+        assert!(told("Content-Length: 3", "GET").is_empty());
+        assert!(told("Transfer-Encoding: chunked\r\nContent-Length: 3", "HEAD").is_empty());
     }
 
     #[test]

@@ -85,8 +85,9 @@ mod tests {
     use super::*;
 
     fn config(language: &str) -> LambdaConfig {
-        let text =
-            format!(r#"{{"language":"{language}","handler":"app.main","function":"echo","memory_mib":128}}"#);
+        let text = format!(
+            r#"{{"language":"{language}","handler":"app.main","function":"echo","within_ms":30000,"memory_mib":128}}"#
+        );
         serde_json::from_str(&text).unwrap()
     }
 

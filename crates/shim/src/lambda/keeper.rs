@@ -20,8 +20,6 @@ use super::outcome::Failure;
 use super::output::Output;
 use super::{LambdaConfig, environment};
 
-/// How long a program may take until it asks for its first event.
-const INIT_MAX: Duration = Duration::from_secs(30);
 /// Variables that are the shim's own.
 const OWN: [&str; 2] = [crate::config::ENV, "BATON_CALLS"];
 
@@ -141,11 +139,11 @@ impl Keeper {
                 let State { running, .. } = &mut *state;
                 running.extract_if(.., |running| running.until <= now).collect()
             };
-            let is_stuck = !state.is_up && now >= running.since + INIT_MAX && !state.queue.is_empty();
+            let within = Duration::from_millis(self.config.within_ms);
+            let is_stuck = !state.is_up && now >= running.since + within && !state.queue.is_empty();
             if is_stuck && state.init_error.is_none() {
-                let failure =
-                    Failure::new("Sandbox.Timedout", "the runtime did not come up within 30 seconds");
-                state.init_error = Some(failure.body);
+                let message = format!("the runtime did not come up within {} seconds", within.as_secs_f64());
+                state.init_error = Some(Failure::new("Sandbox.Timedout", &message).body);
             }
             if (!overdue.is_empty() || is_stuck) && !is_killed {
                 is_killed = true;

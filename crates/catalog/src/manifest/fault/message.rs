@@ -18,6 +18,9 @@ impl ManifestFault {
                 write!(f, "{key} means something for isolation = \"compartment\" only")
             }
             Self::NeedsWasm { key } => write!(f, "{key} means something for isolation = \"wasm\" only"),
+            Self::NeedsProcess { key } => {
+                write!(f, "{key} means something for isolation = \"process\" only")
+            }
             Self::WakeInCells { function, isolation } => {
                 write!(
                     f,
@@ -89,6 +92,7 @@ impl ManifestFault {
             Self::WasmAsProcess => "remove fallback, or choose isolation = \"process\"",
             Self::NeedsCompartment { .. } => "remove it, or choose isolation = \"compartment\"",
             Self::NeedsWasm { .. } => "remove it, or choose isolation = \"wasm\"",
+            Self::NeedsProcess { .. } => "remove it, or choose isolation = \"process\"",
             Self::WakeInCells { .. } => {
                 "choose isolation = \"process\" for all functions, or remove wake: cells hand over by themselves"
             }
@@ -148,6 +152,7 @@ impl fmt::Display for ManifestFault {
             Self::WasmAsProcess
             | Self::NeedsCompartment { .. }
             | Self::NeedsWasm { .. }
+            | Self::NeedsProcess { .. }
             | Self::WakeInCells { .. }
             | Self::ResetOfWasm
             | Self::FreshUnderOthers { .. }
@@ -245,6 +250,7 @@ impl ManifestFault {
             Self::WasmAsProcess
             | Self::NeedsCompartment { .. }
             | Self::NeedsWasm { .. }
+            | Self::NeedsProcess { .. }
             | Self::WakeInCells { .. }
             | Self::ResetOfWasm
             | Self::FreshUnderOthers { .. }

@@ -29,6 +29,27 @@ fn settings_that_cannot_both_be_meant_are_refused() {
 }
 
 #[test]
+fn a_process_has_a_time_to_come_up_of_its_own_and_a_compartment_has_not() {
+    let within = |text: &str| {
+        let manifest = parse(&with(text, "")).unwrap();
+        manifest.function("cart").unwrap().start_within().to_string()
+    };
+    assert_eq!(within(""), "10s");
+    assert_eq!(within("start_timeout = \"90s\""), "90s");
+    check_cart(
+        "start_timeout = \"90s\"\nisolation = \"compartment\"",
+        "7:17: start_timeout means something for isolation = \"process\" only; remove it, or choose isolation = \
+         \"process\"",
+    );
+    for bad in ["99ms", "16m"] {
+        check_cart(
+            &format!("start_timeout = \"{bad}\""),
+            &format!("7:17: start_timeout is {bad}, outside 100ms to 15m; choose a value from 100ms to 15m"),
+        );
+    }
+}
+
+#[test]
 fn settings_of_compartments_are_refused_where_they_would_not_hold() {
     let compartment = "isolation = \"compartment\"";
     let remedy = "remove it, or choose isolation = \"compartment\"";

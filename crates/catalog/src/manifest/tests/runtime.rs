@@ -28,6 +28,7 @@ fn every_runtime_is_read_and_survives_json() {
     );
     assert_eq!((python.build.clone(), python.bundled()), (Build::Files, Some(Path::new("cart"))));
     assert_eq!(python.memory, limits::RUNTIME_MEMORY_DEFAULT);
+    assert_eq!(python.start_within(), limits::IMPORT_DEFAULT);
     let plain = runtime("runtime = \"python\"\nartifact = \"handler.py\"\nsnapshot = false");
     assert_eq!(plain.bundled(), Some(Path::new("handler.py")));
     assert_eq!(plain.runtime, Runtime::Python(Python { handler: None, python: None, snapshot: false }));
