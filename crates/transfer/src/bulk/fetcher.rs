@@ -127,11 +127,14 @@ pub struct Fetcher {
     resumed: u64,
 }
 
+fn stripes(limits: &Limits, near: bool) -> usize {
+    limits.stripes.unwrap_or(if near { 1 } else { STRIPES }).clamp(1, STRIPES_MAX)
+}
+
 impl Fetcher {
     /// Nothing is under way, no lane is open. `near`: the peer is on this machine.
     #[must_use]
     pub fn new(limits: &Limits, near: bool) -> Fetcher {
-        let stripes = limits.stripes.unwrap_or(if near { 1 } else { STRIPES });
         Fetcher {
             pulls: BTreeMap::new(),
             stripes: BTreeMap::new(),
@@ -143,11 +146,16 @@ impl Fetcher {
             next_pull: 1,
             next_stripe: 1,
             window: limits.window.max(1),
-            stripes_max: stripes.clamp(1, STRIPES_MAX),
+            stripes_max: stripes(limits, near),
             stripe_from: limits.stripe_from.max(1),
             progress_within: limits.progress_within,
             resumed: 0,
         }
+    }
+
+    /// From now on pulls are spread as over a peer that is on this machine, or on another one.
+    pub fn spread(&mut self, limits: &Limits, near: bool) {
+        self.stripes_max = stripes(limits, near);
     }
 
     /// Begins a pull; `retrieval` is drawn at random for it.
