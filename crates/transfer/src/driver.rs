@@ -156,7 +156,7 @@ impl Shared {
 
     /// Takes note of where a peer runs.
     fn note_machine(&self, peer: &Peer, machine: u64) {
-        let is_near = peer.address.ip().is_loopback() || (machine != 0 && machine == self.machine);
+        let is_near = runs_here(peer.address, machine, self.machine);
         let mut near = self.near();
         if is_near {
             near.insert(peer.name.clone());
@@ -178,6 +178,11 @@ impl Shared {
     fn tell(&self) {
         self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
+}
+
+/// Whether who is at `address` and says that it runs under kernel `theirs` runs under `ours`. A kernel that is not known is nobody's.
+fn runs_here(address: SocketAddr, theirs: u64, ours: u64) -> bool {
+    address.ip().is_loopback() || (theirs != 0 && theirs == ours)
 }
 
 /// The pause after the `failures`-th failure in a row.

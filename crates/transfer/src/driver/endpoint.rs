@@ -123,7 +123,8 @@ impl Endpoint {
         let tasks = [
             tokio::task::spawn_local(accept(Rc::clone(&inner), accepts)).abort_handle(),
             tokio::task::spawn_local(keep(Arc::clone(&inner.shared))).abort_handle(),
-            tokio::task::spawn_local(watch(Arc::clone(&inner.shared), Rc::clone(&inner.vigil))).abort_handle(),
+            tokio::task::spawn_local(watch(Arc::clone(&inner.shared), Rc::clone(&inner.vigil)))
+                .abort_handle(),
         ];
         inner.tasks.borrow_mut().extend(tasks);
         Ok(Endpoint { _end: Rc::new(End(Rc::clone(&inner))), inner })
@@ -392,7 +393,7 @@ impl Drop for Withdraw<'_> {
 }
 
 /// A number that the kernel keeps from one start of the machine to the next, and that is the same in all its namespaces.
-fn this_machine() -> u64 {
+pub(super) fn this_machine() -> u64 {
     let read = std::fs::read("/proc/sys/kernel/random/boot_id");
     read.ok().and_then(|id| blake3::hash(&id).as_bytes().first_chunk().copied()).map_or(0, u64::from_le_bytes)
 }
@@ -463,7 +464,7 @@ async fn accept(inner: Rc<Inner>, mut accepts: mpsc::Receiver<Accepted>) {
 }
 
 async fn watch(shared: Arc<Shared>, vigil: Rc<Vigil>) {
-    vigil.keep(&shared).await;
+    vigil.keep(|| shared.now(), std::thread::yield_now).await;
 }
 
 /// Ends what has outlived its time, and changes the secret of references.
