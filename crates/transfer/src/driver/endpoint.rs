@@ -212,6 +212,13 @@ impl Endpoint {
         (!draining).then(|| u32::try_from(in_flight).unwrap_or(u32::MAX))
     }
 
+    /// Whether this thread does not sleep at the moment, since a message of another node may follow: who waits for something
+    /// else here may as well look for it at each turn, and spare others the ringing.
+    #[must_use]
+    pub fn stays_awake(&self) -> bool {
+        self.inner.vigil.is_kept()
+    }
+
     /// Some peer went up or down since this was last awaited. For one waiter.
     pub async fn changed(&self) {
         self.inner.changed.notified().await;

@@ -104,9 +104,9 @@ impl Pipe {
         let _ = rustix::net::sockopt::set_socket_linger(&self.tcp, Some(std::time::Duration::ZERO));
     }
 
-    /// From now on held bytes are sent from the pool's file if `asked`, or, if nobody asks for either, if the peer is not `near`: from
-    /// another machine's view it saves the copy into the socket's buffer. On this one the peer's processor then copies cold pages, while
-    /// this one waits. What is small costs more page by page than copied wherever it goes.
+    /// From now on held bytes are sent from the pool's file if `asked`, or, if nobody asks for either, if the peer is not `near`. To
+    /// another machine that saves the copy into the socket's buffer; here the peer's processor copies anyway, and takes longer if this
+    /// one has not just had the bytes. What is small costs more page by page than copied wherever it goes.
     pub(crate) fn send_from_file(&mut self, asked: Option<bool>, near: bool) {
         self.from_file = match asked {
             Some(true) => Some(0),

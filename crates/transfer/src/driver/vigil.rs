@@ -48,6 +48,11 @@ impl Vigil {
         }
     }
 
+    /// Whether one is being kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.get()
+    }
+
     /// Keeps vigils, for ever. `offer` gives others a chance to run on this core.
     pub(crate) async fn keep(&self, now: impl Fn() -> Now, offer: impl Fn()) {
         loop {
