@@ -439,3 +439,23 @@ impl Fetcher {
         core::mem::take(&mut self.resumed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_pulls_are_spread_to_another_machine_only() {
+        let limits = Limits::default();
+        let mut fetcher = Fetcher::new(&limits, true);
+        let mut lanes = |near| {
+            fetcher.spread(&limits, near);
+            let large = Reference { token: Token::from_bytes([7; 32]), len: limits.stripe_from };
+            let pull = fetcher.begin(Now::ZERO, large, 1, Now::MAX);
+            let wanted = fetcher.lanes_wanted();
+            fetcher.abort(pull);
+            wanted
+        };
+        assert_eq!([lanes(true), lanes(false), lanes(true)], [1, STRIPES, 1]);
+    }
+}
