@@ -8,6 +8,7 @@
 //! A call lane is made on `baton-transfer` and handed to the data thread when both sides have said hello, so that a handshake never
 //! delays a call. Between the threads: bounded channels, and the vault behind a lock that is held for microseconds.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -36,6 +37,7 @@ mod peers;
 mod pipe;
 mod plane;
 mod serve;
+mod vigil;
 
 pub use endpoint::Endpoint;
 pub use peers::{Peer, PeerState};
@@ -120,6 +122,10 @@ pub(crate) struct Shared {
     vault: Mutex<Vault>,
     counters: Counters,
     peers: Mutex<Vec<Peer>>,
+    /// What tells this machine's kernel from others; 0 if that is not known.
+    machine: u64,
+    /// Peers that run under the same kernel, as they say.
+    near: Mutex<BTreeSet<String>>,
     /// Changes when holds ended or peers changed: lanes look whether that is about them.
     news: watch::Sender<u64>,
 }
@@ -148,9 +154,35 @@ impl Shared {
         self.peer(&peer.name).is_some_and(|known| known == *peer)
     }
 
+    /// Takes note of where a peer runs.
+    fn note_machine(&self, peer: &Peer, machine: u64) {
+        let is_near = runs_here(peer.address, machine, self.machine);
+        let mut near = self.near();
+        if is_near {
+            near.insert(peer.name.clone());
+        } else {
+            near.remove(&peer.name);
+        }
+    }
+
+    /// Whether a peer runs under the same kernel: then what is sent to it is copied from memory to memory, whatever interface it
+    /// goes over.
+    fn is_near(&self, peer: &Peer) -> bool {
+        self.near().contains(&peer.name)
+    }
+
+    fn near(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.near.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn tell(&self) {
         self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
+}
+
+/// Whether who is at `address` and says that it runs under kernel `theirs` runs under `ours`. A kernel that is not known is nobody's.
+fn runs_here(address: SocketAddr, theirs: u64, ours: u64) -> bool {
+    address.ip().is_loopback() || (theirs != 0 && theirs == ours)
 }
 
 /// The pause after the `failures`-th failure in a row.

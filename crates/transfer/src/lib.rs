@@ -26,8 +26,10 @@
 //! |---|---|---|
 //! | another machine | `sendfile` from the pool's file | none |
 //! | another machine, up to 1 MiB | `write` from the mapping | one, into the socket's buffer |
-//! | loopback | `write` from the mapping | one, into the socket's buffer |
+//! | loopback, and a node under the same kernel | `write` from the mapping | one, into the socket's buffer |
 //! | anywhere, with TLS | encrypted from the mapping | one, which is the encryption |
+//!
+//! Whether a node runs under the same kernel its hello says (`driver`).
 //!
 //! They are received by `recv` straight into the mapping; with TLS decrypted, then copied there. Why not `sendfile` everywhere, with numbers:
 //! `docs/adr/0014-references-and-lanes.md`. `examples/measure.rs` of this crate measures calls and pulls beside plain sockets.

@@ -47,8 +47,8 @@ pub const PULLS_MAX: usize = 4096;
 pub const PULLS_PER_LANE_MAX: usize = 256;
 /// Bytes that are sent of one pull before the receiver asks for more.
 pub const WINDOW: u64 = 8 << 20;
-/// Lanes that one large pull from another machine is spread over, since one stream seldom fills a network. On loopback several were no
-/// faster than one.
+/// Lanes that one large pull from another machine is spread over, since one stream seldom fills a network. Under one kernel several
+/// were no faster than one.
 pub const STRIPES: usize = 2;
 /// Lanes that one pull may be spread over.
 pub const STRIPES_MAX: usize = 4;
@@ -116,7 +116,7 @@ pub struct Limits {
     pub chunk: u64,
     /// See [`WINDOW`].
     pub window: u64,
-    /// Lanes that one large pull is spread over; `None`: [`STRIPES`] to another machine, one on loopback.
+    /// Lanes that one large pull is spread over; `None`: [`STRIPES`] to another machine, one to a peer under the same kernel.
     pub stripes: Option<usize>,
     /// See [`STRIPE_FROM`].
     pub stripe_from: u64,

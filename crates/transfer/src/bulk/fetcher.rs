@@ -127,11 +127,14 @@ pub struct Fetcher {
     resumed: u64,
 }
 
+fn stripes(limits: &Limits, near: bool) -> usize {
+    limits.stripes.unwrap_or(if near { 1 } else { STRIPES }).clamp(1, STRIPES_MAX)
+}
+
 impl Fetcher {
     /// Nothing is under way, no lane is open. `near`: the peer is on this machine.
     #[must_use]
     pub fn new(limits: &Limits, near: bool) -> Fetcher {
-        let stripes = limits.stripes.unwrap_or(if near { 1 } else { STRIPES });
         Fetcher {
             pulls: BTreeMap::new(),
             stripes: BTreeMap::new(),
@@ -143,11 +146,16 @@ impl Fetcher {
             next_pull: 1,
             next_stripe: 1,
             window: limits.window.max(1),
-            stripes_max: stripes.clamp(1, STRIPES_MAX),
+            stripes_max: stripes(limits, near),
             stripe_from: limits.stripe_from.max(1),
             progress_within: limits.progress_within,
             resumed: 0,
         }
+    }
+
+    /// From now on pulls are spread as over a peer that is on this machine, or on another one.
+    pub fn spread(&mut self, limits: &Limits, near: bool) {
+        self.stripes_max = stripes(limits, near);
     }
 
     /// Begins a pull; `retrieval` is drawn at random for it.
@@ -429,5 +437,25 @@ impl Fetcher {
     /// Pulls that went on over another lane, since the last time that this was asked.
     pub fn take_resumed(&mut self) -> u64 {
         core::mem::take(&mut self.resumed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_pulls_are_spread_to_another_machine_only() {
+        let limits = Limits::default();
+        let mut fetcher = Fetcher::new(&limits, true);
+        let mut lanes = |near| {
+            fetcher.spread(&limits, near);
+            let large = Reference { token: Token::from_bytes([7; 32]), len: limits.stripe_from };
+            let pull = fetcher.begin(Now::ZERO, large, 1, Now::MAX);
+            let wanted = fetcher.lanes_wanted();
+            fetcher.abort(pull);
+            wanted
+        };
+        assert_eq!([lanes(true), lanes(false), lanes(true)], [1, STRIPES, 1]);
     }
 }

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::calls::{Called, Calling};
 use super::plane::{self, Accepted, Command};
+use super::vigil::Vigil;
 use super::{Peer, PeerState, Service, Settings, Shared, StartError, lane, pause};
 use crate::bulk::PullError;
 use crate::call::CallError;
@@ -66,6 +67,7 @@ pub(crate) struct Inner {
     called: RefCell<Vec<Rc<Called>>>,
     tasks: RefCell<Vec<AbortHandle>>,
     pub(crate) changed: Notify,
+    vigil: Rc<Vigil>,
     pulls: Arc<Semaphore>,
     draining: Cell<bool>,
 }
@@ -98,6 +100,8 @@ impl Endpoint {
             vault: Mutex::new(vault),
             counters: Counters::default(),
             peers: Mutex::default(),
+            machine: this_machine(),
+            near: Mutex::default(),
             news: watch::Sender::new(0),
             settings,
         });
@@ -112,12 +116,15 @@ impl Endpoint {
             called: RefCell::default(),
             tasks: RefCell::default(),
             changed: Notify::new(),
+            vigil: Rc::default(),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
             draining: Cell::new(false),
         });
         let tasks = [
             tokio::task::spawn_local(accept(Rc::clone(&inner), accepts)).abort_handle(),
             tokio::task::spawn_local(keep(Arc::clone(&inner.shared))).abort_handle(),
+            tokio::task::spawn_local(watch(Arc::clone(&inner.shared), Rc::clone(&inner.vigil)))
+                .abort_handle(),
         ];
         inner.tasks.borrow_mut().extend(tasks);
         Ok(Endpoint { _end: Rc::new(End(Rc::clone(&inner))), inner })
@@ -140,6 +147,7 @@ impl Endpoint {
             .cloned()
             .collect();
         *self.inner.shared.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = peers.clone();
+        self.inner.shared.near().retain(|name| peers.iter().any(|peer| peer.name == *name));
         let mut lanes = self.inner.lanes.borrow_mut();
         let gone: Vec<String> = lanes
             .iter()
@@ -202,6 +210,13 @@ impl Endpoint {
         let lane = lanes.get(node)?.lane.borrow();
         let (in_flight, _, draining) = lane.as_ref()?.state();
         (!draining).then(|| u32::try_from(in_flight).unwrap_or(u32::MAX))
+    }
+
+    /// Whether this thread does not sleep at the moment, since a message of another node may follow: who waits for something
+    /// else here may as well look for it at each turn, and spare others the ringing.
+    #[must_use]
+    pub fn stays_awake(&self) -> bool {
+        self.inner.vigil.is_kept()
     }
 
     /// Some peer went up or down since this was last awaited. For one waiter.
@@ -384,6 +399,12 @@ impl Drop for Withdraw<'_> {
     }
 }
 
+/// A number that the kernel keeps from one start of the machine to the next, and that is the same in all its namespaces.
+pub(super) fn this_machine() -> u64 {
+    let read = std::fs::read("/proc/sys/kernel/random/boot_id");
+    read.ok().and_then(|id| blake3::hash(&id).as_bytes().first_chunk().copied()).map_or(0, u64::from_le_bytes)
+}
+
 /// Keeps a lane to a peer.
 async fn dial(
     inner: Rc<Inner>,
@@ -408,7 +429,7 @@ async fn dial(
                 let calling = Calling::new(&inner, &peer);
                 *lane.borrow_mut() = Some(Rc::clone(&calling));
                 *trouble.borrow_mut() = None;
-                let ended = lane::run(pipe, &*calling, &calling.wake, &inner.shared).await;
+                let ended = lane::run(pipe, &*calling, &calling.wake, (&inner.shared, &inner.vigil)).await;
                 lane.borrow_mut().take();
                 calling.lost();
                 inner.changed.notify_one();
@@ -441,12 +462,16 @@ async fn accept(inner: Rc<Inner>, mut accepts: mpsc::Receiver<Accepted>) {
         drop(all);
         let inner = Rc::clone(&inner);
         tokio::task::spawn_local(async move {
-            let ended = lane::run(pipe, &called, called.wake(), &inner.shared).await;
+            let ended = lane::run(pipe, &called, called.wake(), (&inner.shared, &inner.vigil)).await;
             called.lost();
             inner.called.borrow_mut().retain(|other| !Rc::ptr_eq(other, &called));
             tracing::debug!(peer = called.peer(), %ended, "a node's calls ended");
         });
     }
+}
+
+async fn watch(shared: Arc<Shared>, vigil: Rc<Vigil>) {
+    vigil.keep(|| shared.now(), std::thread::yield_now).await;
 }
 
 /// Ends what has outlived its time, and changes the secret of references.

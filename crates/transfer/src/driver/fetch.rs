@@ -61,7 +61,7 @@ fn draw() -> u64 {
 
 impl Fetching {
     pub(crate) fn start(shared: &Arc<Shared>, peer: Peer) -> Rc<Fetching> {
-        let near = peer.address.ip().is_loopback();
+        let near = shared.is_near(&peer);
         let fetching = Rc::new(Fetching {
             shared: Arc::clone(shared),
             peer,
@@ -85,6 +85,8 @@ impl Fetching {
 
     pub(crate) fn pull(self: Rc<Self>, command: PullCommand) {
         let PullCommand { reference, room, deadline, reply, cancelled, permit, .. } = command;
+        let near = self.shared.is_near(&self.peer);
+        self.fetcher.borrow_mut().spread(self.shared.limits(), near);
         let id = self.fetcher.borrow_mut().begin(self.shared.now(), reference, draw(), deadline);
         self.waiting.borrow_mut().insert(id, Waiting { room, reply, _permit: permit });
         self.stir();

@@ -1,7 +1,7 @@
 //! Small frames out of a connection's bytes.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -15,24 +15,21 @@ const READ: usize = 32 * 1024;
 pub(crate) struct Frames {
     road: Road,
     buffer: BytesMut,
-    filled: usize,
     header: Option<Header>,
 }
 
 impl Frames {
     pub(crate) fn new(road: Road) -> Frames {
-        Frames { road, buffer: BytesMut::new(), filled: 0, header: None }
+        Frames { road, buffer: BytesMut::new(), header: None }
     }
 
     /// Reads what there is; 0 at the end of the connection.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         // A judged header bounds what is allocated for its body.
         let wanted = self.header.map_or(READ, |header| READ.max(HEADER + header.len as usize));
-        self.buffer.resize(self.filled + wanted.saturating_sub(self.filled).max(READ / 2), 0);
-        let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
-        let taken = ready!(pipe.poll_read(cx, room))?;
-        self.filled += taken;
-        Poll::Ready(Ok(taken))
+        // Of a buffer that no frame refers to any more the kernel's next bytes take the place.
+        self.buffer.reserve(wanted.saturating_sub(self.buffer.len()).max(READ / 2));
+        pipe.poll_read_more(cx, &mut self.buffer)
     }
 
     /// The next whole frame.
@@ -40,19 +37,17 @@ impl Frames {
         let header = match self.header {
             Some(header) => header,
             None => {
-                let filled = self.buffer.get(..self.filled).unwrap_or_default();
-                let Some(bytes) = filled.first_chunk::<HEADER>() else { return Ok(None) };
+                let Some(bytes) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
                 let header = Header::parse(bytes, self.road)?;
                 self.header = Some(header);
                 header
             }
         };
         let whole = HEADER + header.len as usize;
-        if self.filled < whole {
+        if self.buffer.len() < whole {
             return Ok(None);
         }
         self.header = None;
-        self.filled -= whole;
         let mut frame = self.buffer.split_to(whole);
         frame.advance(HEADER);
         Ok(Some((header, frame.freeze())))

@@ -122,7 +122,7 @@ fn count<T>(shared: &Shared, outcome: Result<T, GreetError>) -> Result<T, GreetE
 fn hello(shared: &Shared, lane: Lane) -> Hello {
     let super::Settings { cluster, node, incarnation, .. } = &shared.settings;
     let (cluster, node, incarnation) = (cluster.clone(), node.clone(), *incarnation);
-    Hello { protocol: PROTOCOL, lane, cluster, node, incarnation }
+    Hello { protocol: PROTOCOL, lane, cluster, node, incarnation, machine: shared.machine }
 }
 
 async fn greet_callee(
@@ -141,6 +141,7 @@ async fn greet_callee(
     if theirs.lane != lane {
         return Err(GreetError::Wire(WireError::Field("lane")));
     }
+    shared.note_machine(peer, theirs.machine);
     Ok(pipe)
 }
 
@@ -162,6 +163,7 @@ async fn greet_caller(
     let mut out = Vec::new();
     match verdict {
         Ok(peer) => {
+            shared.note_machine(&peer, theirs.machine);
             hello(shared, theirs.lane).encode(&mut out);
             write_all(&mut pipe, &out).await?;
             Ok((pipe, peer, theirs.lane))

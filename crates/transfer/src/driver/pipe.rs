@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use baton_pool::region;
+use bytes::BytesMut;
 use rustix::net::SendFlags;
 use rustls::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -103,11 +104,10 @@ impl Pipe {
         let _ = rustix::net::sockopt::set_socket_linger(&self.tcp, Some(std::time::Duration::ZERO));
     }
 
-    /// From now on held bytes are sent from the pool's file if `asked`, or, if nobody asks for either, if the peer is on another
-    /// machine: there it saves the copy into the socket's buffer, here it costs more than that copy. What is small costs more page by page than
-    /// copied wherever it goes.
-    pub(crate) fn send_from_file(&mut self, asked: Option<bool>) {
-        let near = self.tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+    /// From now on held bytes are sent from the pool's file if `asked`, or, if nobody asks for either, if the peer is not `near`. To
+    /// another machine that saves the copy into the socket's buffer; here the peer's processor copies anyway, and takes longer if this
+    /// one has not just had the bytes. What is small costs more page by page than copied wherever it goes.
+    pub(crate) fn send_from_file(&mut self, asked: Option<bool>, near: bool) {
         self.from_file = match asked {
             Some(true) => Some(0),
             None if !near => Some(COPIED_MAX),
@@ -177,6 +177,45 @@ impl Pipe {
         }
     }
 
+    /// Bytes that came, behind those in `buffer`, as far as it has room; 0 at the end.
+    pub(crate) fn poll_read_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let (len, room) = (buffer.len(), buffer.capacity() - buffer.len());
+        if let Some(tls) = &mut self.tls {
+            ready!(Pipe::poll_decrypt(&mut self.tcp, tls, cx))?;
+            buffer.resize(len + room, 0);
+            let read = self.poll_read(cx, buffer.get_mut(len..).unwrap_or_default());
+            let taken = if let Poll::Ready(Ok(taken)) = &read { *taken } else { 0 };
+            buffer.truncate(len + taken);
+            return read;
+        }
+        loop {
+            if self.tcp.poll_read_ready(cx)?.is_pending() {
+                self.wait_for(1)?;
+                return Poll::Pending;
+            }
+            match self.tcp.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(taken) => {
+                    if taken > 0 && taken < room {
+                        self.note_empty();
+                    }
+                    return Poll::Ready(Ok(taken));
+                }
+                error => return Poll::Ready(error),
+            }
+        }
+    }
+
+    /// All that was there was taken: the next event tells of more.
+    fn note_empty(&self) {
+        let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+
     /// Up to `max` bytes that came, to `at` of `room`; 0 at the end.
     pub(crate) fn poll_read_room(
         &mut self,
@@ -228,10 +267,7 @@ impl Pipe {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(taken) if taken > 0 && taken < max => {
-                    // All that was there: the next event tells of more.
-                    let _ = self
-                        .tcp
-                        .try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                    self.note_empty();
                     return Poll::Ready(Ok(taken));
                 }
                 other => return Poll::Ready(other),

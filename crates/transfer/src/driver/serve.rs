@@ -49,7 +49,7 @@ struct Serving<'a> {
 
 /// Runs a lane until it ends.
 pub(crate) async fn run(mut pipe: Pipe, peer: Peer, shared: &Shared) -> Ended {
-    pipe.send_from_file(shared.limits().send_from_file);
+    pipe.send_from_file(shared.limits().send_from_file, shared.is_near(&peer));
     let sender = Sender::new(shared.now(), &peer.name, shared.limits());
     let (frames, writing, wrote) = (Frames::new(Road::Pulls), Writing::Nothing, shared.now());
     let mut serving = Serving { pipe, frames, writing, written: 0, wrote, shared, peer, sender };

@@ -18,6 +18,18 @@ mod calls;
 mod identity;
 mod pulls;
 
+#[test]
+fn a_peer_is_near_under_the_same_kernel_or_on_loopback() {
+    let (loopback, other) = ("127.0.0.1:1".parse().unwrap(), "10.0.0.1:1".parse().unwrap());
+    let (here, there) = (super::endpoint::this_machine(), 1);
+    assert_ne!(here, 0, "the kernel has a number");
+    assert_eq!(here, super::endpoint::this_machine());
+    let near = [(loopback, there, here), (loopback, 0, 0), (other, here, here)];
+    assert!(near.into_iter().all(|(address, theirs, ours)| runs_here(address, theirs, ours)));
+    let far = [(other, there, here), (other, 0, here), (other, 0, 0)];
+    assert!(!far.into_iter().any(|(address, theirs, ours)| runs_here(address, theirs, ours)));
+}
+
 /// Memory that payloads come from and go to.
 pub(super) struct Memory {
     fd: Arc<std::os::fd::OwnedFd>,

@@ -7,7 +7,7 @@ use super::{Kind, Reader, WireError, frame, put_name};
 /// The first bytes of a hello.
 const MAGIC: u64 = u64::from_le_bytes(*b"batonwr1");
 /// The protocol that this crate speaks.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Hello {
     pub node: String,
     /// Which of the lives of that node.
     pub incarnation: u64,
+    /// Which kernel it runs under; 0 if it does not know. Believed, since it only decides how bytes are sent.
+    pub machine: u64,
 }
 
 impl Hello {
@@ -44,6 +46,7 @@ impl Hello {
                 Lane::Bulk => 2,
             });
             out.extend_from_slice(&self.incarnation.to_le_bytes());
+            out.extend_from_slice(&self.machine.to_le_bytes());
             put_name(out, &self.cluster);
             put_name(out, &self.node);
         });
@@ -64,10 +67,10 @@ impl Hello {
             2 => Lane::Bulk,
             _ => return Err(WireError::Field("lane")),
         };
-        let incarnation = reader.u64()?;
+        let (incarnation, machine) = (reader.u64()?, reader.u64()?);
         let (cluster, node) = (reader.name("cluster")?.to_owned(), reader.name("node")?.to_owned());
         reader.end()?;
-        Ok(Hello { protocol, lane, cluster, node, incarnation })
+        Ok(Hello { protocol, lane, cluster, node, incarnation, machine })
     }
 }
 

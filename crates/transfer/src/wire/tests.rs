@@ -107,7 +107,7 @@ fn pulls_and_their_ends_come_back_as_they_were() {
 fn hellos_come_back_as_they_were() {
     for lane in [Lane::Call, Lane::Bulk] {
         let (cluster, node) = ("c".repeat(crate::limits::NAME_MAX), "n".to_owned());
-        let hello = Hello { protocol: PROTOCOL, lane, cluster, node, incarnation: u64::MAX };
+        let hello = Hello { protocol: PROTOCOL, lane, cluster, node, incarnation: u64::MAX, machine: 7 };
         let mut frame = Vec::new();
         hello.encode(&mut frame);
         assert_eq!(Hello::decode(&split(&frame, Road::Greeting).1), Ok(hello));

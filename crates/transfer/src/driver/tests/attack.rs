@@ -24,7 +24,7 @@ impl Liar {
         let mut liar = Liar::connect(to);
         let (cluster, node) = ("test".to_owned(), "liar".to_owned());
         let mut hello = Vec::new();
-        Hello { protocol: PROTOCOL, lane, cluster, node, incarnation: 1 }.encode(&mut hello);
+        Hello { protocol: PROTOCOL, lane, cluster, node, incarnation: 1, machine: 0 }.encode(&mut hello);
         liar.write(&hello).await;
         let header = liar.frame().await.expect("an answer");
         assert_eq!(header.0.kind, Kind::Hello);
