@@ -314,3 +314,25 @@ fn own_deadline(callee_ns: u64, caller_ns: u64, (inherited, limit): (u64, u64)) 
 fn earliest<const N: usize>(times: [u64; N]) -> u64 {
     times.into_iter().filter(|&at| at != 0).min().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callees_own_time_counts_where_it_may_end_first() {
+        assert_eq!(own_deadline(0, 60, (1_000, 1_000)), 0, "it has none");
+        assert_eq!(own_deadline(60, 60, (1_000, 1_000)), 0, "the caller's request ends no later");
+        let now = sys::coarse_now_ns();
+        for (callee, caller, bounds) in [
+            (59, 60, (1_000, 1_000)),
+            (60, 0, (1_000, 1_000)),
+            (60, 60, (0, 1_000)),
+            (60, 60, (1_000, 0)),
+            (60, 60, (1_000 + 20_000_000, 1_000)),
+        ] {
+            let own = own_deadline(callee, caller, bounds);
+            assert!(own >= now + callee, "{callee} in {caller}, bound by {bounds:?}");
+        }
+    }
+}
