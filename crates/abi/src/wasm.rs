@@ -5,10 +5,13 @@
 //! (export "memory" (memory …))
 //! (export "_start" (func))                          optional: runs once, up to where the function is ready
 //! (export "baton_parcel" (func (result i32)))       where the next event is to be written: room for a Parcel
-//! (export "baton_event" (func))                     an event lies there
+//! (export "baton_event" (func (result i32)))        an event lies there; gives an answer for the next receive, or 0
+//! (export "baton_refused" (func (param i64)))       that answer was not taken: the errno
 //! ```
 //! Addresses are offsets in the module's memory. There is no receive gate: events come by `baton_event`, which returns when
-//! there is nothing more to do for now. Every other gate is there, with the numbers, the structures and the results of
+//! there is nothing more to do for now. What it returns is where the parcel of an answer lies that is to go out with the next
+//! receive, which saves a gate; a module that sends its answers by the reply gate has a `baton_event` without a result, and no
+//! `baton_refused`. Every other gate is there, with the numbers, the structures and the results of
 //! [`crate::gate`]; a payload's base is an offset too, at [`WINDOW_AT`] or above it.
 //!
 //! [`crate::gate::Parcel::kept_at`] of the parcel at `baton_parcel` is read before the first event is written there: an offset too.
@@ -37,6 +40,8 @@ pub const START: &str = "_start";
 pub const PARCEL: &str = "baton_parcel";
 /// See the module's text.
 pub const EVENT: &str = "baton_event";
+/// See the module's text.
+pub const REFUSED: &str = "baton_refused";
 
 /// Name of a custom section: four bytes, little-endian, the [`crate::ABI_VERSION`] that the module was built for.
 pub const VERSION_SECTION: &str = "baton.abi";

@@ -3,6 +3,7 @@
 mod calls;
 mod memory;
 
+use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::{self, Pair, Parcel, SMALL_BYTES};
 use baton_abi::{Descriptor, Flags, Kind as Message, NONE, Rights};
 
@@ -25,8 +26,8 @@ const LOG_MAX: u64 = 8 * 1024;
 const KEPT_AT: u64 = core::mem::offset_of!(Parcel, kept_at) as u64;
 /// Where a parcel's small payload lies.
 const SMALL_AT: u64 = core::mem::offset_of!(Parcel, small) as u64;
-/// Where a parcel's rights lie, in words.
-const RIGHTS_WORD: usize = core::mem::offset_of!(Parcel, rights) / 8;
+/// Where a parcel's rights lie.
+const RIGHTS_AT: u64 = core::mem::offset_of!(Parcel, rights) as u64;
 /// Random bytes at a time.
 const RANDOM_MAX: u64 = 64 * 1024;
 
@@ -83,25 +84,30 @@ pub(crate) const fn leave(code: i64) -> Verdict {
 }
 
 impl Runtime {
-    /// The descriptor of a parcel, and the rights that it names: copied once.
+    /// The descriptor of a parcel, and the rights that a lent body comes with: copied once.
     #[inline]
     fn read_parcel(&self, seat: &Seat, at: u64) -> Option<(Descriptor, Rights)> {
-        /// The descriptor and the fields behind it up to the rights.
-        const WORDS: usize = RIGHTS_WORD + 1;
-        let mut words = [0u64; WORDS];
+        let mut words = [0u64; DESCRIPTOR_WORDS];
         if !seat.space.borrow().read_words(at, &mut words) {
             return None;
         }
-        let [w0, w1, w2, w3, w4, w5, w6, w7, .., rights] = arch::each(&words);
-        let mut descriptor = Descriptor::from_words([w0, w1, w2, w3, w4, w5, w6, w7]);
+        let mut descriptor = Descriptor::from_words(arch::each(&words));
         if descriptor.flags.has(Flags::INLINE) && descriptor.body.len > 8 {
             // What lies in the parcel are bytes of the guest's own like any others.
             descriptor.flags = Flags(descriptor.flags.0 & !Flags::INLINE.0).with(Flags::BYTES);
             descriptor.body.offset = at.wrapping_add(SMALL_AT);
             descriptor.body.len = descriptor.body.len.min(SMALL_BYTES as u64);
         }
-        let rights = u8::try_from(rights & 0xff).unwrap_or(0);
-        Some((descriptor, Rights(rights & Rights::ALL.0)))
+        let is_lent = descriptor.flags.has(Flags::LEND);
+        let rights = if is_lent { self.read_rights(seat, at)? } else { Rights::NONE };
+        Some((descriptor, rights))
+    }
+
+    fn read_rights(&self, seat: &Seat, at: u64) -> Option<Rights> {
+        let mut rights = [0];
+        let is_there = seat.space.borrow().read(at.wrapping_add(RIGHTS_AT), &mut rights);
+        let [rights] = rights;
+        is_there.then_some(Rights(rights & Rights::ALL.0))
     }
 
     fn read_pair(&self, seat: &Seat, at: u64) -> Option<Pair> {

@@ -266,7 +266,7 @@ impl Runtime {
     }
 
     /// Whether a guest may read a range: it is its own memory, or lies in a buffer that it holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_read(&self, seat: &Seat, at: u64, len: u64) -> bool {
         // Where nothing lies is nobody's business: empty strings of some languages point nowhere.
         if len == 0 || seat.space.borrow().contains(at, len) {

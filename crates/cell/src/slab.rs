@@ -111,7 +111,9 @@ impl<T> Slab<T> {
         place.value = None;
         place.generation = place.generation.wrapping_add(1).max(1);
         self.len -= 1;
-        self.free.extend(u16::try_from(index));
+        if let Ok(index) = u16::try_from(index) {
+            self.free.push(index);
+        }
         true
     }
 

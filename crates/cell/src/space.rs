@@ -82,10 +82,17 @@ impl Space {
     }
 
     /// Whether a range lies in this seat, whatever is mapped there. The window does not: it is the pool.
+    #[inline]
     pub(crate) fn contains(&self, at: u64, len: u64) -> bool {
-        let in_seat = at >= self.base && len <= SEAT_BYTES && at - self.base <= SEAT_BYTES - len;
-        let from = self.base + WINDOW_OFFSET;
-        in_seat && (self.window == 0 || at + len <= from || at >= from + self.window)
+        // What lies in front of the seat wraps, and is too far.
+        let offset = at.wrapping_sub(self.base);
+        let in_seat = len <= SEAT_BYTES && offset <= SEAT_BYTES - len;
+        in_seat && (self.window == 0 || self.is_beside_window(offset, len))
+    }
+
+    /// Whether a range of this seat, by its offset, has nothing of the window.
+    fn is_beside_window(&self, offset: u64, len: u64) -> bool {
+        offset + len <= WINDOW_OFFSET || offset >= WINDOW_OFFSET + self.window
     }
 
     /// The address in the pool's own place of something in the window, of anything else the same.

@@ -17,6 +17,8 @@ const ENOSYS: i64 = -(libc::ENOSYS as i64);
 const EFAULT: i64 = -(libc::EFAULT as i64);
 /// One behind the last offset of a module's memory and window.
 const REACH: u64 = 1 << 32;
+/// Bytes of a parcel.
+const PARCEL: u64 = size_of::<Parcel>() as u64;
 /// Where a parcel's payload begins in its buffer, or lies.
 const BODY_OFFSET_AT: u64 = 32;
 
@@ -68,9 +70,19 @@ impl Gates {
         unsafe { word.write_unaligned(if is_inside { self.base + offset } else { 0 }) };
     }
 
-    /// Waits for the next event, and has it lie at an offset that is good for a parcel.
-    pub(crate) fn receive(&self, at: u64) -> i64 {
-        let got = self.call(RECV, 0, self.base + at, 0);
+    /// Sends the answer in the parcel at the offset `answer`, if that is not 0, waits for the next event, and has it lie at an
+    /// offset that is good for a parcel. Negative if the answer was refused, or there are no events.
+    pub(crate) fn receive(&self, answer: u64, at: u64) -> i64 {
+        let answer = match answer {
+            0 => 0,
+            offset => match self.address(offset, PARCEL) {
+                Some(answer) => answer,
+                None => return EFAULT,
+            },
+        };
+        let offset = if answer == 0 { None } else { self.point_at_bytes(answer) };
+        let got = self.call(RECV, answer, self.base + at, 0);
+        self.put_offset_back(answer, offset);
         if got >= 0 {
             self.translate(self.base + at);
         }
@@ -79,7 +91,6 @@ impl Gates {
 
     /// Passes through a gate for the module.
     pub(crate) fn pass(&self, number: usize, [a, b, c]: [u64; 3]) -> i64 {
-        const PARCEL: u64 = size_of::<Parcel>() as u64;
         let at = |offset: u64, len: u64| self.address(offset, len);
         let passed = match number {
             CALL => at(b, PARCEL).map(|at| {

@@ -18,7 +18,7 @@ mod wasi;
 use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
-use baton_abi::wasm::{EVENT, GATE, GROW, MEMORY, MODULE, OPEN, PARCEL, START};
+use baton_abi::wasm::{EVENT, GATE, GROW, MEMORY, MODULE, OPEN, PARCEL, REFUSED, START};
 use baton_wasm::Kind;
 use baton_wasm_host::image;
 use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc};
@@ -39,7 +39,35 @@ fn main() -> ExitCode {
 struct Started {
     store: Store<Gates>,
     parcel: TypedFunc<(), i32>,
-    event: TypedFunc<(), ()>,
+    event: Event,
+}
+
+/// How the module takes events.
+enum Event {
+    /// What it answers goes out while it works.
+    Plain(TypedFunc<(), ()>),
+    /// Its last answer goes out with the next receive; the other function hears of one that was refused.
+    Answering(TypedFunc<(), i32>, TypedFunc<i64, ()>),
+}
+
+impl Started {
+    /// The module takes an event; where the answer lies that it leaves.
+    fn take_event(&mut self) -> wasmtime::Result<u64> {
+        match &self.event {
+            Event::Plain(event) => event.call(&mut self.store, ()).map(|()| 0),
+            Event::Answering(event, _) => {
+                event.call(&mut self.store, ()).map(|answer| u64::from(answer.cast_unsigned()))
+            }
+        }
+    }
+
+    /// The answer that the module left was refused.
+    fn hear(&mut self, errno: i64) -> wasmtime::Result<()> {
+        match &self.event {
+            Event::Plain(_) => Ok(()),
+            Event::Answering(_, refused) => refused.call(&mut self.store, errno),
+        }
+    }
 }
 
 fn serve() -> Result<(), String> {
@@ -52,11 +80,17 @@ fn serve() -> Result<(), String> {
         return Err(format!("{PARCEL} gives {at:#x}, which is no place for a parcel in the module's memory"));
     }
     gates.point_at_kept(at);
+    let mut answer = 0;
     loop {
-        if gates.receive(at) < 0 {
-            return Err("the cell gives no events".to_owned());
-        }
-        started.event.call(&mut started.store, ()).map_err(|error| format!("{EVENT}: {error:#}"))?;
+        let got = gates.receive(answer, at);
+        answer = match got {
+            0.. => started.take_event().map_err(|error| format!("{EVENT}: {error:#}"))?,
+            _ if answer == 0 => return Err("the cell gives no events".to_owned()),
+            errno => {
+                started.hear(errno).map_err(|error| format!("{REFUSED}: {error:#}"))?;
+                0
+            }
+        };
     }
 }
 
@@ -78,14 +112,20 @@ fn start(gates: Gates) -> Result<Started, String> {
     linker.func_wrap(MODULE, GATE, passed).map_err(|error| format!("{error:#}"))?;
     wasi::link(&mut linker).map_err(|error| format!("{error:#}"))?;
     let mut store = Store::new(&engine, gates);
-    store.set_epoch_deadline(u64::MAX / 2);
     instantiate(&mut store, &linker, &module).map_err(|error| format!("{error:#}")).and_then(|instance| {
         let parcel =
             instance.get_typed_func(&mut store, PARCEL).map_err(|error| format!("{PARCEL}: {error:#}"))?;
-        let event =
-            instance.get_typed_func(&mut store, EVENT).map_err(|error| format!("{EVENT}: {error:#}"))?;
+        let event = event_of(&instance, &mut store).map_err(|error| format!("{EVENT}: {error:#}"))?;
         Ok(Started { store, parcel, event })
     })
+}
+
+fn event_of(instance: &Instance, store: &mut Store<Gates>) -> wasmtime::Result<Event> {
+    if let Ok(event) = instance.get_typed_func(&mut *store, EVENT) {
+        return Ok(Event::Plain(event));
+    }
+    let event = instance.get_typed_func(&mut *store, EVENT)?;
+    Ok(Event::Answering(event, instance.get_typed_func(&mut *store, REFUSED)?))
 }
 
 fn instantiate(

@@ -10,7 +10,7 @@ mod wasi;
 
 use baton_abi::ABI_VERSION;
 use baton_abi::wasm::{
-    EVENT, GATE, MEMORY, MODULE, PARCEL, START, VERSION_SECTION, VERSION_UNSAID, WINDOW_AT,
+    EVENT, GATE, MEMORY, MODULE, PARCEL, REFUSED, START, VERSION_SECTION, VERSION_UNSAID, WINDOW_AT,
 };
 use wasmparser::types::EntityType;
 use wasmparser::{
@@ -98,14 +98,19 @@ pub fn check(module: &[u8]) -> Result<Checked, CheckError> {
     if !matches!(exported(MEMORY), Some(EntityType::Memory(_))) {
         return Err(CheckError::NoMemory);
     }
-    for (name, results, is_needed) in
-        [(START, &[][..], false), (PARCEL, &[ValType::I32][..], true), (EVENT, &[][..], true)]
-    {
+    let answers = exported(EVENT).and_then(function).is_some_and(|ty| !ty.results().is_empty());
+    let (number, none) = (&[ValType::I32][..], &[][..]);
+    for (name, params, results, expected, is_needed) in [
+        (START, none, none, "(func)", false),
+        (PARCEL, none, number, "(func (result i32))", true),
+        (EVENT, none, if answers { number } else { none }, "(func) or (func (result i32))", true),
+        (REFUSED, &[ValType::I64][..], none, "(func (param i64))", answers),
+    ] {
         match exported(name) {
             None if is_needed => return Err(CheckError::NoExport { name }),
             None => {}
-            Some(entity) if function(entity).is_some_and(|ty| is(ty, &[], results)) => {}
-            Some(_) => return Err(CheckError::ExportType { name, results: results.len() }),
+            Some(entity) if function(entity).is_some_and(|ty| is(ty, params, results)) => {}
+            Some(_) => return Err(CheckError::ExportType { name, expected }),
         }
     }
     found.end()

@@ -11,7 +11,7 @@ pub const MEMORY_GUARD: u64 = 32 << 20;
 pub const STACK_BYTES_MAX: usize = 512 << 10;
 
 /// Raised with every change of the settings that the constants here do not show.
-const SETTINGS_VERSION: u32 = 2;
+const SETTINGS_VERSION: u32 = 3;
 
 /// What an artifact is made for, and what this process could run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,7 +42,8 @@ pub fn component_proposals(is_async: bool) -> WasmFeatures {
 ///
 /// Traps are faults of the processor, and nobody handles them here: a module that traps is a guest that faulted, which the
 /// cell ends and sets up anew. So bounds need no checks in the code: what is out of bounds is not mapped, but for the pool's
-/// window. The memory never moves, so that its base is loaded once.
+/// window. The memory never moves, so that its base is loaded once. Whoever takes too long is stopped by the cell's timer, from
+/// outside: code looks at no epoch.
 #[must_use]
 pub fn settings(kind: Kind) -> Config {
     let mut config = Config::new();
@@ -65,7 +66,7 @@ pub fn settings(kind: Kind) -> Config {
         .generate_address_map(false);
     match kind {
         Kind::Module => {
-            config.max_wasm_stack(STACK_BYTES_MAX).epoch_interruption(true);
+            config.max_wasm_stack(STACK_BYTES_MAX);
         }
         Kind::Component { .. } => {
             config.guard_before_linear_memory(false);

@@ -33,8 +33,7 @@ impl Runtime {
         if depth >= DEPTH_MAX {
             return ELOOP;
         }
-        let own =
-            if callee.timeout_ns == 0 { 0 } else { sys::coarse_now_ns().saturating_add(callee.timeout_ns) };
+        let own = own_deadline(callee.timeout_ns, seat.facts.timeout_ns, (inherited, limit));
         let deadline_ns = earliest([own, d.deadline_ns, inherited]);
         // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
         let limit_ns = earliest([own, limit]);
@@ -297,7 +296,43 @@ impl Runtime {
     }
 }
 
+/// When a callee's own time is over; 0 for never, or where that is no earlier than what the caller's request is bound by already.
+/// A request is stopped within its function's time from its beginning: a callee that has as long, or longer, ends no earlier. Then
+/// no clock is read.
+#[inline]
+fn own_deadline(callee_ns: u64, caller_ns: u64, (inherited, limit): (u64, u64)) -> u64 {
+    /// What a coarse clock may be behind.
+    const COARSE_NS: u64 = 10_000_000;
+    let is_bound = limit != 0 && inherited != 0 && inherited <= limit.saturating_add(COARSE_NS);
+    if callee_ns == 0 || is_bound && caller_ns != 0 && callee_ns >= caller_ns {
+        return 0;
+    }
+    sys::coarse_now_ns().saturating_add(callee_ns)
+}
+
 /// The earliest of several times, of which 0 is none.
 fn earliest<const N: usize>(times: [u64; N]) -> u64 {
     times.into_iter().filter(|&at| at != 0).min().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callees_own_time_counts_where_it_may_end_first() {
+        assert_eq!(own_deadline(0, 60, (1_000, 1_000)), 0, "it has none");
+        assert_eq!(own_deadline(60, 60, (1_000, 1_000)), 0, "the caller's request ends no later");
+        let now = sys::coarse_now_ns();
+        for (callee, caller, bounds) in [
+            (59, 60, (1_000, 1_000)),
+            (60, 0, (1_000, 1_000)),
+            (60, 60, (0, 1_000)),
+            (60, 60, (1_000, 0)),
+            (60, 60, (1_000 + 20_000_000, 1_000)),
+        ] {
+            let own = own_deadline(callee, caller, bounds);
+            assert!(own >= now + callee, "{callee} in {caller}, bound by {bounds:?}");
+        }
+    }
 }

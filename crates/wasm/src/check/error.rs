@@ -113,8 +113,8 @@ pub enum CheckError {
     ExportType {
         /// Which.
         name: &'static str,
-        /// How many results it should have.
-        results: usize,
+        /// What type it should have.
+        expected: &'static str,
     },
     /// It was built for another version of the gates.
     Version {
@@ -204,9 +204,8 @@ impl fmt::Display for CheckError {
                 write!(f, "the module has {count} {what}, the most is {max}: split it into several functions")
             }
             Self::NoExport { name } => write!(f, "the module exports no function `{name}`: {SDK}"),
-            Self::ExportType { name, results } => {
-                let results = if *results == 0 { "" } else { " (result i32)" };
-                write!(f, "the module's export `{name}` is no function of type (func{results}): {SDK}")
+            Self::ExportType { name, expected } => {
+                write!(f, "the module's export `{name}` is no function of type {expected}: {SDK}")
             }
             Self::Version { built_for: 0 } => write!(
                 f,

@@ -100,6 +100,20 @@ fn exports_that_are_missing_or_wrong_are_named() {
     let wrong = "(memory (export \"memory\") 1) (func (export \"baton_parcel\"))";
     refused(&of(wrong), &["`baton_parcel`", "(func (result i32))"]);
     refused(&module("(func (export \"_start\") (param i32))"), &["`_start`"]);
+    let event = |event: &str| {
+        of(&format!(
+            "(memory (export \"memory\") 1) (func (export \"baton_parcel\") (result i32) i32.const 64) {event}"
+        ))
+    };
+    let answering = "(func (export \"baton_event\") (result i32) i32.const 0)";
+    let hears = "(func (export \"baton_refused\") (param i64))";
+    assert!(check(&event(&format!("{answering} {hears}"))).is_ok());
+    refused(&event(answering), &["`baton_refused`"]);
+    refused(&event(&format!("{answering} (func (export \"baton_refused\"))")), &["(param i64)"]);
+    refused(
+        &event("(func (export \"baton_event\") (result i64) i64.const 0)"),
+        &["`baton_event`", "(result i32)"],
+    );
     refused(&module("(func (export \"_initialize\"))"), &["`_initialize`"]);
 }
 

@@ -42,12 +42,8 @@ impl Replies {
         self.gates.next_epoch();
         let reply = self.is_waiting.then_some(&self.parcel);
         let mut got = self.gates.page.receive(reply, event);
-        if core::mem::take(&mut self.is_waiting) {
-            self.forget_bytes();
-            if got < 0 {
-                self.refused(got);
-                got = self.gates.page.receive(None, event);
-            }
+        if self.sent(got) {
+            got = self.gates.page.receive(None, event);
         }
         got >= 0
     }

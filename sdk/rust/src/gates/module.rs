@@ -3,7 +3,8 @@
 //! ```text
 //! _start        main ─▶ serve: makes the loop, in memory that stays, and returns; so does main
 //! baton_parcel  where the next event is to be written
-//! baton_event   takes what was written there, works until no task can go on, returns
+//! baton_event   takes what was written there, works until no task can go on, returns the answer that goes with the next receive
+//! baton_refused hears that the runtime did not take that answer
 //! ```
 //! What the memory is after `_start` is what every copy begins with, and only copies get requests.
 
@@ -27,8 +28,16 @@ use crate::request::Request;
 const ORIGINAL: u64 = 0;
 pub(super) const COPY: u64 = 1;
 
-/// Takes an event.
-type Turn = Box<dyn FnMut(&Parcel)>;
+/// What the host tells.
+enum News<'a> {
+    /// An event.
+    Event(&'a Parcel),
+    /// The answer that waited was refused, with that result of the gate.
+    Refused(i64),
+}
+
+/// Takes news; gives the answer that waits.
+type Turn = Box<dyn FnMut(News<'_>) -> Option<*const Parcel>>;
 
 thread_local! {
     static TURN: RefCell<Option<Turn>> = const { RefCell::new(None) };
@@ -53,11 +62,19 @@ impl Gates {
         // SAFETY: the host looks at it once `_start` has returned.
         unsafe { (*EVENT.0.get()).kept_at = kept_at };
         let mut work = Loop::new(self, make);
-        TURN.set(Some(Box::new(move |event| {
+        TURN.set(Some(Box::new(move |news| {
             self.next_epoch();
-            // That it is enough needs no answer: the host drops the module.
-            let _ = work.turn(event);
-            work.replies.flush();
+            match news {
+                News::Event(event) => {
+                    work.replies.sent(0);
+                    // That it is enough needs no answer: the host drops the module.
+                    let _ = work.turn(event);
+                }
+                News::Refused(gate) => {
+                    work.replies.sent(gate);
+                }
+            }
+            work.replies.is_waiting.then_some(&raw const work.replies.parcel)
         })));
         self.incarnation.set(ORIGINAL);
         ExitCode::SUCCESS
@@ -77,11 +94,21 @@ extern "C" fn baton_parcel() -> *mut Parcel {
     EVENT.0.get()
 }
 
-/// An event lies there.
+/// An event lies there. Gives the answer that is to go out with the next receive.
 #[unsafe(no_mangle)]
-extern "C" fn baton_event() {
+extern "C" fn baton_event() -> *const Parcel {
     // SAFETY: the host writes there between two calls of this function, never during one.
-    let event = unsafe { &*EVENT.0.get() };
+    hear(News::Event(unsafe { &*EVENT.0.get() }))
+}
+
+/// The answer that was to go out with the receive was not taken.
+#[unsafe(no_mangle)]
+extern "C" fn baton_refused(gate: i64) {
+    hear(News::Refused(gate));
+}
+
+fn hear(news: News<'_>) -> *const Parcel {
     // Without a loop, `main` never served: that is no function. Within a turn there is no other.
-    TURN.with_borrow_mut(|turn| turn.as_mut().expect("main calls baton::serve")(event));
+    let answer = TURN.with_borrow_mut(|turn| turn.as_mut().expect("main calls baton::serve")(news));
+    answer.unwrap_or(core::ptr::null())
 }

@@ -121,8 +121,21 @@ impl Replies {
         }
     }
 
+    /// The answer that waited, if any, went out with a receive, which gave `gate`. Whether it was refused: no event came then.
     #[inline]
-    pub(super) fn forget_bytes(&mut self) {
+    pub(super) fn sent(&mut self, gate: i64) -> bool {
+        if !core::mem::take(&mut self.is_waiting) {
+            return false;
+        }
+        self.forget_bytes();
+        if gate < 0 {
+            self.refused(gate);
+        }
+        gate < 0
+    }
+
+    #[inline]
+    fn forget_bytes(&mut self) {
         if !matches!(self.bytes, Payload::Empty) {
             self.bytes = Payload::Empty;
         }
@@ -174,7 +187,7 @@ impl Replies {
 
     /// The runtime did not take the answer in the parcel: what moved with it is given up. Whoever waits hears of it.
     #[cold]
-    pub(super) fn refused(&mut self, gate: i64) {
+    fn refused(&mut self, gate: i64) {
         self.gates.give_up(self.parcel.words);
         let refused = word(&self.parcel, 0);
         if !flags_of(refused).has(Flags::ERROR) {
