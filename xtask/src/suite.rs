@@ -35,7 +35,7 @@ const CHECK_LIMIT: Duration = Duration::from_secs(900);
 /// How long all tests together may take, their build not counted.
 const TESTS_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the pool's tests may take under valgrind.
-const MEMORY_LIMIT: Duration = Duration::from_secs(420);
+const MEMORY_LIMIT: Duration = Duration::from_secs(600);
 /// How long building and starting the fuzz targets may take on top of their own time.
 const FUZZ_LIMIT: Duration = Duration::from_secs(600);
 /// How many fuzz targets there may be for [`FUZZ_LIMIT`] to hold.
@@ -345,8 +345,11 @@ impl Suite<'_> {
         self.check(&mut command, TESTS_LIMIT)
     }
 
-    /// Tests find the binaries, and the modules that were built before, by these variables. Nodes compile each module once for all tests.
+    /// How tests run: they find the binaries, and the modules that were built before, by these variables. Nodes compile each module once for all tests.
     fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
+        // One more than there are cores: end-to-end tests wait most of their time.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        command.env("NEXTEST_TEST_THREADS", (cores + 1).to_string());
         let built = |name: &str| Purpose::Test.binary(self.project, name);
         command.env("BATON_BIN", built("baton")?);
         command.env("BATON_BENCH_BIN", built("baton-bench")?);
