@@ -45,6 +45,8 @@ const FUZZ_TARGETS_MAX: u64 = 16;
 const ABOUT_THE_NODE: &str = "binary(admin) or binary(browser) or binary(cli) or binary(cloudevents) or binary(cluster) or \
                               binary(deaths) or binary(events) or binary(examples) or binary(lambda) or binary(python) or \
                               binary(python_sdk) or binary(servers) or binary(sights) or binary(templates)";
+/// How many tests run at once on a core: an end-to-end test waits for four fifths of its time and more.
+const TESTS_PER_CORE: usize = 2;
 /// Where nextest's own limits are.
 const NEXTEST_CONFIG: &str = "xtask/nextest.toml";
 
@@ -347,9 +349,8 @@ impl Suite<'_> {
 
     /// How tests run: they find the binaries, and the modules that were built before, by these variables. Nodes compile each module once for all tests.
     fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
-        // One more than there are cores: end-to-end tests wait most of their time.
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        command.env("NEXTEST_TEST_THREADS", (cores + 1).to_string());
+        command.env("NEXTEST_TEST_THREADS", (cores * TESTS_PER_CORE).to_string());
         let built = |name: &str| Purpose::Test.binary(self.project, name);
         command.env("BATON_BIN", built("baton")?);
         command.env("BATON_BENCH_BIN", built("baton-bench")?);
