@@ -347,7 +347,8 @@ impl Suite<'_> {
         self.check(&mut command, TESTS_LIMIT)
     }
 
-    /// How tests run: they find the binaries, and the modules that were built before, by these variables. Nodes compile each module once for all tests.
+    /// How tests run: they find the binaries, and the modules that were built before, by these variables. Nodes compile each module
+    /// once for all tests.
     fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         command.env("NEXTEST_TEST_THREADS", (cores * TESTS_PER_CORE).to_string());
