@@ -1,9 +1,9 @@
-//! What tasks build: the binaries, the guests, the yardsticks. All in release, into one target directory for the workspace,
-//! so that nothing is built twice with different flags.
+//! What tasks build: the binaries, the guests, the yardsticks. To be used in release; to be tested in the profile of the tests, so
+//! that what both consist of is built once. What runs in cells is built in release for both.
 
-use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, fs, io};
 
 use crate::child::RunError;
 use crate::project::{MetadataError, Project};
@@ -32,6 +32,8 @@ pub(crate) enum BuildError {
     Run(RunError),
     /// Where to build could not be found out.
     Metadata(MetadataError),
+    /// What was built could not be put in its place.
+    Copy { path: PathBuf, source: io::Error },
 }
 
 impl fmt::Display for BuildError {
@@ -39,6 +41,7 @@ impl fmt::Display for BuildError {
         match self {
             Self::Run(error) => write!(f, "{error}"),
             Self::Metadata(error) => write!(f, "{error}"),
+            Self::Copy { path, source } => write!(f, "cannot write {}: {source}", path.display()),
         }
     }
 }
@@ -50,30 +53,31 @@ impl std::error::Error for BuildError {}
 pub(crate) enum Purpose {
     /// To be used and measured.
     Use,
-    /// To be tested: the same program without the optimisation across packages, which takes longest.
+    /// To be tested: the same programs as the tests are built, in [`TESTS`].
     Test,
 }
 
-/// What a build for tests does without.
-const FOR_TESTS: [(&str, &str); 3] = [
-    ("CARGO_PROFILE_RELEASE_LTO", "off"),
-    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
-    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
-];
+/// The profile of tests, and of what they test: little optimisation, and the assertions of debug builds.
+pub(crate) const TESTS: &str = "ci";
 
 impl Purpose {
-    pub(crate) fn settings(self) -> &'static [(&'static str, &'static str)] {
+    /// The profile, by which the directory below the target directory is called, too.
+    pub(crate) fn profile(self) -> &'static str {
         match self {
-            Purpose::Use => &[],
-            Purpose::Test => &FOR_TESTS,
+            Purpose::Use => "release",
+            Purpose::Test => TESTS,
         }
+    }
+
+    /// Where a build puts a binary.
+    pub(crate) fn binary(self, project: &Project, name: &str) -> Result<PathBuf, MetadataError> {
+        Ok(project.target_dir()?.join(self.profile()).join(name))
     }
 }
 
 /// Builds some of the workspace's binaries.
 pub(crate) fn binaries(project: &Project, names: &[&str], purpose: Purpose) -> Result<(), BuildError> {
-    let mut command = project.cargo(&["build", "--release"]);
-    command.envs(purpose.settings().iter().copied());
+    let mut command = project.cargo(&["build", "--profile", purpose.profile()]);
     let is_plain = |name: &&&str| !STATIC.contains(name) && **name != COMPILER.0;
     for package in names.iter().filter(is_plain) {
         command.args(["--package", package]);
@@ -85,25 +89,44 @@ pub(crate) fn binaries(project: &Project, names: &[&str], purpose: Purpose) -> R
     if names.contains(&PRODUCT[0]) {
         package::lay(project, purpose)?;
     }
-    if names.contains(&COMPILER.0) { compiler(project) } else { Ok(()) }
+    if names.contains(&COMPILER.0) { compiler(project, purpose) } else { Ok(()) }
 }
 
+/// What the programs of cells do without in tests: the optimisation across packages, which takes longest.
+const FOR_TESTS: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+];
+
 /// Builds a program that runs in a cell, or is one: static, since a cell sees no file system to load libraries from, and
-/// position-independent. Only the program itself is linked so; what it consists of is built once, as for everything else.
+/// position-independent. Only the program itself is linked so. All of its code is looked at before it runs, so that it is the same
+/// for tests.
 fn linked_static(project: &Project, name: &str, purpose: Purpose) -> Result<(), BuildError> {
     let mut command = project.cargo(&["rustc", "--release", "--package", name, "--bin", name, "--"]);
     command.args(["-C", "target-feature=+crt-static", "-C", "relocation-model=pie"]);
-    // The program of cells is small, and every byte of it is looked at: it is tested as it is used.
-    if name != STATIC[0] {
-        command.envs(purpose.settings().iter().copied());
+    // The program of cells is small: nothing of it differs.
+    if purpose == Purpose::Test && name != STATIC[0] {
+        command.envs(FOR_TESTS);
     }
     if name == COMPONENTS {
         command.args(["-C", "strip=debuginfo"]);
     }
-    project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)
+    project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)?;
+    if purpose == Purpose::Test { lay_beside(project, name) } else { Ok(()) }
 }
 
-/// How the compiler of Wasm modules is built: it takes longest of all, and compiles a module once in its life.
+/// Puts a program of cells beside what is built to be tested.
+fn lay_beside(project: &Project, name: &str) -> Result<(), BuildError> {
+    let path = |purpose: Purpose| purpose.binary(project, name).map_err(BuildError::Metadata);
+    let (from, to) = (path(Purpose::Use)?, path(Purpose::Test)?);
+    let new = to.with_extension("new");
+    // Renamed: a program that runs keeps its file.
+    let laid = fs::copy(&from, &new).and_then(|_bytes| fs::rename(&new, &to));
+    laid.map_err(|source| BuildError::Copy { path: to, source })
+}
+
+/// How the compiler of Wasm modules is built to be used: it takes longest of all, and compiles a module once in its life.
 const QUICKLY: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
@@ -112,10 +135,14 @@ const QUICKLY: [(&str, &str); 4] = [
 ];
 
 /// Builds the compiler of Wasm modules, by itself: with it, everything else would get the engine's compiler as well.
-fn compiler(project: &Project) -> Result<(), BuildError> {
+fn compiler(project: &Project, purpose: Purpose) -> Result<(), BuildError> {
     let (name, package) = COMPILER;
-    let args = ["build", "--release", "--package", package, "--features", "compile", "--bin", name];
-    project.runner().run(project.cargo(&args).envs(QUICKLY), BUILD_LIMIT).map_err(BuildError::Run)
+    let mut command = project.cargo(&["build", "--profile", purpose.profile()]);
+    command.args(["--package", package, "--features", "compile", "--bin", name]);
+    if purpose == Purpose::Use {
+        command.envs(QUICKLY);
+    }
+    project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)
 }
 
 /// Builds every guest workspace, each in its own directory, since its flags are in its own configuration.

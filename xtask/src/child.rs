@@ -92,7 +92,7 @@ impl Runner {
         self.finish(&mut child, &shown(command), Some(limit), Target::Group)
     }
 
-    /// Starts a command as the leader of a group; it must be given to [`Runner::serve`] or [`stop`] then.
+    /// Starts a command as the leader of a group; it must be given to [`Runner::serve`], [`Runner::join`] or [`stop`] then.
     pub(crate) fn start(&self, command: &mut Command) -> Result<Child, RunError> {
         if self.caught().is_some() {
             return Err(RunError::Interrupted);
@@ -107,6 +107,11 @@ impl Runner {
             Err(RunError::Interrupted) => Ok(()),
             result => result,
         }
+    }
+
+    /// Waits for a child of [`Runner::start`] that ends by itself, and ends its own children if it is told to.
+    pub(crate) fn join(&self, child: &mut Child, program: &str, limit: Duration) -> Result<(), RunError> {
+        self.finish(child, program, Some(limit), Target::Leader)
     }
 
     fn finish(

@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: builds the simulator in release and runs it.
+//! `cargo xtask simulate`: builds the simulator and runs it.
 
 use std::error::Error;
 use std::process::Command;
@@ -9,6 +9,8 @@ use clap::Args;
 use crate::builds::{BUILD_LIMIT, Purpose};
 use crate::project::Project;
 
+/// The simulator.
+const PROGRAM: &str = "baton-sim";
 /// How long a simulation may take: all cases together take minutes.
 const SIMULATION_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -30,10 +32,9 @@ impl Options {
 
 /// Builds the simulator and runs it.
 pub(crate) fn run(project: &Project, options: &Options, purpose: Purpose) -> Result<(), Box<dyn Error>> {
-    let mut build = project.cargo(&["build", "--release", "--package", "baton-sim"]);
-    build.envs(purpose.settings().iter().copied());
+    let mut build = project.cargo(&["build", "--profile", purpose.profile(), "--package", PROGRAM]);
     project.runner().run(&mut build, BUILD_LIMIT)?;
-    let mut command = Command::new(project.release_binary("baton-sim")?);
+    let mut command = Command::new(purpose.binary(project, PROGRAM)?);
     command.args(&options.args).current_dir(project.root());
     Ok(project.runner().run(&mut command, SIMULATION_LIMIT)?)
 }

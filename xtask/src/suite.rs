@@ -1,8 +1,13 @@
 //! `cargo xtask test`: every test that fits in CI, in the order of what fails soonest.
 //!
-//! Tests are built in the dev profile and binaries in release, each once. Loom has a target directory of its own, since its
-//! `--cfg` would rebuild everything else. nextest comes last: its summary is the last line, which CI reads.
+//! ```text
+//!   format … clippy … build-tests … binaries, simulate ──▶ beside ──▶ end-to-end tests … tests
+//!      └─▶ tools, guests, modules, loom, memory: another process ─┘
+//! ```
+//! Tests and binaries are built in one profile, so that what they consist of is built once. The steps beside have target directories
+//! of their own: builds in one wait for each other. nextest comes last: its summary is the last line, which CI reads.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +15,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::builds::{self, BUILD_LIMIT, Purpose};
+use crate::beside::Beside;
+use crate::builds::{self, BUILD_LIMIT, Purpose, TESTS};
 use crate::child::RunError;
 use crate::guests;
 use crate::kernel;
@@ -20,7 +26,7 @@ use crate::project::Project;
 use crate::python;
 use crate::servers;
 use crate::simulate;
-use crate::steps::{self, Outcome, Step, StepError};
+use crate::steps::{self, Outcome, Step};
 use crate::tidy;
 use crate::tools;
 
@@ -29,7 +35,7 @@ const CHECK_LIMIT: Duration = Duration::from_secs(900);
 /// How long all tests together may take, their build not counted.
 const TESTS_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the pool's tests may take under valgrind.
-const MEMORY_LIMIT: Duration = Duration::from_secs(420);
+const MEMORY_LIMIT: Duration = Duration::from_secs(600);
 /// How long building and starting the fuzz targets may take on top of their own time.
 const FUZZ_LIMIT: Duration = Duration::from_secs(600);
 /// How many fuzz targets there may be for [`FUZZ_LIMIT`] to hold.
@@ -39,8 +45,15 @@ const FUZZ_TARGETS_MAX: u64 = 16;
 const ABOUT_THE_NODE: &str = "binary(admin) or binary(browser) or binary(cli) or binary(cloudevents) or binary(cluster) or \
                               binary(deaths) or binary(events) or binary(examples) or binary(lambda) or binary(python) or \
                               binary(python_sdk) or binary(servers) or binary(sights) or binary(templates)";
+/// How many tests run at once on a core: an end-to-end test waits for four fifths of its time and more.
+const TESTS_PER_CORE: usize = 2;
 /// Where nextest's own limits are.
 const NEXTEST_CONFIG: &str = "xtask/nextest.toml";
+
+/// What clippy looks at, and how strictly.
+const CLIPPY: [&str; 5] = ["--workspace", "--all-targets", "--", "-D", "warnings"];
+/// What runs beside the other steps, in this order: it waits for the network, and for one thread at a time.
+const BESIDE: &[&str] = &["tools", "clippy-guests", "guests", "modules", "loom", "memory"];
 
 /// What to test.
 #[derive(Debug, Args)]
@@ -59,16 +72,20 @@ type StepResult = Result<Outcome, Box<dyn Error>>;
 struct Suite<'a> {
     project: &'a Project,
     quick: bool,
+    /// What runs beside, until it is joined.
+    beside: RefCell<Option<Beside<'a>>>,
 }
 
 /// Runs the steps that the options leave.
-pub(crate) fn run(project: &Project, options: &Options) -> Result<(), StepError> {
+pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Box<dyn Error>> {
+    let all = !options.quick && options.only.is_empty();
     let wanted = |step: &&Step<Suite<'_>>| match options.only.as_slice() {
-        [] => step.quick || !options.quick,
+        [] => (step.quick || !options.quick) && !(all && BESIDE.contains(&step.name)),
         only => only.iter().any(|name| name == step.name),
     };
-    let steps = all_steps();
-    steps::run(&Suite { project, quick: options.quick }, steps.iter().filter(wanted))
+    let beside = if all { Some(Beside::start(project, BESIDE)?) } else { None };
+    let suite = Suite { project, quick: options.quick, beside: RefCell::new(beside) };
+    Ok(steps::run(&suite, all_steps().iter().filter(wanted))?)
 }
 
 /// `cargo xtask fuzz`: the fuzz targets, each for so many seconds. The suite runs them for a few among all other tests.
@@ -81,21 +98,23 @@ pub(crate) fn fuzz(project: &Project, seconds: u64) -> Result<(), RunError> {
 
 fn all_steps<'a>() -> Vec<Step<Suite<'a>>> {
     vec![
-        Step { name: "tools", quick: false, run: Suite::tools },
         Step { name: "format", quick: true, run: Suite::format },
         Step { name: "tidy", quick: true, run: Suite::tidy },
-        Step { name: "kernel", quick: true, run: Suite::kernel },
         Step { name: "clippy", quick: true, run: Suite::clippy },
         Step { name: "docs", quick: false, run: Suite::docs },
         Step { name: "licences", quick: true, run: Suite::licences },
+        Step { name: "build-tests", quick: true, run: Suite::build_tests },
         Step { name: "doctests", quick: true, run: Suite::doctests },
-        Step { name: "memory", quick: false, run: Suite::memory },
-        Step { name: "loom", quick: false, run: Suite::loom },
-        Step { name: "simulate", quick: false, run: Suite::simulate },
         Step { name: "binaries", quick: false, run: Suite::binaries },
+        Step { name: "simulate", quick: false, run: Suite::simulate },
+        Step { name: "tools", quick: false, run: Suite::tools },
+        Step { name: "clippy-guests", quick: false, run: Suite::clippy_guests },
         Step { name: "guests", quick: false, run: Suite::guests },
         Step { name: "modules", quick: false, run: Suite::modules },
-        Step { name: "build-tests", quick: true, run: Suite::build_tests },
+        Step { name: "loom", quick: false, run: Suite::loom },
+        Step { name: "memory", quick: false, run: Suite::memory },
+        Step { name: "beside", quick: false, run: Suite::beside },
+        Step { name: "kernel", quick: true, run: Suite::kernel },
         Step { name: "compartments", quick: false, run: Suite::compartments },
         Step { name: "wasm", quick: false, run: Suite::wasm },
         Step { name: "nodes", quick: false, run: Suite::nodes },
@@ -132,6 +151,14 @@ impl Suite<'_> {
         Ok(Outcome::Done)
     }
 
+    /// The end of what runs beside.
+    fn beside(&self) -> StepResult {
+        match self.beside.take() {
+            Some(beside) => beside.join().map(|()| Outcome::Done),
+            None => Ok(Outcome::Skipped("nothing runs beside: these steps ran before".into())),
+        }
+    }
+
     fn format(&self) -> StepResult {
         let args = ["fmt", "--all", "--check"];
         for guest in self.project.guests() {
@@ -151,19 +178,26 @@ impl Suite<'_> {
     }
 
     fn clippy(&self) -> StepResult {
-        let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        self.check(&mut self.project.cargo(&args), BUILD_LIMIT)?;
-        if !self.quick {
-            for guest in self.project.guests() {
-                self.check(&mut self.project.cargo_in(&guest, &args), BUILD_LIMIT)?;
-            }
+        let mut command = self.project.cargo(&["clippy", "--profile", TESTS]);
+        self.check(command.args(CLIPPY), BUILD_LIMIT)
+    }
+
+    fn clippy_guests(&self) -> StepResult {
+        for guest in self.project.guests() {
+            self.check(self.project.cargo_in(&guest, &["clippy"]).args(CLIPPY), BUILD_LIMIT)?;
         }
         Ok(Outcome::Done)
     }
 
     fn docs(&self) -> StepResult {
-        let mut command =
-            self.project.cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+        let mut command = self.project.cargo(&[
+            "doc",
+            "--profile",
+            TESTS,
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]);
         self.check(command.env("RUSTDOCFLAGS", "-D warnings"), BUILD_LIMIT)
     }
 
@@ -179,7 +213,8 @@ impl Suite<'_> {
     }
 
     fn doctests(&self) -> StepResult {
-        self.check(&mut self.project.cargo(&["test", "--workspace", "--doc", "--quiet"]), BUILD_LIMIT)
+        let args = ["test", "--profile", TESTS, "--workspace", "--doc", "--quiet"];
+        self.check(&mut self.project.cargo(&args), BUILD_LIMIT)
     }
 
     /// The pool's unit tests under valgrind, which sees reads of freed or never written memory.
@@ -187,6 +222,7 @@ impl Suite<'_> {
         if tools::VALGRIND.find().is_none() {
             return Ok(Outcome::Skipped("valgrind is not installed".into()));
         }
+        // Without optimisation, which does not read what it does not need.
         let mut command = self.project.cargo(&["test", "--package", "baton-pool", "--lib", "--quiet"]);
         command.env(
             "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER",
@@ -205,7 +241,7 @@ impl Suite<'_> {
         let mut command = self.project.cargo(&args);
         command.env("RUSTFLAGS", "--cfg loom");
         command.env("CARGO_TARGET_DIR", self.project.target_dir()?.join("loom"));
-        command.env("CARGO_PROFILE_RELEASE_LTO", "off");
+        command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_DEBUG", "false");
         command.env("LOOM_MAX_PREEMPTIONS", "3");
         self.check(&mut command, CHECK_LIMIT)
     }
@@ -263,7 +299,7 @@ impl Suite<'_> {
 
     /// The same where the kernel hands over between processes, if it does here: what holds for rings holds for it.
     fn ebpf(&self) -> StepResult {
-        let mut doctor = Command::new(self.project.release_binary("baton")?);
+        let mut doctor = Command::new(Purpose::Test.binary(self.project, "baton")?);
         let said = doctor.args(["doctor", "--json"]).output()?;
         let said: serde_json::Value = serde_json::from_slice(&said.stdout)?;
         if said["wake"]["ebpf"] != true {
@@ -294,7 +330,9 @@ impl Suite<'_> {
     fn end_to_end(&self, filter: &str) -> Command {
         match has_nextest() {
             true => self.nextest(&["--no-fail-fast", "--filterset", filter]),
-            false => self.project.cargo(&["test", "--package", "baton-e2e", "--no-fail-fast"]),
+            false => {
+                self.project.cargo(&["test", "--profile", TESTS, "--package", "baton-e2e", "--no-fail-fast"])
+            }
         }
     }
 
@@ -309,10 +347,14 @@ impl Suite<'_> {
         self.check(&mut command, TESTS_LIMIT)
     }
 
-    /// Tests find the release binaries, and the modules that were built before, by these variables.
+    /// How tests run: they find the binaries, and the modules that were built before, by these variables. Nodes compile each module
+    /// once for all tests.
     fn with_binaries(&self, command: &mut Command) -> Result<(), Box<dyn Error>> {
-        command.env("BATON_BIN", self.project.release_binary("baton")?);
-        command.env("BATON_BENCH_BIN", self.project.release_binary("baton-bench")?);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        command.env("NEXTEST_TEST_THREADS", (cores * TESTS_PER_CORE).to_string());
+        let built = |name: &str| Purpose::Test.binary(self.project, name);
+        command.env("BATON_BIN", built("baton")?);
+        command.env("BATON_BENCH_BIN", built("baton-bench")?);
         if let Some(server) = nats::find(self.project) {
             command.env("BATON_NATS_SERVER", server);
         }
@@ -323,14 +365,15 @@ impl Suite<'_> {
             command.env("BATON_TEST_SERVERS", servers);
         }
         if !self.quick {
-            command.env("BATON_CELL_BIN", self.project.release_binary("baton-cell")?);
+            command.env("BATON_CELL_BIN", built("baton-cell")?);
+            command.env("BATON_WASMC", built("baton-wasmc-once")?);
             command.env("BATON_MODULES", guests::directory(self.project)?);
         }
         Ok(())
     }
 
     fn nextest(&self, more: &[&str]) -> Command {
-        let mut command = self.project.cargo(&["nextest", "run", "--workspace"]);
+        let mut command = self.project.cargo(&["nextest", "run", "--cargo-profile", TESTS, "--workspace"]);
         command.args(["--config-file", NEXTEST_CONFIG, "--profile", "ci"]);
         if self.quick {
             command.args(["--filterset", "not (package(baton-e2e) or package(baton-fuzz))"]);
@@ -341,7 +384,7 @@ impl Suite<'_> {
 
     fn cargo_test(&self, more: &[&str]) -> Command {
         println!("cargo-nextest is not installed: cargo test takes its place");
-        let mut command = self.project.cargo(&["test", "--workspace", "--all-targets"]);
+        let mut command = self.project.cargo(&["test", "--profile", TESTS, "--workspace", "--all-targets"]);
         if self.quick {
             command.args(["--exclude", "baton-e2e", "--exclude", "baton-fuzz"]);
         }
@@ -381,8 +424,19 @@ mod tests {
         let quick: Vec<_> = steps.iter().filter(|step| step.quick).map(|step| step.name).collect();
         assert_eq!(
             quick,
-            ["format", "tidy", "kernel", "clippy", "licences", "doctests", "build-tests", "tests"]
+            ["format", "tidy", "clippy", "licences", "build-tests", "doctests", "kernel", "tests"]
         );
+    }
+
+    #[test]
+    fn what_runs_beside_is_joined_before_what_needs_it() {
+        let steps = all_steps();
+        let place = |name: &str| steps.iter().position(|step| step.name == name).unwrap();
+        assert!(BESIDE.is_sorted_by_key(|name| place(name)));
+        assert!(BESIDE.iter().all(|name| place(name) < place("beside") && !steps[place(name)].quick));
+        for needs in ["kernel", "compartments", "wasm", "nodes", "ebpf", "tests"] {
+            assert!(place("beside") < place(needs), "{needs}");
+        }
     }
 
     #[test]

@@ -48,8 +48,7 @@ impl fmt::Display for CopyError {
 /// Builds libbaton, and lays the package beside the binaries. A machine without a C compiler or Python's headers has no functions
 /// in Python: that is said loudly, and no error.
 pub(crate) fn lay(project: &Project, purpose: Purpose) -> Result<(), BuildError> {
-    let mut cargo = project.cargo(&["build", "--release", "--package", "baton-lib"]);
-    cargo.envs(purpose.settings().iter().copied());
+    let mut cargo = project.cargo(&["build", "--profile", purpose.profile(), "--package", "baton-lib"]);
     project.runner().run(&mut cargo, BUILD_LIMIT).map_err(BuildError::Run)?;
     let (Some(headers), Some(compiler)) = (headers(), GCC.find()) else {
         println!(
@@ -57,9 +56,9 @@ pub(crate) fn lay(project: &Project, purpose: Purpose) -> Result<(), BuildError>
         );
         return Ok(());
     };
-    let release = project.target_dir().map_err(BuildError::Metadata)?.join("release");
+    let beside = |name: &str| purpose.binary(project, name).map_err(BuildError::Metadata);
     let source = project.root().join("sdk/python");
-    let to = release.join(PLACE).join(PACKAGE);
+    let to = beside(PLACE)?.join(PACKAGE);
     let laid = fs::create_dir_all(&to)
         .map_err(|source| CopyError { path: to.clone(), source })
         .and_then(|()| sources(&source.join(PACKAGE)).try_for_each(|file| put(&file, &to)));
@@ -71,7 +70,7 @@ pub(crate) fn lay(project: &Project, purpose: Purpose) -> Result<(), BuildError>
     let new = to.join(format!(".{MODULE}.new"));
     let mut compile = Command::new(compiler);
     compile.args(FLAGS).arg(&new).arg("-I").arg(headers).arg("-I").arg(project.root().join("sdk/c/include"));
-    compile.arg(source.join("src/native.c")).arg(release.join("libbaton.a"));
+    compile.arg(source.join("src/native.c")).arg(beside("libbaton.a")?);
     project.runner().run(&mut compile, BUILD_LIMIT).map_err(BuildError::Run)?;
     // Renamed: a process that has the old one mapped keeps it.
     fs::rename(&new, &module).unwrap_or_else(|error| println!("cannot put {}: {error}", module.display()));
