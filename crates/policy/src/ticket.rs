@@ -35,6 +35,7 @@ pub struct Ticket {
     pub(crate) span: Option<(Trace, u64)>,
     pub(crate) key: Option<String>,
     pub(crate) is_timed: bool,
+    pub(crate) traced: Option<(u128, u64)>,
     /// Method and path, one behind the other, where someone wants them.
     asked: String,
     method_len: usize,
@@ -77,6 +78,8 @@ pub struct Line<'a> {
     pub bytes_out: u64,
     /// The invocation, 0 if none began.
     pub invocation: u64,
+    /// The trace that it is part of, and the request's own span in it, if its spans are recorded.
+    pub traced: Option<(u128, u64)>,
     /// What the handler's `key` stands for.
     pub key: Option<&'a str>,
 }
@@ -95,6 +98,7 @@ impl Ticket {
             span: None,
             key: None,
             is_timed: false,
+            traced: None,
             asked: String::new(),
             method_len: 0,
             bytes_in: 0,
@@ -181,7 +185,7 @@ impl Ticket {
                 && !name.starts_with("x-baton-")
                 && !matches!(name, "" | "host" | "connection" | "content-length" | "transfer-encoding")
             {
-                request.set(name.to_owned(), value.to_vec());
+                request.set(name, value);
             }
         }
         self.passed |= 1 << at;
@@ -256,6 +260,7 @@ impl Ticket {
                     bytes_in: self.bytes_in,
                     bytes_out: outcome.bytes_out,
                     invocation: if self.answered == 0 { self.invocation } else { self.answered },
+                    traced: self.traced,
                     key: self.key.as_deref(),
                 }),
                 Some(Step::Span) => {
