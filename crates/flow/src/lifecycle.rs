@@ -59,7 +59,7 @@ pub(crate) async fn keep_alive(app: &Rc<App>, unit: &Rc<Unit>, function: usize, 
         unit.started(place.number, began);
         let started = match nursery {
             Some(_) => zygote::fork(app, function, place.number).await,
-            None => start(app, function, place.number),
+            None => start(app, function, place.number).await,
         };
         let end = match started {
             Ok((replica, output)) => {
@@ -387,7 +387,8 @@ pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
     app.puts.borrow_mut().clear();
     // Templates end once no replica is left; one that is just loading ends without.
     app.changed.notify_waiters();
-    while !app.replicas().is_empty() || app.groups.iter().any(|group| group.is_up()) || has_zygote(app) {
+    let is_up = || !app.replicas().is_empty() || app.numbers.has_unborn();
+    while is_up() || app.groups.iter().any(|group| group.is_up()) || has_zygote(app) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
