@@ -123,6 +123,7 @@ impl From<SecretError> for Fault {
             SecretError::Key { .. }
             | SecretError::KeyMissing { .. }
             | SecretError::KeyDamaged { .. }
+            | SecretError::OtherKey { .. }
             | SecretError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let hint = error.hint();
@@ -183,7 +184,7 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
-            DeployFault::Secret { source, .. } => {
+            DeployFault::Secret { source, .. } | DeployFault::Shared(source) => {
                 Self { body: Self::body(text, &source.hint()), ..source.into() }
             }
             DeployFault::Rollout(error) => error.into(),
