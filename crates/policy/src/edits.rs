@@ -185,7 +185,7 @@ impl Origin {
 /// The elements that a trusted proxy sent, ready for another one behind them.
 fn chain(request: &Request<'_>, name: &str) -> Vec<u8> {
     let mut chain = Vec::new();
-    for (_, value) in request.headers().filter(|(known, _)| *known == name) {
+    for value in request.values(name) {
         if chain.len() + value.len() > CHAIN_BYTES_MAX {
             break;
         }
@@ -206,28 +206,38 @@ fn named(address: Option<IpAddr>, to: &mut Vec<u8>) {
 
 /// An address as people write it, without the machinery of formatting.
 fn dotted(address: Ipv4Addr, to: &mut Vec<u8>) {
-    for (place, octet) in address.octets().into_iter().enumerate() {
-        if place > 0 {
-            to.push(b'.');
+    let (mut text, mut len) = ([0; 16], 0);
+    let mut put = |byte: u8| {
+        if let Some(place) = text.get_mut(len) {
+            *place = byte;
+            len += 1;
         }
+    };
+    for octet in address.octets() {
         if octet >= 100 {
-            to.push(b'0' + octet / 100);
+            put(b'0' + octet / 100);
         }
         if octet >= 10 {
-            to.push(b'0' + octet / 10 % 10);
+            put(b'0' + octet / 10 % 10);
         }
-        to.push(b'0' + octet % 10);
+        put(b'0' + octet % 10);
+        put(b'.');
     }
+    // Without the last dot.
+    to.extend_from_slice(text.get(..len.saturating_sub(1)).unwrap_or_default());
 }
 
 /// As a quoted string of RFC 9110.
 fn quote(text: &[u8], to: &mut Vec<u8>) {
     to.push(b'"');
-    for byte in text {
-        if matches!(byte, b'"' | b'\\') {
-            to.push(b'\\');
+    for part in text.split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
+        match part.split_last() {
+            Some((last @ (b'"' | b'\\'), rest)) => {
+                to.extend_from_slice(rest);
+                to.extend_from_slice(&[b'\\', *last]);
+            }
+            _ => to.extend_from_slice(part),
         }
-        to.push(*byte);
     }
     to.push(b'"');
 }
@@ -289,6 +299,15 @@ mod tests {
         let (long, rest) = ("1".repeat(60_000), "1".repeat(HEAD_MAX_BYTES - 2 * 60_005 - 9));
         let full = answer_of(&[("a", &long), ("b", &long), ("c", &rest)]);
         assert_eq!(change(full), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_ends_a_quoted_string_is_escaped() {
+        for (text, expect) in [("", r#""""#), ("a:1", r#""a:1""#), (r#"a"b\c\"#, r#""a\"b\\c\\""#)] {
+            let mut to = Vec::new();
+            quote(text.as_bytes(), &mut to);
+            assert_eq!(String::from_utf8(to).unwrap(), expect);
+        }
     }
 
     #[test]

@@ -22,8 +22,12 @@ use crate::span::Trace;
 
 /// Headers of one request that need no memory of their own.
 const HEADERS_INLINE: usize = 16;
+/// Headers that handlers add whose places need none.
+const ADDED_INLINE: usize = 8;
 /// Room for what handlers add, at first.
 const ADDED_BYTES: usize = 256;
+/// Bytes of a record in front of its name.
+const PREFIX_BYTES: usize = record_bytes("", b"");
 
 /// The time, as whoever calls reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub struct Request<'a> {
     sent: SmallVec<[(&'a str, &'a [u8]); HEADERS_INLINE]>,
     /// Headers that handlers put in, as records.
     added: Vec<u8>,
+    /// Where in these the name and the value of each begin.
+    places: SmallVec<[(usize, usize); ADDED_INLINE]>,
     /// Whether some of the client's were taken away.
     is_cut: bool,
     /// Whether something was added that no record holds.
@@ -81,6 +87,7 @@ impl<'a> Request<'a> {
             path: "",
             sent: SmallVec::new(),
             added: Vec::new(),
+            places: SmallVec::new(),
             is_cut: false,
             is_too_large: false,
             client,
@@ -103,21 +110,32 @@ impl<'a> Request<'a> {
         request
     }
 
-    /// All headers, with names in lower case: the client's first.
-    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let added = of(&self.added).map(|record| (record.name, record.value));
-        self.sent.iter().copied().chain(added)
+    /// The values of all headers of a name in lower case: the client's first.
+    pub(crate) fn values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        let sent = self.sent.iter().filter(move |(known, _)| *known == name).map(|(_, value)| *value);
+        let added = (0..self.places.len()).filter_map(move |nth| self.added_as(nth, name));
+        sent.chain(added)
+    }
+
+    /// The value of the n-th header that was added, if it is of that name. Looked at as bytes: most are of another.
+    fn added_as(&self, nth: usize, name: &str) -> Option<&[u8]> {
+        let &(name_at, value_at) = self.places.get(nth)?;
+        if self.added.get(name_at..value_at)? != name.as_bytes() {
+            return None;
+        }
+        let next = self.places.get(nth + 1).map_or(self.added.len(), |(next, _)| next - PREFIX_BYTES);
+        self.added.get(value_at..next)
     }
 
     /// The first header of a name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers().find(|(known, _)| *known == name).map(|(_, value)| value)
+        self.values(name).next()
     }
 
     /// The only header of a name. Two of them are an attempt to show one thing here and another thing behind.
     pub(crate) fn only_header(&self, name: &str) -> Result<Option<&[u8]>, ()> {
-        let mut found = self.headers().filter(|(known, _)| *known == name);
-        let first = found.next().map(|(_, value)| value);
+        let mut found = self.values(name);
+        let first = found.next();
         if found.next().is_some() { Err(()) } else { Ok(first) }
     }
 
@@ -125,12 +143,12 @@ impl<'a> Request<'a> {
         let before = self.sent.len();
         self.sent.retain(|(known, _)| *known != name);
         self.is_cut |= self.sent.len() != before;
-        if of(&self.added).any(|record| record.name == name) {
-            let mut kept = Vec::with_capacity(self.added.capacity());
-            for record in of(&self.added).filter(|record| record.name != name) {
-                append(&mut kept, record.field, record.name, record.value);
+        if (0..self.places.len()).any(|nth| self.added_as(nth, name).is_some()) {
+            let before = std::mem::take(&mut self.added);
+            self.places.clear();
+            for record in of(&before).filter(|record| record.name != name) {
+                self.add(record.name, record.value);
             }
-            self.added = kept;
         }
     }
 
@@ -139,7 +157,11 @@ impl<'a> Request<'a> {
         if self.added.capacity() == 0 {
             self.added.reserve(ADDED_BYTES);
         }
-        self.is_too_large |= !append_with(&mut self.added, Field::Header, name, write);
+        let at = self.added.len();
+        match append_with(&mut self.added, Field::Header, name, write) {
+            true => self.places.push((at + PREFIX_BYTES, at + record_bytes(name, b""))),
+            false => self.is_too_large = true,
+        }
     }
 
     pub(crate) fn add(&mut self, name: &str, value: &[u8]) {
@@ -218,7 +240,8 @@ impl<'a> Request<'a> {
     fn put_together(&self) -> Result<Vec<u8>, HeadTooLarge> {
         let is_own = |record: &Record<'_>| matches!(record.field, Field::Identity | Field::Stream);
         let is_first = |record: &Record<'_>| record.field != Field::Header && !is_own(record);
-        let headers = self.headers().map(|(name, value)| Record { field: Field::Header, name, value });
+        let sent = self.sent.iter().map(|&(name, value)| Record { field: Field::Header, name, value });
+        let headers = sent.chain(of(&self.added));
         let all = of(self.head).filter(is_first).chain(headers).chain(of(self.head).filter(is_own));
         let mut head = Vec::with_capacity(self.head.len() + self.added.len());
         for Record { field, name, value } in all {

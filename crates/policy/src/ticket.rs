@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::answer::Outcome;
 use crate::chain::{Chain, Late, Slot, Step};
 use crate::edits::Prepared;
@@ -11,6 +13,9 @@ use crate::request::Request;
 use crate::retries::{Attempt, Failed};
 use crate::span::{SpanEnd, Trace};
 use crate::verdict::Refusal;
+
+/// Bytes of a method and a path that need no memory of their own.
+const ASKED_INLINE: usize = 64;
 
 /// What a handler wants back, or keeps for the answer.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ pub struct Ticket {
     pub(crate) is_timed: bool,
     pub(crate) traced: Option<(u128, u64)>,
     /// Method and path, one behind the other, where someone wants them.
-    asked: String,
+    asked: SmallVec<[u8; ASKED_INLINE]>,
     method_len: usize,
     /// Bytes of its body.
     pub bytes_in: u64,
@@ -99,7 +104,7 @@ impl Ticket {
             key: None,
             is_timed: false,
             traced: None,
-            asked: String::new(),
+            asked: SmallVec::new(),
             method_len: 0,
             bytes_in: 0,
             invocation: 0,
@@ -111,9 +116,8 @@ impl Ticket {
 
     pub(crate) fn keep_line(&mut self, request: &Request<'_>) {
         if self.asked.is_empty() {
-            self.asked.reserve_exact(request.method.len() + request.path.len());
-            self.asked.push_str(request.method);
-            self.asked.push_str(request.path);
+            self.asked.extend_from_slice(request.method.as_bytes());
+            self.asked.extend_from_slice(request.path.as_bytes());
             self.method_len = request.method.len();
         }
     }
@@ -247,7 +251,8 @@ impl Ticket {
         let duration_ns = now_ns.saturating_sub(self.began_ns);
         let around = &self.chain.around;
         let function = &self.chain.function;
-        let (method, path) = self.asked.split_at_checked(self.method_len).unwrap_or_default();
+        let asked = std::str::from_utf8(&self.asked).unwrap_or_default();
+        let (method, path) = asked.split_at_checked(self.method_len).unwrap_or_default();
         for at in backwards(self.passed & self.chain.hears) {
             match self.chain.slot(at).map(|slot| &slot.step) {
                 Some(Step::Metrics(outcomes)) => outcomes.count(&outcome, self.bytes_in, duration_ns),

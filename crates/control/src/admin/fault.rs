@@ -91,6 +91,8 @@ impl From<ClusterError> for Fault {
             ClusterError::Absent { .. }
             | ClusterError::Artifact(_)
             | ClusterError::File { .. }
+            | ClusterError::NoSecretsKey
+            | ClusterError::NotSealed
             | ClusterError::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut fault = Self::new(status, error.to_string(), error.hint());
