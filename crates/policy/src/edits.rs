@@ -274,7 +274,9 @@ mod tests {
 
     fn answer_of(headers: &[(&str, &str)]) -> Vec<u8> {
         let mut head = Vec::new();
-        headers.iter().for_each(|(name, value)| append(&mut head, Field::Header, name, value.as_bytes()));
+        for (name, value) in headers {
+            assert!(append(&mut head, Field::Header, name, value.as_bytes()));
+        }
         head
     }
 
