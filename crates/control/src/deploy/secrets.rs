@@ -103,7 +103,7 @@ impl Deployer {
                 _ => Ok(()),
             }
         };
-        let started = self.turn(&place, (&value, stamp), is_same, share).await?;
+        let started = Box::pin(self.turn(&place, (&value, stamp), is_same, share)).await?;
         Ok(SecretChange { revision, changed: !is_same, started, shared: stamp.is_shared })
     }
 
@@ -214,7 +214,7 @@ impl Deployer {
         let value = cluster.open_secret(place, row)?;
         let is_same = known.value.is_some_and(|known| known.as_slice() == value.bytes());
         let stamp = Stamp { revision: row.revision, set_ms: row.set_ms, is_shared: true };
-        self.turn(place, (&value, stamp), is_same, std::future::ready(Ok(()))).await?;
+        Box::pin(self.turn(place, (&value, stamp), is_same, std::future::ready(Ok(())))).await?;
         Ok(true)
     }
 

@@ -87,6 +87,9 @@ async fn nodes_with_another_key_or_none_say_so_and_others_are_not_held_up() {
     let a = member(&nats, "a", Some(key(directory.path(), '7'))).await;
     let other = member(&nats, "b", Some(key(directory.path(), '8'))).await;
     let none = member(&nats, "c", None).await;
+    // What is told is told of an app.
+    a.deploy(b"one").await.unwrap();
+    other.runs(1).await;
     a.set(VALUE).await;
     until("the other key is told of", || async {
         other.fixture.deployer.failed().iter().any(|failed| failed.error.contains("--cluster-secrets"))
@@ -99,7 +102,6 @@ async fn nodes_with_another_key_or_none_say_so_and_others_are_not_held_up() {
     assert!(!change.shared);
     assert_eq!(none.has(), [(1, false)]);
     assert_eq!(a.has(), [(1, true)]);
-    a.deploy(b"one").await.unwrap();
     none.runs(1).await;
 }
 
