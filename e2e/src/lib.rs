@@ -13,6 +13,7 @@ pub mod members;
 mod nats;
 mod node;
 pub mod process;
+mod secrets;
 
 pub use app::App;
 pub use baton_netns::Net;
@@ -23,6 +24,7 @@ pub use machine::{
 };
 pub use nats::Nats;
 pub use node::{Finished, Node, cli, wait_until};
+pub use secrets::{contains, files_with, set_secret};
 
 /// Ends a test about replicas that are processes of their own, where functions run otherwise.
 #[macro_export]

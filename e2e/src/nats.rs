@@ -59,6 +59,11 @@ fn free_port() -> u16 {
 }
 
 impl Nats {
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// One server; `None` where there is no program.
     pub fn start() -> Option<Self> {
         let mut server = Self::prepare(program()?, "alone", "");

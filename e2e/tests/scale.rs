@@ -273,6 +273,13 @@ fn limits_can_be_changed_while_it_runs() {
     wait_for(&node, "stamp", 2);
     load.check(&node, "stamp");
     check_no_deaths(&node);
+    let told = node.cli(["scale", "limits/stamp", "--max", "7"]);
+    assert!(told.stdout.contains("until it is deployed again"), "{}", told.stdout);
+    // What lasts is in the manifest.
+    let next = stamp("limits", "min = 1, max = 2, concurrency = 1, idle = \"1s\", queue = 256");
+    assert_eq!(node.cli(["deploy", next.directory().to_str().expect("UTF-8")]).code, 0);
+    let scale = node.function("stamp")["scale"].clone();
+    assert_eq!((&scale["min"], &scale["max"]), (&Value::from(1), &Value::from(2)), "{scale}");
     for (args, status, said) in [
         (&["scale", "limits/stamp", "--min", "4"][..], 1, "above max"),
         (&["scale", "limits/stamp", "--max", "0"][..], 1, "max is 0"),

@@ -1,54 +1,15 @@
 //! Secrets: who gets them, who does not, and where they are not.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use baton_e2e::{App, Node, baton, cli, need_one_node, need_sandbox, wait_until};
+use baton_e2e::{
+    App, Node, cli, contains, files_with, need_one_node, need_sandbox, set_secret as set, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 const VALUE: &str = "zK3-correct-horse-battery-91";
 const OTHER: &str = "qP7-another-stapled-value-55";
-
-/// `baton secret set`, the value on standard input; its exit code and all that it said.
-fn set(home: &Path, secret: &str, value: &str) -> (i32, String) {
-    let mut child = Command::new(baton())
-        .args(["secret", "set", secret])
-        .env("BATON_HOME", home)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("baton runs");
-    let mut input = child.stdin.take().expect("it is piped");
-    // Who is refused by name does not get to say a value.
-    let _ = input.write_all(value.as_bytes());
-    drop(input);
-    let output = child.wait_with_output().expect("it ends");
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.code().unwrap_or(-1), said)
-}
-
-fn contains(bytes: &[u8], part: &str) -> bool {
-    bytes.windows(part.len()).any(|window| window == part.as_bytes())
-}
-
-/// Files below a directory that hold a text.
-fn files_with(directory: &Path, part: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).expect("it can be read").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files_with(&path, part));
-        } else if fs::read(&path).is_ok_and(|bytes| contains(&bytes, part)) {
-            found.push(path.display().to_string());
-        }
-    }
-    found
-}
 
 /// Processes in whose arguments a text stands.
 fn arguments_with(part: &str) -> Vec<String> {
@@ -153,6 +114,51 @@ fn a_new_value_reaches_what_runs_without_a_lost_request() {
     assert_eq!(node.cli(["rm", "turned"]).code, 0);
     assert_eq!(node.cli(["secret", "remove", "turned/word"]).code, 0);
     assert!(node.cli(["secret", "list", "--json"]).stdout.is_empty());
+}
+
+#[test]
+fn a_value_with_which_a_function_does_not_start_leaves_the_one_before() {
+    need_sandbox!();
+    need_one_node!();
+    const WRONG: &str = "wrong-kG5-stapled-value-17";
+    let app = App::new("picky").function("keeper", "picky", "secrets = { VERSION = \"word\" }");
+    let home = tempfile::tempdir().expect("a directory");
+    assert_eq!(set(home.path(), "picky/word", VALUE).0, 0);
+    let node = Node::restart(home, "picky");
+    let deployed = node.cli(["deploy", app.directory().to_str().expect("UTF-8")]);
+    assert_eq!(deployed.code, 0, "{}", deployed.stderr);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut client = node.http();
+            let mut count = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let answer = client.request("GET", "/keeper", &[], b"").expect("it is answered");
+                assert_eq!((answer.status, answer.text().as_str()), (200, VALUE));
+                count += 1;
+            }
+            count
+        });
+        let (code, said) = set(node.home(), "picky/word", WRONG);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(code == 1 && !said.contains(WRONG), "{said}");
+        for part in ["keeper", "does not start with the new value", "the server does not take this password"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(asking.join().expect("no request was lost") > 0);
+    });
+    // On the disk, too: a restart finds the value of before, and the next one takes its number.
+    let rows = node.cli(["secret", "list", "--json"]).json_lines();
+    assert_eq!(rows[0]["revision"], 1, "{rows:?}");
+    let home = node.kill();
+    let node = Node::restart(home, "picky");
+    wait_until(SOON, "it answers", || node.get("/keeper").status == 200);
+    assert_eq!(node.get("/keeper").text(), VALUE);
+    let (code, said) = set(node.home(), "picky/word", OTHER);
+    assert!(code == 0 && said.contains("revision 2"), "{said}");
+    assert_eq!(node.get("/keeper").text(), OTHER);
+    assert_eq!(files_with(node.home(), WRONG), Vec::<String>::new());
 }
 
 #[test]

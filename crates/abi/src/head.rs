@@ -96,6 +96,23 @@ pub fn write_record(
     Ok(end)
 }
 
+/// Makes all that was written behind the record at `at`, which has no value yet, its value.
+///
+/// # Errors
+/// [`EncodeError`] if it is more than a value, or a head, may be.
+pub fn close_record(out: &mut [u8], at: usize) -> Result<(), EncodeError> {
+    let is_over = out.len() > HEAD_MAX_BYTES;
+    let (prefix, rest) = out
+        .get_mut(at..)
+        .and_then(<[u8]>::split_first_chunk_mut::<RECORD_PREFIX_BYTES>)
+        .ok_or(EncodeError::Full)?;
+    let [_, name_len, low, high] = prefix;
+    let value_len = rest.len().checked_sub(usize::from(*name_len)).ok_or(EncodeError::Full)?;
+    let value_len = u16::try_from(value_len).map_err(|_| EncodeError::RecordTooLong)?;
+    [*low, *high] = value_len.to_le_bytes();
+    if is_over { Err(EncodeError::Full) } else { Ok(()) }
+}
+
 /// Why a head could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedHead {
@@ -159,6 +176,23 @@ mod tests {
         assert_eq!(read.next(), Some(Ok(Record { field: Field::Method, name: "", value: b"GET" })));
         assert_eq!(read.next(), Some(Ok(Record { field: Field::Header, name: "accept", value: b"*/*" })));
         assert_eq!(read.next(), None);
+    }
+
+    #[test]
+    fn what_stands_behind_an_empty_record_becomes_its_value() {
+        let mut out = vec![0; record_bytes("x", b"")];
+        write_record(&mut out, 0, Field::Header, "x", b"").unwrap();
+        out.extend_from_slice(b"long");
+        close_record(&mut out, 0).unwrap();
+        let read: Vec<_> = records(&out).collect();
+        assert_eq!(read, [Ok(Record { field: Field::Header, name: "x", value: b"long" })]);
+        assert_eq!(close_record(&mut out, 3), Err(EncodeError::Full));
+        out.resize(6 + 65_536, b'y');
+        assert_eq!(close_record(&mut out, 0), Err(EncodeError::RecordTooLong));
+        out.resize(HEAD_MAX_BYTES + 1, b'y');
+        let at = HEAD_MAX_BYTES - 10;
+        write_record(&mut out, at, Field::Header, "", b"").unwrap();
+        assert_eq!(close_record(&mut out, at), Err(EncodeError::Full));
     }
 
     #[test]

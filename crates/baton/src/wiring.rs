@@ -142,7 +142,7 @@ pub(crate) fn start(home: Home, settings: Settings) -> Result<Running, Failure> 
     let Data { plane, orders, thread: data, end: data_end, gateway, presence, deliveries } =
         start_data(&home, &settings)?;
     let Settings { except, cluster, otlp, .. } = settings;
-    let runtime = runtime()?;
+    let runtime = runtime(baton_replica::turns::step_back)?;
     let cluster = cluster.zip(presence.as_ref());
     let open = |options| runtime.block_on(Cluster::open(options));
     let cluster = cluster.map(|(cluster, presence)| open(cluster.options(presence, gateway))).transpose()?;
@@ -332,8 +332,10 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     })
 }
 
-fn runtime() -> Result<Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+/// A runtime on the thread that runs it, whose threads for work that blocks (hashing, looking through executables, waiting for the
+/// disk) begin with `first`.
+fn runtime(first: fn()) -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(first).build();
     runtime.map_err(|error| {
         Failure::failed(format_args!("cannot start a runtime: {error}"), "raise the limit of open files")
     })

@@ -27,13 +27,14 @@ mod members;
 mod plan;
 pub(crate) mod queue;
 mod report;
+mod secrets;
 mod servers;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,7 +50,9 @@ use self::members::Members;
 pub use self::members::{AppRow, Load, Row};
 use self::plan::{Seat, placed};
 pub use self::report::{AppReport, BucketReport, ClusterReport, CopyReport, NodePart, StoreReport};
+pub(crate) use self::secrets::{SharedSecret, SharedSecrets};
 use crate::deploy::{Found, Placed};
+use crate::secrets::{SealKey, SecretError};
 use crate::store::{Deployment, Kept, told};
 
 /// What begins the key of an app.
@@ -84,6 +87,8 @@ pub struct ClusterOptions {
     pub credentials: Option<PathBuf>,
     /// Certificates, also for servers whose URL begins with `tls://`.
     pub tls: Option<Tls>,
+    /// The file of the key with which the cluster's secrets are sealed. Without one each node has its own secrets.
+    pub secrets: Option<PathBuf>,
 }
 
 /// Who this node is, and whom it believes. Files in PEM.
@@ -109,6 +114,10 @@ impl ClusterOptions {
 pub struct Cluster {
     options: ClusterOptions,
     bus: Bus,
+    /// With what its secrets are sealed.
+    secrets_key: Option<SealKey>,
+    /// Whether it was said that there are secrets and no key to them.
+    is_told_of_secrets: AtomicBool,
     /// What is wanted, as far as is known here.
     wanted: watch::Sender<Wanted>,
     /// Who lives, as far as is known here.
@@ -136,6 +145,7 @@ struct Wanted {
     unreadable: BTreeMap<String, String>,
     /// Nodes that are to give their work to others.
     drains: BTreeSet<String>,
+    secrets: SharedSecrets,
 }
 
 impl Wanted {
@@ -145,6 +155,11 @@ impl Wanted {
             let Some(value) = &entry.value else { continue };
             if let Some(node) = key.strip_prefix(DRAIN) {
                 wanted.drains.insert(node.to_owned());
+            } else if key.starts_with(secrets::SECRET) {
+                match secrets::named(key).zip(serde_json::from_slice(value).ok()) {
+                    Some((place, row)) => drop(wanted.secrets.insert(place, row)),
+                    None => tracing::warn!(key, "the row of a secret is not one that this version writes"),
+                }
             } else if let Some(app) = key.strip_prefix(APP) {
                 match serde_json::from_slice::<Deployment>(value) {
                     Ok(deployment) if deployment.app().as_str() == app => {
@@ -177,12 +192,15 @@ impl Cluster {
     /// # Errors
     /// A file or an address cannot be used.
     pub async fn open(options: ClusterOptions) -> Result<Arc<Self>, ClusterError> {
+        let secrets_key = options.secrets.as_deref().map(seal_key).transpose()?;
         let bus = Bus::open(&options).await?;
         let members = Mutex::new(Members::new(&options.node, options.incarnation));
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(Arc::new(Self {
             options,
             bus,
+            secrets_key,
+            is_told_of_secrets: AtomicBool::new(false),
             wanted: watch::Sender::default(),
             table: watch::Sender::default(),
             members,
@@ -384,6 +402,15 @@ impl Cluster {
         }
         Err(last)
     }
+}
+
+fn seal_key(path: &Path) -> Result<SealKey, ClusterError> {
+    let fault = |source| ClusterError::File { path: path.to_owned(), source };
+    SealKey::read(path).map_err(|error| match error {
+        SecretError::Key { source, .. } => fault(source),
+        SecretError::KeyMissing { .. } => fault(std::io::ErrorKind::NotFound.into()),
+        _ => fault(std::io::Error::other("it holds no key, which is 64 hexadecimal digits")),
+    })
 }
 
 /// Says what a conflict is about in the words of who asked.

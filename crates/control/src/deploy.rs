@@ -324,7 +324,8 @@ impl Deployer {
     pub async fn reconcile(&self, cluster: &Cluster) -> Vec<Restored> {
         let _change = self.change.lock().await;
         let Some((wanted, unreadable)) = cluster.wanted_here() else { return Vec::new() };
-        let mut done = Vec::new();
+        // First: what starts below may need them.
+        let mut done = self.follow_secrets(cluster).await;
         let actual = self.placed();
         let mut changed = false;
         for step in plan(&wanted, &actual) {

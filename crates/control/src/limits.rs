@@ -82,7 +82,7 @@ pub const VERSIONS_KEPT_HERE: usize = 10;
 pub const DEPLOYED_BY_CHARS_MAX: usize = 128;
 /// Between two looks at how a new version does.
 pub const ROLLOUT_LOOK: Duration = Duration::from_millis(250);
-/// Apps and drained nodes that a cluster may have.
+/// Apps, drained nodes and secrets that a cluster may have.
 pub const WANTED_ROWS_MAX: usize = 4096;
 /// How long an artifact stays in the cluster's store that no kept version names.
 pub const BUS_ARTIFACT_KEPT: Duration = Duration::from_secs(3600);

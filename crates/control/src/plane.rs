@@ -157,10 +157,7 @@ impl Plane for PlaneHandle {
     }
 
     fn load(&self) -> Answer<'_, Vec<AppStatus>> {
-        Box::pin(self.run(|flow| async move {
-            let leading = flow.status().into_iter();
-            leading.chain(flow.status_beside()).collect()
-        }))
+        Box::pin(self.run(|flow| async move { flow.load().await }))
     }
 
     fn set_hosts(&self, hosts: Hosts) -> Answer<'_, ()> {

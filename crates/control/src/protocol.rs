@@ -381,4 +381,7 @@ pub struct SecretReply {
     pub changed: bool,
     /// Whether functions that run were started anew with it.
     pub started: bool,
+    /// Whether all nodes of the cluster have it, or will in a moment.
+    #[serde(default)]
+    pub shared: bool,
 }

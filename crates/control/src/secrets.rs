@@ -8,23 +8,21 @@
 //!
 //! A sealed value is bound to its app, its name and its revision: a row that was put in the place of another does not open.
 
+mod seal;
+
 use std::fmt;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use baton_catalog::limits::{SECRET_BYTES_MAX, SECRETS_MAX};
 use baton_catalog::{AppName, SecretName};
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub(crate) use self::seal::SealKey;
 use crate::store::{SecretRow, Store, StoreError};
 
 const KEY_FILE: &str = "secrets.key";
-const KEY_BYTES: usize = 32;
 
 /// A value that can be a secret. It cannot be printed, and is wiped when it is dropped.
 pub struct SecretValue(Zeroizing<Vec<u8>>);
@@ -58,6 +56,11 @@ impl fmt::Display for SecretValueFault {
 impl std::error::Error for SecretValueFault {}
 
 impl SecretValue {
+    /// The value itself.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Takes a value.
     ///
     /// # Errors
@@ -90,6 +93,8 @@ pub struct SecretReport {
     pub revision: u64,
     /// When this one was set, milliseconds since 1970; 0 for a row that cannot be read.
     pub set_ms: u64,
+    /// Whether it is one of the cluster's, which all its nodes have.
+    pub shared: bool,
     /// Functions of the version that runs which are granted it.
     pub granted_to: Vec<String>,
 }
@@ -133,6 +138,13 @@ pub enum SecretError {
         /// The name.
         name: String,
     },
+    /// The cluster has it sealed with another key than this node's.
+    OtherKey {
+        /// The app.
+        app: String,
+        /// The name.
+        name: String,
+    },
     /// The store does not do it.
     Store(StoreError),
 }
@@ -153,6 +165,10 @@ impl fmt::Display for SecretError {
                     "secret {name} of app {app} does not open: it is damaged, or was sealed with another key"
                 )
             }
+            Self::OtherKey { app, name } => write!(
+                f,
+                "secret {name} of app {app}, as the cluster has it, does not open with this node's --cluster-secrets"
+            ),
             Self::Store(source) => source.fmt(f),
         }
     }
@@ -180,6 +196,7 @@ impl SecretError {
                 "put the file back from a backup, or remove the secrets and the file, and set them again"
                     .to_owned()
             }
+            Self::OtherKey { .. } => "give all nodes the same file, and start them again".to_owned(),
             Self::Store(source) => source.hint().to_owned(),
         }
     }
@@ -197,24 +214,45 @@ impl Store {
         value: &SecretValue,
         now_ms: u64,
     ) -> Result<(u64, bool), SecretError> {
+        let known = self.known_secret(app, name)?;
+        if known.value.is_some_and(|known| *known == *value.0) {
+            return Ok((known.revision, false));
+        }
+        let revision = known.revision + 1;
+        let is_shared = false;
+        self.seal_secret(app, name, value, Stamp { revision, set_ms: now_ms, is_shared })?;
+        Ok((revision, true))
+    }
+
+    /// Seals a value and stores it.
+    pub(crate) fn seal_secret(
+        &self,
+        app: &AppName,
+        name: &SecretName,
+        value: &SecretValue,
+        stamp: Stamp,
+    ) -> Result<(), SecretError> {
         let rows = self.secret_rows()?;
         let place = place(app, name);
-        let before = rows.iter().find(|(key, _)| *key == place);
-        let key = key(self.path(), rows.is_empty())?;
-        let readable = before.and_then(|(_, row)| row.as_ref());
-        if let Some(row) = readable
-            && open(&key, app, name, row).is_some_and(|known| *known == *value.0)
-        {
-            return Ok((row.revision, false));
-        }
         let of_app = rows.iter().filter(|(key, _)| key.split('/').next() == Some(app.as_str())).count();
-        if before.is_none() && of_app >= SECRETS_MAX {
+        if of_app >= SECRETS_MAX && !rows.iter().any(|(key, _)| *key == place) {
             return Err(SecretError::TooMany { app: app.to_string() });
         }
-        let revision = readable.map_or(0, |row| row.revision) + 1;
-        let row = SecretRow { revision, set_ms: now_ms, sealed: seal(&key, app, name, revision, &value.0)? };
+        let key = key(self.path(), rows.is_empty())?;
+        let Stamp { revision, set_ms, is_shared } = stamp;
+        let sealed = key.seal(&bound_to(app, name, revision), &value.0);
+        let unusable = || SecretError::Unreadable { app: app.to_string(), name: name.to_string() };
+        let row = SecretRow { revision, set_ms, sealed: sealed.ok_or_else(unusable)?, shared: is_shared };
         self.put_secret(&place, Some(&row))?;
-        Ok((revision, true))
+        Ok(())
+    }
+
+    /// What is known of a secret. A row that cannot be read, or a value that does not open, is none.
+    pub(crate) fn known_secret(&self, app: &AppName, name: &SecretName) -> Result<Known, SecretError> {
+        let Some(row) = self.secret_row(&place(app, name))?.flatten() else { return Ok(Known::default()) };
+        let key = key(self.path(), false)?;
+        let value = key.open(&bound_to(app, name, row.revision), &row.sealed);
+        Ok(Known { revision: row.revision, set_ms: row.set_ms, is_shared: row.shared, value })
     }
 
     /// The value of a secret.
@@ -227,7 +265,7 @@ impl Store {
             return Err(SecretError::Unknown { app: app_text, name: name_text });
         };
         let key = key(self.path(), false)?;
-        let opened = row.and_then(|row| open(&key, app, name, &row));
+        let opened = row.and_then(|row| key.open(&bound_to(app, name, row.revision), &row.sealed));
         opened.ok_or(SecretError::Unreadable { app: app_text, name: name_text })
     }
 
@@ -249,12 +287,30 @@ impl Store {
     pub fn secrets(&self) -> Result<Vec<SecretReport>, SecretError> {
         let report = |(key, row): (String, Option<SecretRow>)| {
             let (app, name) = key.split_once('/')?;
-            let (revision, set_ms) = row.map_or((0, 0), |row| (row.revision, row.set_ms));
+            let (revision, set_ms, shared) =
+                row.map_or((0, 0, false), |row| (row.revision, row.set_ms, row.shared));
             let (app, name) = (app.to_owned(), name.to_owned());
-            Some(SecretReport { app, name, revision, set_ms, granted_to: Vec::new() })
+            Some(SecretReport { app, name, revision, set_ms, shared, granted_to: Vec::new() })
         };
         Ok(self.secret_rows()?.into_iter().filter_map(report).collect())
     }
+}
+
+/// What is kept beside a sealed value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) revision: u64,
+    pub(crate) set_ms: u64,
+    pub(crate) is_shared: bool,
+}
+
+/// What is known of a secret.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) revision: u64,
+    pub(crate) set_ms: u64,
+    pub(crate) is_shared: bool,
+    pub(crate) value: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Where a secret lies in its table.
@@ -267,97 +323,13 @@ fn bound_to(app: &AppName, name: &SecretName, revision: u64) -> Vec<u8> {
     format!("baton secret 1\0{app}/{name}\0{revision}").into_bytes()
 }
 
-fn seal(
-    key: &LessSafeKey,
-    app: &AppName,
-    name: &SecretName,
-    revision: u64,
-    value: &[u8],
-) -> Result<String, SecretError> {
-    let unusable = || SecretError::Unreadable { app: app.to_string(), name: name.to_string() };
-    let mut nonce = [0; NONCE_LEN];
-    // Drawn anew for each value: 96 bits, and no key seals more than some thousands of them.
-    SystemRandom::new().fill(&mut nonce).map_err(|_| unusable())?;
-    let mut text = Zeroizing::new(value.to_vec());
-    let aad = Aad::from(bound_to(app, name, revision));
-    let tag = key
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, text.as_mut_slice())
-        .map_err(|_| unusable())?;
-    Ok(nonce.iter().chain(text.iter()).chain(tag.as_ref()).map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn open(key: &LessSafeKey, app: &AppName, name: &SecretName, row: &SecretRow) -> Option<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(unhex(&row.sealed)?);
-    let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    let aad = Aad::from(bound_to(app, name, row.revision));
-    let opened = key.open_in_place(nonce, aad, sealed).ok()?;
-    Some(Zeroizing::new(opened.to_vec()))
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits
-        .map(|pair| {
-            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
-            pair.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u8::from_str_radix(pair, 16).ok())?
-        })
-        .collect()
-}
-
 /// The key beside the store; made if it `may_be_made`, which is only while nothing was sealed with another one.
-fn key(store: &Path, may_be_made: bool) -> Result<LessSafeKey, SecretError> {
+fn key(store: &Path, may_be_made: bool) -> Result<SealKey, SecretError> {
     let path = store.with_file_name(KEY_FILE);
-    let io = |source| SecretError::Key { path: path.clone(), source };
-    let damaged = || SecretError::KeyDamaged { path: path.clone() };
-    let text = match fs::read(&path) {
-        Ok(text) => {
-            let text = Zeroizing::new(text);
-            narrow(&path).map_err(io)?;
-            text
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_made => make(&path).map_err(io)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(SecretError::KeyMissing { path });
-        }
-        Err(error) => return Err(io(error)),
-    };
-    let digits = std::str::from_utf8(&text).map_err(|_| damaged())?.trim();
-    let bytes =
-        unhex(digits).filter(|bytes| bytes.len() == KEY_BYTES).map(Zeroizing::new).ok_or_else(damaged)?;
-    let key = UnboundKey::new(&CHACHA20_POLY1305, &bytes).map_err(|_| damaged())?;
-    Ok(LessSafeKey::new(key))
-}
-
-/// A backup or a copy may have widened it.
-fn narrow(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!(file = %path.display(), "others could read the key of secrets; its rights are narrowed");
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    match SealKey::read(&path) {
+        Err(SecretError::KeyMissing { .. }) if may_be_made => SealKey::make(&path),
+        key => key,
     }
-    Ok(())
-}
-
-fn make(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| io::Error::other("no random numbers"))?;
-    let text =
-        Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes());
-    let new = path.with_extension("new");
-    // What an interrupted try left behind is nobody's key.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    if let Some(directory) = path.parent() {
-        fs::File::open(directory)?.sync_all()?;
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use crate::replica::{Phase, Replica};
 use crate::scale::Unit;
 use crate::secrets::SecretEnv;
 use crate::slots::RawReply;
+use crate::start::Numbers;
 use crate::status::LoadStatus;
 use crate::stream::Streams;
 use crate::tally::Tally;
@@ -138,7 +139,7 @@ pub(crate) struct App {
     /// Requests of clients that it answered.
     pub(crate) answered: Cell<Answered>,
     pub(crate) pool_full: Cell<u64>,
-    pub(crate) last_holder: Cell<u16>,
+    pub(crate) numbers: Numbers,
     /// What other nodes may pull that its owner can take back, for as long as it is kept for them.
     pub(crate) shared_out: RefCell<Vec<(Handle, Weak<()>)>>,
     /// What its functions have put up on this node.
@@ -222,7 +223,7 @@ impl App {
             changed: Notify::new(),
             answered: Cell::default(),
             pool_full: Cell::new(0),
-            last_holder: Cell::new(1),
+            numbers: Numbers::default(),
             shared_out: RefCell::default(),
             puts: RefCell::new(Puts::new()),
             streams: Streams::default(),

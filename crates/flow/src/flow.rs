@@ -288,6 +288,19 @@ impl Flow {
         crate::inspect::have_cells_show(&replicas).await;
     }
 
+    /// What runs: the leading versions, then those beside them that have a part of the requests. One is looked at at a time, and
+    /// requests go on in between.
+    pub async fn load(&self) -> Vec<AppStatus> {
+        let mut apps: Vec<Rc<App>> = self.inner.apps.borrow().values().cloned().collect();
+        apps.extend(self.inner.beside.borrow().values().map(|beside| Rc::clone(&beside.version.app)));
+        let mut found = Vec::with_capacity(apps.len());
+        for app in apps {
+            found.push(crate::inspect::app(&app));
+            tokio::task::yield_now().await;
+        }
+        found
+    }
+
     /// What runs beside the leading versions, and has a part of their requests.
     #[must_use]
     pub fn status_beside(&self) -> Vec<AppStatus> {

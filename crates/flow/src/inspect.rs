@@ -186,7 +186,7 @@ pub(crate) fn holders(app: &App) -> Vec<(String, u64)> {
     let of: BTreeMap<u16, usize> = app.replicas().iter().map(|up| (up.holder, up.function)).collect();
     {
         let pool = app.pool.borrow();
-        for found in pool.capabilities().filter(|found| found.parent.is_none()) {
+        for found in pool.roots() {
             let holder = match found.hold {
                 Hold { state: State::InFlight, holder } => {
                     app.edges.borrow().ends(holder).map_or(0, |(_, callee)| callee)

@@ -47,6 +47,12 @@ impl Head {
         Head::default()
     }
 
+    /// An empty head with room for so many bytes.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Head {
+        Head { bytes: Vec::with_capacity(bytes), ..Head::default() }
+    }
+
     /// Says who sent it. Policies go by this, and by nothing that the client itself says.
     pub fn sent_by(&mut self, client: ClientFacts) {
         self.client = client;
@@ -358,7 +364,7 @@ impl Upload {
             && app.is_here(function);
         if not_begun {
             // Nobody else took it: it waits here.
-            let landing = Landing::again(&app, &errand.head, &errand.body)?;
+            let landing = Landing::again(&app, &[&errand.head], &errand.body)?;
             let timeout = errand.deadline.saturating_duration_since(Instant::now());
             let origin = Origin::Node { operation: 0, invocation, is_recorded, timeout };
             let again = Upload::landed(&app, function, landing, origin);

@@ -35,7 +35,16 @@ pub struct Landing {
 impl Landing {
     /// A buffer with `head` in it, and room for `body_len` bytes behind that.
     pub(crate) fn begin(app: &Rc<App>, head: &Head, body_len: Option<u64>) -> Result<Landing, InvokeError> {
-        let head_len = head.bytes.len() as u64;
+        Landing::in_pieces(app, &[&head.bytes], body_len)
+    }
+
+    /// As [`Landing::begin`], of a head whose pieces lie in different places.
+    pub(crate) fn in_pieces(
+        app: &Rc<App>,
+        head: &[impl AsRef<[u8]>],
+        body_len: Option<u64>,
+    ) -> Result<Landing, InvokeError> {
+        let head_len: u64 = head.iter().map(|piece| piece.as_ref().len() as u64).sum();
         let body_at = head_len.next_multiple_of(BODY_ALIGN);
         let limit = app.pool.borrow().bytes();
         let wanted = body_at.saturating_add(body_len.unwrap_or(UNKNOWN_BODY_BYTES));
@@ -46,7 +55,11 @@ impl Landing {
         let landing = Landing { app: Rc::clone(app), buffer: Some(buffer), head_len, body_at, written: 0 };
         // The buffer was made for the head: there is room.
         let pool = app.pool.borrow();
-        pool.write(&buffer, 0, &head.bytes);
+        let mut at = 0;
+        for piece in head.iter().map(AsRef::as_ref).filter(|piece| !piece.is_empty()) {
+            pool.write(&buffer, at, piece);
+            at += piece.len() as u64;
+        }
         // The gap up to the body may hold bytes of an owner before.
         let gap = [0u8; 64];
         let gap_len = usize::try_from(body_at - head_len).unwrap_or(0);
@@ -121,9 +134,12 @@ impl Landing {
     ///
     /// # Errors
     /// [`InvokeError::PoolFull`].
-    pub(crate) fn again(app: &Rc<App>, head: &[u8], body: &Body) -> Result<Landing, InvokeError> {
-        let head = Head { bytes: head.to_vec(), ..Head::default() };
-        let mut landing = Landing::begin(app, &head, Some(body.remaining() as u64))?;
+    pub(crate) fn again(
+        app: &Rc<App>,
+        head: &[impl AsRef<[u8]>],
+        body: &Body,
+    ) -> Result<Landing, InvokeError> {
+        let mut landing = Landing::in_pieces(app, head, Some(body.remaining() as u64))?;
         match body.in_pool() {
             Some((_, view)) => landing.copy(&view)?,
             None => landing.write(body.chunk())?,

@@ -60,7 +60,7 @@ pub(crate) async fn keep_alive(app: &Rc<App>, unit: &Rc<Unit>, function: usize, 
         let (ordered, came_up) = (Instant::now(), Cell::new(None));
         let started = match nursery {
             Some(_) => zygote::fork(app, function, place.number).await,
-            None => start(app, function, place.number),
+            None => start(app, function, place.number).await,
         };
         let end = match started {
             Ok((replica, output)) => {
@@ -425,7 +425,8 @@ pub(crate) async fn stop(app: &Rc<App>, patience: Duration) {
     app.puts.borrow_mut().clear();
     // Templates end once no replica is left; one that is just loading ends without.
     app.changed.notify_waiters();
-    while !app.replicas().is_empty() || app.groups.iter().any(|group| group.is_up()) || has_zygote(app) {
+    let is_up = || !app.replicas().is_empty() || app.numbers.has_unborn();
+    while is_up() || app.groups.iter().any(|group| group.is_up()) || has_zygote(app) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

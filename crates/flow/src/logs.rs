@@ -1,12 +1,17 @@
 //! The last lines that functions wrote, and what the node says about them.
 
 mod lines;
+mod text;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use baton_policy::Line;
+
 use self::lines::{About, Lines};
+use self::text::Text;
 use crate::receipts::name;
 use crate::status::LogLine;
 use crate::traces::Known;
@@ -23,8 +28,6 @@ pub(crate) struct Logs {
     last: u64,
     /// Which invocations are traced.
     known: Rc<Known>,
-    /// Where the text of a line is put together.
-    scratch: String,
 }
 
 /// Who wrote a line.
@@ -76,43 +79,40 @@ impl Logs {
     /// Adds a line; `invocation` is 0 where it names none.
     pub(crate) fn add(&mut self, writer: Writer<'_>, level: &'static str, invocation: u64, message: &str) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.add_at(millis(since), writer, (level, invocation), message);
-    }
-
-    /// Adds a line that is put together in place. There may be one for every request: nothing is allocated once the log is full,
-    /// and its time is as exact as the kernel's tick.
-    pub(crate) fn add_written(
-        &mut self,
-        writer: Writer<'_>,
-        level: &'static str,
-        invocation: u64,
-        write: impl FnOnce(&mut String),
-    ) {
-        let mut text = std::mem::take(&mut self.scratch);
-        text.clear();
-        write(&mut text);
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        self.add_at(millis(Duration::try_from(now).unwrap_or_default()), writer, (level, invocation), &text);
-        self.scratch = text;
-    }
-
-    fn add_at(
-        &mut self,
-        time_ms: u64,
-        writer: Writer<'_>,
-        (level, invocation): (&'static str, u64),
-        message: &str,
-    ) {
         self.last += 1;
-        let message = message.get(..message.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
         let traced = self.known.of(invocation);
-        show(writer, level, (invocation, traced), message);
-        let about = About { number: self.last, time_ms, invocation, holder: writer.holder, level };
+        let text = Text::Plain(cut(message));
+        show(writer, level, (invocation, traced), &text);
+        let about =
+            About { number: self.last, time_ms: millis(since), invocation, holder: writer.holder, level };
+        self.push(writer, about, traced, &text);
+    }
+
+    /// Adds what is told of a request. There may be one for every request: nothing is put into words before somebody reads it,
+    /// nothing is allocated once the log is full, and its time is as exact as the kernel's tick.
+    pub(crate) fn add_served(&mut self, app: &str, line: &Line<'_>) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        self.last += 1;
+        let level = if line.status >= 500 { "warn" } else { "info" };
+        let writer = Writer { app, function: line.function, holder: 0 };
+        let text = Text::of(line);
+        show(writer, level, (line.invocation, line.traced), &text);
+        let about = About {
+            number: self.last,
+            time_ms: millis(Duration::try_from(now).unwrap_or_default()),
+            invocation: line.invocation,
+            holder: 0,
+            level,
+        };
+        self.push(writer, about, line.traced, &text);
+    }
+
+    fn push(&mut self, writer: Writer<'_>, about: About, traced: Option<(u128, u64)>, text: &Text<'_>) {
         match self.apps.get_mut(writer.app) {
-            Some(lines) => lines.push(about, writer.function, traced, message),
+            Some(lines) => lines.push(about, writer.function, traced, text),
             None => {
                 let mut lines = Lines::default();
-                lines.push(about, writer.function, traced, message);
+                lines.push(about, writer.function, traced, text);
                 self.apps.insert(writer.app.to_owned(), lines);
             }
         }
@@ -144,12 +144,22 @@ impl Logs {
     }
 }
 
+/// What is kept of a text.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default()
+}
+
 fn millis(since: Duration) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Says a line to whoever listens to the node's own log, as target `function`.
-fn show(writer: Writer<'_>, level: &str, (invocation, traced): (u64, Option<(u128, u64)>), message: &str) {
+fn show(
+    writer: Writer<'_>,
+    level: &str,
+    (invocation, traced): (u64, Option<(u128, u64)>),
+    message: &impl Display,
+) {
     macro_rules! say {
         ($level:ident) => {
             tracing::event!(
@@ -204,6 +214,36 @@ mod tests {
         let batch = logs.batch(5, 3);
         assert_eq!(batch.iter().map(|line| line.number).collect::<Vec<_>>(), [6, 7, 8]);
         assert_eq!(logs.batch(u64::try_from(LINES_MAX).unwrap() + 4, 3).len(), 2);
+    }
+
+    #[test]
+    fn what_is_told_of_a_request_is_put_into_words_when_it_is_read() {
+        let mut logs = Logs::default();
+        let line = Line {
+            function: "f",
+            method: "GET",
+            path: "/cart",
+            status: 200,
+            duration_ns: 84_999,
+            bytes_in: 0,
+            bytes_out: u64::MAX,
+            invocation: 255,
+            traced: Some((1, 2)),
+            key: None,
+        };
+        logs.add_served("a", &line);
+        logs.add_served("a", &Line { status: 503, key: Some(""), path: "", invocation: 0, ..line });
+        logs.add_served("a", &Line { path: &"ä".repeat(LINE_BYTES_MAX), ..line });
+        let lines = logs.after(0, None, None);
+        assert_eq!(lines[0].message, format!("GET /cart status=200 us=84 in=0 out={}", u64::MAX));
+        assert_eq!(
+            (lines[0].level.as_str(), lines[0].invocation.as_deref()),
+            ("info", Some("00000000000000ff"))
+        );
+        assert_eq!(lines[0].span.as_deref(), Some("0000000000000002"));
+        assert_eq!(lines[1].message, format!("GET  status=503 us=84 in=0 out={} key=", u64::MAX));
+        assert_eq!((lines[1].level.as_str(), lines[1].invocation.as_deref()), ("warn", None));
+        assert!(lines[2].message.len() <= LINE_BYTES_MAX);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use baton_replica::Launcher;
 use baton_transfer::Endpoint;
 use tokio::sync::Notify;
 
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) watch: Watch,
     pub(crate) traces: RefCell<Traces>,
     pub(crate) draining: Cell<bool>,
+    /// Starts processes.
+    pub(crate) launcher: Launcher,
     /// Sends requests of functions out.
     pub(crate) fetch: RefCell<Option<Fetch>>,
     /// Opens the doors of replicas.
@@ -122,6 +125,7 @@ impl Node {
             watch: Watch::new(),
             traces: RefCell::new(traces),
             draining: Cell::new(false),
+            launcher: Launcher::default(),
             fetch: RefCell::new(None),
             tunnels: RefCell::new(None),
             apps: RefCell::default(),

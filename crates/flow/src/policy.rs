@@ -20,7 +20,6 @@ use baton_policy::{Around, Client, Line, Now, Outcome, Refusal, SpanEnd};
 pub use self::keep::{PolicyError, PolicyStatus};
 pub(crate) use self::run::{begin, conclude, edge, finish, prepare};
 use crate::error::InvokeError;
-use crate::logs::Writer;
 use crate::node::Node;
 
 /// Who sent a request, as the gateway knows it.
@@ -58,27 +57,7 @@ impl Around for AppAround {
     }
 
     fn line(&self, line: &Line<'_>) {
-        let Line { function, method, path, status, duration_ns, bytes_in, bytes_out, invocation, key } =
-            *line;
-        let level = if status >= 500 { "warn" } else { "info" };
-        let writer = Writer { app: &self.app, function, holder: 0 };
-        self.node.logs.borrow_mut().add_written(writer, level, invocation, |message| {
-            message.push_str(method);
-            message.push(' ');
-            message.push_str(path);
-            let mut number = |name: &str, value: u64| {
-                message.push_str(name);
-                push_number(message, value);
-            };
-            number(" status=", u64::from(status));
-            number(" us=", duration_ns / 1000);
-            number(" in=", bytes_in);
-            number(" out=", bytes_out);
-            if let Some(key) = key {
-                message.push_str(" key=");
-                message.push_str(key);
-            }
-        });
+        self.node.logs.borrow_mut().add_served(&self.app, line);
     }
 
     fn id(&self) -> u64 {
@@ -88,23 +67,6 @@ impl Around for AppAround {
     fn span(&self, span: &SpanEnd<'_>) {
         self.node.traces.borrow_mut().policies(&self.app, span);
     }
-}
-
-/// Decimal digits, without the machinery of formatting: a line is written for every request.
-fn push_number(to: &mut String, mut value: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        if let (Some(digit), Ok(low)) = (digits.get_mut(at), u8::try_from(value % 10)) {
-            *digit = b'0' + low;
-        }
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    to.push_str(std::str::from_utf8(digits.get(at..).unwrap_or_default()).unwrap_or_default());
 }
 
 /// The clock of policies: it runs with the node, and is never near 0.
@@ -138,18 +100,4 @@ fn outcome_of(error: &InvokeError) -> Outcome {
 
 fn refused(refusal: Refusal) -> InvokeError {
     InvokeError::Refused(Box::new(refusal))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_in_full() {
-        for value in [0, 7, 10, 12_345, u64::MAX] {
-            let mut text = String::new();
-            push_number(&mut text, value);
-            assert_eq!(text, value.to_string());
-        }
-    }
 }

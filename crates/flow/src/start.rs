@@ -1,5 +1,6 @@
 //! Starting one replica: its numbers, its words, its mappings, its process.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,7 +19,8 @@ use baton_pool::ledger::NOBODY;
 use baton_pool::link::{duplex_bytes, ring_entries_for};
 use baton_pool::pool::Pool;
 use baton_pool::region;
-use baton_replica::{Body, Limits, Mappings, Output, Peer, SpawnSpec};
+use baton_replica::{Child, Limits, Mappings, Output, Peer, SpawnSpec, Unborn};
+use tokio::sync::oneshot;
 
 use crate::app::{App, FunctionState};
 use crate::cells::access;
@@ -38,30 +40,40 @@ const FILES_MAX: u32 = 512;
 /// Threads of one replica.
 const THREADS_MAX: u32 = 64;
 
-/// Starts the replica at `place` of `function`: its process runs, has its mappings and its edges.
-pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<Replica>, Output), String> {
+/// Starts the replica at `place` of `function`: its process runs, has its mappings and its edges. The data plane goes on while the
+/// process is made.
+pub(crate) async fn start(
+    app: &Rc<App>,
+    function: usize,
+    place: usize,
+) -> Result<(Rc<Replica>, Output), String> {
     let state = app.functions.get(function).ok_or("no such function")?;
     let plan = Plan::for_programs(&state.spec);
-    let (replica, output) = replica(app, function, place, |hello, mappings| {
-        let options = &app.node.options;
-        let cores = match options.cores.as_slice() {
-            [] => all_cores(),
-            some => some.to_vec(),
-        };
-        // A program that knows nothing of Baton takes no turns with its callers: its threads, and what stands in front of it, may all
-        // run at once.
-        let cores = match &state.spec.runtime {
-            Runtime::Http(_) | Runtime::Lambda(_) => cores,
-            Runtime::Native | Runtime::Python(_) => vec![home_core(app.index, place, &cores)],
-        };
-        let name = format!("{}-{}", app.name, state.name);
-        let spec = spec(app, state, programs::of(app, state)?, cores, name)?;
-        baton_replica::process::start(spec, hello, mappings).map_err(|error| error.to_string())
-    })?;
-    let doors = match replica.peer.borrow().body() {
-        Body::Process(process) => process.take_doors(),
-        Body::Compartment(_) => Vec::new(),
+    let options = &app.node.options;
+    let cores = match options.cores.as_slice() {
+        [] => all_cores(),
+        some => some.to_vec(),
     };
+    // A program that knows nothing of Baton takes no turns with its callers: its threads, and what stands in front of it, may all
+    // run at once.
+    let cores = match &state.spec.runtime {
+        Runtime::Http(_) | Runtime::Lambda(_) => cores,
+        Runtime::Native | Runtime::Python(_) => vec![home_core(app.index, place, &cores)],
+    };
+    let name = format!("{}-{}", app.name, state.name);
+    let spec = spec(app, state, programs::of(app, state)?, cores, name)?;
+    let birth = Birth::begin(app, state)?;
+    let waker = birth.seat.as_ref().map(|seat| seat.mapped().waker);
+    let made = Unborn::new(spec, birth.hello.ring_entries, waker);
+    let (unborn, spec) = made.map_err(|error| error.to_string())?;
+    let child = launch(app, spec).await?;
+    if app.stopping.get() {
+        return Err("its app is being stopped".to_owned());
+    }
+    let doors = child.take_doors();
+    let (replica, output) = birth.end(function, place, |hello, mappings| {
+        unborn.born(child, hello, mappings).map_err(|error| error.to_string())
+    })?;
     let declared = ports::declare(app, function, replica.peer.borrow().pid(), &plan);
     let tunnels = tunnels::open(app, function, &plan, doors);
     *replica.tunnels.borrow_mut() = match declared {
@@ -69,6 +81,18 @@ pub(crate) fn start(app: &Rc<App>, function: usize, place: usize) -> Result<(Rc<
         None => tunnels,
     };
     Ok((replica, output))
+}
+
+/// Has a process made by the thread that is there for it.
+async fn launch(app: &App, spec: SpawnSpec) -> Result<Child, String> {
+    let (done, told) = oneshot::channel();
+    // Nobody waits any more: the process goes with what is told of it.
+    let tell = move |made| drop(done.send(made));
+    app.node.launcher.order(spec, tell).map_err(|error| error.to_string())?;
+    match told.await {
+        Ok(made) => made.map_err(|error| error.to_string()),
+        Err(_) => Err("the thread that starts processes has ended".to_owned()),
+    }
 }
 
 /// Puts the replica that `launch` makes at `place` of `function`.
@@ -79,18 +103,72 @@ pub(crate) fn replica(
     launch: impl FnOnce(&Hello, &Mappings<'_>) -> Result<(Peer, Output), String>,
 ) -> Result<(Rc<Replica>, Output), String> {
     let state = app.functions.get(function).ok_or("no such function")?;
-    let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
-    let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
-    let hello = hello(state, &mut app.pool.borrow_mut(), holder, arena);
-    // The kernel knows its socket before it runs.
-    let seat = app.guard.as_ref().map(|guard| guard.join(holder, arena)).transpose()?;
-    let (peer, output) = mapped(app, &hello, seat.as_ref(), launch)?;
-    let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
-    replica.socket.set(seat.and_then(Seat::keep));
-    if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
-        *slot = Some(Rc::clone(&replica));
+    Birth::begin(app, state)?.end(function, place, launch)
+}
+
+/// The numbers that an app's replicas have.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    last_holder: Cell<u16>,
+    /// Those of replicas whose processes are being made.
+    unborn: RefCell<Vec<(u16, u32)>>,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Numbers { last_holder: Cell::new(1), unborn: RefCell::default() }
     }
-    Ok((replica, output))
+}
+
+impl Numbers {
+    /// Whether a process is being made for the app.
+    pub(crate) fn has_unborn(&self) -> bool {
+        !self.unborn.borrow().is_empty()
+    }
+}
+
+/// A replica that is about to be: its numbers are nobody else's.
+struct Birth<'a> {
+    app: &'a Rc<App>,
+    hello: Hello,
+    numbers: (u16, u32),
+    seat: Option<Seat>,
+}
+
+impl<'a> Birth<'a> {
+    fn begin(app: &'a Rc<App>, state: &FunctionState) -> Result<Self, String> {
+        let numbers = free_numbers(app, 1).ok_or("as many replicas are up as an app may have")?;
+        let &(holder, arena) = numbers.first().ok_or("as many replicas are up as an app may have")?;
+        let hello = hello(state, &mut app.pool.borrow_mut(), holder, arena);
+        // The kernel knows its socket before it runs.
+        let seat = app.guard.as_ref().map(|guard| guard.join(holder, arena)).transpose()?;
+        app.numbers.unborn.borrow_mut().push((holder, arena));
+        Ok(Birth { app, hello, numbers: (holder, arena), seat })
+    }
+
+    fn end(
+        mut self,
+        function: usize,
+        place: usize,
+        launch: impl FnOnce(&Hello, &Mappings<'_>) -> Result<(Peer, Output), String>,
+    ) -> Result<(Rc<Replica>, Output), String> {
+        let (app, (holder, arena)) = (self.app, self.numbers);
+        let seat = self.seat.take();
+        let (peer, output) = mapped(app, &self.hello, seat.as_ref(), launch)?;
+        let replica = Rc::new(Replica::new(app, function, holder, arena, peer));
+        replica.socket.set(seat.and_then(Seat::keep));
+        let state = app.functions.get(function).ok_or("no such function")?;
+        if let Some(slot) = state.replicas.borrow_mut().get_mut(place) {
+            *slot = Some(Rc::clone(&replica));
+        }
+        Ok((replica, output))
+    }
+}
+
+impl Drop for Birth<'_> {
+    fn drop(&mut self) {
+        self.app.numbers.unborn.borrow_mut().retain(|numbers| *numbers != self.numbers);
+    }
 }
 
 fn hello(state: &FunctionState, pool: &mut Pool, holder: u16, arena: u32) -> Hello {
@@ -278,14 +356,20 @@ pub(crate) fn all_cores() -> Vec<usize> {
 pub(crate) fn free_numbers(app: &App, count: usize) -> Option<Vec<(u16, u32)>> {
     let up = app.replicas();
     let own = app.node_arena.get();
-    let is_free = |arena: &u32| Some(*arena) != own && up.iter().all(|replica| replica.arena != *arena);
+    let unborn = app.numbers.unborn.borrow();
+    let is_free = |arena: &u32| {
+        Some(*arena) != own
+            && up.iter().all(|replica| replica.arena != *arena)
+            && unborn.iter().all(|(_, other)| other != arena)
+    };
     let arenas = (0..REPLICAS_MAX).filter(is_free);
-    let last = app.last_holder.get();
+    let last = app.numbers.last_holder.get();
     let holders = (1..NOBODY)
         .map(|step| 1 + (last - 1 + step) % (NOBODY - 1))
-        .filter(|holder| up.iter().all(|replica| replica.holder != *holder));
+        .filter(|holder| up.iter().all(|replica| replica.holder != *holder))
+        .filter(|holder| unborn.iter().all(|(other, _)| other != holder));
     let numbers: Vec<(u16, u32)> = holders.zip(arenas).take(count).collect();
     let (newest, _) = numbers.last()?;
-    app.last_holder.set(*newest);
+    app.numbers.last_holder.set(*newest);
     (numbers.len() == count).then_some(numbers)
 }

@@ -143,16 +143,17 @@ impl Slot {
         matches!(&self.step, Step::Headers { response, .. } if !response.is_empty())
     }
 
-    fn admit<'a>(
-        &'a self,
+    fn admit(
+        &self,
         at: usize,
-        request: &mut Request<'a>,
+        request: &mut Request<'_>,
         now: Now,
         ticket: &mut Ticket,
     ) -> Result<(), Refusal> {
         match &self.step {
             Step::Log(key) => {
                 ticket.keep_line(request);
+                ticket.traced = request.client.trace.map(|trace| (trace.trace, trace.span));
                 let text = key.as_ref().and_then(|key| request.text(key));
                 ticket.key = text.map(|text| String::from_utf8_lossy(&text).into_owned());
             }
@@ -161,7 +162,7 @@ impl Slot {
                 if let Some(trace) = request.client.trace {
                     ticket.keep_line(request);
                     let span = ticket.chain.around.id();
-                    request.set("traceparent", traceparent(trace.trace, span));
+                    request.set("traceparent", &traceparent(trace.trace, span));
                     ticket.span = Some((trace, span));
                 }
             }
@@ -281,11 +282,7 @@ impl Chain {
     }
 
     /// Has a request pass all handlers that need its head only. The ticket has to be ended, whatever the verdict.
-    pub fn admit<'a>(
-        self: &'a Rc<Self>,
-        request: &mut Request<'a>,
-        now: Now,
-    ) -> (Box<Ticket>, Result<(), Refusal>) {
+    pub fn admit(self: &Rc<Self>, request: &mut Request<'_>, now: Now) -> (Box<Ticket>, Result<(), Refusal>) {
         let mut ticket = Box::new(Ticket::new(self, now.ns, self.applying(request)));
         let count = self.requests.get().wrapping_add(1);
         self.requests.set(count);

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
-use baton_abi::head::{Field, Record, record_bytes, records, write_record};
+use baton_abi::head::{Field, Record, records};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_catalog::policy::{Edits, Forwarded, Template, network_of};
 
-use crate::request::Request;
+use crate::records::append;
+use crate::request::{Client, Request};
 
 /// Most bytes of a client's own `Forwarded` that are kept.
 const CHAIN_BYTES_MAX: usize = 2048;
@@ -58,17 +59,27 @@ impl Changes {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    pub(crate) fn on_request<'a>(&'a self, request: &mut Request<'a>) {
+    pub(crate) fn on_request(&self, request: &mut Request<'_>) {
         for name in &self.remove {
             request.remove(name);
         }
         for (name, value) in &self.set {
-            let value = value.fill(request);
-            request.set(name.as_str(), value);
+            match value {
+                Value::Fixed(text) => request.set(name, text),
+                Value::Of(template) => {
+                    let value = request.fill(template);
+                    request.set(name, &value);
+                }
+            }
         }
         for (name, value) in &self.add {
-            let value = value.fill(request);
-            request.add(name.as_str(), value);
+            match value {
+                Value::Fixed(text) => request.add(name, text),
+                Value::Of(template) => {
+                    let value = request.fill(template);
+                    request.add(name, &value);
+                }
+            }
         }
     }
 
@@ -117,14 +128,6 @@ impl Changes {
 #[derive(Debug, Default)]
 pub(crate) struct Prepared(Vec<u8>);
 
-fn append(head: &mut Vec<u8>, field: Field, name: &str, value: &[u8]) {
-    let at = head.len();
-    head.resize(at + record_bytes(name, value), 0);
-    if write_record(head, at, field, name, value).is_err() {
-        head.truncate(at);
-    }
-}
-
 /// Who says who the client was.
 #[derive(Debug)]
 pub(crate) struct Origin {
@@ -136,41 +139,36 @@ impl Origin {
         Self { trusted: forwarded.trusted.iter().filter_map(|network| network_of(network)).collect() }
     }
 
-    pub(crate) fn on_request<'a>(&self, request: &mut Request<'a>) {
-        let address = request.client.address;
+    pub(crate) fn on_request(&self, request: &mut Request<'_>) {
+        let Client { address, is_secure, .. } = request.client;
         let is_trusted =
             address.is_some_and(|address| self.trusted.iter().any(|net| is_within(address, *net)));
-        let proto = if request.client.is_secure { "https" } else { "http" };
+        let proto = if is_secure { "https" } else { "http" };
         let host = request.copy_of("host").unwrap_or_default();
-        let mut element = Vec::with_capacity(64 + host.len());
-        element.extend_from_slice(b"for=");
-        let mut text = Vec::with_capacity(16);
-        match address {
-            Some(IpAddr::V4(address)) => {
-                dotted(address, &mut text);
-                element.extend_from_slice(&text);
+        let before = |name: &str| is_trusted.then(|| chain(request, name)).unwrap_or_default();
+        let (elements, addresses) = (before("forwarded"), before("x-forwarded-for"));
+        request.set_with("forwarded", |to| {
+            to.extend_from_slice(&elements);
+            to.extend_from_slice(b"for=");
+            match address {
+                Some(IpAddr::V6(address)) => {
+                    to.extend_from_slice(b"\"[");
+                    to.extend_from_slice(address.to_string().as_bytes());
+                    to.extend_from_slice(b"]\"");
+                }
+                other => named(other, to),
             }
-            Some(IpAddr::V6(address)) => {
-                text.extend_from_slice(address.to_string().as_bytes());
-                element.extend_from_slice(b"\"[");
-                element.extend_from_slice(&text);
-                element.extend_from_slice(b"]\"");
+            to.extend_from_slice(b";proto=");
+            to.extend_from_slice(proto.as_bytes());
+            if !host.is_empty() {
+                to.extend_from_slice(b";host=");
+                quote(&host, to);
             }
-            None => {
-                text.extend_from_slice(b"unknown");
-                element.extend_from_slice(&text);
-            }
-        }
-        element.extend_from_slice(b";proto=");
-        element.extend_from_slice(proto.as_bytes());
-        if !host.is_empty() {
-            element.extend_from_slice(b";host=");
-            quote(&host, &mut element);
-        }
-        let element = self.behind(request, is_trusted, "forwarded", element);
-        request.set("forwarded", element);
-        let chain = self.behind(request, is_trusted, "x-forwarded-for", text);
-        request.set("x-forwarded-for", chain);
+        });
+        request.set_with("x-forwarded-for", |to| {
+            to.extend_from_slice(&addresses);
+            named(address, to);
+        });
         if !is_trusted || request.header("x-forwarded-proto").is_none() {
             request.set("x-forwarded-proto", proto.as_bytes());
         }
@@ -179,52 +177,67 @@ impl Origin {
         }
         match host.is_empty() {
             true => request.remove("x-forwarded-host"),
-            false => request.set("x-forwarded-host", host),
+            false => request.set("x-forwarded-host", &host),
         }
     }
+}
 
-    /// An element behind those that a trusted proxy sent.
-    fn behind(&self, request: &Request<'_>, is_trusted: bool, name: &str, element: Vec<u8>) -> Vec<u8> {
-        if !is_trusted {
-            return element;
+/// The elements that a trusted proxy sent, ready for another one behind them.
+fn chain(request: &Request<'_>, name: &str) -> Vec<u8> {
+    let mut chain = Vec::new();
+    for value in request.values(name) {
+        if chain.len() + value.len() > CHAIN_BYTES_MAX {
+            break;
         }
-        let mut chain = Vec::new();
-        for (_, value) in request.headers.iter().filter(|(known, _)| known == name) {
-            if chain.len() + value.len() > CHAIN_BYTES_MAX {
-                break;
-            }
-            chain.extend_from_slice(value);
-            chain.extend_from_slice(b", ");
-        }
-        chain.extend_from_slice(&element);
-        chain
+        chain.extend_from_slice(value);
+        chain.extend_from_slice(b", ");
+    }
+    chain
+}
+
+/// Who sent a request.
+fn named(address: Option<IpAddr>, to: &mut Vec<u8>) {
+    match address {
+        Some(IpAddr::V4(address)) => dotted(address, to),
+        Some(IpAddr::V6(address)) => to.extend_from_slice(address.to_string().as_bytes()),
+        None => to.extend_from_slice(b"unknown"),
     }
 }
 
 /// An address as people write it, without the machinery of formatting.
 fn dotted(address: Ipv4Addr, to: &mut Vec<u8>) {
-    for (place, octet) in address.octets().into_iter().enumerate() {
-        if place > 0 {
-            to.push(b'.');
+    let (mut text, mut len) = ([0; 16], 0);
+    let mut put = |byte: u8| {
+        if let Some(place) = text.get_mut(len) {
+            *place = byte;
+            len += 1;
         }
+    };
+    for octet in address.octets() {
         if octet >= 100 {
-            to.push(b'0' + octet / 100);
+            put(b'0' + octet / 100);
         }
         if octet >= 10 {
-            to.push(b'0' + octet / 10 % 10);
+            put(b'0' + octet / 10 % 10);
         }
-        to.push(b'0' + octet % 10);
+        put(b'0' + octet % 10);
+        put(b'.');
     }
+    // Without the last dot.
+    to.extend_from_slice(text.get(..len.saturating_sub(1)).unwrap_or_default());
 }
 
 /// As a quoted string of RFC 9110.
 fn quote(text: &[u8], to: &mut Vec<u8>) {
     to.push(b'"');
-    for byte in text {
-        if matches!(byte, b'"' | b'\\') {
-            to.push(b'\\');
+    for part in text.split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
+        match part.split_last() {
+            Some((last @ (b'"' | b'\\'), rest)) => {
+                to.extend_from_slice(rest);
+                to.extend_from_slice(&[b'\\', *last]);
+            }
+            _ => to.extend_from_slice(part),
         }
-        to.push(*byte);
     }
     to.push(b'"');
 }
@@ -261,7 +274,9 @@ mod tests {
 
     fn answer_of(headers: &[(&str, &str)]) -> Vec<u8> {
         let mut head = Vec::new();
-        headers.iter().for_each(|(name, value)| append(&mut head, Field::Header, name, value.as_bytes()));
+        for (name, value) in headers {
+            assert!(append(&mut head, Field::Header, name, value.as_bytes()));
+        }
         head
     }
 
@@ -286,6 +301,15 @@ mod tests {
         let (long, rest) = ("1".repeat(60_000), "1".repeat(HEAD_MAX_BYTES - 2 * 60_005 - 9));
         let full = answer_of(&[("a", &long), ("b", &long), ("c", &rest)]);
         assert_eq!(change(full), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_ends_a_quoted_string_is_escaped() {
+        for (text, expect) in [("", r#""""#), ("a:1", r#""a:1""#), (r#"a"b\c\"#, r#""a\"b\\c\\""#)] {
+            let mut to = Vec::new();
+            quote(text.as_bytes(), &mut to);
+            assert_eq!(String::from_utf8(to).unwrap(), expect);
+        }
     }
 
     #[test]

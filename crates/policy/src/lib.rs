@@ -19,6 +19,7 @@ mod edits;
 mod jwt;
 mod keys;
 mod limits;
+mod records;
 mod report;
 mod request;
 mod retries;

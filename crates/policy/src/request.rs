@@ -1,16 +1,33 @@
 //! The view of a request that handlers have, and what they change of it.
+//!
+//! ```text
+//!  head as the gateway encoded it   │ method, path … headers │                     │ what the gateway says beside │
+//!  head as the function gets it     │ the same bytes         │ what handlers added │ the same bytes               │
+//! ```
+//! Nothing of it is taken apart and put together again, unless a handler took one of the client's headers away.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use baton_abi::head::{Field, record_bytes, records, write_record};
+use baton_abi::head::{Field, Record, record_bytes, records};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_catalog::policy::{Source, Template};
+use smallvec::SmallVec;
 
 use crate::jwt::Token;
 use crate::keys::Key;
+use crate::records::{append, append_with};
 use crate::span::Trace;
+
+/// Headers of one request that need no memory of their own.
+const HEADERS_INLINE: usize = 16;
+/// Headers that handlers add whose places need none.
+const ADDED_INLINE: usize = 8;
+/// Room for what handlers add, at first.
+const ADDED_BYTES: usize = 256;
+/// Bytes of a record in front of its name.
+const PREFIX_BYTES: usize = record_bytes("", b"");
 
 /// The time, as whoever calls reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,18 +56,24 @@ pub struct Client<'a> {
 /// A request on its way in.
 #[derive(Debug)]
 pub struct Request<'a> {
+    head: &'a [u8],
+    /// Where in the head the first record stands that is the gateway's own; the end without one.
+    own_at: usize,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
-    query: Option<&'a [u8]>,
-    params: Vec<(&'a str, &'a [u8])>,
-    /// Names in lower case.
-    pub(crate) headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
+    /// The client's headers that no handler took away, names in lower case.
+    sent: SmallVec<[(&'a str, &'a [u8]); HEADERS_INLINE]>,
+    /// Headers that handlers put in, as records.
+    added: Vec<u8>,
+    /// Where in these the name and the value of each begin.
+    places: SmallVec<[(usize, usize); ADDED_INLINE]>,
+    /// Whether some of the client's were taken away.
+    is_cut: bool,
+    /// Whether something was added that no record holds.
+    is_too_large: bool,
     pub(crate) client: Client<'a>,
     pub(crate) token: Option<Rc<Token>>,
     pub(crate) key: Option<Rc<Key>>,
-    pub(crate) is_changed: bool,
-    /// What the gateway says beside what the client said.
-    of_gateway: Vec<(Field, &'a [u8])>,
 }
 
 impl<'a> Request<'a> {
@@ -58,71 +81,106 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn of(head: &'a [u8], client: Client<'a>) -> Self {
         let mut request = Self {
+            head,
+            own_at: head.len(),
             method: "",
             path: "",
-            query: None,
-            params: Vec::new(),
-            headers: Vec::with_capacity(16),
+            sent: SmallVec::new(),
+            added: Vec::new(),
+            places: SmallVec::new(),
+            is_cut: false,
+            is_too_large: false,
             client,
             token: None,
             key: None,
-            is_changed: false,
-            of_gateway: Vec::new(),
         };
+        let mut at = 0;
         for record in records(head).map_while(Result::ok) {
             match record.field {
                 Field::Method => request.method = std::str::from_utf8(record.value).unwrap_or_default(),
                 Field::Path => request.path = std::str::from_utf8(record.value).unwrap_or_default(),
-                Field::Query => request.query = Some(record.value),
-                Field::Param => request.params.push((record.name, record.value)),
-                Field::Header => {
-                    request.headers.push((Cow::Borrowed(record.name), Cow::Borrowed(record.value)));
-                }
-                Field::Identity | Field::Stream => request.of_gateway.push((record.field, record.value)),
+                Field::Header => request.sent.push((record.name, record.value)),
+                Field::Query | Field::Param => {}
+                Field::Identity | Field::Stream => request.own_at = request.own_at.min(at),
             }
+            at += record_bytes(record.name, record.value);
         }
+        request.head = head.get(..at).unwrap_or_default();
+        request.own_at = request.own_at.min(at);
         request
+    }
+
+    /// The values of all headers of a name in lower case: the client's first.
+    pub(crate) fn values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        let sent = self.sent.iter().filter(move |(known, _)| *known == name).map(|(_, value)| *value);
+        let added = (0..self.places.len()).filter_map(move |nth| self.added_as(nth, name));
+        sent.chain(added)
+    }
+
+    /// The value of the n-th header that was added, if it is of that name. Looked at as bytes: most are of another.
+    fn added_as(&self, nth: usize, name: &str) -> Option<&[u8]> {
+        let &(name_at, value_at) = self.places.get(nth)?;
+        if self.added.get(name_at..value_at)? != name.as_bytes() {
+            return None;
+        }
+        let next = self.places.get(nth + 1).map_or(self.added.len(), |(next, _)| next - PREFIX_BYTES);
+        self.added.get(value_at..next)
     }
 
     /// The first header of a name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref())
+        self.values(name).next()
     }
 
     /// The only header of a name. Two of them are an attempt to show one thing here and another thing behind.
     pub(crate) fn only_header(&self, name: &str) -> Result<Option<&[u8]>, ()> {
-        let mut found = self.headers.iter().filter(|(known, _)| known == name);
-        let first = found.next().map(|(_, value)| value.as_ref());
+        let mut found = self.values(name);
+        let first = found.next();
         if found.next().is_some() { Err(()) } else { Ok(first) }
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
-        let before = self.headers.len();
-        self.headers.retain(|(known, _)| known != name);
-        self.is_changed |= self.headers.len() != before;
-    }
-
-    pub(crate) fn add(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, [u8]>>) {
-        self.headers.push((name.into(), value.into()));
-        self.is_changed = true;
-    }
-
-    pub(crate) fn set(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, [u8]>>) {
-        let name = name.into();
-        let Some(first) = self.headers.iter().position(|(known, _)| *known == name) else {
-            return self.add(name, value);
-        };
-        if let Some((_, old)) = self.headers.get_mut(first) {
-            *old = value.into();
+        let before = self.sent.len();
+        self.sent.retain(|(known, _)| *known != name);
+        self.is_cut |= self.sent.len() != before;
+        if (0..self.places.len()).any(|nth| self.added_as(nth, name).is_some()) {
+            let before = std::mem::take(&mut self.added);
+            self.places.clear();
+            for record in of(&before).filter(|record| record.name != name) {
+                self.add(record.name, record.value);
+            }
         }
-        self.is_changed = true;
-        let mut at = 0..;
-        self.headers.retain(|(known, _)| at.next().is_none_or(|at: usize| at <= first) || *known != name);
+    }
+
+    /// Adds a header whose value is written where it goes.
+    pub(crate) fn add_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.added.capacity() == 0 {
+            self.added.reserve(ADDED_BYTES);
+        }
+        let at = self.added.len();
+        match append_with(&mut self.added, Field::Header, name, write) {
+            true => self.places.push((at + PREFIX_BYTES, at + record_bytes(name, b""))),
+            false => self.is_too_large = true,
+        }
+    }
+
+    pub(crate) fn add(&mut self, name: &str, value: &[u8]) {
+        self.add_with(name, |to| to.extend_from_slice(value));
+    }
+
+    pub(crate) fn set_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.remove(name);
+        self.add_with(name, write);
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
+        self.set_with(name, |to| to.extend_from_slice(value));
     }
 
     /// A header's value, to stand in another one.
     pub(crate) fn copy_of(&self, name: &str) -> Option<Cow<'a, [u8]>> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        let sent = self.sent.iter().find(|(known, _)| *known == name).map(|(_, value)| Cow::Borrowed(*value));
+        sent.or_else(|| self.header(name).map(|value| Cow::Owned(value.to_vec())))
     }
 
     /// What a source stands for; `None` if the request has nothing there.
@@ -132,8 +190,8 @@ impl<'a> Request<'a> {
             Source::Address => Cow::Owned(self.client.address?.to_string().into_bytes()),
             Source::Header(name) => Cow::Borrowed(self.header(name)?),
             Source::Param(name) => {
-                let found = self.params.iter().find(|(known, _)| known == name);
-                Cow::Borrowed(found?.1)
+                let is = |record: &Record<'_>| record.field == Field::Param && record.name == name;
+                Cow::Borrowed(of(self.head).find(is)?.value)
             }
             Source::ApiKey => Cow::Borrowed(self.key.as_ref()?.name.as_bytes()),
             Source::Claim(name) => Cow::Owned(self.token.as_ref()?.claim(name)?.into_bytes()),
@@ -156,47 +214,48 @@ impl<'a> Request<'a> {
         value
     }
 
-    /// The head with what handlers changed; `None` if they changed nothing.
+    /// The head with what handlers changed, in pieces, one right behind the other; `None` if they changed nothing.
     ///
     /// # Errors
     /// It is larger than a head may be.
-    pub fn encoded(&self) -> Result<Option<Vec<u8>>, HeadTooLarge> {
-        if !self.is_changed {
-            return Ok(None);
-        }
-        let named = |headers: &[(Cow<'_, str>, Cow<'_, [u8]>)]| -> usize {
-            headers.iter().map(|(name, value)| record_bytes(name, value)).sum()
-        };
-        let params: usize = self.params.iter().map(|(name, value)| record_bytes(name, value)).sum();
-        let plain = [self.method.as_bytes(), self.path.as_bytes()];
-        let others =
-            plain.into_iter().chain(self.query).chain(self.of_gateway.iter().map(|(_, value)| *value));
-        let bytes =
-            params + named(&self.headers) + others.map(|value| record_bytes("", value)).sum::<usize>();
-        if bytes > HEAD_MAX_BYTES {
+    pub fn changed(&self) -> Result<Option<[Cow<'_, [u8]>; 3]>, HeadTooLarge> {
+        if self.is_too_large {
             return Err(HeadTooLarge);
         }
-        let (mut head, mut at) = (vec![0; bytes], 0);
-        let mut add = |field, name: &str, value: &[u8]| {
-            at = write_record(&mut head, at, field, name, value).map_err(|_| HeadTooLarge)?;
-            Ok(())
+        if self.added.is_empty() && !self.is_cut {
+            return Ok(None);
+        }
+        let pieces = match self.is_cut {
+            true => [Cow::Owned(self.put_together()?), Cow::default(), Cow::default()],
+            false => {
+                let (front, own) = self.head.split_at_checked(self.own_at).unwrap_or((self.head, &[]));
+                [front, self.added.as_slice(), own].map(Cow::Borrowed)
+            }
         };
-        add(Field::Method, "", self.method.as_bytes())?;
-        add(Field::Path, "", self.path.as_bytes())?;
-        if let Some(query) = self.query {
-            add(Field::Query, "", query)?;
-        }
-        for (name, value) in &self.params {
-            add(Field::Param, name, value)?;
-        }
-        for (name, value) in &self.headers {
-            add(Field::Header, name, value)?;
-        }
-        for (field, value) in &self.of_gateway {
-            add(*field, "", value)?;
-        }
-        Ok(Some(head))
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if bytes > HEAD_MAX_BYTES { Err(HeadTooLarge) } else { Ok(Some(pieces)) }
     }
+
+    /// The head anew, without the headers that are gone.
+    fn put_together(&self) -> Result<Vec<u8>, HeadTooLarge> {
+        let is_own = |record: &Record<'_>| matches!(record.field, Field::Identity | Field::Stream);
+        let is_first = |record: &Record<'_>| record.field != Field::Header && !is_own(record);
+        let sent = self.sent.iter().map(|&(name, value)| Record { field: Field::Header, name, value });
+        let headers = sent.chain(of(&self.added));
+        let all = of(self.head).filter(is_first).chain(headers).chain(of(self.head).filter(is_own));
+        let mut head = Vec::with_capacity(self.head.len() + self.added.len());
+        for Record { field, name, value } in all {
+            if !append(&mut head, field, name, value) {
+                return Err(HeadTooLarge);
+            }
+        }
+        Ok(head)
+    }
+}
+
+/// The records of a head, up to the first that is malformed.
+fn of(head: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    records(head).map_while(Result::ok)
 }
 
 /// Policies made a request's head larger than it may be.

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::answer::Outcome;
 use crate::chain::{Chain, Late, Slot, Step};
 use crate::edits::Prepared;
@@ -11,6 +13,9 @@ use crate::request::Request;
 use crate::retries::{Attempt, Failed};
 use crate::span::{SpanEnd, Trace};
 use crate::verdict::Refusal;
+
+/// Bytes of a method and a path that need no memory of their own.
+const ASKED_INLINE: usize = 64;
 
 /// What a handler wants back, or keeps for the answer.
 #[derive(Debug)]
@@ -35,8 +40,9 @@ pub struct Ticket {
     pub(crate) span: Option<(Trace, u64)>,
     pub(crate) key: Option<String>,
     pub(crate) is_timed: bool,
+    pub(crate) traced: Option<(u128, u64)>,
     /// Method and path, one behind the other, where someone wants them.
-    asked: String,
+    asked: SmallVec<[u8; ASKED_INLINE]>,
     method_len: usize,
     /// Bytes of its body.
     pub bytes_in: u64,
@@ -77,6 +83,8 @@ pub struct Line<'a> {
     pub bytes_out: u64,
     /// The invocation, 0 if none began.
     pub invocation: u64,
+    /// The trace that it is part of, and the request's own span in it, if its spans are recorded.
+    pub traced: Option<(u128, u64)>,
     /// What the handler's `key` stands for.
     pub key: Option<&'a str>,
 }
@@ -95,7 +103,8 @@ impl Ticket {
             span: None,
             key: None,
             is_timed: false,
-            asked: String::new(),
+            traced: None,
+            asked: SmallVec::new(),
             method_len: 0,
             bytes_in: 0,
             invocation: 0,
@@ -107,9 +116,8 @@ impl Ticket {
 
     pub(crate) fn keep_line(&mut self, request: &Request<'_>) {
         if self.asked.is_empty() {
-            self.asked.reserve_exact(request.method.len() + request.path.len());
-            self.asked.push_str(request.method);
-            self.asked.push_str(request.path);
+            self.asked.extend_from_slice(request.method.as_bytes());
+            self.asked.extend_from_slice(request.path.as_bytes());
             self.method_len = request.method.len();
         }
     }
@@ -181,7 +189,7 @@ impl Ticket {
                 && !name.starts_with("x-baton-")
                 && !matches!(name, "" | "host" | "connection" | "content-length" | "transfer-encoding")
             {
-                request.set(name.to_owned(), value.to_vec());
+                request.set(name, value);
             }
         }
         self.passed |= 1 << at;
@@ -243,7 +251,8 @@ impl Ticket {
         let duration_ns = now_ns.saturating_sub(self.began_ns);
         let around = &self.chain.around;
         let function = &self.chain.function;
-        let (method, path) = self.asked.split_at_checked(self.method_len).unwrap_or_default();
+        let asked = std::str::from_utf8(&self.asked).unwrap_or_default();
+        let (method, path) = asked.split_at_checked(self.method_len).unwrap_or_default();
         for at in backwards(self.passed & self.chain.hears) {
             match self.chain.slot(at).map(|slot| &slot.step) {
                 Some(Step::Metrics(outcomes)) => outcomes.count(&outcome, self.bytes_in, duration_ns),
@@ -256,6 +265,7 @@ impl Ticket {
                     bytes_in: self.bytes_in,
                     bytes_out: outcome.bytes_out,
                     invocation: if self.answered == 0 { self.invocation } else { self.answered },
+                    traced: self.traced,
                     key: self.key.as_deref(),
                 }),
                 Some(Step::Span) => {

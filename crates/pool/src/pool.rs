@@ -470,12 +470,19 @@ impl Pool {
 
     /// Every capability that gives someone access now, the node's own included.
     pub fn capabilities(&self) -> impl Iterator<Item = Capability> + '_ {
+        self.roots().chain(self.scan_derived().filter(|found| self.is_live(found)))
+    }
+
+    /// Of these, the ones that cover whole buffers. The ranges of all replicas need not be looked through for them.
+    pub fn roots(&self) -> impl Iterator<Item = Capability> + '_ {
         let roots = self.ledger.out().filter_map(|(slot, generation)| {
             self.table.look(slot).filter(|found| found.handle.generation == generation)
         });
-        roots.chain(self.scan_derived()).filter(|found| {
-            found.hold.state.is_live() && found.slot_generation == self.generation_of(found.slot)
-        })
+        roots.filter(|found| self.is_live(found))
+    }
+
+    fn is_live(&self, found: &Capability) -> bool {
+        found.hold.state.is_live() && found.slot_generation == self.generation_of(found.slot)
     }
 
     fn generation_of(&self, slot: u32) -> u32 {

@@ -253,7 +253,15 @@ impl View {
     /// A private copy of the bytes.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut out = vec![0; usize::try_from(self.len).unwrap_or(0)];
+        self.to_vec_with_room(0)
+    }
+
+    /// The same, with room for some more bytes behind them.
+    #[must_use]
+    pub fn to_vec_with_room(&self, room: usize) -> Vec<u8> {
+        let len = usize::try_from(self.len).unwrap_or(0);
+        let mut out = Vec::with_capacity(len.saturating_add(room));
+        out.resize(len, 0);
         self.mapping.read(self.offset, &mut out);
         out
     }

@@ -13,7 +13,7 @@ use crate::cell::Cell;
 use crate::line::{self, Line, Waker, gone_is_fine};
 use crate::peer::{Body, LinkEnd, Peer};
 use crate::sandbox::SpawnSpec;
-use crate::spawn::{Child, ExitReason, spawn};
+use crate::spawn::{Child, ExitReason};
 use crate::start_error::StartError;
 
 /// What a replica maps of its app's pool. The pool's descriptor is missing where the manifest says so.
@@ -78,27 +78,52 @@ enum Held {
     Forked(Rc<Cell>),
 }
 
-/// Makes the socket pair, pipes and rings of a replica, starts its process by `spec` (whose control socket and output
-/// are filled in here), and sends it its mappings.
-///
-/// # Errors
-/// [`StartError`]; nothing is left behind.
-pub fn start(
-    spec: impl FnOnce(OwnedFd, OwnedFd, OwnedFd) -> SpawnSpec,
-    hello: &Hello,
-    mappings: &Mappings<'_>,
-) -> Result<(Peer, Output), StartError> {
-    let (end, rings) = LinkEnd::new(hello.ring_entries)?;
-    let (line, guest_control) = Line::new(mappings.waker())?;
-    let (output, guest_stdout, guest_stderr) = outputs()?;
-    let child = spawn(spec(guest_control, guest_stdout, guest_stderr)).map_err(StartError::Spawn)?;
-    let fds = mappings.with_hello(&rings, &line, &end);
-    // Counted first: a replica that has read its hello takes for granted that it was counted, and would otherwise wait
-    // for a second message that nobody sent.
-    line.bell().count_control();
-    let hello = Message::Hello(*hello).encode();
-    gone_is_fine(line::send(line.control(), &hello, &fds)).map_err(StartError::Descriptors)?;
-    Ok((Peer::new(end, Body::Process(ProcessReplica(Held::Own { child, line }))), output))
+/// What a replica has before its process is there.
+#[derive(Debug)]
+pub struct Unborn {
+    end: LinkEnd,
+    rings: OwnedFd,
+    line: Line,
+    output: Output,
+}
+
+impl Unborn {
+    /// Makes the socket pair, pipes and rings of a replica, and completes `spec` with them: control socket and output. `waker`:
+    /// that of its mappings.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left behind.
+    pub fn new(
+        spec: impl FnOnce(OwnedFd, OwnedFd, OwnedFd) -> SpawnSpec,
+        ring_entries: u32,
+        waker: Option<Waker>,
+    ) -> Result<(Unborn, SpawnSpec), StartError> {
+        let (end, rings) = LinkEnd::new(ring_entries)?;
+        let (line, guest_control) = Line::new(waker)?;
+        let (output, guest_stdout, guest_stderr) = outputs()?;
+        let spec = spec(guest_control, guest_stdout, guest_stderr);
+        Ok((Unborn { end, rings, line, output }, spec))
+    }
+
+    /// Its process runs: sends it its mappings.
+    ///
+    /// # Errors
+    /// [`StartError`]; the process is killed.
+    pub fn born(
+        self,
+        child: Child,
+        hello: &Hello,
+        mappings: &Mappings<'_>,
+    ) -> Result<(Peer, Output), StartError> {
+        let Unborn { end, rings, line, output } = self;
+        let fds = mappings.with_hello(&rings, &line, &end);
+        // Counted first: a replica that has read its hello takes for granted that it was counted, and would otherwise wait
+        // for a second message that nobody sent.
+        line.bell().count_control();
+        let hello = Message::Hello(*hello).encode();
+        gone_is_fine(line::send(line.control(), &hello, &fds)).map_err(StartError::Descriptors)?;
+        Ok((Peer::new(end, Body::Process(ProcessReplica(Held::Own { child, line }))), output))
+    }
 }
 
 /// Pipes for a process's output: the node's ends, then the process's for standard output and standard error.

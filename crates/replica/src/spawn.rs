@@ -4,7 +4,7 @@
 //! executes the program. See there for the sequence.
 //!
 //! **The spawning thread matters.** The process is killed when the *thread* that spawned it ends, so that a node that is
-//! killed leaves no orphan. Spawn from a thread that lives as long as the node: the data-plane thread.
+//! killed leaves no orphan. Spawn from a thread that lives as long as the node: the data-plane thread, or its [`Launcher`].
 //!
 //! The process is the first one of its own pid namespace. So its descendants die with it, and signals that it sends
 //! itself without a handler are ignored: `abort()` shows up as `SIGSEGV`, from the trap that libc falls back to.
@@ -12,6 +12,7 @@
 mod cgroup;
 mod error;
 pub(crate) mod filter;
+mod launcher;
 mod start;
 mod walls;
 
@@ -19,6 +20,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use error::{SpawnError, Step};
+pub use launcher::Launcher;
 use rustix::io::Errno;
 pub use rustix::process::Pid;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};

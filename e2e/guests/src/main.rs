@@ -62,6 +62,11 @@ fn main() -> ExitCode {
             eprintln!("stillborn on purpose");
             ExitCode::from(7)
         }
+        "picky" if std::env::var("VERSION").is_ok_and(|value| value.starts_with("wrong")) => {
+            eprintln!("the server does not take this password");
+            ExitCode::from(9)
+        }
+        "picky" => baton::serve(plain::version),
         other => {
             eprintln!("no such behaviour: {other:?}");
             ExitCode::from(2)

@@ -2,6 +2,7 @@
 
 mod events;
 mod guarded;
+mod secrets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -37,6 +37,9 @@ pub(crate) struct ClusterArgs {
     /// A file with credentials for the servers, as nsc writes it
     #[arg(long, value_name = "FILE", requires = "cluster")]
     pub(crate) cluster_creds: Option<PathBuf>,
+    /// The key with which secrets travel the cluster, 64 hexadecimal digits; the same file on every node
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub(crate) cluster_secrets: Option<PathBuf>,
     /// Talk to other machines unencrypted
     #[arg(long, requires = "cluster")]
     pub(crate) insecure_plaintext: bool,
@@ -92,6 +95,7 @@ impl ClusterArgs {
             tls,
             allow_plaintext: self.insecure_plaintext,
             credentials: self.cluster_creds.clone(),
+            secrets: self.cluster_secrets.clone(),
         }))
     }
 

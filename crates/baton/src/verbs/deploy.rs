@@ -24,6 +24,8 @@ use crate::output::{Style, json_out, line_out};
 const COMPILATIONS_MAX: usize = 16;
 
 pub(super) fn run(home: &Path, args: &DeployArgs) -> Result<(), Failure> {
+    // A build may be heavy, and the node that this is for may be on the same cores.
+    baton_replica::turns::step_back();
     // Asked first: a build takes long, and is for nothing without a node.
     talk(home, async |client| client.call(Method::GET, "/healthz", Bytes::new()).await)?;
     let app = App::load(&args.dir)?;

@@ -46,7 +46,7 @@ fn set(home: &Path, args: &SecretSetArgs) -> Result<(), Failure> {
             let set = store.set_secret(&secret.app, &secret.name, &value, now_ms());
             let (revision, changed) = set.map_err(refused)?;
             let (app, name) = (secret.app.to_string(), secret.name.to_string());
-            SecretReply { app, name, revision, changed, started: false }
+            SecretReply { app, name, revision, changed, started: false, shared: false }
         }
     };
     if args.output.json {
@@ -58,7 +58,8 @@ fn set(home: &Path, args: &SecretSetArgs) -> Result<(), Failure> {
         (true, false) => "is set",
         (true, true) => "is set, and what is granted it was started anew",
     };
-    line_out(&format!("{} {secret} {what} (revision {})", style.green("secret"), reply.revision))
+    let where_to = if reply.shared { " on all nodes" } else { "" };
+    line_out(&format!("{} {secret} {what}{where_to} (revision {})", style.green("secret"), reply.revision))
 }
 
 fn list(home: &Path, args: &SecretListArgs) -> Result<(), Failure> {

@@ -12,6 +12,9 @@ use bytes::{Buf, Bytes};
 
 use super::cloudevents::{self, Door, Gather};
 
+/// Bytes that hold most heads.
+const HEAD_BYTES: usize = 512;
+
 /// The flow, as the gateway calls it.
 #[derive(Clone)]
 pub(super) struct FlowBackend {
@@ -47,7 +50,7 @@ impl Backend for FlowBackend {
         request: &RequestHead<'_>,
         body_len: Option<u64>,
     ) -> Result<FlowUpload, InvokeError> {
-        let mut head = Head::new();
+        let mut head = Head::with_room(HEAD_BYTES);
         head.add(Field::Method, "", request.method.as_bytes())?;
         head.add(Field::Path, "", request.path.as_bytes())?;
         if let Some(query) = request.query {

@@ -29,6 +29,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) allow_plaintext: bool,
     /// A file with credentials for the servers.
     pub(crate) credentials: Option<PathBuf>,
+    /// The key of the cluster's secrets.
+    pub(crate) secrets: Option<PathBuf>,
 }
 
 /// What other nodes are told of this one.
@@ -81,6 +83,7 @@ impl ClusterSettings {
             memory: memory_bytes(),
             credentials: self.credentials.clone(),
             tls: self.tls.clone(),
+            secrets: self.secrets.clone(),
         }
     }
 }

@@ -91,6 +91,8 @@ impl From<ClusterError> for Fault {
             ClusterError::Absent { .. }
             | ClusterError::Artifact(_)
             | ClusterError::File { .. }
+            | ClusterError::NoSecretsKey
+            | ClusterError::NotSealed
             | ClusterError::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut fault = Self::new(status, error.to_string(), error.hint());
@@ -123,6 +125,7 @@ impl From<SecretError> for Fault {
             SecretError::Key { .. }
             | SecretError::KeyMissing { .. }
             | SecretError::KeyDamaged { .. }
+            | SecretError::OtherKey { .. }
             | SecretError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let hint = error.hint();
@@ -183,7 +186,7 @@ impl From<DeployFault> for Fault {
                 text,
                 "`baton logs` may say more; what ran before runs on",
             ),
-            DeployFault::Secret { source, .. } => {
+            DeployFault::Secret { source, .. } | DeployFault::Shared(source) => {
                 Self { body: Self::body(text, &source.hint()), ..source.into() }
             }
             DeployFault::Rollout(error) => error.into(),

@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use baton_flow::PolicyStatus;
-use baton_flow::status::{AppStatus, Observed, Totals};
+use baton_flow::status::{AppStatus, Observed, Totals, VersionStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -25,7 +25,9 @@ use prometheus_client::registry::Registry;
 
 use self::format::{OPEN, PLAIN, plain, wants_open};
 use super::fault::Fault;
+use super::writes::finished;
 use super::{Api, Figure};
+use crate::events::QueueReport;
 use crate::procs;
 
 /// Apps whose buffers are looked through for their holders.
@@ -43,45 +45,76 @@ pub(super) async fn page(
         Some(ask) => ask().await?,
         None => Vec::new(),
     };
-    let mut registry = Registry::with_prefix("baton");
-    node(&mut registry, &totals);
-    node_process(&mut registry, api.node.started.elapsed().as_secs());
-    let build = [(vec![("version", api.node.version.to_owned())], 1)].into_iter();
-    gauges(&mut registry, "build_info", "Which version this is", build);
-    apps::functions(&mut registry, &apps);
-    apps::edges(&mut registry, &apps);
-    apps::pools(&mut registry, &apps);
-    apps::holders(&mut registry, &holders(&api, &apps).await?);
-    apps::processes(&mut registry, &apps);
-    ways::cold_starts(&mut registry, &apps);
-    ways::versions(&mut registry, &api.plane.versions().await?);
-    ways::policies(&mut registry, &policies(&api, &apps).await?);
-    ways::events(&mut registry, &api.events.queues());
-    observed(&mut registry, &api.plane.observed().await?);
-    gateway(&mut registry, figures);
-    if let Some(cluster) = &api.cluster {
-        let members = u64::try_from(cluster.rows().len()).unwrap_or(u64::MAX);
-        gauge(&mut registry, "cluster_members", "Nodes of the cluster that live", members);
-        let connected = u64::from(cluster.is_connected());
-        gauge(
-            &mut registry,
-            "cluster_store_connected",
-            "Whether a server of the cluster's store is connected",
-            connected,
-        );
-    }
-    let mut text = String::new();
-    encode(&mut text, &registry).map_err(|_| {
+    let seen = Seen {
+        holders: holders(&api, &apps).await?,
+        versions: api.plane.versions().await?,
+        policies: policies(&api, &apps).await?,
+        queues: api.events.queues(),
+        observed: api.plane.observed().await?,
+        cluster: api.cluster.as_ref().map(|cluster| (cluster.rows().len(), cluster.is_connected())),
+        uptime_s: api.node.started.elapsed().as_secs(),
+        version: api.node.version,
+        apps,
+        totals,
+        figures,
+    };
+    let is_open = wants_open(&headers);
+    // Megabytes where there are a thousand functions: not on the thread that others ask, and behind requests.
+    let text = finished(tokio::task::spawn_blocking(move || seen.text(is_open)).await)?;
+    let text = text.map_err(|_| {
         Fault::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the metrics cannot be written as text",
             "report this as a bug",
         )
     })?;
-    Ok(match wants_open(&headers) {
-        true => ([(header::CONTENT_TYPE, OPEN)], text),
-        false => ([(header::CONTENT_TYPE, PLAIN)], plain(&text)),
-    })
+    Ok(([(header::CONTENT_TYPE, if is_open { OPEN } else { PLAIN })], text))
+}
+
+/// What a page is made of.
+struct Seen {
+    apps: Vec<AppStatus>,
+    totals: Totals,
+    figures: Vec<Figure>,
+    holders: Vec<(String, Vec<(String, u64)>)>,
+    versions: Vec<VersionStatus>,
+    policies: Vec<PolicyStatus>,
+    queues: Vec<QueueReport>,
+    observed: Observed,
+    /// Nodes of the cluster, and whether its store is connected.
+    cluster: Option<(usize, bool)>,
+    uptime_s: u64,
+    version: &'static str,
+}
+
+impl Seen {
+    fn text(self, is_open: bool) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("baton");
+        node(&mut registry, &self.totals);
+        node_process(&mut registry, self.uptime_s);
+        let build = [(vec![("version", self.version.to_owned())], 1)].into_iter();
+        gauges(&mut registry, "build_info", "Which version this is", build);
+        apps::functions(&mut registry, &self.apps);
+        apps::edges(&mut registry, &self.apps);
+        apps::pools(&mut registry, &self.apps);
+        apps::holders(&mut registry, &self.holders);
+        apps::processes(&mut registry, &self.apps);
+        ways::cold_starts(&mut registry, &self.apps);
+        ways::versions(&mut registry, &self.versions);
+        ways::policies(&mut registry, &self.policies);
+        ways::events(&mut registry, &self.queues);
+        observed(&mut registry, &self.observed);
+        gateway(&mut registry, self.figures);
+        if let Some((members, is_connected)) = self.cluster {
+            let members = u64::try_from(members).unwrap_or(u64::MAX);
+            gauge(&mut registry, "cluster_members", "Nodes of the cluster that live", members);
+            let help = "Whether a server of the cluster's store is connected";
+            gauge(&mut registry, "cluster_store_connected", help, u64::from(is_connected));
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry)?;
+        Ok(if is_open { text } else { plain(&text) })
+    }
 }
 
 /// Who holds how many buffers, of the apps whose functions hold any: one app at a time, so that the data plane goes on between.

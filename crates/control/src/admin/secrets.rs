@@ -12,7 +12,7 @@ use baton_catalog::{AppName, SecretName};
 use super::Api;
 use super::fault::Fault;
 use super::writes::{collect, finished};
-use crate::deploy::SecretFault;
+use crate::deploy::{DeployFault, SecretFault};
 use crate::protocol::SecretReply;
 use crate::secrets::{SecretReport, SecretValue};
 
@@ -42,6 +42,7 @@ pub(super) async fn set(
         revision: change.revision,
         changed: change.changed,
         started: change.started,
+        shared: change.shared,
     }))
 }
 
@@ -68,6 +69,7 @@ fn names(app: &str, name: &str) -> Result<(AppName, SecretName), Fault> {
 fn refused(fault: SecretFault) -> Fault {
     match fault {
         SecretFault::Secret(error) => error.into(),
+        SecretFault::Refused(DeployFault::Cluster(error)) => error.into(),
         SecretFault::Refused(fault) => Fault::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("the app does not start with the new value: {fault}"),

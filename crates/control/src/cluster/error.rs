@@ -66,6 +66,10 @@ pub enum ClusterError {
         /// Why.
         source: io::Error,
     },
+    /// The cluster has secrets, and this node not the key to them.
+    NoSecretsKey,
+    /// There are no random numbers to seal a secret with.
+    NotSealed,
     /// A row cannot be written as JSON: a bug.
     Encode(serde_json::Error),
 }
@@ -99,6 +103,10 @@ impl fmt::Display for ClusterError {
             }
             Self::NoNode { node } => write!(f, "no node named {node} is alive"),
             Self::File { path, source } => write!(f, "cannot use {}: {source}", path.display()),
+            Self::NoSecretsKey => {
+                f.write_str("the cluster has secrets, and this node not the key to them: functions that need them do not run here")
+            }
+            Self::NotSealed => f.write_str("there are no random numbers to seal a secret with"),
             Self::Encode(source) => write!(f, "the row cannot be written: {source}"),
         }
     }
@@ -120,6 +128,8 @@ impl ClusterError {
             Self::Absent { .. } | Self::Artifact(_) => "deploy the app again: that uploads what is missing",
             Self::NameTaken { .. } => "choose another --name",
             Self::NoNode { .. } => "`baton nodes` lists those that are",
+            Self::NoSecretsKey => "give this node the file of the others: --cluster-secrets FILE",
+            Self::NotSealed => "try again",
             Self::File { .. } => "name a file that this user may read",
             Self::Encode(_) => "report this as a bug",
         }

@@ -14,7 +14,7 @@ use super::cores::Cores;
 use super::error::ClusterError;
 use super::members::{AppRow, BesideRow, Load, News, Row, hosts};
 use super::plan::Seat;
-use super::{APP, Cluster, ClusterOptions, DRAIN, Wanted};
+use super::{APP, Cluster, ClusterOptions, DRAIN, Wanted, secrets};
 use crate::artifacts::Artifacts;
 use crate::deploy::{Deployer, Placed};
 use crate::limits::{
@@ -268,6 +268,10 @@ impl Cluster {
             }
             let row = serde_json::to_vec(deployment).map_err(ClusterError::Encode)?;
             first(self.bus.write(&store, &format!("{APP}{app}"), Some(Bytes::from(row)), 0).await)?;
+        }
+        for (place, row) in before.secrets.iter().filter(|(place, _)| !now.secrets.contains_key(*place)) {
+            let row = serde_json::to_vec(row).map_err(ClusterError::Encode)?;
+            first(self.bus.write(&store, &secrets::key_of(place), Some(Bytes::from(row)), 0).await)?;
         }
         for node in before.drains.difference(&now.drains) {
             let mark = Some(Bytes::from_static(b"{}"));

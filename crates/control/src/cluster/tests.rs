@@ -1,5 +1,7 @@
 //! Members with stand-ins for their data planes, and a real server of NATS between them.
 
+mod secrets;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ fn options(servers: &Nats, node: &str, incarnation: u64) -> ClusterOptions {
         memory: 1 << 30,
         credentials: None,
         tls: None,
+        secrets: None,
     }
 }
 
@@ -48,7 +51,11 @@ impl Member {
     }
 
     async fn join_with(fixture: Fixture, servers: &Nats, node: &str) -> Self {
-        let cluster = Cluster::open(options(servers, node, 1)).await.unwrap();
+        Self::join_as(fixture, options(servers, node, 1)).await
+    }
+
+    async fn join_as(fixture: Fixture, options: ClusterOptions) -> Self {
+        let cluster = Cluster::open(options).await.unwrap();
         let fixture = fixture.in_cluster(&cluster);
         let plane: Arc<dyn Plane> = fixture.plane.clone();
         let entered = cluster.enter(&fixture.deployer, &plane).await.unwrap();

@@ -89,6 +89,8 @@ pub enum DeployFault {
         /// Why.
         source: SecretError,
     },
+    /// A secret of the cluster's cannot be used here.
+    Shared(SecretError),
     /// The data plane did not start it.
     Refused(DeployError),
     /// The data plane has ended.
@@ -134,6 +136,7 @@ impl fmt::Display for DeployFault {
             ),
             Self::ModuleSetting { function, why } => write!(f, "function {function}: {why}"),
             Self::Secret { function, source } => write!(f, "function {function}: {source}"),
+            Self::Shared(source) => write!(f, "{source}"),
             Self::Refused(source) => write!(f, "{source}"),
             Self::Gone(source) => write!(f, "{source}"),
             Self::Store(source) => write!(f, "{source}"),

@@ -1,5 +1,8 @@
 //! Sealing and opening, and what is told of a store that does not open.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn app(name: &str) -> AppName {

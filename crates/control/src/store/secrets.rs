@@ -16,6 +16,9 @@ pub(crate) struct SecretRow {
     pub(crate) set_ms: u64,
     /// Nonce, sealed value and tag, in hexadecimal digits.
     pub(crate) sealed: String,
+    /// Whether it is one of the cluster's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) shared: bool,
 }
 
 impl Store {

@@ -167,7 +167,7 @@ pub(crate) fn kept(app: &Rc<App>, body: Body, is_shared: bool) -> Result<(Body, 
     if is_shared || app.pool.borrow().owns(handle) {
         return Ok((body, 0));
     }
-    let mut landing = Landing::again(app, &[], &body)?;
+    let mut landing = Landing::again(app, &[b""; 0], &body)?;
     // Looked at after the bytes: what was taken back before may be someone else's by now.
     if !app.pool.borrow().still_has(handle) {
         return Err(InvokeError::BadReply { what: "it took its payload back before it was sent" });

@@ -12,6 +12,8 @@ use crate::slots::RawReply;
 
 /// Bytes of a function's error message that are kept.
 const MESSAGE_BYTES_MAX: u64 = 8 * 1024;
+/// Room behind an answer's head for what policies add to it.
+const HEAD_ROOM: usize = 64;
 
 enum Bytes {
     Pool(View),
@@ -31,7 +33,8 @@ impl Body {
         let mapping = app.pool.borrow().mapping().clone();
         let view = |place: Place| View::new(&mapping, place.offset, place.capacity);
         // Headers are decided by: they are read once, into private memory.
-        let head = raw.head.and_then(|(_, place)| view(place)).map_or_else(Vec::new, |view| view.to_vec());
+        let head = raw.head.and_then(|(_, place)| view(place));
+        let head = head.map_or_else(Vec::new, |view| view.to_vec_with_room(HEAD_ROOM));
         if let Some((Some(handle), _)) = raw.head {
             app.release(handle);
         }

@@ -1,8 +1,8 @@
 //! The lines of one app, oldest first.
 //!
 //! ```text
-//!  heads   │ number, time, invocation, … │ number, time, … │      a row a line
-//!  texts   │ GET /cart status=200 us=84 … │ GET / status … │      their texts, one right behind the other
+//!  heads   │ number, time, invocation, … │ number, time, status, us … │      a row a line
+//!  texts   │ what a function wrote        │ GET/cart                   │      their texts, one right behind the other
 //! ```
 //! Both are written from one end and forgotten from the other: a line costs no allocation of its own, and the processor's
 //! prefetching is ahead of whoever writes one for every request.
@@ -10,7 +10,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::LINES_MAX;
+use super::text::{Served, Text};
+use super::{LINES_MAX, cut};
 use crate::receipts::name;
 use crate::status::LogLine;
 
@@ -36,6 +37,8 @@ struct Head {
     about: About,
     function: Rc<str>,
     traced: Option<Box<(u128, u64)>>,
+    /// Of a request, whose text is not put into words yet.
+    served: Option<Served>,
     /// Where its text ends, counted from the first byte that ever was.
     end: u64,
 }
@@ -50,17 +53,25 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn push(&mut self, about: About, function: &str, traced: Option<(u128, u64)>, message: &str) {
-        while self.heads.len() >= LINES_MAX || self.texts.len() + message.len() > TEXT_BYTES_MAX {
+    pub(super) fn push(
+        &mut self,
+        about: About,
+        function: &str,
+        traced: Option<(u128, u64)>,
+        text: &Text<'_>,
+    ) {
+        let (served, parts) = text.parts();
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        while self.heads.len() >= LINES_MAX || self.texts.len() + bytes > TEXT_BYTES_MAX {
             let Some(oldest) = self.heads.pop_front() else { break };
             let len = usize::try_from(oldest.end - self.gone).unwrap_or(usize::MAX);
             self.texts.drain(..len.min(self.texts.len()));
             self.gone = oldest.end;
         }
-        self.texts.extend(message.as_bytes());
+        parts.iter().for_each(|part| self.texts.extend(part.as_bytes()));
         let end = self.gone + self.texts.len() as u64;
         let function = self.name(function);
-        self.heads.push_back(Head { about, function, traced: traced.map(Box::new), end });
+        self.heads.push_back(Head { about, function, traced: traced.map(Box::new), served, end });
     }
 
     /// The one copy of a name. Whoever writes often is found first.
@@ -97,6 +108,11 @@ impl Lines {
             at.checked_sub(1).and_then(|before| self.heads.get(before)).map_or(self.gone, |head| head.end);
         let place = |end: u64| usize::try_from(end - self.gone).unwrap_or(usize::MAX);
         let text: Vec<u8> = self.texts.range(place(before)..place(head.end)).copied().collect();
+        let text = String::from_utf8_lossy(&text);
+        let message = match head.served {
+            None => text.into_owned(),
+            Some(_) => cut(&Text::kept(head.served, &text).to_string()).to_owned(),
+        };
         let About { number, time_ms, invocation, holder, level } = head.about;
         let (trace, span) = head
             .traced
@@ -113,7 +129,7 @@ impl Lines {
             invocation: (invocation != 0).then(|| name(invocation)),
             trace,
             span,
-            message: String::from_utf8_lossy(&text).into_owned(),
+            message,
         })
     }
 }
@@ -132,7 +148,12 @@ mod tests {
         let text = |number: u64| format!("{number:08}").repeat(1024);
         let most = TEXT_BYTES_MAX as u64 / 8192;
         for number in 1..=most + 3 {
-            lines.push(about(number), if number % 2 == 0 { "f" } else { "g" }, None, &text(number));
+            lines.push(
+                about(number),
+                if number % 2 == 0 { "f" } else { "g" },
+                None,
+                &Text::Plain(&text(number)),
+            );
         }
         assert_eq!(lines.heads.len() as u64, most);
         assert!(lines.texts.len() <= TEXT_BYTES_MAX);
@@ -149,11 +170,11 @@ mod tests {
     fn names_are_kept_once_and_no_more_than_may_be() {
         let mut lines = Lines::default();
         for number in 0..4 * NAMES_MAX as u64 {
-            lines.push(about(number + 1), &format!("f{}", number % 300), None, "");
+            lines.push(about(number + 1), &format!("f{}", number % 300), None, &Text::Plain(""));
         }
         assert_eq!(lines.names.len(), NAMES_MAX);
-        lines.push(about(10_000), "f1", Some((1, 2)), "x");
-        lines.push(about(10_001), "f1", None, "y");
+        lines.push(about(10_000), "f1", Some((1, 2)), &Text::Plain("x"));
+        lines.push(about(10_001), "f1", None, &Text::Plain("y"));
         let last = lines.heads.len() - 1;
         assert!(Rc::ptr_eq(&lines.heads[last].function, &lines.heads[last - 1].function));
         assert_eq!(lines.get("a", last - 1).unwrap().span.as_deref(), Some("0000000000000002"));

@@ -36,12 +36,14 @@ pub(crate) fn begin(
         Err(refusal) => Err(refused(refusal)),
         Ok(()) => {
             let function = target(app, &mut ticket, function);
-            let changed = request.encoded().map_err(|_| InvokeError::HeadTooLarge);
+            let changed = request.changed().map_err(|_| InvokeError::HeadTooLarge);
             let receipt = wish.receipt || app.node.watch.receipt_due();
             ticket.took_ns = (receipt || wish.trace.is_some()).then(|| nanos(began.elapsed()));
             changed.and_then(|changed| {
-                let changed = changed.map(|bytes| Head { bytes, client: ClientFacts::default() });
-                let landing = Landing::begin(app, changed.as_ref().unwrap_or(head), body_len)?;
+                let landing = match &changed {
+                    Some(pieces) => Landing::in_pieces(app, pieces, body_len),
+                    None => Landing::begin(app, head, body_len),
+                }?;
                 let mut upload = Upload::landed_since(began, app, function, landing, Origin::Here);
                 upload.number = app.node.next_invocation();
                 upload.wish = Wish { receipt, ..wish };
@@ -240,7 +242,7 @@ async fn pass_late(
                 ticket.asked(at, &mut request, (status, headers, &words)).map_err(refused)?;
             }
         }
-        if let Some(changed) = request.encoded().map_err(|_| InvokeError::HeadTooLarge)? {
+        if let Some(changed) = request.changed().map_err(|_| InvokeError::HeadTooLarge)? {
             let body = upload.landing.take_body();
             upload.landing = Landing::again(&upload.app, &changed, &body)?;
         }

@@ -136,6 +136,17 @@ impl Hierarchy {
         Err(io::ErrorKind::NotFound.into())
     }
 
+    /// Removes a group; says whether nothing more is to be done about it.
+    fn remove_group(&self, directory: &Path) -> bool {
+        let removed = fs::remove_dir(directory);
+        if removed.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
+            return false;
+        }
+        // Succeeds for the last group of the node.
+        self.close();
+        true
+    }
+
     fn ours(&self) -> PathBuf {
         self.base.join(node_directory(std::process::id()))
     }
@@ -319,18 +330,24 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for (hierarchy, directory) in &self.directories {
-            for _ in 0..REMOVE_TRIES {
-                match fs::remove_dir(directory) {
-                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(REMOVE_PAUSE)
-                    }
-                    _ => break,
-                }
-            }
-            // Succeeds for the last group of the node.
-            hierarchy.close();
+        let mut directories = std::mem::take(&mut self.directories);
+        directories.retain(|(hierarchy, directory)| !hierarchy.remove_group(directory));
+        if directories.is_empty() {
+            return;
         }
+        // Its last process is just vanishing. The one who drops this has requests to see to.
+        let wait = move || {
+            for (hierarchy, directory) in directories {
+                let tries = 0..REMOVE_TRIES;
+                let is_gone = |_| {
+                    std::thread::sleep(REMOVE_PAUSE);
+                    hierarchy.remove_group(&directory)
+                };
+                let _ = tries.into_iter().any(is_gone);
+            }
+        };
+        // Without a thread they stay until a node's next start, which removes them.
+        let _ = std::thread::Builder::new().name("baton-groups".to_owned()).spawn(wait);
     }
 }
 

@@ -7,3 +7,4 @@ pub(crate) mod doors;
 pub(crate) mod machine;
 pub(crate) mod report;
 pub(crate) mod root;
+pub(crate) mod turns;
