@@ -145,7 +145,7 @@ impl Origin {
             address.is_some_and(|address| self.trusted.iter().any(|net| is_within(address, *net)));
         let proto = if is_secure { "https" } else { "http" };
         let host = request.copy_of("host").unwrap_or_default();
-        let before = |name: &str| is_trusted.then(|| chain(request, name)).unwrap_or_default();
+        let before = |name: &str| if is_trusted { chain(request, name) } else { Default::default() };
         let (elements, addresses) = (before("forwarded"), before("x-forwarded-for"));
         request.set_with("forwarded", |to| {
             to.extend_from_slice(&elements);
