@@ -1,7 +1,7 @@
 //! A thread that starts processes, so that whoever orders one goes on meanwhile.
 //!
 //! What it started dies with it, and it ends with the one who gives the orders: what holds of the spawning thread (see
-//! [`crate::spawn`]) holds of both.
+//! [`mod@crate::spawn`]) holds of both.
 
 use std::cell::OnceCell;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
