@@ -70,10 +70,24 @@ impl Purpose {
     }
 
     /// Where a build puts a binary.
-    pub(crate) fn binary(self, project: &Project, name: &str) -> Result<PathBuf, MetadataError> {
+    pub(crate) fn built(self, project: &Project, name: &str) -> Result<PathBuf, MetadataError> {
         Ok(project.target_dir()?.join(self.profile()).join(name))
     }
+
+    /// Where a binary is to be found, with all that it looks for beside itself. What is tested has a place of its own: a build of the
+    /// tests puts programs of the same names where it builds, linked in its own way.
+    pub(crate) fn binary(self, project: &Project, name: &str) -> Result<PathBuf, MetadataError> {
+        match self {
+            Purpose::Use => self.built(project, name),
+            Purpose::Test => Ok(project.target_dir()?.join(TESTED).join(name)),
+        }
+    }
 }
+
+/// Where what is tested lies, in the target directory.
+const TESTED: &str = "tested";
+/// The compiler of Wasm modules as tests use it.
+pub(crate) const COMPILER_ONCE: &str = "baton-wasmc-once";
 
 /// Builds some of the workspace's binaries.
 pub(crate) fn binaries(project: &Project, names: &[&str], purpose: Purpose) -> Result<(), BuildError> {
@@ -86,10 +100,13 @@ pub(crate) fn binaries(project: &Project, names: &[&str], purpose: Purpose) -> R
     for name in STATIC.iter().filter(|name| names.contains(name)) {
         linked_static(project, name, purpose)?;
     }
-    if names.contains(&PRODUCT[0]) {
-        package::lay(project, purpose)?;
+    if names.contains(&COMPILER.0) {
+        compiler(project, purpose)?;
     }
-    if names.contains(&COMPILER.0) { compiler(project, purpose) } else { Ok(()) }
+    if purpose == Purpose::Test {
+        names.iter().try_for_each(|name| lay(project, name))?;
+    }
+    if names.contains(&PRODUCT[0]) { package::lay(project, purpose) } else { Ok(()) }
 }
 
 /// What the programs of cells do without in tests: the optimisation across packages, which takes longest.
@@ -112,17 +129,25 @@ fn linked_static(project: &Project, name: &str, purpose: Purpose) -> Result<(), 
     if name == COMPONENTS {
         command.args(["-C", "strip=debuginfo"]);
     }
-    project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)?;
-    if purpose == Purpose::Test { lay_beside(project, name) } else { Ok(()) }
+    project.runner().run(&mut command, BUILD_LIMIT).map_err(BuildError::Run)
 }
 
-/// Puts a program of cells beside what is built to be tested.
-fn lay_beside(project: &Project, name: &str) -> Result<(), BuildError> {
-    let path = |purpose: Purpose| purpose.binary(project, name).map_err(BuildError::Metadata);
-    let (from, to) = (path(Purpose::Use)?, path(Purpose::Test)?);
+/// Builds the compiler of Wasm modules as tests use it: it compiles each module once for all of them.
+pub(crate) fn compiler_once(project: &Project) -> Result<(), BuildError> {
+    let args = ["build", "--profile", TESTS, "--package", "baton-e2e", "--bin", COMPILER_ONCE];
+    project.runner().run(&mut project.cargo(&args), BUILD_LIMIT).map_err(BuildError::Run)?;
+    lay(project, COMPILER_ONCE)
+}
+
+/// Puts a program where what is tested lies. Those of cells are the ones that are used.
+pub(crate) fn lay(project: &Project, name: &str) -> Result<(), BuildError> {
+    let built = if STATIC.contains(&name) { Purpose::Use } else { Purpose::Test };
+    let from = built.built(project, name).map_err(BuildError::Metadata)?;
+    let to = Purpose::Test.binary(project, name).map_err(BuildError::Metadata)?;
     let new = to.with_extension("new");
+    let directory = to.parent().map_or(Ok(()), fs::create_dir_all);
     // Renamed: a program that runs keeps its file.
-    let laid = fs::copy(&from, &new).and_then(|_bytes| fs::rename(&new, &to));
+    let laid = directory.and_then(|()| fs::copy(&from, &new)).and_then(|_bytes| fs::rename(&new, &to));
     laid.map_err(|source| BuildError::Copy { path: to, source })
 }
 

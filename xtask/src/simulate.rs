@@ -34,7 +34,7 @@ impl Options {
 pub(crate) fn run(project: &Project, options: &Options, purpose: Purpose) -> Result<(), Box<dyn Error>> {
     let mut build = project.cargo(&["build", "--profile", purpose.profile(), "--package", PROGRAM]);
     project.runner().run(&mut build, BUILD_LIMIT)?;
-    let mut command = Command::new(purpose.binary(project, PROGRAM)?);
+    let mut command = Command::new(purpose.built(project, PROGRAM)?);
     command.args(&options.args).current_dir(project.root());
     Ok(project.runner().run(&mut command, SIMULATION_LIMIT)?)
 }

@@ -254,6 +254,7 @@ impl Suite<'_> {
 
     fn binaries(&self) -> StepResult {
         builds::binaries(self.project, builds::ALL_BINARIES, Purpose::Test)?;
+        builds::compiler_once(self.project)?;
         Ok(Outcome::Done)
     }
 
@@ -366,7 +367,7 @@ impl Suite<'_> {
         }
         if !self.quick {
             command.env("BATON_CELL_BIN", built("baton-cell")?);
-            command.env("BATON_WASMC", built("baton-wasmc-once")?);
+            command.env("BATON_WASMC", built(builds::COMPILER_ONCE)?);
             command.env("BATON_MODULES", guests::directory(self.project)?);
         }
         Ok(())

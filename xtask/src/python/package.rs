@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fmt, fs, io};
 
-use crate::builds::{BUILD_LIMIT, BuildError, Purpose};
+use crate::builds::{self, BUILD_LIMIT, BuildError, Purpose};
 use crate::project::Project;
 use crate::tools::{self, Tool};
 
@@ -14,6 +14,8 @@ pub(crate) const PLACE: &str = "python";
 const PACKAGE: &str = "baton";
 /// The native module: one for all versions of CPython from 3.10 on.
 const MODULE: &str = "_native.abi3.so";
+/// What functions that are no Rust are linked with.
+const LIBRARY: &str = "libbaton.a";
 /// Compiles the native module.
 const GCC: Tool = Tool::new("gcc", &["cc", "gcc"], "functions in Python");
 /// What the module is compiled with: the stable ABI of CPython 3.11, of which it uses what 3.10 has.
@@ -50,6 +52,9 @@ impl fmt::Display for CopyError {
 pub(crate) fn lay(project: &Project, purpose: Purpose) -> Result<(), BuildError> {
     let mut cargo = project.cargo(&["build", "--profile", purpose.profile(), "--package", "baton-lib"]);
     project.runner().run(&mut cargo, BUILD_LIMIT).map_err(BuildError::Run)?;
+    if purpose == Purpose::Test {
+        builds::lay(project, LIBRARY)?;
+    }
     let (Some(headers), Some(compiler)) = (headers(), GCC.find()) else {
         println!(
             "SKIP: functions in Python: there is no C compiler, or no Python.h (apt-get install gcc python3-dev)"
@@ -70,7 +75,7 @@ pub(crate) fn lay(project: &Project, purpose: Purpose) -> Result<(), BuildError>
     let new = to.join(format!(".{MODULE}.new"));
     let mut compile = Command::new(compiler);
     compile.args(FLAGS).arg(&new).arg("-I").arg(headers).arg("-I").arg(project.root().join("sdk/c/include"));
-    compile.arg(source.join("src/native.c")).arg(beside("libbaton.a")?);
+    compile.arg(source.join("src/native.c")).arg(beside(LIBRARY)?);
     project.runner().run(&mut compile, BUILD_LIMIT).map_err(BuildError::Run)?;
     // Renamed: a process that has the old one mapped keeps it.
     fs::rename(&new, &module).unwrap_or_else(|error| println!("cannot put {}: {error}", module.display()));

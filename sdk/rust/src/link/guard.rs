@@ -110,15 +110,17 @@ impl Guard {
         let bytes = packets.as_bytes();
         let mut done = 0;
         while let Some(left) = bytes.get(done..).filter(|left| !left.is_empty()) {
-            let written = write_some(&self.socket, left);
-            done += written.unwrap_or(0);
+            let Ok(written) = write_some(&self.socket, left) else {
+                let lost = (done / PACKET_BYTES..packets.len()).filter_map(packet);
+                lost.for_each(|packet| self.lose(&packet));
+                return;
+            };
+            done += written;
             // Between two packets it was a signal that came, or the next one that was lost after all checks.
-            let next = packet(done / PACKET_BYTES);
-            if let Some(next) =
-                next.filter(|next| written.is_err() || (done.is_multiple_of(PACKET_BYTES) && is_gone(next)))
-            {
+            let next = packet(done / PACKET_BYTES).filter(|_| done.is_multiple_of(PACKET_BYTES));
+            if let Some(next) = next.filter(&is_gone) {
                 self.lose(&next);
-                done = (done / PACKET_BYTES + 1) * PACKET_BYTES;
+                done += PACKET_BYTES;
             }
         }
     }
