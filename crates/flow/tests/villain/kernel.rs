@@ -121,7 +121,7 @@ to_kernel! {
     payloads_beyond_their_ends: "outside" => LIES, Some("range");
     payloads_given_away_twice: "double" => Some(""), Some("held");
     half_a_packet: "truncated" => Some("no packet"), Some("size");
-    two_packets_at_once: "oversized" => LIES, Some("size");
+    packets_at_once: "oversized" => LIES, Some("op");
     packets_in_two_parts: "split" => None, Some("size");
     urgent_packets: "urgent" => None, None;
     packets_to_itself_without_end: "flood" => None, Some("unread");

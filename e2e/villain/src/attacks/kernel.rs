@@ -175,7 +175,7 @@ fn write_badly(lie: &str, node: &Node, own: u16) {
             while !read(node).is_empty() {}
         }
         "calls" => {
-            until(Duration::from_millis(300), || send_whole(node, &inline(own)));
+            until(Duration::from_millis(100), || send_whole(node, &inline(own)));
             while !read(node).is_empty() {}
         }
         "direction" => {
