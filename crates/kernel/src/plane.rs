@@ -174,7 +174,7 @@ struct Opened {
 pub struct Plane {
     setup: Setup,
     table: MapData,
-    /// The program by which the node writes the table.
+    /// The programs by which the node writes the table.
     pen: Arc<Pen>,
     edges: Array<MapData, [u64; 2]>,
     counts: PerCpuArray<MapData, [u64; 4]>,

@@ -26,7 +26,6 @@ pub(crate) struct Pen {
 }
 
 /// Writes entries of one app's capability table, by runs of programs in the kernel. May be used from any thread.
-#[derive(Clone)]
 pub struct Scribe {
     pen: Arc<Pen>,
 }

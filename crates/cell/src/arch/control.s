@@ -406,6 +406,16 @@ baton_clean_x87:
     jnz {violation}
     ret
 # ---- copies that may meet a page that is not there: copy(to: rdi, from: rsi, len: rdx) ------------------------
+.macro four_words at
+    mov rcx, [rsi + \at + 0]
+    mov r8, [rsi + \at + 8]
+    mov r9, [rsi + \at + 16]
+    mov r10, [rsi + \at + 24]
+    mov [rdi + \at + 0], rcx
+    mov [rdi + \at + 8], r8
+    mov [rdi + \at + 16], r9
+    mov [rdi + \at + 24], r10
+.endm
 .balign 16
 .globl baton_copy
 baton_copy:
@@ -415,22 +425,8 @@ baton_copy:
     cmp rdx, 64
     jb 64f
 60:
-    mov rcx, [rsi]
-    mov r8, [rsi + 8]
-    mov r9, [rsi + 16]
-    mov r10, [rsi + 24]
-    mov [rdi], rcx
-    mov [rdi + 8], r8
-    mov [rdi + 16], r9
-    mov [rdi + 24], r10
-    mov rcx, [rsi + 32]
-    mov r8, [rsi + 40]
-    mov r9, [rsi + 48]
-    mov r10, [rsi + 56]
-    mov [rdi + 32], rcx
-    mov [rdi + 40], r8
-    mov [rdi + 48], r9
-    mov [rdi + 56], r10
+    four_words 0
+    four_words 32
     add rsi, 64
     add rdi, 64
     sub rdx, 64
@@ -439,14 +435,7 @@ baton_copy:
 64:
     test dl, 32
     jz 65f
-    mov rcx, [rsi]
-    mov r8, [rsi + 8]
-    mov r9, [rsi + 16]
-    mov r10, [rsi + 24]
-    mov [rdi], rcx
-    mov [rdi + 8], r8
-    mov [rdi + 16], r9
-    mov [rdi + 24], r10
+    four_words 0
     add rsi, 32
     add rdi, 32
 65:

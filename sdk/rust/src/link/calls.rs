@@ -242,7 +242,7 @@ impl Link {
         }
         let mut roads = self.outgoing.borrow_mut();
         if let Some(road) = roads.get_mut(road)
-            && (is_handed || (to != To::Kernel && road.push(&descriptor).is_ok()))
+            && (is_handed || road.push(&descriptor).is_ok())
         {
             road.outstanding += 1;
             if road.note_call(&descriptor) {
