@@ -2,7 +2,7 @@
  * puts it on the receiver's socket. What is refused stays as it was and is sent on, unchanged, to the other end of the sender's
  * socket, which is the node's; never dropped, because a dropped message closes its sender's socket for good.
  *
- * A message is one packet or several in a row, each of which is judged by itself. Whoever sent it is known by its socket alone. Two
+ * A message is one packet or several in a row, each of which is judged by itself; those that go the same way go together. Whoever sent it is known by its socket alone. Two
  * threads, or a child that inherited the socket, may run this at the same time, and the node and other replicas' sends beside them. So:
  *
  *   field                          who may write it
@@ -294,6 +294,12 @@ struct hand_over {
     u64 head_was;
     /* What to leave where the hand-over does not come about. */
     u64 body_back;
+    u64 epoch;
+    /* Whose refusal it is, or NONE. */
+    u32 counted;
+    /* Where it goes. */
+    u16 to;
+    u16 arena;
 };
 
 /* Gives back what is in flight. */
@@ -477,87 +483,154 @@ INLINE int land(struct hand_over *hand, const struct packet *packet, u16 holder,
     return -1;
 }
 
-/* What the receiver believes is what is written here: whatever the sender said of it, and did not have to say, is overwritten. */
-INLINE int stamp(struct sk_msg_md *message, const struct packet *said, const struct hand_over *hand)
-{
-    struct packet *packet = message->data;
-    if ((void *)(packet + 1) > message->data_end)
-        return CAUSE_SIZE;
-    packet->rights = hand->body ? rights_of(hand->body_was) : 0;
-    packet->into = NONE;
-    packet->written = hand->body && said->into == NONE ? READ(hand->body->high_water) : 0;
-    if (said->into != NONE) {
-        packet->body_handle = said->into;
-        packet->body_generation = generation_of(hand->body_was);
-    }
-    return -1;
-}
-
-/* Replica to replica. */
-static __attribute__((noinline)) int send(struct sk_msg_md *message, const struct packet *packet, const struct identity *from)
+/* Moves what a packet from replica to replica names. Gives -1, or why not, with everything as it was. */
+static __attribute__((noinline)) int move(const struct packet *packet, const struct identity *from, struct hand_over *hand)
 {
     u32 id = packet->edge;
+    hand->counted = NONE;
     struct edge *edge = bpf_map_lookup_elem(&edges, &id);
     if (!edge)
-        return refuse(CAUSE_EDGE, NONE);
+        return CAUSE_EDGE;
     u64 epoch = READ(edge->counts) >> 32, ends = READ(edge->ends);
     if (!(epoch >> 31))
-        return refuse(CAUSE_CLOSED, NONE);
+        return CAUSE_CLOSED;
     int is_caller = from->holder == (u16)ends && from->arena == (u16)(ends >> 32);
     int is_callee = from->holder == (u16)(ends >> 16) && from->arena == (u16)(ends >> 48);
     if (!is_caller && !is_callee)
-        return refuse(CAUSE_ENDS, NONE);
+        return CAUSE_ENDS;
+    hand->counted = id;
     u8 kind = packet->kind;
     if (kind == KIND_REPLY ? !is_callee : !(is_caller && (kind == KIND_REQUEST || kind == KIND_CANCEL)))
-        return refuse(CAUSE_KIND, id);
+        return CAUSE_KIND;
     if (!is_sane(packet))
-        return refuse(CAUSE_FLAGS, id);
+        return CAUSE_FLAGS;
     int why = account(id, epoch, kind);
     if (why >= 0)
-        return refuse(why, id);
+        return why;
 
     int is_reply = kind == KIND_REPLY;
-    u16 to = is_reply ? (u16)ends : (u16)(ends >> 16);
-    u32 arena = is_reply ? (u16)(ends >> 32) : (u16)(ends >> 48);
-    struct hand_over hand = {};
+    hand->epoch = epoch;
+    hand->to = is_reply ? (u16)ends : (u16)(ends >> 16);
+    hand->arena = is_reply ? (u16)(ends >> 32) : (u16)(ends >> 48);
     if (packet->body_handle != NONE)
-        why = take_body(&hand, packet, from);
+        why = take_body(hand, packet, from);
     if (why < 0 && packet->head_handle != NONE)
-        why = take_head(&hand, packet, from);
+        why = take_head(hand, packet, from);
     if (why >= 0) {
-        give_back(&hand, from->holder);
+        give_back(hand, from->holder);
         account_back(id, epoch, kind);
-        return refuse(why, id);
+        return why;
     }
-    if (hand.body && packet->into == NONE)
-        describe(hand.body, packet->body_handle, packet->body_offset, packet->body_len, packet->written, packet->invocation);
-    if (hand.head)
-        describe(hand.head, packet->head_handle, packet->head_offset, packet->head_len, (u64)packet->head_offset + packet->head_len, packet->invocation);
-    why = land(&hand, packet, from->holder, to);
-    if (why >= 0) {
+    if (hand->body && packet->into == NONE)
+        describe(hand->body, packet->body_handle, packet->body_offset, packet->body_len, packet->written, packet->invocation);
+    if (hand->head)
+        describe(hand->head, packet->head_handle, packet->head_offset, packet->head_len, (u64)packet->head_offset + packet->head_len, packet->invocation);
+    why = land(hand, packet, from->holder, hand->to);
+    if (why >= 0)
         account_back(id, epoch, kind);
-        return refuse(why, id);
+    return why;
+}
+
+/* Takes back what was moved for a receiver that cannot be reached. */
+INLINE void move_back(const struct packet *packet, const struct hand_over *hand)
+{
+    if (hand->body)
+        CAS(&hand->body->word, with_hold(hand->body_was, STATE_HELD, hand->to), hand->body_back);
+    if (hand->head)
+        CAS(&hand->head->word, with_hold(hand->head_was, STATE_HELD, hand->to), hand->head_was);
+    account_back(packet->edge, hand->epoch, packet->kind);
+}
+
+/* What the receiver believes is what is written here, at the packet itself: whatever its sender said of it, and did not have to say, is
+ * overwritten. Counts it too.
+ */
+INLINE void stamp(struct packet *at, const struct packet *said, const struct hand_over *hand)
+{
+    at->rights = hand->body ? rights_of(hand->body_was) : 0;
+    at->into = NONE;
+    at->written = hand->body && said->into == NONE ? READ(hand->body->high_water) : 0;
+    if (said->into != NONE) {
+        at->body_handle = said->into;
+        at->body_generation = generation_of(hand->body_was);
     }
-    why = bpf_msg_redirect_map(message, &sockets, arena, BPF_F_INGRESS) == SK_PASS ? -1 : CAUSE_GONE;
-    if (why >= 0) {
-        if (hand.body)
-            CAS(&hand.body->word, with_hold(hand.body_was, STATE_HELD, to), hand.body_back);
-        if (hand.head)
-            CAS(&hand.head->word, with_hold(hand.head_was, STATE_HELD, to), hand.head_was);
-        account_back(id, epoch, kind);
-        return refuse(why, id);
-    }
-    stamp(message, packet, &hand);
+    u32 id = said->edge;
     struct counters *counters = bpf_map_lookup_elem(&counts, &id);
-    if (counters) {
-        if (is_reply)
-            __sync_fetch_and_add(&counters->replies, 1);
-        else if (kind == KIND_REQUEST)
-            __sync_fetch_and_add(&counters->calls, 1);
-        if (packet->body_handle != NONE)
-            __sync_fetch_and_add(&counters->bytes, packet->body_len);
+    if (!counters)
+        return;
+    if (said->kind == KIND_REPLY)
+        __sync_fetch_and_add(&counters->replies, 1);
+    else if (said->kind == KIND_REQUEST)
+        __sync_fetch_and_add(&counters->calls, 1);
+    if (said->body_handle != NONE)
+        __sync_fetch_and_add(&counters->bytes, said->body_len);
+}
+
+/* The packet at an offset that is known to be small, or 0 if it is not in the piece of the message that is the kernel's own. */
+INLINE struct packet *packet_at(struct sk_msg_md *message, u32 offset)
+{
+    struct packet *at = message->data + offset;
+    return (void *)(at + 1) > message->data_end ? 0 : at;
+}
+
+/* Packets in a row that go the same way: what was said of the first holds for `packets` of them. */
+struct run {
+    struct sk_msg_md *message;
+    struct identity from;
+    u32 edge;
+    u16 packets;
+    u16 is_reply;
+};
+
+/* Replica to replica: the first packet of a message. */
+static __attribute__((noinline)) int send(struct sk_msg_md *message, const struct packet *packet, const struct identity *from)
+{
+    struct hand_over hand = {};
+    int why = move(packet, from, &hand);
+    if (why >= 0)
+        return refuse(why, hand.counted);
+    if (bpf_msg_redirect_map(message, &sockets, hand.arena, BPF_F_INGRESS) != SK_PASS) {
+        move_back(packet, &hand);
+        return refuse(CAUSE_GONE, hand.counted);
     }
+    struct packet *at = packet_at(message, 0);
+    if (at)
+        stamp(at, packet, &hand);
     return SK_PASS;
+}
+
+/* Moves what the next packet of a run names, or ends the run: one that is refused here comes again, as the first of what is left, and
+ * is refused, and counted, then.
+ */
+static long go_on(u32 index, struct run *run)
+{
+    if (index >= RUN_MAX)
+        return 1;
+    struct packet *at = packet_at(run->message, (index + 1) * PACKET_BYTES);
+    if (!at)
+        return 1;
+    struct packet packet = *at;
+    if (packet.op != OP_SEND || packet.edge != run->edge || (packet.kind == KIND_REPLY) != run->is_reply)
+        return 1;
+    struct hand_over hand = {};
+    if (move(&packet, &run->from, &hand) >= 0)
+        return 1;
+    stamp(at, &packet, &hand);
+    run->packets++;
+    return 0;
+}
+
+/* What follows the first packet and goes the same way goes with it: to put something on a socket costs more than all that is looked at. */
+INLINE void send_run(struct sk_msg_md *message, const struct packet *first, const struct identity *from)
+{
+    struct run run = {
+        .message = message,
+        .from = *from,
+        .edge = first->edge,
+        .packets = 1,
+        .is_reply = first->kind == KIND_REPLY,
+    };
+    bpf_loop(message->size / PACKET_BYTES - 1, go_on, &run, 0);
+    bpf_msg_apply_bytes(message, (u32)run.packets * PACKET_BYTES);
 }
 
 /* Ends a capability that was derived from what the sender has, or made itself. */
@@ -697,9 +770,12 @@ static __attribute__((noinline)) int judge(struct sk_msg_md *message, const stru
     struct sock *self = bpf_skc_to_tcp_sock(message->sk);
     if (!self || self->sk_backlog.rmem_alloc.counter > UNREAD_MAX)
         return refuse(CAUSE_UNREAD, NONE);
-    if (packet.op == OP_SEND)
-        return send(message, &packet, from);
-    return to_oneself(message, &packet, from);
+    if (packet.op != OP_SEND)
+        return to_oneself(message, &packet, from);
+    int verdict = send(message, &packet, from);
+    if (verdict == SK_PASS && message->size >= 2 * PACKET_BYTES)
+        send_run(message, &packet, from);
+    return verdict;
 }
 
 /* The node to a replica, one packet in a message. What cannot be put there goes to the other end of the node's own socket. */
@@ -726,8 +802,8 @@ SEC("sk_msg") int handover(struct sk_msg_md *message)
     struct identity from = *kept;
     if (from.arena == NODE_ARENA)
         return from_node(message);
-    /* What is said of the first packet is said of it alone, or of the piece that is there: what follows comes here by itself. The bytes
-     * are counted exactly, because a verdict holds, over the next message too, until they are through. */
+    /* What is said of the first packet is said of it alone, or of the piece that is there, unless it is the first of a run: what follows
+     * comes here by itself. The bytes are counted exactly, because a verdict holds, over the next message too, until they are through. */
     u32 size = message->size;
     bpf_msg_apply_bytes(message, size < PACKET_BYTES ? size : PACKET_BYTES);
     if (judge(message, &from) == SK_PASS)

@@ -56,6 +56,7 @@ typedef unsigned long long u64;
 /* This crate's own: src/plane.rs, src/cause.rs */
 #define NODE_ARENA 0xffff
 #define UNREAD_MAX 1048576
+#define RUN_MAX 64
 #define WRITTEN 2
 #define NOT_WRITTEN 1
 #define ORDERS 64

@@ -50,6 +50,7 @@ static long (*bpf_msg_redirect_map)(struct sk_msg_md *message, void *map, unsign
 static long (*bpf_msg_pull_data)(struct sk_msg_md *message, unsigned int start, unsigned int end, unsigned long long flags) = (void *)63;
 static long (*bpf_msg_apply_bytes)(struct sk_msg_md *message, unsigned int bytes) = (void *)61;
 static void *(*bpf_sk_storage_get)(void *map, void *socket, void *value, unsigned long long flags) = (void *)107;
+static long (*bpf_loop)(unsigned int times, void *callback, void *context, unsigned long long flags) = (void *)181;
 static void *(*bpf_skc_to_tcp_sock)(void *socket) = (void *)137;
 
 #endif

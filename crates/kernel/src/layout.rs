@@ -61,6 +61,7 @@ fn the_programs_numbers_are_the_houses() {
         ("NODE", u64::from(NODE)),
         ("NODE_ARENA", u64::from(crate::plane::NODE_ARENA)),
         ("UNREAD_MAX", u64::from(crate::sockets::UNREAD_MAX)),
+        ("RUN_MAX", 64),
         ("WRITTEN", u64::from(crate::scribe::WRITTEN)),
         ("NOT_WRITTEN", u64::from(crate::scribe::WRITTEN) - 1),
         ("ORDERS", crate::scribe::ORDERS as u64),

@@ -149,15 +149,22 @@ fn a_lie_does_not_follow_an_honest_packet_when_its_sender_leaves_meanwhile() {
     let message = [&honest[..], &bytes_of(&lie), &honest, &bytes_of(&lie)].concat();
     let mut arrived = 0;
     for round in 0..200u32 {
-        let over = AtomicBool::new(false);
+        let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
         let (plane, a, b) = (&mut w.plane, &w.a, &w.b);
         let caller = a.seat;
         thread::scope(|scope| {
             let drained = scope.spawn(|| drain(a, &over));
             let sender = scope.spawn(|| {
-                let mut sent = (0..100).map(|_| send(&a.ends.replica, &message, SendFlags::NOSIGNAL));
+                let mut sent = (0..100).map(|_| {
+                    let sent = send(&a.ends.replica, &message, SendFlags::NOSIGNAL);
+                    begun.store(true, Ordering::Release);
+                    sent
+                });
                 sent.all(|sent| sent == Ok(message.len()))
             });
+            while !begun.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
             for _ in 0..round * 40 {
                 std::hint::spin_loop();
             }

@@ -18,16 +18,16 @@ use zerocopy::IntoBytes;
 use super::NODE_PATIENCE_NS;
 
 mod alarm;
+mod outbox;
 mod refused;
 mod sort;
 mod table;
 
 pub use alarm::Alarm;
+use outbox::Outbox;
 
 /// Packets that one read takes at most.
 const BATCH: usize = 64;
-/// Packets that one write takes at most. What is sent later finds its receivers awake.
-const OUTBOX: usize = 16;
 /// Packets to itself that a replica writes at most without reading any: they wait at its own socket.
 const UNREAD_MAX: u32 = 256;
 /// Turns that follow a read that found everything, without another one: the next sleep reads.
@@ -43,12 +43,6 @@ struct Lost;
 /// Bytes that came, up to the end of the last whole packet and beyond.
 struct Received {
     bytes: Box<[u8]>,
-    len: usize,
-}
-
-/// Packets that wait for the next write.
-struct Outbox {
-    packets: [[u64; PACKET_WORDS]; OUTBOX],
     len: usize,
 }
 
@@ -69,7 +63,7 @@ impl Guard {
     pub(super) fn new(socket: OwnedFd) -> Guard {
         Guard {
             socket,
-            outbox: RefCell::new(Outbox { packets: [[0; PACKET_WORDS]; OUTBOX], len: 0 }),
+            outbox: RefCell::new(Outbox::new()),
             received: RefCell::new(Received { bytes: vec![0; BATCH * PACKET_BYTES].into(), len: 0 }),
             inbox: RefCell::default(),
             unread: Cell::new(0),
@@ -82,15 +76,10 @@ impl Guard {
         &self.socket
     }
 
-    /// Puts a packet behind those that go with the next write. `false` if that has to come first: there is no room.
+    /// Puts a packet among those that go with the next write. `false` if that has to come first: there is no room.
     #[inline]
     fn queue(&self, packet: &Packet) -> bool {
-        let mut outbox = self.outbox.borrow_mut();
-        let at = outbox.len;
-        let Some(free) = outbox.packets.get_mut(at) else { return false };
-        *free = packet.to_words().map(u64::to_le);
-        outbox.len += 1;
-        true
+        self.outbox.borrow_mut().put(packet)
     }
 
     /// Writes what is queued. What each packet asks for is done, or refused, when this returns. `is_gone` says of a packet that the kernel
@@ -98,8 +87,7 @@ impl Guard {
     #[inline]
     fn flush(&self, is_gone: impl Fn(&Packet) -> bool) {
         let mut outbox = self.outbox.borrow_mut();
-        let len = core::mem::take(&mut outbox.len);
-        let packets = outbox.packets.get(..len).unwrap_or_default();
+        let packets = outbox.take();
         if !packets.is_empty() {
             self.write_all(packets, is_gone);
         }
@@ -107,18 +95,23 @@ impl Guard {
 
     fn write_all(&self, packets: &[[u64; PACKET_WORDS]], is_gone: impl Fn(&Packet) -> bool) {
         let packet = |at: usize| packets.get(at).map(|words| Packet::from_words(words.map(u64::from_le)));
+        let gone_at = |done: usize| {
+            packet(done / PACKET_BYTES).filter(|next| done.is_multiple_of(PACKET_BYTES) && is_gone(next))
+        };
         let bytes = packets.as_bytes();
         let mut done = 0;
         while let Some(left) = bytes.get(done..).filter(|left| !left.is_empty()) {
-            let Ok(written) = write_some(&self.socket, left) else {
-                let lost = (done / PACKET_BYTES..packets.len()).filter_map(packet);
-                lost.for_each(|packet| self.lose(&packet));
-                return;
-            };
-            done += written;
-            // Between two packets it was a signal that came, or the next one that was lost after all checks.
-            let next = packet(done / PACKET_BYTES).filter(|_| done.is_multiple_of(PACKET_BYTES));
-            if let Some(next) = next.filter(&is_gone) {
+            match write_some(&self.socket, left) {
+                Ok(written) => done += written,
+                Err(Lost) if gone_at(done).is_some() => {}
+                Err(Lost) => {
+                    let lost = (done / PACKET_BYTES..packets.len()).filter_map(packet);
+                    lost.for_each(|packet| self.lose(&packet));
+                    return;
+                }
+            }
+            // Between two packets it was a signal that came, or those that come next were lost together, after all checks.
+            while let Some(next) = gone_at(done) {
                 self.lose(&next);
                 done += PACKET_BYTES;
             }
