@@ -1,101 +1,123 @@
 //! Packets that wait for the next write.
 //!
 //! What goes the same way stands together: the kernel puts packets in a row that have one edge and one direction on their receiver's
-//! socket at once, which costs as much for many as for one. No packet goes ahead of one that names a capability of its own: what is lent
-//! and then moved on is lent first.
+//! socket at once, which costs as much for many as for one. The order does not matter otherwise: no two packets here name the same
+//! capability, since what is moved is its sender's no more, and what is lent or shared is written at once. What a replica asks for itself
+//! keeps its place before and behind all others.
 
 use baton_abi::packet::{Op, PACKET_WORDS, Packet};
 use baton_abi::{Kind as Message64, NONE};
 
 /// Packets that one write takes at most. What is sent later finds its receivers awake.
-const ROOM: usize = 16;
-
-/// What of a packet decides on its place.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    /// Its edge and direction, or what no packet to another has.
-    way: u32,
-    /// The capabilities that it names, or [`NONE`].
-    body: u32,
-    head: u32,
-}
-
-/// The way of what a replica writes to itself.
+const ROOM: usize = 64;
+/// The way of what a replica writes to itself, which no packet to another has.
 const OWN: u32 = u32::MAX;
+/// Ways that are told apart; packets of others go in the order in which they came.
+const WAYS: usize = 16;
 
-impl Mark {
-    const EMPTY: Mark = Mark { way: OWN, body: NONE, head: NONE };
+/// One packet, as it is written.
+type Words = [u64; PACKET_WORDS];
 
-    #[inline]
-    fn of(packet: &Packet) -> Mark {
-        let way = if packet.op == Op::Send as u8 {
-            u32::from(packet.edge) << 1 | u32::from(packet.descriptor.kind == Message64::Reply as u8)
-        } else {
-            OWN
-        };
-        Mark { way, body: packet.descriptor.body.handle, head: packet.descriptor.head.handle }
-    }
-
-    /// Whether a packet has to stay behind this one.
-    #[inline]
-    fn holds_back(&self, later: &Mark) -> bool {
-        let names = |handle: u32| handle != NONE && (handle == self.body || handle == self.head);
-        self.way == OWN || names(later.body) || names(later.head)
+/// Where a packet goes: its edge and direction.
+#[inline]
+fn way(packet: &Packet) -> u32 {
+    if packet.op == Op::Send as u8 {
+        u32::from(packet.edge) << 1 | u32::from(packet.descriptor.kind == Message64::Reply as u8)
+    } else {
+        OWN
     }
 }
 
-/// The packets.
+/// The packets: in the order in which they came, and a list of the order in which they go.
 pub(super) struct Outbox {
-    packets: [[u64; PACKET_WORDS]; ROOM],
-    marks: [Mark; ROOM],
-    len: usize,
+    came: Vec<Words>,
+    /// Which goes next, of each; and of the last, [`ROOM`].
+    next: [u8; ROOM],
+    last: u8,
+    /// The last packet of each way.
+    ways: [(u32, u8); WAYS],
+    ways_len: usize,
+    /// Whether all that comes has to go behind all that is there.
+    is_ordered: bool,
+    sorted: Vec<Words>,
 }
 
 impl Outbox {
     pub(super) fn new() -> Outbox {
-        Outbox { packets: [[0; PACKET_WORDS]; ROOM], marks: [Mark::EMPTY; ROOM], len: 0 }
+        Outbox {
+            came: Vec::with_capacity(ROOM),
+            next: [0; ROOM],
+            last: 0,
+            ways: [(OWN, 0); WAYS],
+            ways_len: 0,
+            is_ordered: false,
+            sorted: Vec::with_capacity(ROOM),
+        }
     }
 
     /// Puts a packet behind the last that goes its way, or at the end. `false` if there is no room.
     #[inline]
     pub(super) fn put(&mut self, packet: &Packet) -> bool {
-        let len = self.len;
-        if len == ROOM {
+        let at = self.came.len();
+        if at == ROOM {
             return false;
         }
-        let mark = Mark::of(packet);
-        let at = self.place(&mark);
-        if at < len {
-            self.packets.copy_within(at..len, at + 1);
-            self.marks.copy_within(at..len, at + 1);
+        debug_assert!(!self.names_what(packet), "two packets name one capability: {packet:?}");
+        let way = way(packet);
+        self.is_ordered |= way == OWN;
+        self.came.push(packet.to_words().map(u64::to_le));
+        let number = at as u8;
+        let known = self.ways.iter_mut().take(self.ways_len).find(|(known, _)| *known == way);
+        let behind = match known {
+            Some((_, last)) if !self.is_ordered => core::mem::replace(last, number),
+            Some(_) => self.last,
+            None => {
+                if let Some(free) = self.ways.get_mut(self.ways_len) {
+                    *free = (way, number);
+                    self.ways_len += 1;
+                }
+                self.last
+            }
+        };
+        if behind == self.last || at == 0 {
+            self.last = number;
         }
-        if let (Some(free), Some(marked)) = (self.packets.get_mut(at), self.marks.get_mut(at)) {
-            *free = packet.to_words().map(u64::to_le);
-            *marked = mark;
+        if let Some(before) = self.next.get_mut(usize::from(behind)).filter(|_| at > 0) {
+            let after = core::mem::replace(before, number);
+            self.link(number, after);
         }
-        self.len += 1;
         true
     }
 
-    #[inline]
-    fn place(&self, mark: &Mark) -> usize {
-        let marks = self.marks.get(..self.len).unwrap_or_default();
-        for (at, before) in marks.iter().enumerate().rev() {
-            if before.way == mark.way {
-                return at + 1;
-            }
-            if before.holds_back(mark) || mark.way == OWN {
-                break;
-            }
+    /// Whether a packet that is here names what this one does.
+    fn names_what(&self, packet: &Packet) -> bool {
+        let named = |packet: &Packet| [packet.descriptor.body.handle, packet.descriptor.head.handle];
+        let is_here = |handle: u32| {
+            let mut here = self.came.iter().map(|words| Packet::from_words(words.map(u64::from_le)));
+            here.any(|other| other.op == Op::Send as u8 && named(&other).contains(&handle))
+        };
+        packet.op == Op::Send as u8
+            && named(packet).into_iter().any(|handle| handle != NONE && is_here(handle))
+    }
+
+    fn link(&mut self, number: u8, after: u8) {
+        if let Some(next) = self.next.get_mut(usize::from(number)) {
+            *next = after;
         }
-        self.len
     }
 
     /// The packets in the order in which they go; none are left.
     #[inline]
-    pub(super) fn take(&mut self) -> &[[u64; PACKET_WORDS]] {
-        let len = core::mem::take(&mut self.len);
-        self.packets.get(..len).unwrap_or_default()
+    pub(super) fn take(&mut self) -> &[Words] {
+        self.sorted.clear();
+        let mut at = 0;
+        for _ in 0..self.came.len() {
+            self.sorted.extend(self.came.get(at));
+            at = usize::from(self.next.get(at).copied().unwrap_or_default());
+        }
+        self.came.clear();
+        (self.ways_len, self.is_ordered) = (0, false);
+        &self.sorted
     }
 }
 
@@ -133,41 +155,53 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_ahead_of_what_names_its_capability() {
-        let lent_then_moved = [request(1, 9, 0), request(2, 10, 1), request(1, 10, 2)];
-        assert_eq!(order(&lent_then_moved), [0, 1, 2]);
-        let as_head = packet(Op::Send, 1, Message64::Request, (5, 10), 2);
-        assert_eq!(order(&[lent_then_moved[0], lent_then_moved[1], as_head]), [0, 1, 2]);
-        // What a replica asks for itself stays where it is, and so does what comes after it.
+    fn what_a_replica_asks_for_itself_keeps_its_place() {
         let own = packet(Op::Release, 0, Message64::Cancel, (77, NONE), 1);
         assert_eq!(order(&[request(1, 9, 0), own, request(1, 12, 2)]), [0, 1, 2]);
+        let ordered = [request(1, 9, 0), request(2, 10, 1), own, request(1, 11, 2), request(2, 12, 3)];
+        assert_eq!(order(&ordered), [0, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn it_takes_no_more_than_one_write() {
+        let mut outbox = Outbox::new();
+        assert!((0..64).all(|number| outbox.put(&request(1, NONE, number))));
+        assert!(!outbox.put(&request(1, NONE, 64)));
+        assert_eq!(outbox.take().len(), 64);
+        assert!(outbox.take().is_empty());
+        assert!(outbox.put(&request(1, NONE, 64)));
     }
 
     proptest! {
         #[test]
-        fn order_is_kept_where_it_matters(
-            drawn in proptest::collection::vec((0u16..4, any::<bool>(), any::<bool>(), 0u32..6, 0u32..6), 0..=ROOM),
+        fn order_is_kept_on_each_way_and_none_is_lost(
+            rounds in proptest::collection::vec(
+                proptest::collection::vec((0u16..24, 0u32..40, any::<bool>()), 0..=ROOM),
+                1..4,
+            ),
         ) {
-            let handle = |drawn: u32| if drawn == 0 { NONE } else { drawn };
-            let packets: Vec<_> = drawn
-                .iter()
-                .zip(0u32..)
-                .map(|(&(edge, is_own, is_reply, body, head), number)| {
-                    let kind = if is_reply { Message64::Reply } else { Message64::Request };
-                    let op = if is_own && edge == 0 { Op::Revoke } else { Op::Send };
-                    packet(op, edge, kind, (handle(body), handle(head)), number)
-                })
-                .collect();
-            let places = order(&packets);
-            let at = |number: usize| places.iter().position(|&tag| tag as usize == number).unwrap();
-            for (early, first) in packets.iter().enumerate() {
-                for (late, second) in packets.iter().enumerate().skip(early + 1) {
-                    let (first, second) = (Mark::of(first), Mark::of(second));
-                    let shares = [first.body, first.head].iter().any(|&handle| {
-                        handle != NONE && [second.body, second.head].contains(&handle)
-                    });
-                    if first.way == second.way || shares || first.way == OWN || second.way == OWN {
-                        prop_assert!(at(early) < at(late), "{places:?}");
+            let mut outbox = Outbox::new();
+            for drawn in rounds {
+                let packets: Vec<_> = drawn
+                    .iter()
+                    .zip(0u32..)
+                    .map(|(&(edge, is_own, is_reply), number)| {
+                        let kind = if is_reply { Message64::Reply } else { Message64::Request };
+                        let op = if is_own == 0 { Op::Revoke } else { Op::Send };
+                        packet(op, edge, kind, (number, NONE), number)
+                    })
+                    .collect();
+                packets.iter().for_each(|packet| assert!(outbox.put(packet)));
+                let went: Vec<Packet> =
+                    outbox.take().iter().map(|words| Packet::from_words(words.map(u64::from_le))).collect();
+                prop_assert_eq!(went.len(), packets.len());
+                let at = |number: u32| went.iter().position(|packet| packet.descriptor.tag == number).unwrap();
+                for (early, first) in packets.iter().enumerate() {
+                    for second in packets.iter().skip(early + 1) {
+                        let ways = (way(first), way(second));
+                        if ways.0 == ways.1 || ways.0 == OWN || ways.1 == OWN {
+                            prop_assert!(at(first.descriptor.tag) < at(second.descriptor.tag), "{went:?}");
+                        }
                     }
                 }
             }
