@@ -25,8 +25,8 @@ const PART_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) id: Arc<str>,
-    /// Headers of the Runtime API, without the id and the deadline.
-    pub(crate) headers: Arc<[(&'static str, String)]>,
+    /// The head with which the program gets it, up to the deadline, which is the last line.
+    pub(crate) head: Arc<str>,
     pub(crate) body: Arc<[u8]>,
     pub(crate) timeout: Duration,
     /// For the log.
@@ -276,8 +276,8 @@ mod tests {
     }
 
     fn job(id: &str) -> Job {
-        let (headers, body, slot) = (Arc::from([]), Arc::from(&b"{}"[..]), Arc::default());
-        Job { id: Arc::from(id), headers, body, timeout: Duration::from_secs(3), invocation: 1, slot }
+        let (head, body, slot) = (Arc::from(""), Arc::from(&b"{}"[..]), Arc::default());
+        Job { id: Arc::from(id), head, body, timeout: Duration::from_secs(3), invocation: 1, slot }
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! The Lambda Runtime API: a thread for each connection of the program.
 
-use std::io::{self, Write as _};
+use std::cell::Cell;
+use std::io::{self, Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
 use super::desk::{Desk, Job};
 use super::outcome::{Delivery, Failure};
-use super::wire::{BODY_BYTES_MAX, Framing, Head, Inbox};
+use super::wire::{BODY_BYTES_MAX, Framing, Head, Inbox, Method};
 
 /// Where AWS has it, and programs that do not ask look for it.
 const PORT: u16 = 9001;
@@ -17,6 +21,13 @@ const PORT: u16 = 9001;
 const CONNECTIONS_MAX: usize = 64;
 /// Largest error that a program may tell.
 const ERROR_BYTES_MAX: u64 = 1 << 20;
+/// How often a connection is looked at for the rest of a request before its thread sleeps. Clients send head and body in two parts: to
+/// sleep and be woken in between takes longer than the second takes to come.
+const LOOKS: usize = 12;
+/// Events up to this length go in one piece with their heads; longer ones are not copied.
+const SMALL_BYTES: usize = 64 << 10;
+/// More than the last line of an event's head takes.
+const DEADLINE_BYTES_MAX: usize = 64;
 const ACCEPTED: &[u8] =
     b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n";
 
@@ -60,13 +71,34 @@ enum Wish<'a> {
 
 fn wish(head: &Head) -> Option<Wish<'_>> {
     let path = head.path.split('?').next().unwrap_or_default().strip_prefix("/2018-06-01/runtime/")?;
-    let parts: Vec<&str> = path.split('/').collect();
-    match (head.method.as_str(), parts.as_slice()) {
-        ("GET", ["invocation", "next"]) => Some(Wish::Next),
-        ("POST", ["invocation", id, "response"]) => Some(Wish::Response(id)),
-        ("POST", ["invocation", id, "error"]) => Some(Wish::Error(id)),
-        ("POST", ["init", "error"]) => Some(Wish::InitError),
+    match (head.method, path.strip_prefix("invocation/")) {
+        (Method::Get, Some("next")) => Some(Wish::Next),
+        (Method::Post, Some(rest)) => match rest.split_once('/')? {
+            (id, "response") => Some(Wish::Response(id)),
+            (id, "error") => Some(Wish::Error(id)),
+            _ => None,
+        },
+        (Method::Post, None) if path == "init/error" => Some(Wish::InitError),
         _ => None,
+    }
+}
+
+/// A connection. For the rest of a request it is looked at a few times, with whoever can run going first.
+struct Attended<'a> {
+    stream: &'a TcpStream,
+    in_request: &'a Cell<bool>,
+}
+
+impl Read for Attended<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        for _ in 0..if self.in_request.get() { LOOKS } else { 0 } {
+            match recv(self.stream, &mut *into, RecvFlags::DONTWAIT) {
+                Ok((_, count)) => return Ok(count),
+                Err(Errno::AGAIN) => thread::yield_now(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        (&mut &*self.stream).read(into)
     }
 }
 
@@ -74,13 +106,14 @@ fn wish(head: &Head) -> Option<Wish<'_>> {
 fn serve(stream: &TcpStream, desk: &Desk) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let start = desk.lock().start;
-    let mut inbox = Inbox::new(stream);
+    let in_request = Cell::new(false);
+    let mut inbox = Inbox::new(Attended { stream, in_request: &in_request });
     while let Some(head) = inbox.head()? {
-        let framing = match head.framing() {
-            Ok(framing) => framing,
-            Err(error) => return refuse(stream, 400, "InvalidRequest", &error.to_string()),
+        in_request.set(true);
+        let Some(framing) = head.framing else {
+            return refuse(stream, 400, "InvalidRequest", "a content-length that is none");
         };
-        if head.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+        if head.awaits_continue {
             (&mut &*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         match wish(&head) {
@@ -127,6 +160,7 @@ fn serve(stream: &TcpStream, desk: &Desk) -> io::Result<()> {
                 refuse(stream, 404, "UnknownOperation", "the Runtime API (2018-06-01) has no such path")?;
             }
         }
+        in_request.set(false);
     }
     Ok(())
 }
@@ -136,7 +170,7 @@ fn told(body: Vec<u8>, head: &Head) -> Failure {
     if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_ok() {
         return Failure::told(body);
     }
-    let kind = head.header("lambda-runtime-function-error-type").unwrap_or("Runtime.Unknown");
+    let kind = head.error_type.as_deref().unwrap_or("Runtime.Unknown");
     Failure::new(kind, &String::from_utf8_lossy(&body))
 }
 
@@ -145,22 +179,10 @@ fn give(mut stream: &TcpStream, job: &Job, until: Instant) -> io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let deadline_ms = (now + left).as_millis();
-    let mut head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: {}\r\n\
-         Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\nContent-Length: {}\r\n",
-        job.id,
-        job.body.len()
-    );
-    for (name, value) in &*job.headers {
-        head.push_str(name);
-        head.push_str(": ");
-        head.extend(value.chars().filter(|letter| !letter.is_control()));
-        head.push_str("\r\n");
-    }
-    head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
-    // A small event goes in one segment with its head; a large one is not copied.
-    if job.body.len() <= 64 << 10 {
+    let mut bytes = Vec::with_capacity(job.head.len() + DEADLINE_BYTES_MAX + job.body.len().min(SMALL_BYTES));
+    bytes.extend_from_slice(job.head.as_bytes());
+    write!(bytes, "Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n\r\n")?;
+    if job.body.len() <= SMALL_BYTES {
         bytes.extend_from_slice(&job.body);
         return stream.write_all(&bytes);
     }
@@ -170,23 +192,20 @@ fn give(mut stream: &TcpStream, job: &Job, until: Instant) -> io::Result<()> {
 
 /// Takes an answer; one that is whole is given back, to be delivered, and others are delivered as they come.
 fn answered(
-    inbox: &mut Inbox<&TcpStream>,
+    inbox: &mut Inbox<Attended<'_>>,
     head: &Head,
     framing: Framing,
     job: &Job,
 ) -> io::Result<Option<Delivery>> {
-    let content_type = head.header("content-type").map(str::to_owned);
-    let is_streamed = head
-        .header("lambda-runtime-function-response-mode")
-        .is_some_and(|mode| mode.eq_ignore_ascii_case("streaming"));
-    if !is_streamed {
+    let content_type = head.content_type.clone();
+    if !head.is_streaming {
         let body = inbox.body(framing, BODY_BYTES_MAX).inspect_err(|_| cut(job))?;
         return Ok(Some(Delivery::Whole(body, content_type)));
     }
     job.slot.deliver(Delivery::Begin(content_type));
-    let part = |part| {
+    let part = |part: &[u8]| {
         // A caller that has left is no reason to stop a program in the middle of its answer.
-        job.slot.deliver(Delivery::Part(part));
+        job.slot.deliver(Delivery::Part(part.to_vec()));
         Ok(())
     };
     let trailers = inbox.parts(framing, part).inspect_err(|_| cut(job))?;

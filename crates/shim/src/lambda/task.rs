@@ -1,7 +1,7 @@
 //! One request, from the node to the program and back.
 
 use std::future::poll_fn;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -20,6 +20,8 @@ const AWS_BYTES_MAX: usize = 6_291_556;
 const MARGIN: Duration = Duration::from_millis(100);
 /// Where the node gives no time.
 const TIMEOUT_USUAL: Duration = Duration::from_secs(900);
+/// Random numbers that are asked for at once.
+const RANDOM_AHEAD: usize = 64;
 const FUNCTION_ERROR: &str = "x-amz-function-error";
 /// Largest body that is put together of parts.
 const GATHERED_BYTES_MAX: usize = 256 << 20;
@@ -146,8 +148,8 @@ fn job(
 ) -> Job {
     let given = |name: &str| request.header(name).filter(|_| !is_http);
     let id: Arc<str> = match given("lambda-runtime-aws-request-id") {
-        Some(id) => Arc::from(id),
-        None => Arc::from(id_of(context.invocation())),
+        Some(id) if !id.contains(char::is_control) => Arc::from(id),
+        _ => Arc::from(id_of(context.invocation())),
     };
     let mut headers: Vec<(&'static str, String)> = Vec::new();
     for (name, shown) in PASSED {
@@ -169,13 +171,29 @@ fn job(
     let timeout = own.map_or(left, |own| own.min(left));
     let body = if is_http { event_of(request, &id, &body) } else { body };
     Job {
+        head: Arc::from(head_of(&id, &headers, body.len())),
         id,
-        headers: Arc::from(headers),
         body,
         timeout,
         invocation: context.invocation(),
         slot: Arc::default(),
     }
+}
+
+/// The head of an event's response, up to the deadline, which is known when the program takes it.
+fn head_of(id: &str, headers: &[(&'static str, String)], body_bytes: usize) -> String {
+    let mut head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: {id}\r\n\
+         Content-Length: {body_bytes}\r\n"
+    );
+    for (name, value) in headers {
+        head.push_str(name);
+        head.push_str(": ");
+        // Nothing of a value may end its line.
+        head.extend(value.split(|letter: char| letter.is_control()));
+        head.push_str("\r\n");
+    }
+    head
 }
 
 /// The function's name as AWS would have it, where the caller says none.
@@ -187,11 +205,21 @@ fn usual_arn(config: &LambdaConfig) -> &'static str {
     })
 }
 
+/// Random numbers, of which the kernel gives many at a time.
+fn random() -> u64 {
+    static AHEAD: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+    let mut ahead = AHEAD.lock().unwrap_or_else(PoisonError::into_inner);
+    if ahead.is_empty() {
+        let mut bytes = [[0; 8]; RANDOM_AHEAD];
+        baton::random(bytes.as_flattened_mut());
+        ahead.extend(bytes.map(u64::from_ne_bytes));
+    }
+    ahead.pop().unwrap_or_default()
+}
+
 /// The form of a UUID.
 fn id_of(invocation: u64) -> String {
-    let mut seed = [0; 8];
-    baton::random(&mut seed);
-    let seed = u64::from_ne_bytes(seed);
+    let seed = random();
     let (low, high) = (seed & 0xffff, seed >> 32);
     let group = |shift: u32, mask: u64| (invocation >> shift) & mask;
     format!(
@@ -380,5 +408,12 @@ mod tests {
         let id = id_of(0x0123_4567_89ab_cdef);
         let lens: Vec<usize> = id.split('-').map(str::len).collect();
         assert_eq!(lens, [8, 4, 4, 4, 12], "{id}");
+    }
+
+    #[test]
+    fn a_value_ends_no_line_of_an_events_head() {
+        let head = head_of("1", &[(TRACE, "Root=1\r\nInjected: \u{7f}x".to_owned())], 7);
+        let lines: Vec<&str> = head.split("\r\n").collect();
+        assert_eq!(lines[3..], ["Content-Length: 7", "Lambda-Runtime-Trace-Id: Root=1Injected: x", ""]);
     }
 }

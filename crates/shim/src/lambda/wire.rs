@@ -14,34 +14,61 @@ pub(super) const BODY_BYTES_MAX: u64 = 1 << 32;
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A request's head.
-#[derive(Debug)]
+/// What a request wants to do to its path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Post,
+    #[default]
+    Other,
+}
+
+/// A request's head, as far as the Runtime API looks at it.
+#[derive(Debug, Default)]
 pub(super) struct Head {
-    pub(super) method: String,
+    pub(super) method: Method,
     pub(super) path: String,
-    headers: Vec<(String, String)>,
+    /// How its body is framed, if that can be said.
+    pub(super) framing: Option<Framing>,
+    /// Whether its client sends the body only when it is told to go on.
+    pub(super) awaits_continue: bool,
+    pub(super) content_type: Option<String>,
+    /// Whether the answer comes in parts.
+    pub(super) is_streaming: bool,
+    pub(super) error_type: Option<String>,
 }
 
 impl Head {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// How its body is framed.
-    pub(super) fn framing(&self) -> io::Result<Framing> {
-        let is_chunked =
-            self.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
-        match self.header("content-length") {
-            _ if is_chunked => Ok(Framing::Chunked),
-            None => Ok(Framing::Length(0)),
-            Some(text) => match text.parse() {
-                Ok(length) if length <= BODY_BYTES_MAX => Ok(Framing::Length(length)),
-                _ => Err(bad("a content-length that is none")),
+    fn of(request: &httparse::Request<'_, '_>) -> Head {
+        let text = |value: &[u8]| Some(String::from_utf8_lossy(value).into_owned());
+        let mut head = Head {
+            method: match request.method {
+                Some("GET") => Method::Get,
+                Some("POST") => Method::Post,
+                _ => Method::Other,
             },
+            path: request.path.unwrap_or_default().to_owned(),
+            framing: Some(Framing::Length(0)),
+            ..Head::default()
+        };
+        for header in &*request.headers {
+            let (name, value) = (header.name, header.value);
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            let says = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
+            match name.len() {
+                6 if is("expect") => head.awaits_continue = says("100-continue"),
+                12 if is("content-type") => head.content_type = text(value),
+                14 if is("content-length") && head.framing != Some(Framing::Chunked) => {
+                    let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                    head.framing = length.filter(|length| *length <= BODY_BYTES_MAX).map(Framing::Length);
+                }
+                17 if is("transfer-encoding") && says("chunked") => head.framing = Some(Framing::Chunked),
+                34 if is("lambda-runtime-function-error-type") => head.error_type = text(value),
+                37 if is("lambda-runtime-function-response-mode") => head.is_streaming = says("streaming"),
+                _ => {}
+            }
         }
+        head
     }
 }
 
@@ -118,14 +145,7 @@ impl<R: Read> Inbox<R> {
             let mut request = httparse::Request::new(&mut headers);
             match request.parse(self.rest()) {
                 Ok(httparse::Status::Complete(len)) => {
-                    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-                    let headers =
-                        request.headers.iter().map(|header| (header.name.to_owned(), text(header.value)));
-                    let head = Head {
-                        method: request.method.unwrap_or_default().to_owned(),
-                        path: request.path.unwrap_or_default().to_owned(),
-                        headers: headers.collect(),
-                    };
+                    let head = Head::of(&request);
                     self.skip(len);
                     return Ok(Some(head));
                 }
@@ -148,7 +168,7 @@ impl<R: Read> Inbox<R> {
             if (body.len() + part.len()) as u64 > most {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
-            body.extend_from_slice(&part);
+            body.extend_from_slice(part);
             Ok(())
         })?;
         Ok(body)
@@ -158,7 +178,7 @@ impl<R: Read> Inbox<R> {
     pub(super) fn parts(
         &mut self,
         framing: Framing,
-        mut each: impl FnMut(Vec<u8>) -> io::Result<()>,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<Vec<(String, String)>> {
         match framing {
             Framing::Length(length) => {
@@ -188,14 +208,15 @@ impl<R: Read> Inbox<R> {
         }
     }
 
-    fn exactly(&mut self, length: u64, each: &mut impl FnMut(Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    fn exactly(&mut self, length: u64, each: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut left = length;
         while left > 0 {
             if self.rest().is_empty() && !self.fill()? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let count = self.rest().len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            each(self.take(count))?;
+            each(self.rest().get(..count).unwrap_or_default())?;
+            self.skip(count);
             left -= count as u64;
         }
         Ok(())
@@ -255,18 +276,21 @@ mod tests {
 
     #[test]
     fn requests_come_one_behind_the_other() {
-        let wire = b"GET /next HTTP/1.1\r\nhost: x\r\n\r\nPOST /r HTTP/1.1\r\nContent-Length: 3\r\nA: b\r\n\r\nabc\
+        let wire = b"GET /next HTTP/1.1\r\nhost: x\r\n\r\nPOST /r HTTP/1.1\r\nContent-Length: 3\r\ncontent-Type: text/x\r\n\
+            Lambda-Runtime-Function-Response-Mode: Streaming\r\nLambda-Runtime-Function-Error-Type: E\r\n\r\nabc\
             POST /s HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nde\r\n1;x\r\nf\r\n0\r\nError-Type: x\r\n\r\n";
         let mut inbox = Inbox::new(Dripping(wire));
         let head = inbox.head().unwrap().unwrap();
-        assert_eq!((head.method.as_str(), head.path.as_str()), ("GET", "/next"));
-        assert_eq!(head.framing().unwrap(), Framing::Length(0));
+        assert_eq!((head.method, head.path.as_str()), (Method::Get, "/next"));
+        assert_eq!(head.framing, Some(Framing::Length(0)));
         let head = inbox.head().unwrap().unwrap();
-        assert_eq!(head.header("a"), Some("b"));
-        assert_eq!(inbox.body(head.framing().unwrap(), 3).unwrap(), b"abc");
+        assert!(head.method == Method::Post && head.is_streaming && !head.awaits_continue);
+        assert_eq!((head.content_type.as_deref(), head.error_type.as_deref()), (Some("text/x"), Some("E")));
+        assert_eq!(inbox.body(head.framing.unwrap(), 3).unwrap(), b"abc");
         let head = inbox.head().unwrap().unwrap();
-        let mut body = Vec::new();
-        let trailers = inbox.parts(head.framing().unwrap(), |part| {
+        let mut body: Vec<u8> = Vec::new();
+        assert_eq!(head.framing, Some(Framing::Chunked));
+        let trailers = inbox.parts(head.framing.unwrap(), |part| {
             body.extend(part);
             Ok(())
         });
@@ -280,7 +304,7 @@ mod tests {
         let read = |wire: &'static [u8]| {
             let mut inbox = Inbox::new(wire);
             let head = inbox.head()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            inbox.body(head.framing()?, 4)
+            inbox.body(head.framing.ok_or_else(|| bad("no framing"))?, 4)
         };
         for wire in [
             &b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nabcde"[..],
@@ -299,7 +323,7 @@ mod tests {
         fn no_bytes_make_it_panic_or_run_forever(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut inbox = Inbox::new(&bytes[..]);
             while let Ok(Some(head)) = inbox.head() {
-                let Ok(framing) = head.framing() else { break };
+                let Some(framing) = head.framing else { break };
                 if inbox.body(framing, 100).is_err() { break }
             }
         }
