@@ -151,6 +151,11 @@ impl App {
         function.insert("artifact".to_owned(), Value::String(path.display().to_string()));
         function.insert("isolation".to_owned(), Value::String(Isolation::Wasm.word().to_owned()));
         function.insert("reuse".to_owned(), Value::Boolean(reuse));
+        if reuse {
+            // One is worked on, the next wait beside it.
+            let scale = Table::from_iter([("concurrency".to_owned(), Value::Integer(8))]);
+            function.insert("scale".to_owned(), Value::Table(scale));
+        }
         let route = Table::from_iter([("path", "/"), ("function", "hello")].map(pair));
         let manifest = Table::from_iter([
             ("app".to_owned(), Value::Table(Table::from_iter([pair(("name", "hello"))]))),

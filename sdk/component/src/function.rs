@@ -1,6 +1,5 @@
 //! One component, instantiated, and what it does with a request.
 
-use core::cell::RefCell;
 use core::pin::pin;
 
 use baton::{Context, Error, Request, Response};
@@ -8,7 +7,7 @@ use baton_wasm::Kind;
 use baton_wasm_host::image;
 use http::header::{CONTENT_LENGTH, HOST};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use wasmtime::component::Linker;
 use wasmtime::{AsContextMut, Engine, Store};
 use wasmtime_wasi::p2::bindings::random::insecure_seed;
@@ -33,8 +32,8 @@ const NAME_ENV: &str = "BATON_FUNCTION";
 /// A component that serves.
 pub(crate) struct Function {
     runtime: Runtime,
-    /// Absent while it works: an instance does one thing at a time.
-    instance: RefCell<Option<Instance>>,
+    /// It does one thing at a time: requests wait for it in the order in which they came.
+    instance: Mutex<Instance>,
 }
 
 struct Instance {
@@ -94,13 +93,11 @@ impl Function {
         let runtime = runtime.map_err(|error| format!("no loop for WASI: {error}"))?;
         let instance =
             runtime.block_on(instantiate()).map_err(|error| format!("the component: {error:#}"))?;
-        Ok(Function { runtime, instance: RefCell::new(Some(instance)) })
+        Ok(Function { runtime, instance: Mutex::new(instance) })
     }
 
     pub(crate) async fn serve(&self, context: Context, request: Request) -> Result<Response, Error> {
-        let Some(mut instance) = self.instance.take() else {
-            return Err(Error::new(503, "the component is at work: it serves one request at a time"));
-        };
+        let mut instance = self.instance.lock().await;
         // A handler that is dropped half-way leaves an instance in the middle of something.
         let mut unfinished = Unfinished { is_over: false };
         instance.store.data_mut().begin(&context);
@@ -112,7 +109,6 @@ impl Function {
         }
         unfinished.is_over = true;
         instance.store.data_mut().outgoing.end();
-        self.instance.replace(Some(instance));
         answer.map_err(|failure| match failure {
             Failure::Error(error) => error,
             Failure::Trap(error) => Error::new(502, format!("{error:#}")),

@@ -1,6 +1,6 @@
 //! Whether what was uploaded for a deployment is what its manifest speaks of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use baton_catalog::{Function, FunctionName, Manifest};
 use baton_wasm::Kind;
@@ -39,16 +39,35 @@ pub(super) fn complete_files(
 }
 
 /// What a kind of Wasm function cannot have, of what the manifest says.
-pub(super) fn misfit(kind: Kind, spec: &Function) -> Option<&'static str> {
+pub(super) fn misfit(kind: Kind, manifest: &Manifest, name: &FunctionName) -> Option<&'static str> {
+    let spec = manifest.functions.get(name)?;
     match kind {
         Kind::Module if spec.files.is_some() => Some(
             "a Wasm module cannot open files: remove `files` and build the data into the module, or make it a component",
         ),
-        Kind::Component { .. } if spec.scale.concurrency > 1 => Some(
-            "a component does one thing at a time: set `scale.concurrency` to 1, and `scale.min` to as many as there shall be",
+        Kind::Component { .. } if spec.scale.concurrency > 1 && comes_back(manifest, name) => Some(
+            "a component does one thing at a time, and would wait for itself where a function that it calls calls it: set \
+             `scale.concurrency` to 1, and `scale.max` to as many as may wait for one another",
         ),
         _ => None,
     }
+}
+
+/// Whether a call may lead back to the function that made it, by whatever way.
+fn comes_back(manifest: &Manifest, name: &FunctionName) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut next = vec![name];
+    while let Some(function) = next.pop() {
+        for callee in manifest.functions.get(function).into_iter().flat_map(|spec| &spec.calls) {
+            if callee == name {
+                return true;
+            }
+            if seen.insert(callee) {
+                next.push(callee);
+            }
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -59,20 +78,31 @@ mod tests {
 
     #[test]
     fn settings_of_one_kind_are_refused_for_the_other() {
-        let with = |line: &str| {
+        let with = |lines: &str| {
             let text = format!(
-                "[app]\nname = \"a\"\n[functions.f]\nartifact = \"f.wasm\"\nisolation = \"wasm\"\n{line}\n"
+                "[app]\nname = \"a\"\n[functions.f]\nartifact = \"f.wasm\"\nisolation = \"wasm\"\n{lines}\n"
             );
-            let manifest = Manifest::parse(&text, Path::new("baton.toml")).unwrap();
-            manifest.functions.into_values().next().unwrap()
+            Manifest::parse(&text, Path::new("baton.toml")).unwrap()
         };
+        let misfit = |kind, lines: &str| misfit(kind, &with(lines), &"f".parse().unwrap());
         let component = Kind::Component { is_async: false };
-        let files = with("files = \"site\"");
-        assert!(
-            misfit(Kind::Module, &files).unwrap().contains("`files`") && misfit(component, &files).is_none()
-        );
-        let several = with("reuse = true\nscale = { concurrency = 4 }");
-        assert!(misfit(component, &several).unwrap().contains("`scale.concurrency`"));
-        assert!(misfit(Kind::Module, &several).is_none());
+        let files = "files = \"site\"";
+        assert!(misfit(Kind::Module, files).unwrap().contains("`files`"));
+        assert!(misfit(component, files).is_none());
+        let several = "reuse = true\nscale = { concurrency = 4 }\n";
+        assert!(misfit(component, several).is_none() && misfit(Kind::Module, several).is_none());
+        // It calls who calls it.
+        let around = |back: &str| {
+            let other = "isolation = \"wasm\"\nartifact";
+            format!(
+                "{several}calls = [\"g\"]\n[functions.g]\n{other} = \"g.wasm\"\ncalls = [\"h\"]\n[functions.h]\n\
+                 {other} = \"h.wasm\"\n{back}"
+            )
+        };
+        assert!(misfit(component, &around("")).is_none());
+        assert!(misfit(component, &around("calls = [\"g\"]")).is_none());
+        let why = misfit(component, &around("calls = [\"f\"]")).unwrap();
+        assert!(why.contains("`scale.concurrency`"), "{why}");
+        assert!(misfit(Kind::Module, &around("calls = [\"f\"]")).is_none());
     }
 }

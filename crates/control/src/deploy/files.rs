@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use baton_catalog::{ByteSize, Fallback, Function, FunctionName, Isolation};
+use baton_catalog::{ByteSize, Fallback, Function, FunctionName, Isolation, Manifest};
 use baton_cell::bundle::Bundle;
 use baton_flow::{AppSpec, BundledFiles};
 
@@ -42,7 +42,8 @@ impl Files {
                     (path, Some(vetted.map(|vetted| vetted.patches)))
                 }
                 (Some(spec), Some(Isolation::Wasm)) => {
-                    let (host, executable) = self.module((&function, spec), &hash, &path)?;
+                    let (host, executable) =
+                        self.module(&deployment.manifest, (&function, spec), &hash, &path)?;
                     let patches = host.patches_with(&executable.bytes);
                     hosts.insert(function.clone(), host);
                     (executable.path, Some(patches))
@@ -92,6 +93,7 @@ impl Files {
     /// The executable of a Wasm function, and the program in which it goes on.
     fn module(
         &self,
+        manifest: &Manifest,
         (function, spec): (&FunctionName, &Function),
         hash: &ArtifactHash,
         module: &Path,
@@ -100,7 +102,7 @@ impl Files {
         let host = self.modules.host_of(module).map_err(failed)?;
         let executable = self.modules.executable(&host, hash, module).map_err(failed)?;
         let header = &executable.header;
-        if let Some(why) = misfit(header.kind, spec) {
+        if let Some(why) = misfit(header.kind, manifest, function) {
             return Err(DeployFault::ModuleSetting { function: function.clone(), why });
         }
         if header.memory_bytes > spec.memory.bytes() {
