@@ -317,6 +317,57 @@ fn two_components_that_call_each_other_end_with_their_request() {
     }
 }
 
+/// More requests than it works on at once lie beside it; one that traps takes those with it that wait, and no others.
+#[test]
+fn a_component_works_on_what_lies_beside_it_in_turn() {
+    need_sandbox!();
+    if !machine_runs("wasm") {
+        return;
+    }
+    let app = App::new("turns").pool("64MiB");
+    fs::write(app.directory().join("liar.wasm"), component()).expect("the component can be written");
+    let app = app.module("w", "liar.wasm", "reuse = true\nscale = { concurrency = 4 }").function(
+        "a",
+        "relay",
+        "calls = [\"w\"]\nenv = { NEXT = \"w\" }\nscale = { concurrency = 8 }",
+    );
+    let node = Node::start(&app);
+    let ask = |path: &str| {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..12u8)
+                .map(|number| {
+                    let (node, body) = (&node, vec![number; 4 + usize::from(number) * 9_000]);
+                    let traps = number == 5 && path == "/w?!";
+                    let path = if path == "/w?!" && !traps { "/w?e" } else { path };
+                    scope.spawn(move || (node.post(path, &body), body, traps))
+                })
+                .collect();
+            asked.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    for path in ["/w?e", "/a?move"] {
+        for (answer, body, _) in ask(path) {
+            assert!(
+                answer.status == 200 && answer.body == body,
+                "{path}: {} {}",
+                answer.status,
+                answer.text()
+            );
+        }
+    }
+    let after = ask("/w?!");
+    assert!(after.iter().all(|(answer, _, traps)| if *traps {
+        answer.status == 502
+    } else {
+        answer.status != 504
+    }));
+    assert!(after.iter().filter(|(answer, _, _)| answer.status == 200).count() >= 4, "{after:?}");
+    for (answer, body, _) in ask("/a?move") {
+        assert!(answer.status == 200 && answer.body == body, "{} {}", answer.status, answer.text());
+    }
+    node.wait_at_rest(REST);
+}
+
 #[test]
 fn ranges_that_overflow_are_refused() {
     need_sandbox!();

@@ -136,9 +136,10 @@ mod tests {
         assert!(told.contains("nothing accepts connections at 127.0.0.1:"), "{told}");
         let path = Address::Path("/nowhere/x.sock".into());
         assert!(wait(&path, None, Duration::ZERO).unwrap_err().to_string().contains("/nowhere/x.sock"));
-        let said = |answers| wait(&server(answers), Some("/up"), Duration::ZERO).unwrap_err().to_string();
-        assert!(said(&["HTTP/1.1 500 Oh\r\n\r\n"]).contains("answers with 500"));
-        assert!(said(&["220 smtp.example ESMTP\r\n"]).contains("does not speak HTTP"));
-        assert!(said(&[""]).contains("got no answer"));
+        let within = Duration::from_millis(300);
+        let said = |answers| wait(&server(answers), Some("/up"), within).unwrap_err().to_string();
+        assert!(said(&["HTTP/1.1 500 Oh\r\n\r\n"; 64]).contains("answers with 500"));
+        assert!(said(&["220 smtp.example ESMTP\r\n"; 64]).contains("does not speak HTTP"));
+        assert!(said(&[""; 64]).contains("got no answer"));
     }
 }
