@@ -382,6 +382,8 @@ unsafe extern "C" {
     fn baton_enter(context: *mut Context) -> i64;
     fn baton_clean_x87();
     fn baton_copy(to: *mut u8, from: *const u8, len: usize) -> u32;
+    fn baton_copy_word(to: *mut u8, from: *const u8) -> u32;
+    fn baton_copy_lines(to: *mut u8, from: *const u8, lines: usize) -> u32;
 }
 
 /// Forgets the registers of the last full return: guests can read the block that it went through.
@@ -484,4 +486,24 @@ pub(crate) fn each<const N: usize>(words: &[u64; N]) -> [u64; N] {
 pub(crate) unsafe fn copy(to: u64, from: u64, len: usize) -> bool {
     // SAFETY: the caller vouches for `to`; a fault on either side ends in the failure label.
     unsafe { baton_copy(to as *mut u8, from as *const u8, len) == 0 }
+}
+
+/// As [`copy`], so many lines of 64 bytes, one at least.
+///
+/// # Safety
+/// As for [`copy`].
+#[inline]
+pub(crate) unsafe fn copy_lines(to: u64, from: u64, lines: usize) -> bool {
+    // SAFETY: as in `copy`.
+    unsafe { baton_copy_lines(to as *mut u8, from as *const u8, lines) == 0 }
+}
+
+/// As [`copy`], a word of eight bytes.
+///
+/// # Safety
+/// As for [`copy`].
+#[inline]
+pub(crate) unsafe fn copy_word(to: u64, from: u64) -> bool {
+    // SAFETY: as in `copy`.
+    unsafe { baton_copy_word(to as *mut u8, from as *const u8) == 0 }
 }

@@ -11,6 +11,8 @@
 //! Everything that a guest says is looked up in the book first; its own access ends before the receiver's begins.
 
 mod copies;
+mod lent;
+mod plain;
 
 use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{POOL_AT, Trust};
@@ -23,6 +25,9 @@ use crate::book::{Owner, Refusal, What, what};
 use crate::memory;
 use crate::runtime::Runtime;
 use crate::seat::{Lent, LentCopy, Seat};
+
+pub(crate) use self::lent::or_frozen;
+pub(crate) use self::plain::{Dispatch, Sent};
 
 /// Why a hand-over was refused. Nothing has changed hands then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,12 +273,27 @@ impl Runtime {
         let rights = view.rights.intersect(rights);
         let derived = book.derive_from(&view, pair, range, rights, b.id)?;
         drop(book);
-        if let Err(error) = self.open_to(b, memory::reach(view.place, range), rights) {
-            self.book.borrow_mut().end(derived);
-            return Err(error);
+        if self.trust == Trust::Buffer {
+            self.open_lent(b, memory::reach(view.place, range), rights, derived)?;
         }
         *lent = Some(Lent::Capability(derived));
         Ok(landed(derived, range, view.place, rights, Flags::LEND))
+    }
+
+    /// Opens what was lent to its borrower; where that fails it was not lent.
+    #[inline(never)]
+    fn open_lent(
+        &self,
+        b: &Seat,
+        place: baton_pool::ledger::Place,
+        rights: Rights,
+        derived: Pair,
+    ) -> Result<(), HandError> {
+        let opened = self.open_to(b, place, rights);
+        if opened.is_err() {
+            self.book.borrow_mut().end(derived);
+        }
+        opened
     }
 
     /// Moves a whole buffer.
@@ -342,22 +362,27 @@ impl Runtime {
     }
 
     /// Ends what was lent for a call that is over.
+    #[inline(always)]
     pub(crate) fn take_back(&self, owner: &Seat, lent: Lent) {
+        let Lent::Capability(pair) = lent else { return self.take_copy_back(owner, lent) };
+        let ended = self.book.borrow_mut().end_plain(pair);
+        match ended {
+            Some((slot, place)) => self.open_again(owner, slot, place),
+            None => self.end_lent(owner, pair),
+        }
+    }
+
+    #[inline(never)]
+    fn take_copy_back(&self, owner: &Seat, lent: Lent) {
         match lent {
-            Lent::Capability(pair) => {
-                let ended = self.book.borrow_mut().end_plain(pair);
-                match ended {
-                    Some((slot, place)) => self.open_again(owner, slot, place),
-                    None => self.end_lent(owner, pair),
-                }
-            }
+            Lent::Capability(_) => {}
             Lent::Copy(copy) => {
                 let LentCopy { seat, source, chunk, from, to, len, write_back } = *copy;
                 let Some(borrower) = self.seat(seat) else { return };
                 // Either side may have given its chunk up meanwhile, and have it again for something else.
                 let is_there =
                     borrower.mail.borrow().get(chunk).is_some() && owner.mail.borrow().get(source).is_some();
-                if is_there && write_back && owner.space.borrow().contains(from, len) {
+                if is_there && write_back && owner.reach.contains(from, len) {
                     self.note_copy(len);
                     memory::copy(from, to, len);
                 }

@@ -417,6 +417,26 @@ baton_clean_x87:
     mov [rdi + \at + 24], r10
 .endm
 .balign 16
+# The same, whole lines of 64 bytes: so many as rdx says, one at least.
+.globl baton_copy_lines
+baton_copy_lines:
+    four_words 0
+    four_words 32
+    add rsi, 64
+    add rdi, 64
+    dec rdx
+    jnz baton_copy_lines
+    xor eax, eax
+    ret
+.balign 16
+# The same, one word.
+.globl baton_copy_word
+baton_copy_word:
+    mov rcx, [rsi]
+    mov [rdi], rcx
+    xor eax, eax
+    ret
+.balign 16
 .globl baton_copy
 baton_copy:
     cmp rdx, 512
