@@ -24,7 +24,7 @@ use crate::arch;
 use crate::book::{Owner, Refusal, What, what};
 use crate::memory;
 use crate::runtime::Runtime;
-use crate::seat::{Lent, LentCopy, Seat};
+use crate::seat::{Lent, Seat};
 
 pub(crate) use self::lent::or_frozen;
 pub(crate) use self::plain::{Dispatch, Sent};
@@ -259,43 +259,6 @@ impl Runtime {
         Ok(landed(derived, part, view.place, rights, Flags::SHARE))
     }
 
-    #[inline(always)]
-    fn lend(
-        &self,
-        a: &Seat,
-        b: &Seat,
-        (pair, range): (Pair, Range),
-        rights: Rights,
-        lent: &mut Option<Lent>,
-    ) -> Result<Landed, HandError> {
-        let mut book = self.book.borrow_mut();
-        let view = book.check(a.id, pair, Rights::PASS, range)?;
-        let rights = view.rights.intersect(rights);
-        let derived = book.derive_from(&view, pair, range, rights, b.id)?;
-        drop(book);
-        if self.trust == Trust::Buffer {
-            self.open_lent(b, memory::reach(view.place, range), rights, derived)?;
-        }
-        *lent = Some(Lent::Capability(derived));
-        Ok(landed(derived, range, view.place, rights, Flags::LEND))
-    }
-
-    /// Opens what was lent to its borrower; where that fails it was not lent.
-    #[inline(never)]
-    fn open_lent(
-        &self,
-        b: &Seat,
-        place: baton_pool::ledger::Place,
-        rights: Rights,
-        derived: Pair,
-    ) -> Result<(), HandError> {
-        let opened = self.open_to(b, place, rights);
-        if opened.is_err() {
-            self.book.borrow_mut().end(derived);
-        }
-        opened
-    }
-
     /// Moves a whole buffer.
     #[inline(always)]
     pub(crate) fn move_root(
@@ -359,61 +322,6 @@ impl Runtime {
             return Ok(landed);
         }
         self.move_root(a, b, pair, range)
-    }
-
-    /// Ends what was lent for a call that is over.
-    #[inline(always)]
-    pub(crate) fn take_back(&self, owner: &Seat, lent: Lent) {
-        let Lent::Capability(pair) = lent else { return self.take_copy_back(owner, lent) };
-        let ended = self.book.borrow_mut().end_plain(pair);
-        match ended {
-            Some((slot, place)) => self.open_again(owner, slot, place),
-            None => self.end_lent(owner, pair),
-        }
-    }
-
-    #[inline(never)]
-    fn take_copy_back(&self, owner: &Seat, lent: Lent) {
-        match lent {
-            Lent::Capability(_) => {}
-            Lent::Copy(copy) => {
-                let LentCopy { seat, source, chunk, from, to, len, write_back } = *copy;
-                let Some(borrower) = self.seat(seat) else { return };
-                // Either side may have given its chunk up meanwhile, and have it again for something else.
-                let is_there =
-                    borrower.mail.borrow().get(chunk).is_some() && owner.mail.borrow().get(source).is_some();
-                if is_there && write_back && owner.reach.contains(from, len) {
-                    self.note_copy(len);
-                    memory::copy(from, to, len);
-                }
-                borrower.mail.borrow_mut().put(chunk);
-            }
-            Lent::Outside(handle) => self.take_back_outside(owner, handle),
-        }
-    }
-
-    #[cold]
-    fn end_lent(&self, owner: &Seat, pair: Pair) {
-        let ended = self.book.borrow_mut().end(pair);
-        let Some((first, below)) = ended else { return };
-        self.retire(owner, &first, &below);
-        self.open_again(owner, first.root.index, first.place);
-    }
-
-    /// What was lent of a buffer has ended: under `trust = "buffer"` its owner's pages open to it again.
-    #[inline]
-    fn open_again(&self, owner: &Seat, slot: u32, place: baton_pool::ledger::Place) {
-        if self.trust == Trust::Buffer {
-            // Failing means that the kernel is out of memory: the pages stay closed to everyone else.
-            let _ = self.open_to(owner, place, self.rights_to(owner, slot));
-        }
-    }
-
-    fn rights_to(&self, seat: &Seat, slot: u32) -> Rights {
-        let book = self.book.borrow();
-        book.root(slot)
-            .filter(|root| root.owner == Owner::Seat(seat.id))
-            .map_or(Rights::NONE, |root| root.rights)
     }
 
     pub(crate) fn note_copy(&self, bytes: u64) {

@@ -46,11 +46,17 @@ impl Chain {
     }
 
     /// Takes all but those that were put in last, so many of them.
-    pub(crate) fn all_but(&self, newest: usize) -> Vec<Box<Holding>> {
-        let mut all: Vec<Box<Holding>> = core::iter::from_fn(|| self.take()).collect();
-        let kept = all.drain(..newest.min(all.len())).rev();
-        kept.for_each(|holding| self.put(holding));
-        all
+    pub(crate) fn all_but(&self, newest: usize) -> Chain {
+        let kept = Chain::default();
+        for _ in 0..newest {
+            let Some(holding) = self.take() else { break };
+            kept.put(holding);
+        }
+        let rest = Chain { first: Cell::new(self.first.take()), len: Cell::new(self.len.replace(0)) };
+        while let Some(holding) = kept.take() {
+            self.put(holding);
+        }
+        rest
     }
 }
 

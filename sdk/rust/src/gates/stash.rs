@@ -179,7 +179,10 @@ impl Gates {
                     self.return_surplus(class);
                 }
             }
-            None => self.free_all(vec![empty]),
+            None => {
+                self.free(&[pair(empty.handle)]);
+                self.shelf.put(empty);
+            }
         }
     }
 
@@ -193,16 +196,17 @@ impl Gates {
     fn return_surplus(&self, class: u8) {
         if let Some(chain) = self.stash.classes.get(usize::from(class)) {
             let newest = chain.len().saturating_sub(batch(class));
-            self.free_all(chain.all_but(newest));
+            self.free_all(&chain.all_but(newest));
         }
     }
 
     /// Gives buffers back; their boxes are for others.
     #[cold]
-    fn free_all(&self, empty: Vec<Box<Holding>>) {
-        let pairs: Vec<Pair> = empty.iter().map(|empty| pair(empty.handle)).collect();
-        for empty in empty {
+    fn free_all(&self, empty: &Chain) {
+        let mut pairs = Vec::with_capacity(empty.len());
+        while let Some(empty) = empty.take() {
             kept::note(empty.handle, false);
+            pairs.push(pair(empty.handle));
             self.shelf.put(empty);
         }
         // No more at a time than the runtime looks at.
@@ -213,7 +217,7 @@ impl Gates {
     #[cold]
     pub(super) fn clear_stash(&self) {
         self.return_spent();
-        self.free_all(self.stash.classes.iter().flat_map(|chain| chain.all_but(0)).collect());
+        self.stash.classes.iter().for_each(|chain| self.free_all(chain));
     }
 
     /// Gives capabilities up. Those that ended by themselves are no loss.
