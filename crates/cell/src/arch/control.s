@@ -2,9 +2,96 @@
 # braces are operands of the `global_asm!` there.
 
 .text
-# ---- back to a guest that a gate left (r10: its context) -----------------------------------------------------
-# What is left to do is to take the guest's address from its stack: each use does it in its own way.
-.macro restore_guest
+.balign 4096
+.globl baton_asm_begin
+baton_asm_begin:
+# ---- gates: one entry each, 16 bytes apart -------------------------------------------------------------------
+.balign 16
+.globl baton_gates
+baton_gates:
+.balign 16
+    mov r9d, 0
+    jmp 10f
+.balign 16
+    mov r9d, 1
+    jmp 10f
+.balign 16
+    mov r9d, 2
+    jmp 10f
+.balign 16
+    mov r9d, 3
+    jmp 10f
+.balign 16
+    mov r9d, 4
+    jmp 10f
+.balign 16
+    mov r9d, 5
+    jmp 10f
+.balign 16
+    mov r9d, 6
+    jmp 10f
+.balign 16
+    mov r9d, 7
+    jmp 10f
+.balign 16
+    mov r9d, 8
+    jmp 10f
+.balign 16
+    mov r9d, 9
+    jmp 10f
+.balign 16
+    mov r9d, 10
+    jmp 10f
+.balign 16
+    mov r9d, 11
+    jmp 10f
+.balign 16
+    mov r9d, 12
+    jmp 10f
+.balign 16
+10:
+    mov r8, rdx
+    xor eax, eax
+    xor ecx, ecx
+    xor edx, edx
+    wrpkru
+    test eax, eax
+    jnz {violation}
+    cmp byte ptr [rip + {share} + {selector}], {block}
+    jne {violation}
+    mov byte ptr [rip + {share} + {selector}], 0
+    mov r10, [rip + {core} + {core_context}]
+    mov [r10 + {c_rsp}], rsp
+    mov rsp, [rip + {core} + {core_host_rsp}]
+# A guest may have set the direction, alignment or trap flag: the runtime must not run with them.
+    pushfq
+    pop rax
+    test eax, 0x44500
+    jz 11f
+    push 0x202
+    popfq
+11:
+    mov [r10 + {c_rbx}], rbx
+    mov [r10 + {c_rbp}], rbp
+    mov [r10 + {c_r12}], r12
+    mov [r10 + {c_r13}], r13
+    mov [r10 + {c_r14}], r14
+    mov [r10 + {c_r15}], r15
+    mov qword ptr [r10 + {c_full}], 0
+    stmxcsr [r10 + {c_mxcsr}]
+    mov rax, [rip + {core} + {core_host_fs}]
+    wrfsbase rax
+    mov rdx, r8
+    mov ecx, r9d
+    xor ebp, ebp
+    call {dispatch}
+    test edx, edx
+    jnz 30f
+    mov r10, [rip + {core} + {core_context}]
+    mov [r10 + {c_rax}], rax
+    xor r11d, r11d
+# ---- back to a guest that a gate left (r10: its context; r11: whether the runtime enters it) -------------------
+20:
     mov rax, [r10 + {c_fs}]
     wrfsbase rax
     cmp qword ptr [rip + {core} + {core_vectors}], 1
@@ -100,97 +187,13 @@
     xor r8d, r8d
     xor r9d, r9d
     xor r10d, r10d
-    xor r11d, r11d
-.endm
-.balign 4096
-.globl baton_asm_begin
-baton_asm_begin:
-# ---- gates: one entry each, 16 bytes apart -------------------------------------------------------------------
-.balign 16
-.globl baton_gates
-baton_gates:
-.balign 16
-    mov r9d, 0
-    jmp 10f
-.balign 16
-    mov r9d, 1
-    jmp 10f
-.balign 16
-    mov r9d, 2
-    jmp 10f
-.balign 16
-    mov r9d, 3
-    jmp 10f
-.balign 16
-    mov r9d, 4
-    jmp 10f
-.balign 16
-    mov r9d, 5
-    jmp 10f
-.balign 16
-    mov r9d, 6
-    jmp 10f
-.balign 16
-    mov r9d, 7
-    jmp 10f
-.balign 16
-    mov r9d, 8
-    jmp 10f
-.balign 16
-    mov r9d, 9
-    jmp 10f
-.balign 16
-    mov r9d, 10
-    jmp 10f
-.balign 16
-    mov r9d, 11
-    jmp 10f
-.balign 16
-    mov r9d, 12
-    jmp 10f
-.balign 16
-10:
-    mov r8, rdx
-    xor eax, eax
-    xor ecx, ecx
-    xor edx, edx
-    wrpkru
-    test eax, eax
-    jnz {violation}
-    cmp byte ptr [rip + {share} + {selector}], {block}
-    jne {violation}
-    mov byte ptr [rip + {share} + {selector}], 0
-    mov r10, [rip + {core} + {core_context}]
-    mov [r10 + {c_rsp}], rsp
-    mov rsp, [rip + {core} + {core_host_rsp}]
-# A guest may have set the direction, alignment or trap flag: the runtime must not run with them.
-    pushfq
-    pop rax
-    test eax, 0x44500
-    jz 11f
-    push 0x202
-    popfq
-11:
-    mov [r10 + {c_rbx}], rbx
-    mov [r10 + {c_rbp}], rbp
-    mov [r10 + {c_r12}], r12
-    mov [r10 + {c_r13}], r13
-    mov [r10 + {c_r14}], r14
-    mov [r10 + {c_r15}], r15
-    mov qword ptr [r10 + {c_full}], 0
-    stmxcsr [r10 + {c_mxcsr}]
-    mov rax, [rip + {core} + {core_host_fs}]
-    wrfsbase rax
-    mov rdx, r8
-    mov ecx, r9d
-    xor ebp, ebp
-    call {dispatch}
-    test edx, edx
-    jnz 30f
-    mov r10, [rip + {core} + {core_context}]
-    mov [r10 + {c_rax}], rax
-    restore_guest
+    test r11d, r11d
+    jnz 25f
     ret
+# Entered: the processor expects the return of somebody else.
+25:
+    pop r11
+    jmp r11
 # ---- enter(context: rdi) -------------------------------------------------------------------------------------
 .balign 16
 .globl baton_enter
@@ -207,10 +210,8 @@ baton_enter:
     mov r15, [r10 + {c_full}]
     test r15, r15
     jnz 40f
-    restore_guest
-# The guest that the processor expects a return to is another one.
-    pop r11
-    jmp r11
+    mov r11d, 1
+    jmp 20b
 # ---- leave: enter returns rax --------------------------------------------------------------------------------
 30:
     mov rsp, [rip + {core} + {core_host_rsp}]
