@@ -33,9 +33,11 @@ use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
+mod copy;
 pub(crate) mod label;
 mod xstate;
 
+pub(crate) use copy::{alone, copy, copy_lines, copy_word, each};
 pub(crate) use xstate::{
     CLEAN, XsaveArea, forget_new_x87, give_x87, init_xstate, keep as keep_xsave, mask as xsave_mask,
     park as park_xsave, pkru_of, take_x87,
@@ -382,6 +384,8 @@ unsafe extern "C" {
     fn baton_enter(context: *mut Context) -> i64;
     fn baton_clean_x87();
     fn baton_copy(to: *mut u8, from: *const u8, len: usize) -> u32;
+    fn baton_copy_word(to: *mut u8, from: *const u8) -> u32;
+    fn baton_copy_lines(to: *mut u8, from: *const u8, lines: usize) -> u32;
 }
 
 /// Forgets the registers of the last full return: guests can read the block that it went through.
@@ -454,34 +458,27 @@ pub(crate) fn arm_signal_stack() -> Result<(), rustix::io::Errno> {
 /// `context` belongs to a mapped seat and is what [`CORE`] names as the current one; its registers were set by a gate, by a
 /// trap or by the loader; the shared block holds its rights. No borrow of anything that gates or traps use is alive.
 pub(crate) unsafe fn enter(context: *mut Context) -> i64 {
-    // SAFETY: the caller's promise is the callee's.
-    unsafe { baton_enter(context) }
+    let code: i64;
+    // Not by a call: whoever leaves comes from a call of the guest's, and that is where the processor would expect it to go on. So
+    // its expectations are as before when this is over, but for that one.
+    // SAFETY: the caller's promise is the callee's, which leaves by the address that is pushed here and keeps what functions keep.
+    unsafe {
+        core::arch::asm!(
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "jmp {enter}",
+            "2:",
+            enter = sym baton_enter,
+            inlateout("rdi") context => _,
+            lateout("rax") code,
+            clobber_abi("C"),
+        );
+    };
+    code
 }
 
 /// Makes the x87 registers as new.
 fn clean_x87() {
     // SAFETY: restores one component from a clean area; what the runtime holds is not in it.
     unsafe { baton_clean_x87() };
-}
-
-/// A value that was just written by itself, read by itself: the processor waits where it is read together with its neighbours.
-#[inline(always)]
-pub(crate) fn alone<T: Copy>(value: &T) -> T {
-    // SAFETY: reads what the reference is to.
-    unsafe { core::ptr::from_ref(value).read_volatile() }
-}
-
-/// Words that were just copied, read as they were written.
-#[inline(always)]
-pub(crate) fn each<const N: usize>(words: &[u64; N]) -> [u64; N] {
-    core::array::from_fn(|nth| words.get(nth).map_or(0, alone))
-}
-
-/// Copies `len` bytes; `false` if a page of either side is not accessible, after which a part may have been copied.
-///
-/// # Safety
-/// `to` must be memory that may be overwritten: of a guest's seat, or exclusive memory of the runtime.
-pub(crate) unsafe fn copy(to: u64, from: u64, len: usize) -> bool {
-    // SAFETY: the caller vouches for `to`; a fault on either side ends in the failure label.
-    unsafe { baton_copy(to as *mut u8, from as *const u8, len) == 0 }
 }

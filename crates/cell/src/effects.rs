@@ -30,7 +30,7 @@ const fn access(prot: Prot) -> Access {
 
 impl Host for Effects<'_> {
     fn read(&mut self, at: u64, out: &mut [u8]) -> Result<(), Fault> {
-        self.seat.space.borrow().read(at, out).then_some(()).ok_or(Fault)
+        self.seat.reach.read(at, out).then_some(()).ok_or(Fault)
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Fault> {

@@ -1,10 +1,11 @@
 //! What passes between the seats of a cell and out of it, counted where people look for it: in the link of the caller's seat
 //! (`crates/pool/src/figures.rs`), or in the edge that a call takes.
 
+use baton_abi::Flags;
 use baton_abi::gate::Parcel;
-use baton_abi::{Descriptor, Flags};
 use baton_pool::figures::Figures;
 
+use crate::arch;
 use crate::seat::{Seat, Target};
 use crate::sys;
 
@@ -13,11 +14,7 @@ impl Seat {
     #[inline(always)]
     fn with_row(&self, to: Target, note: impl FnOnce(&Figures) -> bool) -> bool {
         match to {
-            Target::Seat(id) => {
-                let outside = self.outside.borrow();
-                let rows = outside.as_ref().map_or(&[][..], |outside| outside.link.rows());
-                rows.get(usize::from(id)).is_some_and(note)
-            }
+            Target::Seat(id) => self.rows.get().and_then(|rows| rows.get(usize::from(id))).is_some_and(note),
             Target::Outside(road) => {
                 let roads = self.outgoing.borrow();
                 roads.get(road as usize).and_then(|road| road.duplex.figures()).is_some_and(note)
@@ -36,18 +33,26 @@ impl Seat {
     /// The answer to a call is there.
     #[inline(always)]
     pub(crate) fn note_answer(&self, to: Target, tag: u32, parcel: &Parcel) {
-        let answer = Descriptor::from_words(parcel.words);
-        let (timed, began_ns) = self.timed.get();
-        let took_ns = (began_ns != 0 && timed == tag).then(|| {
-            self.timed.set((0, 0));
-            sys::now_ns().saturating_sub(began_ns)
-        });
+        let [first, _, _, _, _, bytes, ..] = &parcel.words;
+        let [_, flags, ..] = arch::alone(first).to_le_bytes();
+        let bytes = arch::alone(bytes);
+        let took_ns = if self.timed.get().1 == 0 { None } else { self.time_taken(tag) };
         self.with_row(to, |row| {
-            row.note_answer(answer.body.len, answer.flags.has(Flags::ERROR));
+            row.note_answer(bytes, Flags(flags).has(Flags::ERROR));
             if let Some(ns) = took_ns {
                 row.note_time(ns);
             }
             true
         });
+    }
+
+    /// How long the call took that is timed, if it is that one.
+    #[cold]
+    fn time_taken(&self, tag: u32) -> Option<u64> {
+        let (timed, began_ns) = self.timed.get();
+        (timed == tag).then(|| {
+            self.timed.set((0, 0));
+            sys::now_ns().saturating_sub(began_ns)
+        })
     }
 }

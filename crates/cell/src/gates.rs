@@ -8,7 +8,9 @@ use baton_abi::gate::{self, Pair, Parcel, SMALL_BYTES};
 use baton_abi::{Descriptor, Flags, Kind as Message, NONE, Rights};
 
 use crate::arch::{self, Verdict};
-use crate::hand::{HandError, extent_of, pair_of};
+use crate::book::Refusal;
+use crate::guest::LEFT_IDLE;
+use crate::hand::{Dispatch, HandError, Sent, extent_of, pair_of};
 use crate::runtime::{Runtime, runtime};
 use crate::seat::{Event, Origin, Seat, Stage, State};
 use crate::sys;
@@ -25,7 +27,7 @@ const LOG_MAX: u64 = 8 * 1024;
 /// Where a parcel names the map of what its guest keeps.
 const KEPT_AT: u64 = core::mem::offset_of!(Parcel, kept_at) as u64;
 /// Where a parcel's small payload lies.
-const SMALL_AT: u64 = core::mem::offset_of!(Parcel, small) as u64;
+pub(crate) const SMALL_AT: u64 = core::mem::offset_of!(Parcel, small) as u64;
 /// Where a parcel's rights lie.
 const RIGHTS_AT: u64 = core::mem::offset_of!(Parcel, rights) as u64;
 /// Random bytes at a time.
@@ -49,7 +51,7 @@ const ELOOP: i64 = -(libc::ELOOP as i64);
 pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> Verdict {
     let runtime = runtime();
     let Some(seat) = runtime.current() else { std::process::abort() };
-    let is_loading = seat.state.get() == State::Loading || runtime.bell.borrow().is_none();
+    let is_loading = seat.state.get() == State::Loading || runtime.bell.get().is_none();
     let value = match usize::try_from(number).unwrap_or(usize::MAX) {
         gate::RECV => return runtime.gate_recv(seat, a, b),
         gate::CLOCK => runtime.gate_clock(seat, a, b),
@@ -75,6 +77,12 @@ pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> 
     stay(value)
 }
 
+/// A payload in an answer is the caller's for good: what is only lent cannot be it.
+fn may_be_kept(d: &Descriptor) -> Result<(), HandError> {
+    let is_lent = d.flags.has(Flags::LEND) && !d.flags.has(Flags::INLINE) && !d.flags.has(Flags::BYTES);
+    if is_lent { Err(HandError::Refused(Refusal::Denied)) } else { Ok(()) }
+}
+
 pub(crate) const fn stay(value: i64) -> Verdict {
     Verdict { value, leave: 0 }
 }
@@ -84,35 +92,29 @@ pub(crate) const fn leave(code: i64) -> Verdict {
 }
 
 impl Runtime {
-    /// The descriptor of a parcel, and the rights that a lent body comes with: copied once.
-    #[inline]
-    fn read_parcel(&self, seat: &Seat, at: u64) -> Option<(Descriptor, Rights)> {
-        let mut words = [0u64; DESCRIPTOR_WORDS];
-        if !seat.space.borrow().read_words(at, &mut words) {
-            return None;
-        }
-        let mut descriptor = Descriptor::from_words(arch::each(&words));
+    /// The descriptor of what a guest sends, and the rights that a lent body comes with.
+    pub(crate) fn describe(&self, seat: &Seat, sent: Sent<'_>) -> Option<(Descriptor, Rights)> {
+        let mut descriptor = Descriptor::from_words(arch::each(sent.words));
         if descriptor.flags.has(Flags::INLINE) && descriptor.body.len > 8 {
             // What lies in the parcel are bytes of the guest's own like any others.
             descriptor.flags = Flags(descriptor.flags.0 & !Flags::INLINE.0).with(Flags::BYTES);
-            descriptor.body.offset = at.wrapping_add(SMALL_AT);
+            descriptor.body.offset = sent.at.wrapping_add(SMALL_AT);
             descriptor.body.len = descriptor.body.len.min(SMALL_BYTES as u64);
         }
         let is_lent = descriptor.flags.has(Flags::LEND);
-        let rights = if is_lent { self.read_rights(seat, at)? } else { Rights::NONE };
+        let rights = if is_lent { self.read_rights(seat, sent.at)? } else { Rights::NONE };
         Some((descriptor, rights))
     }
 
-    fn read_rights(&self, seat: &Seat, at: u64) -> Option<Rights> {
-        let mut rights = [0];
-        let is_there = seat.space.borrow().read(at.wrapping_add(RIGHTS_AT), &mut rights);
-        let [rights] = rights;
-        is_there.then_some(Rights(rights & Rights::ALL.0))
+    #[inline(always)]
+    pub(crate) fn read_rights(&self, seat: &Seat, at: u64) -> Option<Rights> {
+        let [rights, ..] = seat.reach.read_word(at.wrapping_add(RIGHTS_AT))?.to_le_bytes();
+        Some(Rights(rights & Rights::ALL.0))
     }
 
     fn read_pair(&self, seat: &Seat, at: u64) -> Option<Pair> {
         let mut bytes = [0u8; 8];
-        if !seat.space.borrow().read(at, &mut bytes) {
+        if !seat.reach.read(at, &mut bytes) {
             return None;
         }
         let [h0, h1, h2, h3, g0, g1, g2, g3] = bytes;
@@ -128,13 +130,13 @@ impl Runtime {
         if seat.state.get() == State::Loading {
             seat.recv_at.set(out_at);
             let mut kept_at = [0; 8];
-            if seat.space.borrow().read(out_at.wrapping_add(KEPT_AT), &mut kept_at) {
+            if seat.reach.read(out_at.wrapping_add(KEPT_AT), &mut kept_at) {
                 seat.kept_at.set(u64::from_le_bytes(kept_at));
             }
             seat.state.set(State::Waiting);
             return self.park(seat);
         }
-        if self.bell.borrow().is_none() {
+        if self.bell.get().is_none() {
             return stay(EACCES);
         }
         if seat.threads.borrow().receiver.is_some() {
@@ -142,12 +144,12 @@ impl Runtime {
             return stay(EBUSY);
         }
         if reply_at != 0 {
-            let replied = self.gate_reply(seat, reply_at);
+            let replied = self.answer(seat, reply_at);
             if replied < 0 {
                 return stay(replied);
             }
         }
-        if !seat.space.borrow().contains(out_at, size_of::<Parcel>() as u64) {
+        if !seat.reach.contains(out_at, size_of::<Parcel>() as u64) {
             return stay(EFAULT);
         }
         seat.recv_at.set(out_at);
@@ -167,12 +169,22 @@ impl Runtime {
             self.mark_ready(seat);
         }
         seat.state.set(State::Waiting);
-        self.park(seat)
+        if seat.is_single() { leave(LEFT_IDLE) } else { self.park(seat) }
     }
 
+    #[inline(never)]
     fn gate_reply(&self, seat: &Seat, at: u64) -> i64 {
-        let Some((d, _)) = self.read_parcel(seat, at) else { return EFAULT };
-        let tag = d.tag;
+        self.answer(seat, at)
+    }
+
+    #[inline(always)]
+    fn answer(&self, seat: &Seat, at: u64) -> i64 {
+        let mut words = [0; DESCRIPTOR_WORDS];
+        if !seat.reach.read_line(at, &mut words) {
+            return EFAULT;
+        }
+        let sent = Sent { at, words: &words };
+        let tag = sent.tag();
         let found = seat.requests.borrow().get(tag).map(|request| {
             let inside = match request.origin {
                 Origin::Seat { seat: caller, call } => Some((caller, call)),
@@ -181,54 +193,79 @@ impl Runtime {
             (inside, request.invocation, request.hop.is_some())
         });
         let Some((inside, invocation, is_recorded)) = found else { return ESTALE };
-        let mut d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
-        if d.flags.has(Flags::LEND) && !d.flags.has(Flags::INLINE) && !d.flags.has(Flags::BYTES) {
-            // A payload in an answer is the caller's for good: what is only lent cannot be it.
-            return EACCES;
-        }
         self.copied.set((0, 0));
         self.handed.set(0);
         let replied = match inside {
-            Some(call) => self.reply_inside(seat, call, &mut d),
-            None => self.reply_outside(seat, &d),
+            Some(call) => self.reply_inside(seat, call, sent, invocation),
+            None => self.reply_outside(seat, sent, invocation),
         };
         if let Err(error) = replied {
             return error.errno();
         }
         seat.active.set(seat.active.get().saturating_sub(1));
         if is_recorded {
-            let request = seat.requests.borrow_mut().remove(tag);
-            if let Some(request) = request {
-                self.report_hop(seat, &request, d.code);
-            }
+            self.end_recorded(seat, sent);
         } else {
-            seat.requests.borrow_mut().discard(tag);
+            seat.requests.borrow_mut().take_if(tag, |_| Some(()));
         }
         0
     }
 
-    #[inline(never)]
-    fn reply_outside(&self, seat: &Seat, d: &Descriptor) -> Result<(), HandError> {
-        let origin = seat.requests.borrow().get(d.tag).map(|request| request.origin);
-        origin.map_or(Ok(()), |origin| self.answer_outside(seat, origin, d))
+    #[cold]
+    fn end_recorded(&self, seat: &Seat, sent: Sent<'_>) {
+        let request = seat.requests.borrow_mut().remove(sent.tag());
+        if let Some(request) = request {
+            self.report_hop(seat, &request, sent.code());
+        }
     }
 
+    #[inline(never)]
+    fn reply_outside(&self, seat: &Seat, sent: Sent<'_>, invocation: u64) -> Result<(), HandError> {
+        let (d, _) = self.describe(seat, sent).ok_or(HandError::Fault)?;
+        let d = Descriptor { kind: Message::Reply as u8, invocation, deadline_ns: 0, ..d };
+        may_be_kept(&d)?;
+        let origin = seat.requests.borrow().get(d.tag).map(|request| request.origin);
+        origin.map_or(Ok(()), |origin| self.answer_outside(seat, origin, &d))
+    }
+
+    #[inline(always)]
     fn reply_inside(
         &self,
         seat: &Seat,
         (caller, call): (u8, u32),
-        d: &mut Descriptor,
+        sent: Sent<'_>,
+        invocation: u64,
     ) -> Result<(), HandError> {
-        let waiting = self.seat(caller).filter(|caller| caller.calls.borrow().get(call).is_some());
-        let Some(caller) = waiting else {
-            // Nobody waits any more: the request is over all the same, and what the answer would have moved is given up.
-            self.discard(seat, d);
-            return Ok(());
-        };
+        let as_what = Dispatch { kind: Message::Reply, tag: call, invocation, deadline_ns: 0, record: false };
         let mut parcel = Parcel::EMPTY;
-        d.tag = call;
-        self.hand(seat, caller, (d, Rights::NONE), &mut parcel)?;
-        self.complete(caller, call, &parcel);
+        let Some(caller) = self.seat(caller) else { return Ok(()) };
+        if self.hand_plain(seat, caller, sent, &as_what, &mut parcel)? {
+            self.complete_call(caller, call, &parcel);
+            Ok(())
+        } else {
+            self.reply_with(seat, caller, sent, &as_what)
+        }
+    }
+
+    /// Answers a call with what is more than a few bytes.
+    #[inline(never)]
+    fn reply_with(
+        &self,
+        seat: &Seat,
+        caller: &Seat,
+        sent: Sent<'_>,
+        as_what: &Dispatch,
+    ) -> Result<(), HandError> {
+        let (d, _) = self.describe(seat, sent).ok_or(HandError::Fault)?;
+        may_be_kept(&d)?;
+        if caller.calls.borrow().get(as_what.tag).is_none() {
+            // Nobody waits any more: the request is over all the same, and what the answer would have moved is given up.
+            self.discard(seat, &d);
+            return Ok(());
+        }
+        let mut parcel = Parcel::EMPTY;
+        self.hand(seat, caller, (&as_what.of(&d), Rights::NONE), &mut parcel)?;
+        self.complete(caller, as_what.tag, &parcel);
         Ok(())
     }
 
@@ -244,7 +281,13 @@ impl Runtime {
     }
 
     /// The answer to a call is there, with the call's tag.
+    #[inline(never)]
     pub(crate) fn complete(&self, caller: &Seat, tag: u32, parcel: &Parcel) {
+        self.complete_call(caller, tag, parcel);
+    }
+
+    #[inline(always)]
+    fn complete_call(&self, caller: &Seat, tag: u32, parcel: &Parcel) {
         let mut calls = caller.calls.borrow_mut();
         let Some(call) = calls.get_mut(tag) else {
             drop(calls);
@@ -260,17 +303,23 @@ impl Runtime {
         } else {
             calls.remove(tag);
             drop(calls);
-            let waiter = caller.threads.borrow_mut().take_waiter(tag);
-            if let Some(Waiter { thread, at, .. }) = waiter {
-                let given = self.give_answer(caller, at, parcel);
-                self.wake_waiter(caller, thread, given);
-            } else {
-                caller.inbox.borrow_mut().push_back(Event::Reply(*parcel));
-                self.mark_ready(caller);
-            }
+            self.complete_later(caller, tag, parcel);
         }
         if let Some(lent) = lent {
             self.take_back(caller, lent);
+        }
+    }
+
+    /// The answer to a call whose caller does not stand in its gate.
+    #[inline(never)]
+    fn complete_later(&self, caller: &Seat, tag: u32, parcel: &Parcel) {
+        let waiter = caller.threads.borrow_mut().take_waiter(tag);
+        if let Some(Waiter { thread, at, .. }) = waiter {
+            let given = self.give_answer(caller, at, parcel);
+            self.wake_waiter(caller, thread, given);
+        } else {
+            caller.inbox.borrow_mut().push_back(Event::Reply(*parcel));
+            self.mark_ready(caller);
         }
     }
 
@@ -288,7 +337,7 @@ impl Runtime {
     fn gate_log(&self, seat: &Seat, level: u64, at: u64, len: u64) -> i64 {
         let len = len.min(LOG_MAX);
         let mut text = vec![0u8; usize::try_from(len).unwrap_or(0)];
-        if !seat.space.borrow().read(at, &mut text) {
+        if !seat.reach.read(at, &mut text) {
             return EFAULT;
         }
         let letter = match u8::try_from(level) {

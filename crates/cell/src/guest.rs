@@ -22,6 +22,9 @@ pub(crate) const LEFT_END: i64 = 1;
 /// Another thread of the guest is to run: enter again.
 pub(crate) const LEFT_AGAIN: i64 = 2;
 
+/// Lines of a parcel; the last is its small payload.
+const PARCEL_LINES: usize = size_of::<Parcel>() / 64;
+const _: () = assert!(core::mem::offset_of!(Parcel, small) == (PARCEL_LINES - 1) * 64);
 /// Return addresses that are looked for in the stack of a guest that faulted.
 const FRAMES_MAX: usize = 16;
 /// Words of the stack that are looked at for them.
@@ -29,6 +32,7 @@ const STACK_WORDS_MAX: u64 = 256;
 
 impl Runtime {
     /// Runs the guest of `seat` until it waits or ends.
+    #[inline(always)]
     pub(crate) fn enter(&self, seat: &Seat) {
         let core = CORE.get();
         // SAFETY: the one thread of the cell is here, not in the assembly.
@@ -141,8 +145,6 @@ impl Runtime {
     /// The guest begins a request: its watch is set to that.
     pub(crate) fn note_start(&self, seat: &Seat, parcel: &Parcel) {
         let tag = crate::links::tag_of(parcel);
-        seat.active.set(seat.active.get() + 1);
-        seat.latest.set(tag);
         let limit = seat.requests.borrow().get(tag).map_or(0, |request| request.limit_ns);
         // Mostly that is known; a clock is read only where it is not.
         let limit = match (limit, seat.facts.timeout_ns) {
@@ -156,35 +158,51 @@ impl Runtime {
             }
             (limit, _) => limit,
         };
-        seat.deadline_ns.set(limit);
-        self.note_overdue(seat, limit);
+        self.begin(seat, tag, limit);
+    }
+
+    /// As [`Runtime::note_start`], where it is known when the guest is stopped that works on it.
+    #[inline(always)]
+    pub(crate) fn begin(&self, seat: &Seat, tag: u32, limit_ns: u64) {
+        seat.active.set(seat.active.get() + 1);
+        seat.latest.set(tag);
+        seat.deadline_ns.set(limit_ns);
+        self.note_overdue(seat, limit_ns);
     }
 
     /// Writes an event where the waiting guest wants it, and runs the guest.
+    #[inline(always)]
     pub(crate) fn deliver(&self, seat: &Seat, parcel: &Parcel) {
-        if !self.write_parcel(seat, seat.recv_at.get(), parcel) {
-            self.drop_parcel(seat, parcel);
-            seat.end.set(Some(End::BadReceive));
-            self.bury(seat);
-            return;
+        if self.write_parcel(seat, seat.recv_at.get(), parcel) {
+            self.wake_receiver(seat);
+            self.enter(seat);
+        } else {
+            self.end_for_receive(seat, parcel);
         }
-        self.wake_receiver(seat);
-        self.enter(seat);
+    }
+
+    #[cold]
+    fn end_for_receive(&self, seat: &Seat, parcel: &Parcel) {
+        self.drop_parcel(seat, parcel);
+        seat.end.set(Some(End::BadReceive));
+        self.bury(seat);
     }
 
     /// Writes a parcel into a guest's memory.
+    #[inline(always)]
     pub(crate) fn write_parcel(&self, seat: &Seat, at: u64, parcel: &Parcel) -> bool {
         let from = core::ptr::from_ref(parcel) as u64;
         let [first, _, _, _, _, body_bytes, ..] = parcel.words;
         let [_, flags, ..] = first.to_le_bytes();
         let is_small = Flags(flags).has(Flags::INLINE) && body_bytes > 8;
-        let len = if is_small { size_of::<Parcel>() } else { core::mem::offset_of!(Parcel, small) };
-        let mut space = seat.space.borrow_mut();
+        let lines = if is_small { PARCEL_LINES } else { PARCEL_LINES - 1 };
         // SAFETY: the range is checked to lie in the seat; the parcel is a value of the runtime's.
-        space.contains(at, size_of::<Parcel>() as u64) && unsafe { space.copy_in(at, from, len) }
+        seat.reach.contains(at, size_of::<Parcel>() as u64)
+            && unsafe { seat.space.borrow_mut().copy_lines_in(at, from, lines) }
     }
 
     /// What is to be done once a guest waits: back to its snapshot, if the manifest says so.
+    #[inline(always)]
     pub(crate) fn settle(&self, seat: &Seat) {
         if !seat.facts.reset {
             return;
@@ -382,8 +400,7 @@ impl From<Ending> for End {
 /// A text about the end of a guest, and the place in its image where that was.
 fn describe(seat: &Seat, end: End) -> (String, u64) {
     let name = &seat.facts.name;
-    let in_image =
-        |rip: u64| rip.checked_sub(seat.space.borrow().base()).filter(|at| *at < SEAT_BYTES).unwrap_or(0);
+    let in_image = |rip: u64| rip.checked_sub(seat.reach.base()).filter(|at| *at < SEAT_BYTES).unwrap_or(0);
     match end {
         End::Exit(status) => (format!("{name} exited with status {status} in the middle of its work"), 0),
         End::Raised(signal) => (format!("{name} ended itself by signal {signal}"), 0),

@@ -11,6 +11,8 @@
 //! Everything that a guest says is looked up in the book first; its own access ends before the receiver's begins.
 
 mod copies;
+mod lent;
+mod plain;
 
 use baton_abi::boot::PoolAccess;
 use baton_abi::cell::{POOL_AT, Trust};
@@ -22,7 +24,10 @@ use crate::arch;
 use crate::book::{Owner, Refusal, What, what};
 use crate::memory;
 use crate::runtime::Runtime;
-use crate::seat::{Lent, LentCopy, Seat};
+use crate::seat::{Lent, Seat};
+
+pub(crate) use self::lent::or_frozen;
+pub(crate) use self::plain::{Dispatch, Sent};
 
 /// Why a hand-over was refused. Nothing has changed hands then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,28 +259,6 @@ impl Runtime {
         Ok(landed(derived, part, view.place, rights, Flags::SHARE))
     }
 
-    #[inline(always)]
-    fn lend(
-        &self,
-        a: &Seat,
-        b: &Seat,
-        (pair, range): (Pair, Range),
-        rights: Rights,
-        lent: &mut Option<Lent>,
-    ) -> Result<Landed, HandError> {
-        let mut book = self.book.borrow_mut();
-        let view = book.check(a.id, pair, Rights::PASS, range)?;
-        let rights = view.rights.intersect(rights);
-        let derived = book.derive_from(&view, pair, range, rights, b.id)?;
-        drop(book);
-        if let Err(error) = self.open_to(b, memory::reach(view.place, range), rights) {
-            self.book.borrow_mut().end(derived);
-            return Err(error);
-        }
-        *lent = Some(Lent::Capability(derived));
-        Ok(landed(derived, range, view.place, rights, Flags::LEND))
-    }
-
     /// Moves a whole buffer.
     #[inline(always)]
     pub(crate) fn move_root(
@@ -339,56 +322,6 @@ impl Runtime {
             return Ok(landed);
         }
         self.move_root(a, b, pair, range)
-    }
-
-    /// Ends what was lent for a call that is over.
-    pub(crate) fn take_back(&self, owner: &Seat, lent: Lent) {
-        match lent {
-            Lent::Capability(pair) => {
-                let ended = self.book.borrow_mut().end_plain(pair);
-                match ended {
-                    Some((slot, place)) => self.open_again(owner, slot, place),
-                    None => self.end_lent(owner, pair),
-                }
-            }
-            Lent::Copy(copy) => {
-                let LentCopy { seat, source, chunk, from, to, len, write_back } = *copy;
-                let Some(borrower) = self.seat(seat) else { return };
-                // Either side may have given its chunk up meanwhile, and have it again for something else.
-                let is_there =
-                    borrower.mail.borrow().get(chunk).is_some() && owner.mail.borrow().get(source).is_some();
-                if is_there && write_back && owner.space.borrow().contains(from, len) {
-                    self.note_copy(len);
-                    memory::copy(from, to, len);
-                }
-                borrower.mail.borrow_mut().put(chunk);
-            }
-            Lent::Outside(handle) => self.take_back_outside(owner, handle),
-        }
-    }
-
-    #[cold]
-    fn end_lent(&self, owner: &Seat, pair: Pair) {
-        let ended = self.book.borrow_mut().end(pair);
-        let Some((first, below)) = ended else { return };
-        self.retire(owner, &first, &below);
-        self.open_again(owner, first.root.index, first.place);
-    }
-
-    /// What was lent of a buffer has ended: under `trust = "buffer"` its owner's pages open to it again.
-    #[inline]
-    fn open_again(&self, owner: &Seat, slot: u32, place: baton_pool::ledger::Place) {
-        if self.trust == Trust::Buffer {
-            // Failing means that the kernel is out of memory: the pages stay closed to everyone else.
-            let _ = self.open_to(owner, place, self.rights_to(owner, slot));
-        }
-    }
-
-    fn rights_to(&self, seat: &Seat, slot: u32) -> Rights {
-        let book = self.book.borrow();
-        book.root(slot)
-            .filter(|root| root.owner == Owner::Seat(seat.id))
-            .map_or(Rights::NONE, |root| root.rights)
     }
 
     pub(crate) fn note_copy(&self, bytes: u64) {

@@ -29,6 +29,7 @@ mod mail;
 mod memory;
 mod outside;
 mod pages;
+mod reach;
 mod roads;
 mod runtime;
 mod seat;

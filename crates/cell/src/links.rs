@@ -72,7 +72,7 @@ impl Runtime {
 
     /// Brings the shared table up to date, if someone outside asked to see who holds what.
     pub(crate) fn show_if_asked(&self) {
-        let asked = self.bell.borrow().as_ref().and_then(Bell::asked_to_show);
+        let asked = self.bell.get().and_then(Bell::asked_to_show);
         let Some(asked) = asked else { return };
         let slots = self.book.borrow().slots();
         for slot in slots {
@@ -82,7 +82,7 @@ impl Runtime {
         for (index, derived) in derived {
             self.publish_derived(index, &derived);
         }
-        if let Some(bell) = self.bell.borrow().as_ref() {
+        if let Some(bell) = self.bell.get() {
             bell.note_shown(asked);
         }
     }

@@ -30,6 +30,13 @@ pub(crate) fn copy(to: u64, from: u64, len: u64) -> bool {
     usize::try_from(len).is_ok_and(|len| unsafe { arch::copy(to, from, len) })
 }
 
+/// As [`copy`], a line of 64 bytes.
+#[inline]
+pub(crate) fn copy_line(to: u64, from: u64) -> bool {
+    // SAFETY: as in `copy`.
+    unsafe { arch::copy_lines(to, from, 1) }
+}
+
 /// Writes zeros over payload bytes of the pool.
 pub(crate) fn wipe(at: u64, len: u64) {
     const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
@@ -111,8 +118,7 @@ impl Runtime {
     }
 
     fn wait_for_node(&self, seat: &Seat) {
-        let bell = self.bell.borrow();
-        let Some(bell) = bell.as_ref() else { return };
+        let Some(bell) = self.bell.get() else { return };
         bell.announce_sleep();
         let mut outside = seat.outside.borrow_mut();
         if outside.as_mut().is_some_and(|outside| outside.link.from_peer.is_empty().unwrap_or(false)) {
@@ -221,7 +227,7 @@ impl Runtime {
     /// The same for the windows in which pages of the pool appear: open in that of one seat, closed in all others.
     fn turn_windows(&self, at: u64, len: u64, open: Option<(&Seat, Access)>) -> Result<(), Errno> {
         for seat in &self.seats {
-            let Some(window) = seat.space.borrow().in_window(at, len) else { continue };
+            let Some(window) = seat.reach.in_window(at, len) else { continue };
             match open.filter(|(to, _)| to.id == seat.id) {
                 Some((_, access)) => sys::protect(window, len, access, seat.facts.key)?,
                 None => sys::protect(window, len, Access::Write, 0)?,
@@ -250,7 +256,7 @@ impl Runtime {
     /// Under `trust = "buffer"`: a guest touched a page that is closed to it. If it holds a capability to that buffer (one
     /// that others hold as well, and had open last), the buffer opens to it.
     pub(crate) fn open_on_demand(&self, seat: &Seat, address: u64, write: bool) -> bool {
-        let address = seat.space.borrow().pool_address(address);
+        let address = seat.reach.pool_address(address);
         // It may have been opened for reading before.
         let wanted = address << 1 | u64::from(write);
         if self.trust == Trust::App || seat.opened.replace(wanted) == wanted {
@@ -269,7 +275,7 @@ impl Runtime {
     #[inline(always)]
     pub(crate) fn may_read(&self, seat: &Seat, at: u64, len: u64) -> bool {
         // Where nothing lies is nobody's business: empty strings of some languages point nowhere.
-        if len == 0 || seat.space.borrow().contains(at, len) {
+        if len == 0 || seat.reach.contains(at, len) {
             return true;
         }
         self.held_around(seat, (at, len), Rights::READ, |view| view.bytes(self.trust)).is_some()

@@ -126,7 +126,7 @@ impl Os {
     #[inline]
     #[must_use]
     pub fn is_single(&self) -> bool {
-        self.threads.live() <= 1
+        self.threads.is_single()
     }
 
     /// All of it as bytes, to be kept beside the pages of a snapshot. `now_ns` is the time of `CLOCK_MONOTONIC`.
@@ -211,7 +211,7 @@ impl Os {
             }
             Ok(Step::Wait(wait, until)) => self.threads.wait(wait, until),
             Ok(Step::ThreadEnd(status)) => {
-                if self.threads.live() <= 1 {
+                if self.is_single() {
                     return Outcome::End(Ending::Exit(status & 0xff));
                 }
                 self.farewell(call);

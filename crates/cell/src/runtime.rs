@@ -10,7 +10,7 @@
 // UNSAFETY: one static pointer, through which gates and traps find the runtime.
 #![expect(unsafe_code, reason = "gates and traps come without arguments of ours")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
@@ -53,7 +53,7 @@ pub(crate) struct Runtime {
     pub(crate) stash: RefCell<Stash<u32>>,
     pub(crate) lines: RefCell<Lines>,
     pub(crate) control: RefCell<Option<OwnedFd>>,
-    pub(crate) bell: RefCell<Option<Bell>>,
+    pub(crate) bell: OnceCell<Bell>,
     /// The seat that runs; while one calls another, the callee.
     pub(crate) current: Cell<Option<SeatId>>,
     /// Seats with events that they could take.
@@ -105,7 +105,7 @@ impl Runtime {
             shared,
             lines: RefCell::default(),
             control: RefCell::new(None),
-            bell: RefCell::new(None),
+            bell: OnceCell::new(),
             current: Cell::new(None),
             ready: RefCell::default(),
             is_returned: Cell::new(false),
@@ -181,14 +181,14 @@ impl Runtime {
             self.poll_link(seat);
             self.poll_roads(seat);
         }
-        let ticks = self.bell.borrow().as_ref().map_or(0, Bell::ticks);
+        let ticks = self.bell.get().map_or(0, Bell::ticks);
         if self.ticks_seen.replace(ticks) != ticks {
             self.expire_calls();
         }
         self.show_if_asked();
         self.wake_sleepers();
         self.run_ready();
-        if let Some(bell) = self.bell.borrow().as_ref() {
+        if let Some(bell) = self.bell.get() {
             bell.publish_in_flight(self.in_flight());
         }
         self.flush();
@@ -198,7 +198,7 @@ impl Runtime {
     pub(crate) fn note_turn(&self) {
         let turns = self.turns.get().wrapping_add(1);
         self.turns.set(turns);
-        if let Some(bell) = self.bell.borrow().as_ref() {
+        if let Some(bell) = self.bell.get() {
             bell.publish_turn(turns);
         }
     }
@@ -243,8 +243,7 @@ impl Runtime {
         if !self.ready.borrow().is_empty() {
             return;
         }
-        let bell = self.bell.borrow();
-        let Some(bell) = bell.as_ref() else { return };
+        let Some(bell) = self.bell.get() else { return };
         bell.announce_sleep();
         if self.is_quiet(bell) {
             let due = self.next_time().map(|at| at.saturating_sub(sys::now_ns()));
@@ -282,7 +281,7 @@ impl Runtime {
     }
 
     fn poll_control(&self) {
-        let sent = self.bell.borrow().as_ref().map_or(0, Bell::control_sent);
+        let sent = self.bell.get().map_or(0, Bell::control_sent);
         if sent == self.control_seen.replace(sent) {
             return;
         }

@@ -3,7 +3,7 @@
 // UNSAFETY: the registers of guests lie in statics that the assembly shares.
 #![expect(unsafe_code, reason = "the context of a guest")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use baton_abi::boot::PoolAccess;
 use baton_abi::descriptor::HopCost;
 use baton_abi::gate::{Pair, Parcel};
 use baton_abi::limits::DERIVED_MAX;
+use baton_pool::figures::Rows;
 use baton_pool::link::Duplex;
 use baton_pool::road::Road;
 
@@ -21,6 +22,7 @@ use crate::executable::Executable;
 use crate::links::tag_of;
 use crate::mail::Mail;
 use crate::os::{Os, ThreadId};
+use crate::reach::Reach;
 use crate::slab::Slab;
 use crate::snapshot::Snapshot;
 use crate::space::Space;
@@ -223,6 +225,7 @@ pub(crate) struct Seat {
     pub(crate) id: SeatId,
     pub(crate) facts: Facts,
     pub(crate) context: Place<Context>,
+    pub(crate) reach: Reach,
     pub(crate) space: RefCell<Space>,
     pub(crate) mail: RefCell<Mail>,
     pub(crate) os: RefCell<Option<Os>>,
@@ -242,6 +245,10 @@ pub(crate) struct Seat {
     pub(crate) look_at_ns: Cell<u64>,
     pub(crate) end: Cell<Option<End>>,
     pub(crate) outside: RefCell<Option<Attachment>>,
+    /// The figures of its link.
+    pub(crate) rows: OnceCell<Rows>,
+    /// What the seat is called as a holder of capabilities; 0 before the fork.
+    pub(crate) holder: Cell<u16>,
     /// Something was put on the link since the node's bell was looked at.
     pub(crate) link_dirty: Cell<bool>,
     /// Roads to callees outside, and from callers outside.
@@ -272,13 +279,14 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    pub(crate) fn new(id: SeatId, facts: Facts, space: Space, mail: Mail) -> Seat {
+    pub(crate) fn new(id: SeatId, facts: Facts, reach: Reach, mail: Mail) -> Seat {
         let context = Place::new(Context::new(facts.pkru));
         Seat {
             id,
-            facts,
             context,
-            space: RefCell::new(space),
+            reach,
+            space: RefCell::new(Space::new(reach, facts.key)),
+            facts,
             mail: RefCell::new(mail),
             os: RefCell::new(None),
             threads: RefCell::new(Threads::default()),
@@ -293,6 +301,8 @@ impl Seat {
             look_at_ns: Cell::new(0),
             end: Cell::new(None),
             outside: RefCell::new(None),
+            rows: OnceCell::new(),
+            holder: Cell::new(0),
             link_dirty: Cell::new(false),
             outgoing: RefCell::default(),
             incoming: RefCell::default(),
@@ -313,7 +323,21 @@ impl Seat {
     /// The seat as a holder of capabilities.
     #[inline]
     pub(crate) fn holder(&self) -> u16 {
-        self.outside.borrow().as_ref().map_or(0, |outside| outside.holder)
+        self.holder.get()
+    }
+
+    /// A fork gave the seat what it has to do with others.
+    pub(crate) fn attach(&self, given: Attachment) {
+        self.holder.set(given.holder);
+        // A seat is attached once: a fork is of a template, and no template is attached.
+        let _ = self.rows.set(given.link.share_rows());
+        self.outside.replace(Some(given));
+    }
+
+    /// Whether the guest has one thread, so that nobody asks who runs.
+    #[inline]
+    pub(crate) fn is_single(&self) -> bool {
+        self.os.borrow().as_ref().is_none_or(Os::is_single)
     }
 
     /// A free entry of the seat's own range of the shared table.
@@ -334,9 +358,7 @@ impl Seat {
         let map = self.kept_at.get();
         let mut word = [0; 8];
         let at = map.wrapping_add(u64::from(slot / 64) * 8);
-        map != 0
-            && self.space.borrow().read(at, &mut word)
-            && u64::from_le_bytes(word) >> (slot % 64) & 1 != 0
+        map != 0 && self.reach.read(at, &mut word) && u64::from_le_bytes(word) >> (slot % 64) & 1 != 0
     }
 
     /// The guest's registers, as a gate left them.

@@ -1,9 +1,14 @@
 //! A table of things that wait for an answer, by tag: an index and a generation, so that an answer to something else, or a
 //! second one, finds nothing.
 
+/// Behind the last of the free places.
+const END: u16 = u16::MAX;
+
 #[derive(Debug)]
 struct Place<T> {
     generation: u16,
+    /// Of a free place: the one that is free after it.
+    next: u16,
     value: Option<T>,
 }
 
@@ -11,110 +16,109 @@ struct Place<T> {
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     places: Vec<Place<T>>,
-    free: Vec<u16>,
+    /// The place that is taken next; [`END`] if all are taken.
+    free: u16,
     max: usize,
     len: usize,
 }
 
-fn split(tag: u32) -> (usize, u16) {
+/// A free place. Nothing changes until it is filled.
+pub(crate) struct Vacancy<'s, T> {
+    place: &'s mut Place<T>,
+    free: &'s mut u16,
+    len: &'s mut usize,
+    tag: u32,
+}
+
+impl<T> Vacancy<'_, T> {
+    /// The tag of what is put there.
+    pub(crate) fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// Puts a value there. Inlined, so that it is built where it stays: one that is built elsewhere and copied keeps the
+    /// processor waiting.
+    #[inline(always)]
+    pub(crate) fn fill(self, value: T) {
+        *self.free = self.place.next;
+        self.place.value = Some(value);
+        *self.len += 1;
+    }
+}
+
+fn split(tag: u32) -> (u16, u16) {
     let [i0, i1, g0, g1] = tag.to_le_bytes();
-    (usize::from(u16::from_le_bytes([i0, i1])), u16::from_le_bytes([g0, g1]))
+    (u16::from_le_bytes([i0, i1]), u16::from_le_bytes([g0, g1]))
 }
 
 impl<T> Slab<T> {
     /// At most `max` values at a time.
     pub(crate) fn new(max: usize) -> Slab<T> {
-        Slab { places: Vec::new(), free: Vec::new(), max: max.min(usize::from(u16::MAX)), len: 0 }
+        Slab { places: Vec::new(), free: END, max: max.min(usize::from(END)), len: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// A place for a value that is put there later, or freed; its tag. `None` if there are as many as there may be.
-    #[inline]
-    pub(crate) fn reserve(&mut self) -> Option<u32> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => self.grow()?,
-        };
-        let place = self.places.get(usize::from(index))?;
-        Some(u32::from(place.generation) << 16 | u32::from(index))
-    }
-
-    /// Puts a value into its reserved place. Inlined, so that it is built where it stays: one that is built elsewhere and
-    /// copied keeps the processor waiting.
+    /// A place for a value. `None` if there are as many as there may be.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, reserved: u32, value: T) {
-        let (index, generation) = split(reserved);
-        if let Some(place) = self.places.get_mut(index).filter(|place| place.generation == generation) {
-            place.value = Some(value);
-            self.len += 1;
-        }
-    }
-
-    /// Frees a reserved place.
-    #[cold]
-    pub(crate) fn unreserve(&mut self, reserved: u32) {
-        let (index, _) = split(reserved);
-        self.free.extend(u16::try_from(index));
+    pub(crate) fn vacancy(&mut self) -> Option<Vacancy<'_, T>> {
+        let index = if self.free == END { self.grow()? } else { self.free };
+        let place = self.places.get_mut(usize::from(index))?;
+        let tag = u32::from(place.generation) << 16 | u32::from(index);
+        Some(Vacancy { place, free: &mut self.free, len: &mut self.len, tag })
     }
 
     /// Adds a value; gives its tag. `None` if there are as many as there may be.
     #[inline(always)]
     pub(crate) fn add(&mut self, value: T) -> Option<u32> {
-        let tag = self.reserve()?;
-        self.fill(tag, value);
+        let vacancy = self.vacancy()?;
+        let tag = vacancy.tag();
+        vacancy.fill(value);
         Some(tag)
     }
 
     #[cold]
     fn grow(&mut self) -> Option<u16> {
         let index = u16::try_from(self.places.len()).ok().filter(|_| self.places.len() < self.max)?;
-        self.places.push(Place { generation: 1, value: None });
+        self.places.push(Place { generation: 1, next: END, value: None });
+        self.free = index;
         Some(index)
     }
 
     #[inline]
     pub(crate) fn get(&self, tag: u32) -> Option<&T> {
         let (index, generation) = split(tag);
-        self.places.get(index).filter(|place| place.generation == generation)?.value.as_ref()
+        self.places.get(usize::from(index)).filter(|place| place.generation == generation)?.value.as_ref()
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, tag: u32) -> Option<&mut T> {
         let (index, generation) = split(tag);
-        self.places.get_mut(index).filter(|place| place.generation == generation)?.value.as_mut()
+        self.places.get_mut(usize::from(index)).filter(|place| place.generation == generation)?.value.as_mut()
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, tag: u32) -> Option<T> {
         let (index, generation) = split(tag);
-        let place = self.places.get_mut(index).filter(|place| place.generation == generation)?;
+        let place = self.places.get_mut(usize::from(index)).filter(|place| place.generation == generation)?;
         let value = place.value.take()?;
-        place.generation = place.generation.wrapping_add(1).max(1);
+        place.end(index, &mut self.free);
         self.len -= 1;
-        self.free.push(u16::try_from(index).ok()?);
         Some(value)
     }
 
-    /// Removes a value where it lies; whether it was there.
-    #[inline]
-    pub(crate) fn discard(&mut self, tag: u32) -> bool {
+    /// Removes a value where it lies, if `take` gives something for it: that.
+    #[inline(always)]
+    pub(crate) fn take_if<R>(&mut self, tag: u32, take: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
         let (index, generation) = split(tag);
-        let Some(place) = self.places.get_mut(index).filter(|place| place.generation == generation) else {
-            return false;
-        };
-        if place.value.is_none() {
-            return false;
-        }
+        let place = self.places.get_mut(usize::from(index)).filter(|place| place.generation == generation)?;
+        let taken = take(place.value.as_mut()?)?;
         place.value = None;
-        place.generation = place.generation.wrapping_add(1).max(1);
+        place.end(index, &mut self.free);
         self.len -= 1;
-        if let Ok(index) = u16::try_from(index) {
-            self.free.push(index);
-        }
-        true
+        Some(taken)
     }
 
     /// Tags of all values.
@@ -127,23 +131,37 @@ impl<T> Slab<T> {
     }
 }
 
+impl<T> Place<T> {
+    /// The place at `index` is free, and its tags so far name nothing.
+    #[inline(always)]
+    fn end(&mut self, index: u16, free: &mut u16) {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.next = core::mem::replace(free, index);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_reserved_place_is_nobody_elses() {
+    fn a_vacancy_that_is_not_filled_changes_nothing() {
         let mut slab = Slab::new(2);
-        let reserved = slab.reserve().unwrap();
-        let other = slab.add('b').unwrap();
-        assert_eq!((slab.add('c'), slab.tags()), (None, vec![other]));
-        assert_eq!(slab.get(reserved), None);
-        slab.fill(reserved, 'a');
-        assert_eq!((slab.get(reserved), slab.get(other), slab.len()), (Some(&'a'), Some(&'b'), 2));
-        assert!(slab.discard(reserved) && !slab.discard(reserved));
-        let again = slab.reserve().unwrap();
-        slab.unreserve(again);
-        assert!(slab.add('d').is_some() && slab.add('e').is_none());
+        let tag = slab.vacancy().unwrap().tag();
+        assert_eq!((slab.get(tag), slab.len()), (None, 0));
+        assert_eq!(slab.add('a'), Some(tag));
+        let vacancy = slab.vacancy().unwrap();
+        let other = vacancy.tag();
+        vacancy.fill('b');
+        assert!(slab.vacancy().is_none());
+        assert_eq!((slab.get(tag), slab.get(other), slab.len()), (Some(&'a'), Some(&'b'), 2));
+        assert_eq!(slab.take_if(tag, |_| None::<()>), None);
+        assert_eq!(
+            (slab.take_if(tag, |value| Some(*value)), slab.take_if(tag, |value| Some(*value))),
+            (Some('a'), None)
+        );
+        assert_eq!((slab.get(tag), slab.len()), (None, 1));
+        assert!(slab.add('c').is_some() && slab.add('d').is_none());
     }
 
     #[test]

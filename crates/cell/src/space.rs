@@ -17,10 +17,10 @@
 
 use std::collections::BTreeMap;
 
-use baton_abi::cell::{POOL_AT, SEAT_BYTES, WINDOW_OFFSET};
 use rustix::io::Errno;
 
 use crate::arch;
+use crate::reach::Reach;
 use crate::sys::{self, Access, Backing, PAGE};
 
 /// Ranges that one seat may have: beyond it mappings fail as if memory were short.
@@ -39,10 +39,8 @@ pub(crate) struct Region {
 /// The memory of one seat.
 #[derive(Debug)]
 pub(crate) struct Space {
-    base: u64,
+    reach: Reach,
     key: u32,
-    /// Bytes of the pool that appear in the seat, if any do: they are not the seat's memory.
-    window: u64,
     regions: BTreeMap<u64, Region>,
     /// Something was mapped, unmapped or protected since the snapshot.
     pub(crate) changed: bool,
@@ -63,11 +61,10 @@ pub(crate) enum WriteFault {
 }
 
 impl Space {
-    pub(crate) fn new(base: u64, key: u32, window: u64) -> Space {
+    pub(crate) fn new(reach: Reach, key: u32) -> Space {
         Space {
-            base,
+            reach,
             key,
-            window,
             regions: BTreeMap::new(),
             changed: false,
             watching: false,
@@ -78,34 +75,13 @@ impl Space {
     }
 
     pub(crate) fn base(&self) -> u64 {
-        self.base
+        self.reach.base()
     }
 
-    /// Whether a range lies in this seat, whatever is mapped there. The window does not: it is the pool.
+    /// As [`Reach::contains`].
     #[inline]
     pub(crate) fn contains(&self, at: u64, len: u64) -> bool {
-        // What lies in front of the seat wraps, and is too far.
-        let offset = at.wrapping_sub(self.base);
-        let in_seat = len <= SEAT_BYTES && offset <= SEAT_BYTES - len;
-        in_seat && (self.window == 0 || self.is_beside_window(offset, len))
-    }
-
-    /// Whether a range of this seat, by its offset, has nothing of the window.
-    fn is_beside_window(&self, offset: u64, len: u64) -> bool {
-        offset + len <= WINDOW_OFFSET || offset >= WINDOW_OFFSET + self.window
-    }
-
-    /// The address in the pool's own place of something in the window, of anything else the same.
-    pub(crate) fn pool_address(&self, at: u64) -> u64 {
-        let from = self.base + WINDOW_OFFSET;
-        if at >= from && at - from < self.window { POOL_AT + (at - from) } else { at }
-    }
-
-    /// Where a range of the pool appears in the window, if the seat has one.
-    pub(crate) fn in_window(&self, pool_at: u64, len: u64) -> Option<u64> {
-        let offset = pool_at.checked_sub(POOL_AT)?;
-        let fits = self.window != 0 && offset.checked_add(len)? <= self.window;
-        fits.then(|| self.base + WINDOW_OFFSET + offset)
+        self.reach.contains(at, len)
     }
 
     /// All ranges, in order.
@@ -251,19 +227,10 @@ impl Space {
 
     // ---- bytes ----------------------------------------------------------------------------------------------------
 
-    /// Copies guest memory out; `false` if a page is not readable.
+    /// As [`Reach::read`].
     #[inline]
     pub(crate) fn read(&self, at: u64, out: &mut [u8]) -> bool {
-        // SAFETY: `out` is exclusive memory of the runtime.
-        self.contains(at, out.len() as u64) && unsafe { arch::copy(out.as_mut_ptr() as u64, at, out.len()) }
-    }
-
-    /// As [`Space::read`], words.
-    #[inline]
-    pub(crate) fn read_words<const N: usize>(&self, at: u64, out: &mut [u64; N]) -> bool {
-        let len = size_of::<[u64; N]>();
-        // SAFETY: `out` is exclusive memory of the runtime.
-        self.contains(at, len as u64) && unsafe { arch::copy(out.as_mut_ptr() as u64, at, len) }
+        self.reach.read(at, out)
     }
 
     /// Copies into guest memory; `false` if a page is not writable for the guest.
@@ -284,6 +251,19 @@ impl Space {
         }
         // SAFETY: the caller's promise.
         unsafe { arch::copy(at, from, len) }
+    }
+
+    /// As [`Space::copy_in`], lines of 64 bytes.
+    ///
+    /// # Safety
+    /// They lie in this seat.
+    #[inline]
+    pub(crate) unsafe fn copy_lines_in(&mut self, at: u64, from: u64, lines: usize) -> bool {
+        if self.watching && !self.heat(at, at + 64 * lines as u64) {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { arch::copy_lines(at, from, lines) }
     }
 
     // ---- watching --------------------------------------------------------------------------------------------------
@@ -313,6 +293,7 @@ impl Space {
     }
 
     /// Makes the pages of a range writable and remembers them. `false` if the guest may not write there.
+    #[inline(never)]
     fn heat(&mut self, from: u64, to: u64) -> bool {
         let mut page = from & !(PAGE - 1);
         while page < to && self.watching {
@@ -376,10 +357,10 @@ impl Space {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_abi::cell::SEATS_AT;
+    use baton_abi::cell::{SEAT_BYTES, SEATS_AT};
 
     fn space() -> Space {
-        Space::new(SEATS_AT, 0, 0)
+        Space::new(Reach::new(SEATS_AT, 0), 0)
     }
 
     fn ranges(space: &Space) -> Vec<(u64, u64, Access)> {

@@ -44,10 +44,10 @@ use crate::keys::Keys;
 use crate::load::Source;
 use crate::mail::Mail;
 use crate::pages;
+use crate::reach::Reach;
 use crate::runtime::{Runtime, Shared, install};
 use crate::seat::{Attachment, Callee, Facts, Parallel, Seat, State};
 use crate::snapshot::{self, Stand};
-use crate::space::Space;
 use crate::sys::{self, Access, Backing};
 
 /// Processor time between two ticks of a cell, and of a template, milliseconds.
@@ -220,7 +220,7 @@ fn seat(
         unsafe { sys::map(mail, MAIL_BYTES, Access::Write, Backing::Anonymous, key) }
             .map_err(at("mapping mail"))?;
     }
-    Ok(Seat::new(id, facts, Space::new(base, key, window), Mail::new(mail)))
+    Ok(Seat::new(id, facts, Reach::new(base, window), Mail::new(mail)))
 }
 
 fn view<T: baton_pool::SharedLayout>(
@@ -463,12 +463,13 @@ fn become_cell(runtime: &'static Runtime, fork: &Fork, fds: Vec<OwnedFd>) -> Res
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or(SetupError::Protocol("a descriptor is missing"));
     *runtime.control.borrow_mut() = Some(next()?);
-    *runtime.bell.borrow_mut() = Some(map_bell(next()?).map_err(region("mapping the bell"))?);
+    let bell = map_bell(next()?).map_err(region("mapping the bell"))?;
+    runtime.bell.set(bell).map_err(|_| SetupError::Protocol("a second bell"))?;
     for (seat, given) in runtime.seats.iter().zip(fork.seats.iter().take(fork.count as usize)) {
         let link = Duplex::map(next()?, given.ring_entries, Side::Far).map_err(region("mapping a link"))?;
         let outside =
             Attachment { holder: given.holder, derived_base: given.derived_base, link, eventfd: next()? };
-        seat.outside.replace(Some(outside));
+        seat.attach(outside);
     }
     pages::run_on(fork.core);
     renew_incarnation(pages::gate_page());

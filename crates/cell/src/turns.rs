@@ -62,14 +62,18 @@ impl Runtime {
     }
 
     /// The thread in the receive gate has its event, and is the next to run.
+    #[inline(always)]
     pub(crate) fn wake_receiver(&self, seat: &Seat) {
         let receiver = seat.threads.borrow_mut().receiver.take();
-        let Some(thread) = receiver else {
-            // The only one.
-            // SAFETY: the guest does not run.
-            unsafe { (*seat.context.get()).rax = 1 };
-            return;
-        };
+        match receiver {
+            // SAFETY: it is the only thread, and does not run.
+            None => unsafe { (*seat.context.get()).rax = 1 },
+            Some(thread) => self.wake_thread(seat, thread),
+        }
+    }
+
+    #[inline(never)]
+    fn wake_thread(&self, seat: &Seat, thread: ThreadId) {
         seat.threads.borrow_mut().answer(thread, 1);
         let mut os = seat.os.borrow_mut();
         let Some(os) = os.as_mut() else { return };

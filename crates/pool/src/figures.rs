@@ -8,7 +8,7 @@
 //! seat of a cell one for each seat that it may call. Nobody but the caller touches the line, so that counting costs no
 //! cache miss. They are for people to look at: the node believes nothing of them, and decides nothing by them.
 
-use crate::placed::SharedLayout;
+use crate::placed::{Placed, SharedLayout};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Rows that one link or edge has.
@@ -41,6 +41,19 @@ const _: () = {
 #[expect(unsafe_code, reason = "marks a structure as made of atomics only")]
 // SAFETY: `repr(C)`, atomics only, every bit pattern is valid.
 unsafe impl SharedLayout for Figures {}
+
+/// The rows of a link, apart from the link itself.
+#[derive(Debug)]
+pub struct Rows(pub(crate) Placed<Figures>);
+
+impl Rows {
+    /// One of them.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, nth: usize) -> Option<&Figures> {
+        self.0.get(nth)
+    }
+}
 
 /// What a row says: an allegation of the caller's side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

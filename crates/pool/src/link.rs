@@ -13,7 +13,7 @@ use std::sync::Arc;
 use baton_abi::limits::{RING_MAX, RING_MIN};
 
 use crate::bell::{Bell, BellLayout};
-use crate::figures::{Figures, ROWS};
+use crate::figures::{Figures, ROWS, Rows};
 use crate::placed::{Placed, SharedLayout};
 use crate::region::{self, Access, Mapping, RegionError};
 use crate::ring::{Consumer, Positions, Producer, RingSlot};
@@ -191,6 +191,12 @@ impl Duplex {
     #[inline]
     pub fn rows(&self) -> &[Figures] {
         &self.figures
+    }
+
+    /// A second view of those.
+    #[must_use]
+    pub fn share_rows(&self) -> Rows {
+        Rows(self.figures.share())
     }
 }
 

@@ -3,13 +3,16 @@
 // UNSAFETY: calls the addresses of the gate page, and rewrites what gates wrote into the module's memory.
 #![expect(unsafe_code, reason = "gates are functions that are known by their address only")]
 
+use core::mem::MaybeUninit;
+
 use baton_abi::cell::POOL_AT;
 use baton_abi::gate::{
     ALLOC, AT_BATON, CALL, CANCEL, CLOCK, FREE, FREEZE, GATE_MAGIC, GatePage, Grant, KeptMap, LOG, NARROW,
     Parcel, RANDOM, RECV, REPLY, REVOKE, WAIT,
 };
-use baton_abi::wasm::WINDOW_AT;
+use baton_abi::wasm::{GATE, GROW, MODULE, OPEN, WINDOW_AT};
 use baton_abi::{ABI_VERSION, Flags};
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
 use crate::memory;
 
@@ -29,6 +32,31 @@ type Gate = extern "C" fn(u64, u64, u64) -> i64;
 pub(crate) struct Gates {
     page: *const GatePage,
     base: u64,
+}
+
+/// Has modules import the gates. By raw values: to take them apart by their types, one by one, costs more than the gate's own work
+/// here.
+pub(crate) fn link(linker: &mut Linker<Gates>, engine: &Engine) -> wasmtime::Result<()> {
+    let ty = FuncType::new(engine, [ValType::I32, ValType::I64, ValType::I64, ValType::I64], [ValType::I64]);
+    // SAFETY: what is passed is read and given back as the type says.
+    unsafe { linker.func_new_unchecked(MODULE, GATE, ty, passed) }?;
+    Ok(())
+}
+
+/// The gate as an import: four values in, one out, in the place of the first.
+fn passed(gates: Caller<'_, Gates>, values: &mut [MaybeUninit<ValRaw>]) -> wasmtime::Result<()> {
+    let [first, a, b, c] = values else { wasmtime::bail!("a gate has four arguments") };
+    // SAFETY: the engine passes every argument of the type that the import has.
+    let number = unsafe { first.assume_init_ref() }.get_i32();
+    // SAFETY: as above.
+    let [a, b, c] = [a, b, c].map(|value| unsafe { value.assume_init_ref() }.get_u64());
+    let result = match number {
+        OPEN => memory::open_up_to(a),
+        GROW => memory::grow(a, b),
+        gate => gates.data().pass(usize::try_from(gate).unwrap_or(usize::MAX), [a, b, c]),
+    };
+    first.write(ValRaw::i64(result));
+    Ok(())
 }
 
 impl Gates {

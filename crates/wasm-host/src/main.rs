@@ -18,7 +18,7 @@ mod wasi;
 use std::process::ExitCode;
 
 use baton_abi::gate::Parcel;
-use baton_abi::wasm::{EVENT, GATE, GROW, MEMORY, MODULE, OPEN, PARCEL, REFUSED, START};
+use baton_abi::wasm::{EVENT, MEMORY, PARCEL, REFUSED, START};
 use baton_wasm::Kind;
 use baton_wasm_host::image;
 use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc};
@@ -101,15 +101,7 @@ fn start(gates: Gates) -> Result<Started, String> {
     let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
     let module = image::module(&engine, artifact).map_err(|error| format!("the module: {error:#}"))?;
     let mut linker = Linker::new(&engine);
-    let passed = |gates: wasmtime::Caller<'_, Gates>, number: i32, a: i64, b: i64, c: i64| match number {
-        OPEN => memory::open_up_to(a.cast_unsigned()),
-        GROW => memory::grow(a.cast_unsigned(), b.cast_unsigned()),
-        gate => {
-            let number = usize::try_from(gate).unwrap_or(usize::MAX);
-            gates.data().pass(number, [a, b, c].map(i64::cast_unsigned))
-        }
-    };
-    linker.func_wrap(MODULE, GATE, passed).map_err(|error| format!("{error:#}"))?;
+    gates::link(&mut linker, &engine).map_err(|error| format!("{error:#}"))?;
     wasi::link(&mut linker).map_err(|error| format!("{error:#}"))?;
     let mut store = Store::new(&engine, gates);
     instantiate(&mut store, &linker, &module).map_err(|error| format!("{error:#}")).and_then(|instance| {

@@ -8,7 +8,9 @@ use baton_abi::limits::HEADROOM_BYTES;
 
 use crate::body::{Body, Shared};
 use crate::error::Error;
-use crate::held::{Held, Kind, Place};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::held::Place;
+use crate::held::{Held, Holding, Kind};
 use crate::runtime::Runtime;
 
 /// A payload that this function owns: append-only like a `Vec<u8>` of fixed capacity, writable in place.
@@ -16,13 +18,27 @@ pub struct Buffer {
     pub(crate) held: Held,
 }
 
+/// Where a payload of `wanted` bytes begins in a buffer.
+#[inline]
+fn start_in(capacity: usize, wanted: usize) -> usize {
+    let headroom = usize::try_from(HEADROOM_BYTES).unwrap_or(0);
+    if capacity.saturating_sub(headroom) >= wanted { headroom } else { 0 }
+}
+
 impl Buffer {
     /// An empty payload at `place`, with room for `wanted` bytes, and for a head in front where there is any to spare.
+    #[cfg(not(target_arch = "wasm32"))]
     #[inline]
     pub(crate) fn new(runtime: Runtime, place: Place, wanted: usize) -> Buffer {
-        let headroom = usize::try_from(HEADROOM_BYTES).unwrap_or(0);
-        let start = if place.capacity.saturating_sub(headroom) >= wanted { headroom } else { 0 };
+        let start = start_in(place.capacity, wanted);
         Buffer { held: Held::claim(runtime, place, (start, 0), (Kind::Owned, Rights::ALL)) }
+    }
+
+    /// The same in a buffer that was kept with its box.
+    #[inline]
+    pub(crate) fn again(kept: Box<Holding>, wanted: usize) -> Buffer {
+        let start = start_in(kept.capacity, wanted);
+        Buffer { held: Held::again(kept, start) }
     }
 
     /// A payload with a copy of `bytes`.

@@ -22,7 +22,8 @@ use baton_abi::gate::Pair;
 use crate::capability::Handle;
 use crate::error::Error;
 use crate::executor::Current;
-use crate::held::{Holding, Kind, Shelf};
+use crate::held::{Holding, Kind};
+use crate::shelf::Shelf;
 
 mod asks;
 mod calls;
@@ -56,7 +57,7 @@ pub(crate) struct Gates {
     page: Page,
     pub(crate) current: Current,
     pub(crate) shelf: Shelf,
-    stash: RefCell<Stash>,
+    stash: Stash,
     calls: RefCell<Calls>,
     /// Functions that the manifest's `calls` names; gates know them by their position.
     callees: Vec<String>,
@@ -75,7 +76,7 @@ impl Gates {
             page,
             current: Current::new(),
             shelf: Shelf::default(),
-            stash: RefCell::default(),
+            stash: Stash::default(),
             calls: RefCell::default(),
             callees,
             callee: Cell::new(0),

@@ -6,7 +6,6 @@
 // UNSAFETY: slices and writes at the addresses of payloads; takes a box out of a value that is dropped.
 #![expect(unsafe_code, reason = "payload memory that this function holds")]
 
-use core::cell::RefCell;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
@@ -64,8 +63,8 @@ pub(crate) const INLINE_WORDS: usize = 8;
 pub struct Holding {
     pub(crate) runtime: Runtime,
     pub(crate) handle: Handle,
-    base: NonNull<u8>,
-    capacity: usize,
+    pub(crate) base: NonNull<u8>,
+    pub(crate) capacity: usize,
     /// The payload, `start + len <= capacity`.
     start: usize,
     pub(crate) len: usize,
@@ -78,6 +77,8 @@ pub struct Holding {
     pub(crate) rights: Rights,
     /// Whether it is still this function's to give back.
     pub(crate) armed: bool,
+    /// The box behind this one, where this one is kept for later.
+    pub(crate) next: Option<Box<Holding>>,
 }
 
 /// A [`Holding`]. Dropping it gives back what is held.
@@ -85,36 +86,9 @@ pub struct Held {
     holding: ManuallyDrop<Box<Holding>>,
 }
 
-/// Boxes for later.
-#[derive(Default)]
-pub(crate) struct Shelf {
-    #[expect(clippy::vec_box, reason = "what is kept are the boxes")]
-    boxes: RefCell<Vec<Box<Holding>>>,
-}
-
-/// Boxes that are kept at most.
-const SHELF_MAX: usize = 1024;
-
-impl Shelf {
-    #[inline]
-    fn take(&self, runtime: Runtime) -> Box<Holding> {
-        match self.boxes.borrow_mut().pop() {
-            Some(holding) => holding,
-            None => blank(runtime),
-        }
-    }
-
-    #[inline]
-    fn put(&self, holding: Box<Holding>) {
-        let mut boxes = self.boxes.borrow_mut();
-        if boxes.len() < SHELF_MAX {
-            boxes.push(holding);
-        }
-    }
-}
-
+/// A box for a payload.
 #[cold]
-fn blank(runtime: Runtime) -> Box<Holding> {
+pub(crate) fn blank(runtime: Runtime) -> Box<Holding> {
     Box::new(Holding {
         runtime,
         handle: Handle { index: baton_abi::NONE, generation: 0 },
@@ -128,6 +102,7 @@ fn blank(runtime: Runtime) -> Box<Holding> {
         kind: Kind::Inline,
         rights: Rights::NONE,
         armed: false,
+        next: None,
     })
 }
 
@@ -151,6 +126,15 @@ impl Held {
         holding.written = place.written;
         holding.kind = kind;
         holding.rights = rights;
+        holding.armed = true;
+        Held { holding: ManuallyDrop::new(holding) }
+    }
+
+    /// Claims a buffer that was kept in its box, empty but for room in front.
+    #[inline]
+    pub(crate) fn again(mut holding: Box<Holding>, start: usize) -> Held {
+        holding.start = start;
+        holding.len = 0;
         holding.armed = true;
         Held { holding: ManuallyDrop::new(holding) }
     }
@@ -191,13 +175,14 @@ impl Drop for Held {
     fn drop(&mut self) {
         // SAFETY: taken once, here: nothing uses the value after its drop.
         let mut holding = unsafe { ManuallyDrop::take(&mut self.holding) };
-        if core::mem::take(&mut holding.armed) {
-            holding.give_back();
-        }
         if !matches!(holding.head, Head::Absent) {
             holding.head = Head::Absent;
         }
-        holding.runtime.shelf().put(holding);
+        if core::mem::take(&mut holding.armed) {
+            Holding::give_back(holding);
+        } else {
+            holding.runtime.shelf().put(holding);
+        }
     }
 }
 
@@ -411,11 +396,14 @@ impl Holding {
     }
 
     #[inline(never)]
-    fn give_back(&mut self) {
-        match self.runtime {
+    fn give_back(holding: Box<Holding>) {
+        match holding.runtime {
             #[cfg(not(target_arch = "wasm32"))]
-            Runtime::Link(link) => link.give_back(self),
-            Runtime::Gates(gates) => gates.give_back(self),
+            Runtime::Link(link) => {
+                link.give_back(&holding);
+                link.shelf.put(holding);
+            }
+            Runtime::Gates(gates) => gates.give_back(holding),
         }
     }
 }

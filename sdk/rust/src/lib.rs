@@ -45,6 +45,7 @@ mod request;
 mod response;
 mod runtime;
 mod serve;
+mod shelf;
 mod stream;
 
 pub use body::{Body, Shared};

@@ -23,7 +23,7 @@ use baton_pool::stash::Stash;
 use rustix::net::RecvFlags;
 
 use crate::executor::{Current, Origin, TASKS_MAX};
-use crate::held::Shelf;
+use crate::shelf::Shelf;
 
 mod arena;
 mod boot;

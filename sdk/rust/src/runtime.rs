@@ -12,9 +12,9 @@
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::gates::Gates;
-use crate::held::{Place, Shelf};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::link::Link;
+use crate::shelf::Shelf;
 
 /// What carries payloads and calls.
 #[derive(Clone, Copy)]
@@ -25,20 +25,14 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
-    /// An empty buffer for at least `len` payload bytes. Whoever takes it claims it at once.
-    #[inline]
-    fn take(self, len: usize) -> Result<Place, Error> {
-        match self {
-            #[cfg(not(target_arch = "wasm32"))]
-            Runtime::Link(link) => link.take(len),
-            Runtime::Gates(gates) => gates.take(len),
-        }
-    }
-
     /// An empty payload with room for at least `len` bytes.
     #[inline]
     pub(crate) fn alloc(self, len: usize) -> Result<Buffer, Error> {
-        Ok(Buffer::new(self, self.take(len)?, len))
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Runtime::Link(link) => Ok(Buffer::new(self, link.take(len)?, len)),
+            Runtime::Gates(gates) => Ok(Buffer::again(gates.take(len)?, len)),
+        }
     }
 
     /// Whether the manifest lets this function call `function`.

@@ -89,7 +89,8 @@ baton_gates:
     jnz 30f
     mov r10, [rip + {core} + {core_context}]
     mov [r10 + {c_rax}], rax
-# ---- back to a guest that a gate left (r10: its context) -----------------------------------------------------
+    xor r11d, r11d
+# ---- back to a guest that a gate left (r10: its context; r11: whether the runtime enters it) -------------------
 20:
     mov rax, [r10 + {c_fs}]
     wrfsbase rax
@@ -186,8 +187,13 @@ baton_gates:
     xor r8d, r8d
     xor r9d, r9d
     xor r10d, r10d
-    xor r11d, r11d
+    test r11d, r11d
+    jnz 25f
     ret
+# Entered: the processor expects the return of somebody else.
+25:
+    pop r11
+    jmp r11
 # ---- enter(context: rdi) -------------------------------------------------------------------------------------
 .balign 16
 .globl baton_enter
@@ -203,8 +209,9 @@ baton_enter:
     mov r10, rdi
     mov r15, [r10 + {c_full}]
     test r15, r15
-    jz 20b
-    jmp 40f
+    jnz 40f
+    mov r11d, 1
+    jmp 20b
 # ---- leave: enter returns rax --------------------------------------------------------------------------------
 30:
     mov rsp, [rip + {core} + {core_host_rsp}]
@@ -416,6 +423,26 @@ baton_clean_x87:
     mov [rdi + \at + 16], r9
     mov [rdi + \at + 24], r10
 .endm
+.balign 16
+# The same, whole lines of 64 bytes: so many as rdx says, one at least.
+.globl baton_copy_lines
+baton_copy_lines:
+    four_words 0
+    four_words 32
+    add rsi, 64
+    add rdi, 64
+    dec rdx
+    jnz baton_copy_lines
+    xor eax, eax
+    ret
+.balign 16
+# The same, one word.
+.globl baton_copy_word
+baton_copy_word:
+    mov rcx, [rsi]
+    mov [rdi], rcx
+    xor eax, eax
+    ret
 .balign 16
 .globl baton_copy
 baton_copy:

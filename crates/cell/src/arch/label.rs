@@ -1,7 +1,7 @@
 //! Addresses in the assembly.
 
 use super::{
-    baton_asm_begin, baton_asm_end, baton_copy, baton_copy_end, baton_copy_failed, baton_gates,
+    baton_asm_begin, baton_asm_end, baton_copy_end, baton_copy_failed, baton_copy_lines, baton_gates,
     baton_resume_begin, baton_resume_end, baton_trap, baton_trap_open, baton_violation,
 };
 
@@ -36,7 +36,7 @@ pub(crate) fn in_resume(rip: u64) -> bool {
 
 /// Whether a copy was interrupted.
 pub(crate) fn in_copy(rip: u64) -> bool {
-    (baton_copy as *const () as u64..of(&raw const baton_copy_end)).contains(&rip)
+    (baton_copy_lines as *const () as u64..of(&raw const baton_copy_end)).contains(&rip)
 }
 
 /// Where a failed copy goes on.

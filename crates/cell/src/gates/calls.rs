@@ -1,5 +1,6 @@
 //! Calls from guest to guest: made, waited for, given up.
 
+use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::{PENDING, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message, Rights};
 
@@ -8,24 +9,37 @@ use super::{
 };
 use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
+use crate::hand::{Dispatch, HandError, Sent, or_frozen};
+use crate::links::tag_of;
 use crate::roads::push_over;
 use crate::runtime::Runtime;
-use crate::seat::{Call, Event, Origin, Request, Seat, Stage, State, Target};
+use crate::seat::{Call, Callee, Event, Origin, Request, Seat, Stage, State, Target};
 use crate::sys;
 
 /// How long a call waits for the first replica of its callee, nanoseconds.
 const ROAD_WITHIN_NS: u64 = 2_000_000_000;
 
+/// What is known of a call beside what the runtime says of it to the callee.
+#[derive(Clone, Copy)]
+struct Made {
+    on_behalf_of: u32,
+    limit_ns: u64,
+    depth: u16,
+}
+
 impl Runtime {
     pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
-        let Some((d, lend)) = self.read_parcel(seat, at) else { return EFAULT };
-        // What a lent payload may be used for: the guest says so in the parcel.
-        let lend = if lend == Rights::NONE { Rights::FROZEN } else { lend };
+        let mut words = [0; DESCRIPTOR_WORDS];
+        if !seat.reach.read_line(at, &mut words) {
+            return EFAULT;
+        }
+        let sent = Sent { at, words: &words };
         let callee = usize::try_from(index).ok().and_then(|index| seat.facts.callees.get(index));
         let Some(callee) = callee else { return EACCES };
+        let on_behalf_of = sent.tag();
         let (invocation, inherited, limit, depth, record) = {
             let requests = seat.requests.borrow();
-            requests.get(d.tag).map_or((0, 0, 0, 0, false), |request| {
+            requests.get(on_behalf_of).map_or((0, 0, 0, 0, false), |request| {
                 let record = request.hop.is_some();
                 (request.invocation, request.deadline_ns, request.limit_ns, request.depth, record)
             })
@@ -34,32 +48,61 @@ impl Runtime {
             return ELOOP;
         }
         let own = own_deadline(callee.timeout_ns, seat.facts.timeout_ns, (inherited, limit));
-        let deadline_ns = earliest([own, d.deadline_ns, inherited]);
+        let deadline_ns = earliest([own, sent.word(2), inherited]);
         // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
         let limit_ns = earliest([own, limit]);
-        let flags = if record { d.flags.with(Flags::RECORD) } else { d.flags };
-        let mut d = Descriptor { kind: Message::Request as u8, invocation, deadline_ns, flags, ..d };
-        let Some(id) = callee.seat else {
-            return match self.find_road(seat, &callee.name, deadline_ns) {
-                Ok(Some(road)) => self.call_away(seat, road, (&d, lend), at),
-                Ok(None) => EAGAIN,
-                Err(()) => EHOSTUNREACH,
-            };
+        let as_what = Dispatch { kind: Message::Request, tag: 0, invocation, deadline_ns, record };
+        let made = Made { on_behalf_of, limit_ns, depth: depth + 1 };
+        let to = callee.seat.and_then(|id| self.seat(id));
+        match to.filter(|_| !sent.flags().has(Flags::PARALLEL)) {
+            Some(to) => self.call_inside(seat, to, sent, as_what, made),
+            None => self.call_anywhere(seat, callee, sent, as_what, made),
+        }
+    }
+
+    /// Calls a function that may be elsewhere.
+    #[inline(never)]
+    fn call_anywhere(
+        &self,
+        seat: &Seat,
+        callee: &Callee,
+        sent: Sent<'_>,
+        as_what: Dispatch,
+        made: Made,
+    ) -> i64 {
+        let to = match callee.seat {
+            None => match self.find_road(seat, &callee.name, as_what.deadline_ns) {
+                Ok(Some(road)) => Err(road),
+                Ok(None) => return EAGAIN,
+                Err(()) => return EHOSTUNREACH,
+            },
+            Some(id) => match (self.road_elsewhere(seat, callee), self.seat(id)) {
+                (Some(road), _) => Err(road),
+                (None, Some(to)) => Ok(to),
+                (None, None) => return EHOSTUNREACH,
+            },
         };
-        let Some(to) = self.seat(id) else { return EHOSTUNREACH };
-        let is_parallel = d.flags.has(Flags::PARALLEL);
-        if is_parallel && let Some(road) = self.road_elsewhere(seat, callee) {
-            let called = self.call_away(seat, road, (&d, lend), at);
-            // Its callee begins now, not when this cell has nothing more to do.
-            self.flush();
-            return called;
+        match to {
+            Err(road) => {
+                let called = match self.describe(seat, sent) {
+                    Some((d, lend)) => {
+                        self.call_away(seat, road, (&as_what.of(&d), or_frozen(lend)), sent.at)
+                    }
+                    None => EFAULT,
+                };
+                if callee.seat.is_some() {
+                    // Its callee begins now, not when this cell has nothing more to do.
+                    self.flush();
+                }
+                called
+            }
+            Ok(to) => {
+                let began = sys::now_ns();
+                let called = self.call_inside(seat, to, sent, as_what, made);
+                callee.parallel.note(sys::now_ns().saturating_sub(began));
+                called
+            }
         }
-        let began = is_parallel.then(sys::now_ns);
-        let called = self.call_inside(seat, to, (&mut d, lend), (depth, limit_ns), at);
-        if let Some(began) = began {
-            callee.parallel.note(sys::now_ns().saturating_sub(began));
-        }
-        called
     }
 
     /// A road to a function outside. Its replicas may be asleep, and started since the request came that leads there: the first
@@ -81,91 +124,107 @@ impl Runtime {
     }
 
     #[inline(always)]
-    fn call_inside(
+    fn call_inside(&self, seat: &Seat, to: &Seat, sent: Sent<'_>, mut as_what: Dispatch, made: Made) -> i64 {
+        self.copied.set((0, 0));
+        self.handed.set(0);
+        // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
+        let Some((call, request)) = make(seat, to, sent.at, &as_what, made) else { return EAGAIN };
+        as_what.tag = request;
+        let mut parcel = Parcel::EMPTY;
+        let handed = match self.hand_plain(seat, to, sent, &as_what, &mut parcel) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.hand_more(seat, to, (call, sent), &as_what, &mut parcel),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = handed {
+            return unmake(seat, to, (call, request), error);
+        }
+        seat.note_call(Target::Seat(to.id), call, sent.word(5));
+        self.run_callee(to, made.limit_ns, &parcel);
+        self.finish_call(seat, call, sent.at)
+    }
+
+    /// Hands over what is more than a few bytes, and begins the account of a call that has one.
+    #[inline(never)]
+    fn hand_more(
         &self,
         seat: &Seat,
         to: &Seat,
-        (d, lend): (&mut Descriptor, Rights),
-        (depth, limit_ns): (u16, u64),
-        at: u64,
-    ) -> i64 {
-        self.copied.set((0, 0));
-        self.handed.set(0);
-        let bytes = d.body.len;
-        // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
-        let Some(call) = seat.calls.borrow_mut().reserve() else { return EAGAIN };
-        let Some(tag) = to.requests.borrow_mut().reserve() else {
-            seat.calls.borrow_mut().unreserve(call);
-            return EAGAIN;
-        };
-        let mut parcel = Parcel::EMPTY;
-        // Set in place: a copy would be made before its parts have reached memory.
-        let on_behalf_of = core::mem::replace(&mut d.tag, tag);
-        let lent = match self.hand(seat, to, (d, lend), &mut parcel) {
-            Ok(lent) => lent,
-            Err(error) => {
-                seat.calls.borrow_mut().unreserve(call);
-                to.requests.borrow_mut().unreserve(tag);
-                return error.errno();
+        (call, sent): (u32, Sent<'_>),
+        as_what: &Dispatch,
+        parcel: &mut Parcel,
+    ) -> Result<(), HandError> {
+        let note = |lent| {
+            if let Some(call) = seat.calls.borrow_mut().get_mut(call) {
+                call.lent = Some(lent);
             }
         };
-        let made = Call {
-            lent,
-            deadline_ns: d.deadline_ns,
-            to: Target::Seat(to.id),
-            stage: Stage::InGate { at },
-            request: tag,
-            on_behalf_of,
-        };
-        seat.calls.borrow_mut().fill(call, made);
-        let request = Request {
-            origin: Origin::Seat { seat: seat.id, call },
-            invocation: d.invocation,
-            deadline_ns: d.deadline_ns,
-            limit_ns,
-            depth: depth + 1,
-            hop: d.flags.has(Flags::RECORD).then(|| self.begin_hop(seat, d)),
-        };
-        to.requests.borrow_mut().fill(tag, request);
-        seat.note_call(Target::Seat(to.id), call, bytes);
-        self.run_callee(to, &parcel);
-        self.finish_call(seat, call, at)
+        if let Some(lent) = self.hand_lent(seat, to, sent, as_what, parcel)? {
+            note(lent);
+            return Ok(());
+        }
+        let (d, lend) = self.describe(seat, sent).ok_or(HandError::Fault)?;
+        let d = as_what.of(&d);
+        if let Some(lent) = self.hand(seat, to, (&d, or_frozen(lend)), parcel)? {
+            note(lent);
+        }
+        if d.flags.has(Flags::RECORD)
+            && let Some(request) = to.requests.borrow_mut().get_mut(as_what.tag)
+        {
+            request.hop = Some(self.begin_hop(seat, &d));
+        }
+        Ok(())
     }
 
     /// Lets the callee work on a call at once if it waits for work, else later.
-    fn run_callee(&self, to: &Seat, parcel: &Parcel) {
+    fn run_callee(&self, to: &Seat, limit_ns: u64, parcel: &Parcel) {
         self.note_turn();
         if to.state.get() == State::Cold {
             self.warm(to);
         }
         let is_free = to.state.get() == State::Waiting && to.has_room() && to.inbox.borrow().is_empty();
         if !is_free {
-            to.inbox.borrow_mut().push_back(Event::Request(*parcel));
-            self.mark_ready(to);
-            if to.state.get() == State::Waiting {
-                let outer = self.is_answered.replace(false);
-                self.feed(to);
-                self.is_answered.set(outer);
-            }
+            self.run_callee_later(to, parcel);
             return;
         }
-        self.note_start(to, parcel);
+        if limit_ns != 0 {
+            self.begin(to, tag_of(parcel), limit_ns);
+        } else {
+            self.note_start(to, parcel);
+        }
         let outer = self.is_answered.replace(false);
         self.deliver(to, parcel);
         self.settle(to);
         self.is_answered.set(outer);
     }
 
-    /// The call gate's result: the answer, if it is there.
-    fn finish_call(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
-        let mut calls = seat.calls.borrow_mut();
-        let Some(call) = calls.get_mut(tag) else { return ESTALE };
-        if let Stage::Answered(result) = call.stage {
-            calls.discard(tag);
-            return result;
+    #[inline(never)]
+    fn run_callee_later(&self, to: &Seat, parcel: &Parcel) {
+        to.inbox.borrow_mut().push_back(Event::Request(*parcel));
+        self.mark_ready(to);
+        if to.state.get() == State::Waiting {
+            let outer = self.is_answered.replace(false);
+            self.feed(to);
+            self.is_answered.set(outer);
         }
-        call.stage = Stage::Pending;
-        drop(calls);
+    }
+
+    /// The call gate's result: the answer, if it is there.
+    #[inline(always)]
+    fn finish_call(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
+        let answered = seat.calls.borrow_mut().take_if(tag, |call| match call.stage {
+            Stage::Answered(result) => Some(result),
+            _ => None,
+        });
+        answered.unwrap_or_else(|| self.leave_pending(seat, tag, at))
+    }
+
+    #[inline(never)]
+    fn leave_pending(&self, seat: &Seat, tag: u32, at: u64) -> i64 {
+        match seat.calls.borrow_mut().get_mut(tag) {
+            Some(call) => call.stage = Stage::Pending,
+            None => return ESTALE,
+        }
         self.write_pending(seat, tag, at)
     }
 
@@ -271,6 +330,7 @@ impl Runtime {
         }
     }
 
+    #[inline(always)]
     pub(super) fn give_answer(&self, seat: &Seat, at: u64, parcel: &Parcel) -> i64 {
         if self.write_parcel(seat, at, parcel) {
             return 0;
@@ -296,6 +356,37 @@ impl Runtime {
     }
 }
 
+/// Notes a call with its caller and with its callee; their tags. `None` if one of them has as many as it may have.
+#[inline(always)]
+fn make(seat: &Seat, to: &Seat, at: u64, as_what: &Dispatch, made: Made) -> Option<(u32, u32)> {
+    let mut calls = seat.calls.borrow_mut();
+    let mut requests = to.requests.borrow_mut();
+    let call = calls.vacancy()?;
+    let request = requests.vacancy()?;
+    let tags = (call.tag(), request.tag());
+    let &Dispatch { invocation, deadline_ns, .. } = as_what;
+    let Made { on_behalf_of, limit_ns, depth } = made;
+    call.fill(Call {
+        lent: None,
+        deadline_ns,
+        to: Target::Seat(to.id),
+        stage: Stage::InGate { at },
+        request: tags.1,
+        on_behalf_of,
+    });
+    let origin = Origin::Seat { seat: seat.id, call: tags.0 };
+    request.fill(Request { origin, invocation, deadline_ns, limit_ns, depth, hop: None });
+    Some(tags)
+}
+
+/// Forgets a call whose payload was refused.
+#[cold]
+fn unmake(seat: &Seat, to: &Seat, (call, request): (u32, u32), error: HandError) -> i64 {
+    seat.calls.borrow_mut().remove(call);
+    to.requests.borrow_mut().remove(request);
+    error.errno()
+}
+
 /// When a callee's own time is over; 0 for never, or where that is no earlier than what the caller's request is bound by already.
 /// A request is stopped within its function's time from its beginning: a callee that has as long, or longer, ends no earlier. Then
 /// no clock is read.
@@ -311,13 +402,20 @@ fn own_deadline(callee_ns: u64, caller_ns: u64, (inherited, limit): (u64, u64)) 
 }
 
 /// The earliest of several times, of which 0 is none.
+#[inline(always)]
 fn earliest<const N: usize>(times: [u64; N]) -> u64 {
-    times.into_iter().filter(|&at| at != 0).min().unwrap_or(0)
+    // One less, none is the latest there is.
+    times.into_iter().fold(u64::MAX, |first, at| first.min(at.wrapping_sub(1))).wrapping_add(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_times_the_first_counts_and_none_is_later_than_any() {
+        assert_eq!((earliest([0, 0]), earliest([0, 7, 3]), earliest([u64::MAX, 0])), (0, 3, u64::MAX));
+    }
 
     #[test]
     fn a_callees_own_time_counts_where_it_may_end_first() {

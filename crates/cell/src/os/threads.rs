@@ -109,7 +109,13 @@ impl Threads {
         &mut self.list[index]
     }
 
-    pub(super) fn live(&self) -> usize {
+    /// Whether there is one thread.
+    #[inline]
+    pub(super) fn is_single(&self) -> bool {
+        self.list.len() <= 1 || self.live() <= 1
+    }
+
+    fn live(&self) -> usize {
         self.list.iter().filter(|thread| thread.state != State::Free).count()
     }
 

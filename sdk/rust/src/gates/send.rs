@@ -72,6 +72,9 @@ fn put_small(bytes: &[u8], parcel: &mut Parcel) {
     let mut inline = [0u8; INLINE_MAX];
     if let Some(space) = inline.get_mut(..len) {
         space.copy_from_slice(bytes);
+    } else if let Ok(whole) = <&[u8; SMALL_BYTES]>::try_from(bytes) {
+        // By a length that is known: no call, where copies of any length are one.
+        parcel.small.as_mut_bytes().copy_from_slice(whole);
     } else if let Some(space) = parcel.small.as_mut_bytes().get_mut(..len) {
         space.copy_from_slice(bytes);
     }

@@ -1,5 +1,6 @@
 //! Empty buffers that are kept for later, so that few allocations need a gate, and what waits to be given back.
 
+use core::cell::RefCell;
 use core::ptr::NonNull;
 
 use baton_abi::gate::{Grant, Pair};
@@ -9,7 +10,9 @@ use baton_abi::{NONE, Rights};
 use super::{Gates, errno, kept, pair};
 use crate::capability::Handle;
 use crate::error::Error;
-use crate::held::{Holding, Kind, Place};
+use crate::held::{Holding, Kind};
+use crate::runtime::Runtime;
+use crate::shelf::Chain;
 
 /// Buffers that one gate takes, at most.
 const BATCH_MAX: usize = 32;
@@ -18,25 +21,22 @@ const BATCH_BYTES: u64 = 16 << 10;
 /// Lent capabilities that were dropped before their calls ended, told to the runtime so many at a time.
 const SPENT_MAX: usize = 64;
 
-/// A kept buffer on its way back to the runtime.
-fn given_back(place: Place) -> Pair {
-    kept::note(place.handle, false);
-    pair(place.handle)
-}
-
-/// Empty buffers by size class, last in, first out.
-#[derive(Debug)]
+/// Empty buffers by size class, last in, first out: each in the box that it was used in, so that whoever takes it has all of it.
+#[derive(Default)]
 pub(super) struct Stash {
-    classes: [Vec<Place>; SLAB_CLASSES as usize],
-    /// Lent capabilities that were dropped.
-    spent: [Pair; SPENT_MAX],
-    spent_count: usize,
+    classes: [Chain; SLAB_CLASSES as usize],
+    spent: RefCell<Spent>,
 }
 
-impl Default for Stash {
-    fn default() -> Stash {
-        let none = Pair { handle: NONE, generation: 0 };
-        Stash { classes: Default::default(), spent: [none; SPENT_MAX], spent_count: 0 }
+/// Lent capabilities that were dropped.
+struct Spent {
+    pairs: [Pair; SPENT_MAX],
+    count: usize,
+}
+
+impl Default for Spent {
+    fn default() -> Spent {
+        Spent { pairs: [Pair { handle: NONE, generation: 0 }; SPENT_MAX], count: 0 }
     }
 }
 
@@ -67,68 +67,56 @@ fn batch(class: u8) -> usize {
 
 impl Stash {
     #[inline]
-    fn take(&mut self, class: u8) -> Option<Place> {
-        let place = self.classes.get_mut(usize::from(class))?.pop()?;
-        kept::note(place.handle, false);
-        Some(place)
+    fn take(&self, class: u8) -> Option<Box<Holding>> {
+        let kept = self.classes.get(usize::from(class))?.take()?;
+        kept::note(kept.handle, false);
+        Some(kept)
     }
 
-    /// Puts a buffer in; whether there are too many now.
+    /// Puts an empty buffer in, which is this function's own with all rights; whether there are too many now.
     #[inline]
-    fn put(&mut self, class: u8, place: Place) -> bool {
-        let Some(list) = self.classes.get_mut(usize::from(class)) else { return false };
-        kept::note(place.handle, true);
-        list.push(place);
-        list.len() > 2 * batch(class)
-    }
-
-    /// The colder ones of what there is too many of.
-    fn surplus(&mut self, class: u8) -> Vec<Pair> {
-        let Some(list) = self.classes.get_mut(usize::from(class)) else { return Vec::new() };
-        list.drain(..batch(class).min(list.len())).map(given_back).collect()
+    fn put(&self, class: u8, empty: Box<Holding>) -> bool {
+        let Some(chain) = self.classes.get(usize::from(class)) else { return false };
+        kept::note(empty.handle, true);
+        chain.put(empty);
+        chain.len() > 2 * batch(class)
     }
 
     /// Notes a capability that is not needed any more; whether it is time to tell.
     #[inline]
-    fn spend(&mut self, pair: Pair) -> bool {
-        if let Some(place) = self.spent.get_mut(self.spent_count) {
+    fn spend(&self, pair: Pair) -> bool {
+        let mut spent = self.spent.borrow_mut();
+        let count = spent.count;
+        if let Some(place) = spent.pairs.get_mut(count) {
             *place = pair;
-            self.spent_count += 1;
+            spent.count += 1;
         }
-        self.spent_count == SPENT_MAX
+        spent.count == SPENT_MAX
     }
 
-    fn take_spent(&mut self) -> &[Pair] {
-        let count = core::mem::take(&mut self.spent_count);
-        self.spent.get(..count).unwrap_or_default()
-    }
-
-    /// Everything.
-    fn clear(&mut self) -> Vec<Pair> {
-        let mut pairs = self.take_spent().to_vec();
-        for list in &mut self.classes {
-            pairs.extend(list.drain(..).map(given_back));
-        }
-        pairs
+    fn take_spent(&self) -> Vec<Pair> {
+        let mut spent = self.spent.borrow_mut();
+        let count = core::mem::take(&mut spent.count);
+        spent.pairs.get(..count).unwrap_or_default().to_vec()
     }
 }
 
 impl Gates {
     /// A buffer for at least `len` payload bytes.
     #[inline]
-    pub(crate) fn take(&self, len: usize) -> Result<Place, Error> {
+    pub(crate) fn take(&'static self, len: usize) -> Result<Box<Holding>, Error> {
         let class = class_of(len as u64);
         if let Some(class) = class
-            && let Some(place) = self.stash.borrow_mut().take(class)
+            && let Some(kept) = self.stash.take(class)
         {
-            return Ok(place);
+            return Ok(kept);
         }
         self.take_grants(class, len)
     }
 
     /// Takes buffers through the gate: one for now, more for later if they are small.
     #[cold]
-    fn take_grants(&self, class: Option<u8>, len: usize) -> Result<Place, Error> {
+    fn take_grants(&'static self, class: Option<u8>, len: usize) -> Result<Box<Holding>, Error> {
         let mut grants = [Grant { handle: 0, generation: 0, base: 0, capacity: 0 }; BATCH_MAX];
         let (count, bytes) = class.map_or((1, len as u64), |class| (batch(class), SLAB_MIN_BYTES << class));
         let space = grants.get_mut(..count).unwrap_or_default();
@@ -141,66 +129,95 @@ impl Gates {
         };
         let mut first = None;
         for grant in grants.iter().take(got.min(count)) {
-            let handle = Handle { index: grant.handle, generation: grant.generation };
-            let at = core::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(grant.base).unwrap_or(0));
-            let Some(base) = NonNull::new(at) else { continue };
-            let capacity = usize::try_from(grant.capacity).unwrap_or(0);
-            let place = Place { handle, base, capacity, written: 0 };
+            let Some(empty) = self.empty(grant) else { continue };
             match class {
                 Some(class) if first.is_some() => {
-                    self.stash.borrow_mut().put(class, place);
+                    self.stash.put(class, empty);
                 }
-                _ => first = Some(place),
+                _ => first = Some(empty),
             }
         }
         first.ok_or(Error::PoolFull { wanted: len })
     }
 
+    /// A granted buffer in a box.
+    fn empty(&'static self, grant: &Grant) -> Option<Box<Holding>> {
+        let at = core::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(grant.base).unwrap_or(0));
+        let base = NonNull::new(at)?;
+        let mut empty = self.shelf.take(Runtime::Gates(self));
+        empty.handle = Handle { index: grant.handle, generation: grant.generation };
+        empty.base = base;
+        empty.capacity = usize::try_from(grant.capacity).unwrap_or(0);
+        empty.written = 0;
+        empty.kind = Kind::Owned;
+        empty.rights = Rights::ALL;
+        Some(empty)
+    }
+
     /// Takes back what this function does not need any more.
     #[inline]
-    pub(crate) fn give_back(&self, holding: &Holding) {
+    pub(crate) fn give_back(&self, holding: Box<Holding>) {
         match holding.kind {
             // What is lent ends with its call: that it is not needed any more is worth no gate of its own.
             Kind::Lent => {
-                if self.stash.borrow_mut().spend(pair(holding.handle)) {
+                if self.stash.spend(pair(holding.handle)) {
                     self.return_spent();
                 }
             }
-            Kind::Owned if holding.rights == Rights::ALL => self.recycle(holding.place()),
+            Kind::Owned if holding.rights == Rights::ALL => return self.recycle(holding),
             Kind::Owned | Kind::Shared => self.free(&[pair(holding.handle)]),
             Kind::Inline => {}
         }
+        self.shelf.put(holding);
     }
 
     #[inline]
-    fn recycle(&self, place: Place) {
-        match class_of_buffer(place.capacity) {
+    fn recycle(&self, empty: Box<Holding>) {
+        match class_of_buffer(empty.capacity) {
             Some(class) => {
-                if self.stash.borrow_mut().put(class, place) {
+                if self.stash.put(class, empty) {
                     self.return_surplus(class);
                 }
             }
-            None => self.free(&[pair(place.handle)]),
+            None => {
+                self.free(&[pair(empty.handle)]);
+                self.shelf.put(empty);
+            }
         }
     }
 
     #[cold]
     fn return_spent(&self) {
-        self.free(self.stash.borrow_mut().take_spent());
+        self.free(&self.stash.take_spent());
     }
 
+    /// Gives the colder ones of a class back, of which there are too many.
     #[cold]
     fn return_surplus(&self, class: u8) {
-        let surplus = self.stash.borrow_mut().surplus(class);
-        self.free(&surplus);
+        if let Some(chain) = self.stash.classes.get(usize::from(class)) {
+            let newest = chain.len().saturating_sub(batch(class));
+            self.free_all(&chain.all_but(newest));
+        }
+    }
+
+    /// Gives buffers back; their boxes are for others.
+    #[cold]
+    fn free_all(&self, empty: &Chain) {
+        let mut pairs = Vec::with_capacity(empty.len());
+        while let Some(empty) = empty.take() {
+            kept::note(empty.handle, false);
+            pairs.push(pair(empty.handle));
+            self.shelf.put(empty);
+        }
+        // No more at a time than the runtime looks at.
+        pairs.chunks(SPENT_MAX).for_each(|some| self.free(some));
     }
 
     /// Gives everything back that is only kept for later.
     #[cold]
     pub(super) fn clear_stash(&self) {
-        let pairs = self.stash.borrow_mut().clear();
-        // No more at a time than the runtime looks at.
-        pairs.chunks(SPENT_MAX).for_each(|some| self.free(some));
+        self.return_spent();
+        self.stash.classes.iter().for_each(|chain| self.free_all(chain));
     }
 
     /// Gives capabilities up. Those that ended by themselves are no loss.

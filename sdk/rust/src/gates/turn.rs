@@ -111,13 +111,19 @@ where
 
 impl Replies {
     /// Sends the answer that waits.
+    #[inline]
     pub(super) fn flush(&mut self) {
         if core::mem::take(&mut self.is_waiting) {
-            let replied = self.gates.page.reply(&self.parcel);
-            self.forget_bytes();
-            if replied < 0 {
-                self.refused(replied);
-            }
+            self.send();
+        }
+    }
+
+    #[inline(never)]
+    fn send(&mut self) {
+        let replied = self.gates.page.reply(&self.parcel);
+        self.forget_bytes();
+        if replied < 0 {
+            self.refused(replied);
         }
     }
 
