@@ -86,6 +86,63 @@ fn another_owner_never_sees_old_bytes() {
     }
 }
 
+/// A buffer full of `A`'s bytes that `A` moved to the node, and where it lies.
+fn moved_to_node(pool: &mut Pool, len: u64) -> (Handle, Place) {
+    let handle = pool.grant(len, A).unwrap();
+    let place = pool.ledger.view().place(handle.index, handle.generation).unwrap();
+    assert!(pool.mapping().write(place.offset, &vec![0x5a; usize::try_from(len).unwrap()]));
+    pool.table.describe(handle, Range { offset: 0, len }, 0);
+    pool.table.transfer(handle, Hold::new(State::Stashed, A), Hold::new(State::ToNode, A)).unwrap();
+    pool.receive(extent(handle, 0, len), A).unwrap();
+    (handle, place)
+}
+
+/// What `holder` sees of it if it is the next to get that buffer.
+fn seen_next(pool: &mut Pool, (handle, place): (Handle, Place), holder: u16) -> Vec<u8> {
+    let again = pool.grant(1000, holder).unwrap();
+    assert_eq!(again.index, handle.index, "recycled");
+    read(pool, place, 1000)
+}
+
+#[test]
+fn what_the_node_is_done_with_is_zeros_for_all_but_who_may_have_it_back() {
+    for (marked, next, expect) in [(true, A, 0x5a), (true, B, 0), (false, A, 0), (false, B, 0)] {
+        let mut pool = pool();
+        let (handle, place) = moved_to_node(&mut pool, 1000);
+        if marked {
+            pool.goes_back(handle, A);
+        }
+        pool.release(handle);
+        assert_eq!(seen_next(&mut pool, (handle, place), next), [expect; 1000], "{marked} {next}");
+    }
+}
+
+#[test]
+fn what_the_node_wrote_is_nobodys() {
+    let mut pool = pool();
+    let own = pool.alloc(1000).unwrap();
+    assert!(pool.write(&own, 0, &[0x5a; 1000]));
+    pool.send(&own, Range { offset: 0, len: 1000 }, A, 0).unwrap();
+    assert!(pool.unsend(&own, A));
+    pool.release(own.handle);
+    assert_eq!(seen_next(&mut pool, (own.handle, own.place), A), [0; 1000]);
+}
+
+#[test]
+fn whoever_gets_the_number_of_a_dead_replica_gets_none_of_its_bytes() {
+    for is_back_before in [true, false] {
+        let mut pool = pool();
+        let (handle, place) = moved_to_node(&mut pool, 1000);
+        pool.goes_back(handle, A);
+        if is_back_before {
+            pool.release(handle);
+        }
+        pool.reclaim(NOBODY, |hold| hold.holder == B);
+        pool.release(handle);
+        assert_eq!(seen_next(&mut pool, (handle, place), A), [0; 1000]);
+    }
+}
+
 #[test]
 fn slack_behind_a_payload_is_zeroed_before_it_is_handed_over() {
     let mut pool = pool();
