@@ -358,7 +358,7 @@ impl Replica {
         } else if body.handle != NONE {
             let received = take(&mut pool, body)?;
             if self.has_its_own_buffers(app) {
-                pool.goes_back(received.handle, self.holder);
+                pool.goes_back(&received, self.holder);
             }
             reply.body = Some((received.handle, received.place));
         }
