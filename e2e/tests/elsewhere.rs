@@ -144,6 +144,41 @@ fn references_lead_to_payloads_on_other_nodes() {
 }
 
 #[test]
+fn parts_of_one_payload_go_to_another_node_and_none_is_copied() {
+    need_sandbox!();
+    let Some(nats) = Nats::start() else { return };
+    let (parts, each) = (40, 100_000);
+    let app = App::new("parts")
+        .function(
+            "scatterer",
+            "scatterer",
+            "calls = [\"adder\"]\nenv = { NEXT = \"adder\" }\nnodes = [\"a\"]\ntimeout = \"10s\"",
+        )
+        .function("adder", "adder", "nodes = [\"b\"]\nscale = { queue = 256 }\ntimeout = \"10s\"");
+    let nodes = members(&nats, &app, &["a", "b"]);
+    nodes[0].put("/v1/recording", "{\"on\":true}");
+    let answer = nodes[0].post(&format!("/scatterer?parts={parts}"), &payload(parts * each));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut hops = Vec::new();
+    wait_until(SOON, "all hops are told", || {
+        let receipt = nodes[0].cli(["receipt", "last", "--json"]).json();
+        hops = receipt["hops"].as_array().cloned().unwrap_or_default();
+        hops.retain(|hop| hop["function"] == "adder");
+        hops.len() == parts
+    });
+    for hop in &hops {
+        assert_eq!(hop["carried"]["referenced_bytes"], each, "{hop}");
+        // The sum, which travels inside its answer.
+        assert_eq!(
+            (hop["bytes_copied"].as_u64(), hop["carried"]["inline_bytes"].as_u64()),
+            (Some(8), Some(8)),
+            "{hop}"
+        );
+    }
+    all_at_rest(&nodes);
+}
+
+#[test]
 fn a_call_that_is_lost_with_its_node_is_told_or_made_again() {
     need_sandbox!();
     for idempotent in [false, true] {

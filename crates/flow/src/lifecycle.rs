@@ -24,8 +24,6 @@ use crate::zygote;
 
 /// How long a replica that is asked to end may take.
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
-/// Replicas that are looked at in each turn of a thread that stays awake.
-const ATTENTION_MAX: u32 = 8;
 /// What is read of one stream of output before the reader rests.
 const LOG_BYTES_PER_REST: usize = 64 * 1024;
 /// How long it rests.
@@ -272,29 +270,7 @@ async fn wait_ready(replica: &Replica, control: &AsyncFd<OwnedFd>, end: &AsyncFd
     }
 }
 
-/// A look at a replica's link at each turn, while the thread stays awake for other nodes anyway: the replica need not ring then.
-struct Attention(Rc<App>);
-
-impl Attention {
-    fn pay(replica: &Replica) -> Option<Attention> {
-        let app = replica.app.upgrade()?;
-        let paid = &app.node.attention;
-        if !app.node.stays_awake() || paid.get() >= ATTENTION_MAX {
-            return None;
-        }
-        paid.set(paid.get() + 1);
-        Some(Attention(app))
-    }
-}
-
-impl Drop for Attention {
-    fn drop(&mut self) {
-        let paid = &self.0.node.attention;
-        paid.set(paid.get() - 1);
-    }
-}
-
-/// Takes what the replica puts on its link, whenever it rings.
+/// Takes what the replica puts on its link, whenever it rings, and after the node has woken it: see [`Replica::flush`].
 pub(crate) async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
     loop {
         loop {
@@ -304,16 +280,18 @@ pub(crate) async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
                 Pumped::Broken => return,
             }
         }
-        if let Some(_attention) = Attention::pay(&replica) {
-            tokio::task::yield_now().await;
-            continue;
-        }
         if !replica.announce_sleep() {
             continue;
         }
-        let Ok(mut ready) = events.readable().await else { return };
+        tokio::select! {
+            biased;
+            () = replica.look.notified() => {}
+            ready = events.readable() => match ready {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return,
+            },
+        }
         replica.peer.borrow().announce_awake();
-        ready.clear_ready();
     }
 }
 

@@ -82,8 +82,6 @@ pub(crate) struct Node {
     pub(crate) endpoint: RefCell<Option<Endpoint>>,
     /// Where chance comes from when a node is chosen.
     chance: Cell<u64>,
-    /// Replicas that are looked at in each turn.
-    pub(crate) attention: Cell<u32>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
     ring: Notify,
     /// Wakes the deadline loop when the first call goes out.
@@ -133,7 +131,6 @@ impl Node {
             name: RefCell::new(Rc::from("")),
             endpoint: RefCell::new(None),
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
-            attention: Cell::new(0),
             to_ring: RefCell::default(),
             ring: Notify::new(),
             busy: Notify::new(),
@@ -166,11 +163,6 @@ impl Node {
         self.chance.set(x);
         let [a, b, c, d, e, f, g, h] = x.to_le_bytes();
         [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
-    }
-
-    /// Whether the thread stays awake for other nodes at the moment.
-    pub(crate) fn stays_awake(&self) -> bool {
-        self.endpoint.borrow().as_ref().is_some_and(Endpoint::stays_awake)
     }
 
     /// Rings `replica` once everything that is ready to run now has run: one wake-up for many requests.

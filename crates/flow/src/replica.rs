@@ -12,6 +12,7 @@ use baton_pool::capability::Handle;
 use baton_pool::ledger::{LedgerError, class_of};
 use baton_pool::pool::{Pool, Refusal};
 use baton_replica::Peer;
+use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::error::InvokeError;
@@ -69,6 +70,8 @@ pub(crate) struct Replica {
     pub(crate) tunnels: RefCell<Option<Box<dyn core::any::Any>>>,
     /// The node's end of its socket, where the kernel hands over, until somebody listens there.
     pub(crate) socket: Cell<Option<OwnedFd>>,
+    /// Has its link looked at though it did not ring.
+    pub(crate) look: Notify,
     bad: Cell<u32>,
     dirty: Cell<bool>,
     /// Nothing that it puts on its link is looked at any more.
@@ -104,6 +107,7 @@ impl Replica {
             outlets: RefCell::default(),
             tunnels: RefCell::default(),
             socket: Cell::new(None),
+            look: Notify::new(),
             bad: Cell::new(0),
             dirty: Cell::new(false),
             silenced: Cell::new(false),
@@ -142,10 +146,15 @@ impl Replica {
         self.peer.borrow().nudge();
     }
 
-    /// Rings the replica's bell if it sleeps.
+    /// Rings the replica's bell if it sleeps. One that shares the node's core runs right then, as a rule, and has answered when this
+    /// returns: since the link is looked at next anyway, it need not ring for that.
     pub(crate) fn flush(&self) {
         self.dirty.set(false);
-        self.peer.borrow_mut().flush();
+        let mut peer = self.peer.borrow_mut();
+        peer.announce_awake();
+        peer.flush();
+        drop(peer);
+        self.look.notify_one();
     }
 
     /// Kills the replica, for a reason that its callers and the log get to see.
@@ -315,6 +324,13 @@ impl Replica {
         is_good
     }
 
+    /// Whether buffers that it is granted stay its alone, and it has a memory from one request to the next anyway: then it may get
+    /// back what it wrote.
+    fn has_its_own_buffers(&self, app: &App) -> bool {
+        let state = app.functions.get(self.function);
+        state.is_some_and(|state| !state.hosting.is_in_cell() && !state.spec.reset)
+    }
+
     /// Takes payload and head over, of an answer on the link or of what came over an edge, or leaves everything as it is.
     pub(crate) fn receive(
         &self,
@@ -341,6 +357,9 @@ impl Replica {
             reply.inline = Some((body.offset.to_le_bytes(), len));
         } else if body.handle != NONE {
             let received = take(&mut pool, body)?;
+            if self.has_its_own_buffers(app) {
+                pool.goes_back(&received, self.holder);
+            }
             reply.body = Some((received.handle, received.place));
         }
         if head.handle == NONE {

@@ -481,13 +481,17 @@ impl Ledger {
         }
     }
 
+    /// Bytes of holders that are `gone` are nobody's from now on: their numbers may become others'.
+    pub fn disown(&mut self, gone: impl Fn(u16) -> bool) {
+        self.slots.iter_mut().filter(|slot| gone(slot.dirty_by)).for_each(|slot| slot.dirty_by = NOBODY);
+    }
+
     /// Slots and generations of all buffers that are out.
     pub fn out(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.slots.iter().zip(&*self.view.slots).enumerate().filter(|(_, (slot, _))| slot.out).filter_map(
-            |(index, (_, shared))| {
-                Some((u32::try_from(index).ok()?, shared.generation.load(Ordering::Relaxed)))
-            },
-        )
+        let slots = self.slots.iter().zip(&*self.view.slots).enumerate();
+        slots.filter(|(_, (slot, _))| slot.out).filter_map(|(index, (_, shared))| {
+            Some((u32::try_from(index).ok()?, shared.generation.load(Ordering::Relaxed)))
+        })
     }
 }
 

@@ -216,7 +216,7 @@ impl Pool {
         let buffer = self.ledger.alloc(len)?;
         let handle = Handle { index: buffer.slot, generation: buffer.generation };
         self.table.grant(handle, Range { offset: 0, len: 0 }, Hold::held(NODE));
-        self.own.set(handle, true);
+        self.own.take(handle);
         Ok(NodeBuffer { handle, place: buffer.place })
     }
 
@@ -287,7 +287,7 @@ impl Pool {
     pub fn unsend(&mut self, buffer: &NodeBuffer, holder: u16) -> bool {
         let back = self.table.transfer(buffer.handle, self.hold_to(None, holder), Hold::held(NODE)).is_ok();
         if back {
-            self.own.set(buffer.handle, true);
+            self.own.take(buffer.handle);
         }
         back
     }
@@ -326,7 +326,7 @@ impl Pool {
         self.refuse_own(handle)?;
         let range = Range { offset: extent.offset, len: extent.len };
         let rights = self.arrive(handle, range, edge, holder).map_err(Refusal::Capability)?;
-        self.own.set(handle, true);
+        self.own.take(handle);
         if !rights.allows(Rights::READ) {
             self.release(handle);
             let error = CapabilityError::Denied { need: Rights::READ, has: rights };
@@ -453,7 +453,7 @@ impl Pool {
         if !self.own.has(handle) {
             return;
         }
-        self.own.set(handle, false);
+        let dirty_by = self.own.put(handle);
         let state = if handle.index < self.slots { State::Orphan } else { State::Released };
         // Where others cannot write the table, what comes back at once is cleared at once.
         let is_over = self.guarded
@@ -463,7 +463,7 @@ impl Pool {
             // What the table says does not matter: it is the node that held it.
             let _ = self.table.transfer(handle, Hold::held(NODE), Hold::new(state, NODE));
         }
-        if handle.index >= self.slots || !self.bury(handle, NOBODY) {
+        if handle.index >= self.slots || !self.bury(handle, dirty_by) {
             self.sweep();
         }
     }

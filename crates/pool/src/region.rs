@@ -280,7 +280,11 @@ impl Drop for Mapping {
 #[must_use]
 pub fn punch(fd: BorrowedFd<'_>, offset: u64, len: u64) -> bool {
     use rustix::fs::FallocateFlags;
-    rustix::fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len).is_ok()
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let is_done = rustix::fs::fallocate(fd, flags, offset, len).is_ok();
+    // To the compiler this call writes no memory: without the fence a later read may be given what was written before.
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+    is_done
 }
 
 #[cfg(all(test, not(loom)))]

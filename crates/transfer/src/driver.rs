@@ -37,7 +37,6 @@ mod peers;
 mod pipe;
 mod plane;
 mod serve;
-mod vigil;
 
 pub use endpoint::Endpoint;
 pub use peers::{Peer, PeerState};

@@ -23,6 +23,8 @@ pub const HELLO_MAX: usize = 2 * NAME_MAX + 64;
 pub const CALL_FRAME_MAX: usize = 128 + 2 * NAME_MAX + HEAD_MAX + INLINE_MAX;
 /// Bytes of one piece of a pull on the wire: what a small pull waits for behind a large one.
 pub const CHUNK: u64 = 256 * 1024;
+/// How much longer pieces are while nothing else is to be sent on a lane: fewer headers and system calls at both ends.
+pub const ALONE: u64 = 4;
 /// Largest piece that is taken from a peer.
 pub const CHUNK_MAX: u64 = 1 << 20;
 

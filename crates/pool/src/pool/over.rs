@@ -21,9 +21,11 @@ impl Pool {
             self.zero(buffer.place.offset + end, dirty_len - end);
             self.ledger.mark_clean(buffer.handle.index);
         }
-        self.table
-            .transfer_described(buffer.handle, (Hold::held(NODE), to), (range, end, invocation))
-            .map(|_rights| self.own.set(buffer.handle, false))
+        self.table.transfer_described(buffer.handle, (Hold::held(NODE), to), (range, end, invocation)).map(
+            |_rights| {
+                self.own.put(buffer.handle);
+            },
+        )
     }
 
     /// As [`Pool::receive`], of what came over the edge `edge` from `holder`.
@@ -46,6 +48,15 @@ impl Pool {
         invocation: u64,
     ) -> Result<(), CapabilityError> {
         self.send_into(buffer, range, (self.hold_to(Some(edge), holder), holder), invocation)
+    }
+
+    /// What the node received from `holder` goes back to it as it is, if it is the next to get that buffer and so large that its pages would be
+    /// given back to the kernel otherwise: what is less is as quickly zeroed as met again. Not for who counts on zeros, as a cell does, which
+    /// divides what it is granted among its seats: and the node must not write into it.
+    pub fn goes_back(&mut self, received: &Received, holder: u16) {
+        if received.place.capacity >= self.punch_from {
+            self.own.mark(received.handle, holder);
+        }
     }
 
     /// Whether the node has its whole buffer, which nobody can take away or use again before the node gives it back. What was

@@ -45,6 +45,9 @@ impl Pool {
                 buried += 1;
             }
         }
+        let gone = |holder| holder == dead || !keeps(Hold::held(holder));
+        self.ledger.disown(gone);
+        self.own.disown(gone);
         let left = self.sweep();
         let orphaned = u32::try_from(left.saturating_sub(before)).unwrap_or(u32::MAX);
         Reclaimed { buffers: buried - orphaned.min(buried), orphaned }

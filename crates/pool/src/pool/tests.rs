@@ -86,6 +86,59 @@ fn another_owner_never_sees_old_bytes() {
     }
 }
 
+/// A pool, a buffer of `len` bytes in it that `A` filled and moved to the node, and where that lies.
+fn moved_to_node(len: u64) -> (Pool, Received) {
+    let mut pool = Pool::create("test", 4 * PUNCH_FROM, false).unwrap();
+    let handle = pool.grant(len, A).unwrap();
+    let place = pool.ledger.view().place(handle.index, handle.generation).unwrap();
+    assert!(pool.mapping().write(place.offset, &vec![0x5a; usize::try_from(len).unwrap()]));
+    pool.table.describe(handle, Range { offset: 0, len }, 0);
+    pool.table.transfer(handle, Hold::new(State::Stashed, A), Hold::new(State::ToNode, A)).unwrap();
+    let received = pool.receive(extent(handle, 0, len), A).unwrap();
+    (pool, received)
+}
+
+/// The one byte that `holder` sees all over it if it is the next to get that buffer.
+fn seen_next(pool: &mut Pool, received: &Received, holder: u16) -> u8 {
+    let Place { capacity, .. } = received.place;
+    let again = pool.grant(capacity, holder).unwrap();
+    assert_eq!(again.index, received.handle.index, "recycled");
+    let seen = read(pool, received.place, usize::try_from(capacity).unwrap());
+    assert!(seen.iter().all(|byte| *byte == seen[0]));
+    seen[0]
+}
+
+#[test]
+fn what_the_node_is_done_with_is_zeros_for_all_but_who_may_have_it_back() {
+    let cases = [(true, A, 0x5a), (true, B, 0), (false, A, 0), (false, B, 0)];
+    for (marked, next, expect) in cases {
+        let (mut pool, received) = moved_to_node(PUNCH_FROM);
+        if marked {
+            pool.goes_back(&received, A);
+        }
+        pool.release(received.handle);
+        assert_eq!(seen_next(&mut pool, &received, next), expect, "{marked} {next}");
+    }
+    let (mut pool, received) = moved_to_node(1000);
+    pool.goes_back(&received, A);
+    pool.release(received.handle);
+    assert_eq!(seen_next(&mut pool, &received, A), 0, "little is zeroed anyway");
+}
+
+#[test]
+fn whoever_gets_the_number_of_a_dead_replica_gets_none_of_its_bytes() {
+    for is_back_before in [true, false] {
+        let (mut pool, received) = moved_to_node(PUNCH_FROM);
+        pool.goes_back(&received, A);
+        if is_back_before {
+            pool.release(received.handle);
+        }
+        pool.reclaim(NOBODY, |hold| hold.holder == B);
+        pool.release(received.handle);
+        assert_eq!(seen_next(&mut pool, &received, A), 0);
+    }
+}
+
 #[test]
 fn slack_behind_a_payload_is_zeroed_before_it_is_handed_over() {
     let mut pool = pool();

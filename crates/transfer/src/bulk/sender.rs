@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::call::Violation;
 use crate::counts::{Counted, Counters};
-use crate::limits::{CHUNK_MAX, Limits, OUT_FRAMES_MAX, SETTLE_WITHIN};
+use crate::limits::{ALONE, CHUNK_MAX, Limits, OUT_FRAMES_MAX, SETTLE_WITHIN};
 use crate::payload::Held;
 use crate::vault::{Lease, Now, Refusal, Vault, Wanted};
 use crate::wire::bulk::{End, Pull, ToHolder, put_end};
@@ -163,7 +163,7 @@ impl Sender {
         }
     }
 
-    /// What is to be written next, in full and before anything else. Pulls take turns, one chunk each.
+    /// What is to be written next, in full and before anything else. Pulls take turns, one chunk each; for one that is alone chunks are longer.
     pub fn next(&mut self, now: Now) -> Option<Sending> {
         if !self.ends.is_empty() {
             let mut frames = Vec::new();
@@ -180,7 +180,9 @@ impl Sender {
                 break (id, pull);
             }
         };
-        let len = self.chunk.min(pull.end - pull.at).min(pull.credit);
+        let chunk =
+            if self.ready.is_empty() { self.chunk.saturating_mul(ALONE).min(CHUNK_MAX) } else { self.chunk };
+        let len = chunk.min(pull.end - pull.at).min(pull.credit);
         let offset = pull.at;
         let header = Header { kind: Kind::Piece, len: u32::try_from(len).unwrap_or(0), id }.bytes();
         pull.at += len;

@@ -12,7 +12,6 @@ use tokio::task::AbortHandle;
 
 use super::calls::{Called, Calling};
 use super::plane::{self, Accepted, Command};
-use super::vigil::Vigil;
 use super::{Peer, PeerState, Service, Settings, Shared, StartError, lane, pause};
 use crate::bulk::PullError;
 use crate::call::CallError;
@@ -67,7 +66,6 @@ pub(crate) struct Inner {
     called: RefCell<Vec<Rc<Called>>>,
     tasks: RefCell<Vec<AbortHandle>>,
     pub(crate) changed: Notify,
-    vigil: Rc<Vigil>,
     pulls: Arc<Semaphore>,
     draining: Cell<bool>,
 }
@@ -116,15 +114,12 @@ impl Endpoint {
             called: RefCell::default(),
             tasks: RefCell::default(),
             changed: Notify::new(),
-            vigil: Rc::default(),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
             draining: Cell::new(false),
         });
         let tasks = [
             tokio::task::spawn_local(accept(Rc::clone(&inner), accepts)).abort_handle(),
             tokio::task::spawn_local(keep(Arc::clone(&inner.shared))).abort_handle(),
-            tokio::task::spawn_local(watch(Arc::clone(&inner.shared), Rc::clone(&inner.vigil)))
-                .abort_handle(),
         ];
         inner.tasks.borrow_mut().extend(tasks);
         Ok(Endpoint { _end: Rc::new(End(Rc::clone(&inner))), inner })
@@ -210,13 +205,6 @@ impl Endpoint {
         let lane = lanes.get(node)?.lane.borrow();
         let (in_flight, _, draining) = lane.as_ref()?.state();
         (!draining).then(|| u32::try_from(in_flight).unwrap_or(u32::MAX))
-    }
-
-    /// Whether this thread does not sleep at the moment, since a message of another node may follow: who waits for something
-    /// else here may as well look for it at each turn, and spare others the ringing.
-    #[must_use]
-    pub fn stays_awake(&self) -> bool {
-        self.inner.vigil.is_kept()
     }
 
     /// Some peer went up or down since this was last awaited. For one waiter.
@@ -429,7 +417,7 @@ async fn dial(
                 let calling = Calling::new(&inner, &peer);
                 *lane.borrow_mut() = Some(Rc::clone(&calling));
                 *trouble.borrow_mut() = None;
-                let ended = lane::run(pipe, &*calling, &calling.wake, (&inner.shared, &inner.vigil)).await;
+                let ended = lane::run(pipe, &*calling, &calling.wake, &inner.shared).await;
                 lane.borrow_mut().take();
                 calling.lost();
                 inner.changed.notify_one();
@@ -462,16 +450,12 @@ async fn accept(inner: Rc<Inner>, mut accepts: mpsc::Receiver<Accepted>) {
         drop(all);
         let inner = Rc::clone(&inner);
         tokio::task::spawn_local(async move {
-            let ended = lane::run(pipe, &called, called.wake(), (&inner.shared, &inner.vigil)).await;
+            let ended = lane::run(pipe, &called, called.wake(), &inner.shared).await;
             called.lost();
             inner.called.borrow_mut().retain(|other| !Rc::ptr_eq(other, &called));
             tracing::debug!(peer = called.peer(), %ended, "a node's calls ended");
         });
     }
-}
-
-async fn watch(shared: Arc<Shared>, vigil: Rc<Vigil>) {
-    vigil.keep(|| shared.now(), std::thread::yield_now).await;
 }
 
 /// Ends what has outlived its time, and changes the secret of references.

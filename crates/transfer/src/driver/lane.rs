@@ -13,11 +13,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Shared;
 use super::frames::Frames;
 use super::pipe::Pipe;
-use super::vigil::Vigil;
 use crate::call::Violation;
 use crate::counts::Counted;
 use crate::vault::Now;
-use crate::wire::{HEADER, Header, Kind, Road};
+use crate::wire::{Header, Road};
 
 /// Bytes that are gathered for one write.
 const BATCH: usize = 64 * 1024;
@@ -87,25 +86,15 @@ enum Turn {
 }
 
 /// Runs a lane until it ends.
-pub(crate) async fn run(
-    mut pipe: Pipe,
-    end: &impl End,
-    wake: &Notify,
-    (shared, vigil): (&Shared, &Vigil),
-) -> Ended {
-    let ended = turns(&mut pipe, end, wake, (shared, vigil)).await.err().unwrap_or(Ended::Closed);
+pub(crate) async fn run(mut pipe: Pipe, end: &impl End, wake: &Notify, shared: &Shared) -> Ended {
+    let ended = turns(&mut pipe, end, wake, shared).await.err().unwrap_or(Ended::Closed);
     if matches!(ended, Ended::Violation(_)) {
         shared.counters.one(Counted::Violations);
     }
     ended
 }
 
-async fn turns<E: End>(
-    pipe: &mut Pipe,
-    end: &E,
-    wake: &Notify,
-    (shared, vigil): (&Shared, &Vigil),
-) -> Result<(), Ended> {
+async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Notify, shared: &Shared) -> Result<(), Ended> {
     let mut frames = Frames::new(E::ROAD);
     let (mut out, mut at) = (Vec::new(), 0);
     let mut woken = pin!(wake.notified());
@@ -135,21 +124,12 @@ async fn turns<E: End>(
             }
         });
         match turn.await? {
-            Turn::Wrote(taken) => {
-                at += taken;
-                // Pings are headers only.
-                if taken > HEADER {
-                    vigil.stir(now);
-                }
-            }
+            Turn::Wrote(taken) => at += taken,
             Turn::Read(0) => return Ok(()),
             Turn::Read(_) => {
                 end.heard(now);
                 while let Some((header, body)) = frames.next().map_err(Violation::Wire)? {
                     end.receive(now, &header, &body)?;
-                    if matches!(header.kind, Kind::Call | Kind::Reply) {
-                        vigil.stir(now);
-                    }
                 }
             }
             Turn::Woken => woken.set(wake.notified()),

@@ -3,7 +3,7 @@
 //! TLS is driven here rather than by an async wrapper: a call lane moves from one thread's reactor to another's after its hello, and a
 //! wrapper's stream cannot be taken apart and put together again.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -300,13 +300,28 @@ impl Pipe {
         Poll::Ready(Ok(()))
     }
 
-    /// As [`Pipe::poll_write`], for a header that more follows.
-    pub(crate) fn poll_write_more(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// As [`Pipe::poll_write`], for a header that `len` bytes of what is held follow, from `offset` on; with those, if they are copied.
+    pub(crate) fn poll_write_headed(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        held: &Held,
+        (offset, len): (u64, u64),
+    ) -> Poll<io::Result<usize>> {
         if self.tls.is_some() {
-            return self.poll_write(cx, bytes);
+            return self.poll_write(cx, head);
+        }
+        if self.sends_copies_of(held) {
+            let body = held.part(offset, len);
+            let both = [IoSlice::new(head), IoSlice::new(body.pass_on())];
+            return Pin::new(&mut self.tcp).poll_write_vectored(cx, &both);
         }
         let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        self.poll_send(cx, |tcp| Ok(rustix::net::send(tcp, bytes, flags)?))
+        self.poll_send(cx, |tcp| Ok(rustix::net::send(tcp, head, flags)?))
+    }
+
+    fn sends_copies_of(&self, held: &Held) -> bool {
+        self.copies() || self.from_file.is_some_and(|copied| held.len() <= copied)
     }
 
     /// Sends up to `len` bytes of what is held, from `offset` on, without a copy in this process; how many it took.
@@ -316,7 +331,7 @@ impl Pipe {
         held: &Held,
         (offset, len): (u64, u64),
     ) -> Poll<io::Result<usize>> {
-        if self.copies() || self.from_file.is_some_and(|copied| held.len() <= copied) {
+        if self.sends_copies_of(held) {
             return self.poll_write(cx, held.part(offset, len).pass_on());
         }
         let (file, at) = held.file(offset);

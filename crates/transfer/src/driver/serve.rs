@@ -188,9 +188,15 @@ impl Serving<'_> {
                 drop(bytes.split_to(taken));
                 taken
             }
-            Writing::Head { header, at, .. } => {
-                let taken = ready!(self.pipe.poll_write_more(cx, header.get(*at..).unwrap_or_default()))?;
-                *at += taken;
+            Writing::Head { header, at, held, offset, len } => {
+                let head = header.get(*at..).unwrap_or_default();
+                let taken = ready!(self.pipe.poll_write_headed(cx, head, held, (*offset, *len)))?;
+                let of_head = taken.min(head.len());
+                let of_body = (taken - of_head) as u64;
+                *at += of_head;
+                *offset += of_body;
+                *len = len.saturating_sub(of_body);
+                self.shared.counters.add(Counted::BytesSent, of_body);
                 taken
             }
             Writing::Body { held, offset, len } => {
@@ -213,6 +219,7 @@ impl Serving<'_> {
     fn step(&mut self) {
         let next = match &self.writing {
             Writing::Frames(bytes) if bytes.is_empty() => Writing::Nothing,
+            Writing::Head { at: HEADER, len: 0, .. } => Writing::Nothing,
             Writing::Head { at: HEADER, held, offset, len, .. } => {
                 Writing::Body { held: held.clone(), offset: *offset, len: *len }
             }

@@ -152,9 +152,11 @@ fn a_peer_that_is_gone_fails_pulls_and_releases_what_was_for_it() {
 fn a_large_pull_is_spread_over_lanes() {
     run(async {
         let (memory, far) = (Memory::new(9 << 20), Memory::new(9 << 20));
-        let mut at_b = settings("b");
+        let (mut at_a, mut at_b) = (settings("a"), settings("b"));
         (at_b.limits.stripes, at_b.limits.stripe_from) = (Some(3), 1 << 20);
-        let (a, b) = pair_with((settings("a"), at_b), (echo(), echo())).await;
+        // Slow enough for three connections to be made meanwhile.
+        at_a.limits.chunk = 4096;
+        let (a, b) = pair_with((at_a, at_b), (echo(), echo())).await;
         memory.fill(0, 9 << 20);
         let before = b.counts().of(Counted::Connections);
         let reference = a.hold("b", memory.held(1, (9 << 20) - 2), terms(1)).unwrap();
