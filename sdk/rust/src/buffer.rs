@@ -3,14 +3,15 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
+#[cfg(not(target_arch = "wasm32"))]
 use baton_abi::Rights;
 use baton_abi::limits::HEADROOM_BYTES;
 
 use crate::body::{Body, Shared};
 use crate::error::Error;
+use crate::held::{Held, Holding};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::held::Place;
-use crate::held::{Held, Holding, Kind};
+use crate::held::{Kind, Place};
 use crate::runtime::Runtime;
 
 /// A payload that this function owns: append-only like a `Vec<u8>` of fixed capacity, writable in place.

@@ -200,6 +200,7 @@ impl Holding {
     }
 
     /// Where the whole buffer is.
+    #[cfg(not(target_arch = "wasm32"))]
     #[inline]
     pub(crate) fn place(&self) -> Place {
         Place { handle: self.handle, base: self.base, capacity: self.capacity, written: self.written }

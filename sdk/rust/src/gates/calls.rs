@@ -16,21 +16,6 @@ use crate::executor::Wakeup;
 /// Who answers, in a parcel that the runtime itself made.
 const BY_RUNTIME: u32 = 0;
 
-/// Whether two names are one. As most of them are, by their ends, which overlap: a call of the comparison of any length costs more.
-#[inline]
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    match one.len() {
-        4..=8 => one.first_chunk::<4>() == other.first_chunk() && one.last_chunk::<4>() == other.last_chunk(),
-        9..=16 => {
-            one.first_chunk::<8>() == other.first_chunk() && one.last_chunk::<8>() == other.last_chunk()
-        }
-        _ => one == other,
-    }
-}
-
 /// `CLOCK_MONOTONIC` nanoseconds at which `timeout` is over.
 fn deadline_after(timeout: Duration) -> u64 {
     let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -114,7 +99,7 @@ impl Gates {
     #[inline]
     fn find_callee(&self, function: &str) -> Option<usize> {
         let last = self.callee.get();
-        if self.callees.get(last).is_some_and(|name| is_same(name.as_bytes(), function.as_bytes())) {
+        if self.callees.get(last).is_some_and(|name| name == function) {
             return Some(last);
         }
         let found = self.callees.iter().position(|name| name == function)?;
@@ -233,26 +218,6 @@ impl Gates {
             // Dropping an answer gives its buffers back.
             Some(State::Done(answer)) => drop(answer),
             None => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_the_same_where_every_byte_is() {
-        let name = "abcdefghijklmnopqrst";
-        for len in 0..name.len() {
-            let one = &name.as_bytes()[..len];
-            assert!(is_same(one, one), "{len} bytes");
-            assert!(!is_same(one, &name.as_bytes()[..len + 1]));
-            for at in 0..len {
-                let mut other = one.to_vec();
-                other[at] ^= 1;
-                assert!(!is_same(one, &other), "byte {at} of {len}");
-            }
         }
     }
 }

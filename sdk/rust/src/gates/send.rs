@@ -65,6 +65,18 @@ const fn is_small(len: usize) -> bool {
     len <= SMALL_BYTES
 }
 
+/// Copies what is no more than a parcel holds, and as long as its place.
+#[inline]
+fn copy_small(space: &mut [u8], bytes: &[u8]) {
+    // A copy of any length is a call of the host where this is a module; of a length that is known it is a few words.
+    #[cfg(target_arch = "wasm32")]
+    if let (Some(space), Some(whole)) = (space.first_chunk_mut::<SMALL_BYTES>(), bytes.first_chunk()) {
+        *space = *whole;
+        return;
+    }
+    space.copy_from_slice(bytes);
+}
+
 /// Puts a small payload into the parcel itself.
 #[inline]
 fn put_small(bytes: &[u8], parcel: &mut Parcel) {
@@ -72,11 +84,8 @@ fn put_small(bytes: &[u8], parcel: &mut Parcel) {
     let mut inline = [0u8; INLINE_MAX];
     if let Some(space) = inline.get_mut(..len) {
         space.copy_from_slice(bytes);
-    } else if let Ok(whole) = <&[u8; SMALL_BYTES]>::try_from(bytes) {
-        // By a length that is known: no call, where copies of any length are one.
-        parcel.small.as_mut_bytes().copy_from_slice(whole);
     } else if let Some(space) = parcel.small.as_mut_bytes().get_mut(..len) {
-        space.copy_from_slice(bytes);
+        copy_small(space, bytes);
     }
     let word = u64::from_le_bytes(inline);
     set_body(parcel, Flags::INLINE, u64::from(NONE), (word, len as u64));
