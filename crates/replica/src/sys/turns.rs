@@ -14,7 +14,8 @@ pub(crate) fn set(length: Duration, nice: i32) -> Result<(), Errno> {
     let attributes = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
         sched_policy: libc::SCHED_OTHER.unsigned_abs(),
-        sched_flags: 0,
+        // A thread in real time stays there: the kernel refuses this for it.
+        sched_flags: libc::SCHED_FLAG_KEEP_POLICY.unsigned_abs().into(),
         sched_nice: nice,
         sched_priority: 0,
         sched_runtime: u64::try_from(length.as_nanos()).unwrap_or(u64::MAX),
