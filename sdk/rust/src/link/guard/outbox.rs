@@ -59,14 +59,11 @@ impl Outbox {
     #[inline]
     pub(super) fn put(&mut self, packet: &Packet) -> bool {
         let at = self.came.len();
-        if at == ROOM {
-            return false;
-        }
+        let Some(number) = u8::try_from(at).ok().filter(|_| at < ROOM) else { return false };
         debug_assert!(!self.names_what(packet), "two packets name one capability: {packet:?}");
         let way = way(packet);
         self.is_ordered |= way == OWN;
         self.came.push(packet.to_words().map(u64::to_le));
-        let number = at as u8;
         let known = self.ways.iter_mut().take(self.ways_len).find(|(known, _)| *known == way);
         let behind = match known {
             Some((_, last)) if !self.is_ordered => core::mem::replace(last, number),
