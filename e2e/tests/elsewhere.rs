@@ -103,21 +103,25 @@ fn failures_of_functions_elsewhere_are_as_those_here() {
     all_at_rest(&nodes);
 }
 
+/// With a function on `a` that has parts of its payload added up on `b`.
+fn scattering(app: App) -> App {
+    app.function(
+        "scatterer",
+        "scatterer",
+        "calls = [\"adder\"]\nenv = { NEXT = \"adder\" }\nnodes = [\"a\"]\ntimeout = \"10s\"",
+    )
+    .function("adder", "adder", "nodes = [\"b\"]\nscale = { queue = 256 }\ntimeout = \"10s\"")
+}
+
 #[test]
 fn references_lead_to_payloads_on_other_nodes() {
     need_sandbox!();
     let Some(nats) = Nats::start() else { return };
     let more = |node: &str| format!("references = true\nnodes = [\"{node}\"]");
-    let app = App::new("referenced")
+    let app = scattering(App::new("referenced"))
         .function("keeper", "keeper", &more("a"))
         .function("getter", "getter", &more("b"))
-        .function("forgetter", "forgetter", &more("b"))
-        .function(
-            "scatterer",
-            "scatterer",
-            "calls = [\"adder\"]\nenv = { NEXT = \"adder\" }\nnodes = [\"a\"]\ntimeout = \"10s\"",
-        )
-        .function("adder", "adder", "nodes = [\"b\"]\nscale = { queue = 256 }\ntimeout = \"10s\"");
+        .function("forgetter", "forgetter", &more("b"));
     let nodes = members(&nats, &app, &["a", "b"]);
     let total = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
     for len in [3, 5000, 2 << 20] {
@@ -148,13 +152,7 @@ fn parts_of_one_payload_go_to_another_node_and_none_is_copied() {
     need_sandbox!();
     let Some(nats) = Nats::start() else { return };
     let (parts, each) = (40, 100_000);
-    let app = App::new("parts")
-        .function(
-            "scatterer",
-            "scatterer",
-            "calls = [\"adder\"]\nenv = { NEXT = \"adder\" }\nnodes = [\"a\"]\ntimeout = \"10s\"",
-        )
-        .function("adder", "adder", "nodes = [\"b\"]\nscale = { queue = 256 }\ntimeout = \"10s\"");
+    let app = scattering(App::new("parts"));
     let nodes = members(&nats, &app, &["a", "b"]);
     nodes[0].put("/v1/recording", "{\"on\":true}");
     let answer = nodes[0].post(&format!("/scatterer?parts={parts}"), &payload(parts * each));
