@@ -46,14 +46,26 @@ pub fn deploy(nodes: &[Node], app: &App) {
     let deployed = nodes[0].cli(["deploy", app.directory().to_str().expect("as a test wants it")]);
     assert_eq!(deployed.code, 0, "{}", deployed.stderr);
     wait_until(SOON, "all nodes run what they are to run, and all know it", || {
-        nodes.iter().all(|node| settled(node, nodes.len()))
+        nodes.iter().all(|node| settled(node, nodes.len(), 1))
     });
 }
 
-fn settled(node: &Node, nodes: usize) -> bool {
+/// Whether so many nodes run a version of the app, as far as this one knows.
+fn settled(node: &Node, nodes: usize, version: u64) -> bool {
     let status = node.cli(["cluster", "status", "--json"]).json();
     let parts = status["apps"][0]["nodes"].as_array().cloned().unwrap_or_default();
-    parts.len() == nodes && parts.iter().all(|part| part["wanted"] == part["hosted"] && part["version"] == 1)
+    parts.len() == nodes
+        && parts.iter().all(|part| part["wanted"] == part["hosted"] && part["version"] == version)
+}
+
+impl Node {
+    /// Waits until the other nodes of its cluster run a version too: they follow a deployment a moment later.
+    pub fn wait_followed(&self, version: u64) {
+        let nodes = self.others.len() + 1;
+        if nodes > 1 {
+            wait_until(SOON, "the other nodes follow", || settled(self, nodes, version));
+        }
+    }
 }
 
 /// Waits until every buffer of the app is back on every node.

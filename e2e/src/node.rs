@@ -36,7 +36,7 @@ pub struct Node {
     home: TempDir,
     app: String,
     /// The other nodes of its cluster, and the server between them, where the test's app is on several.
-    others: Vec<Node>,
+    pub(crate) others: Vec<Node>,
     _servers: Option<Nats>,
     /// The network that it is in, and its place there, if that is not everybody's.
     seat: Option<(Arc<Net>, usize)>,

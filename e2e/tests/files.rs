@@ -76,7 +76,11 @@ fn a_function_reads_the_files_that_it_was_deployed_with() {
     // What changes on the disk is another version once it is deployed, and not before.
     fs::write(app.directory().join("data/greeting"), "good day").unwrap();
     check(&node.get("/reader"), &[("greeting", "hello")]);
-    let deploy = || node.cli(["deploy", &app.directory().to_string_lossy(), "--json"]).json();
+    let deploy = || {
+        let deployed = node.cli(["deploy", &app.directory().to_string_lossy(), "--json"]).json();
+        node.wait_followed(deployed["version"].as_u64().expect("a version"));
+        deployed
+    };
     let deployed = deploy();
     assert_eq!((deployed["version"].as_u64(), deployed["changed"].as_bool()), (Some(2), Some(true)));
     check_reader(&node, "good day");
