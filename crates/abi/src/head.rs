@@ -52,7 +52,8 @@ pub struct Record<'a> {
     pub value: &'a [u8],
 }
 
-const RECORD_PREFIX_BYTES: usize = 4;
+/// Bytes of a record in front of its name.
+pub const RECORD_PREFIX_BYTES: usize = 4;
 
 /// Why a record could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,21 @@ pub const fn record_bytes(name: &str, value: &[u8]) -> usize {
     RECORD_PREFIX_BYTES + name.len() + value.len()
 }
 
+/// What stands in front of a record's name and value, for who puts records one behind the other.
+///
+/// # Errors
+/// [`EncodeError::RecordTooLong`] if no record holds them.
+pub fn record_prefix(
+    field: Field,
+    name: &[u8],
+    value: &[u8],
+) -> Result<[u8; RECORD_PREFIX_BYTES], EncodeError> {
+    let name_len = u8::try_from(name.len()).map_err(|_| EncodeError::RecordTooLong)?;
+    let value_len = u16::try_from(value.len()).map_err(|_| EncodeError::RecordTooLong)?;
+    let [low, high] = value_len.to_le_bytes();
+    Ok([field as u8, name_len, low, high])
+}
+
 /// Writes one record at `at` in `out`; returns the offset behind it.
 ///
 /// # Errors
@@ -80,16 +96,14 @@ pub fn write_record(
     name: &str,
     value: &[u8],
 ) -> Result<usize, EncodeError> {
-    let name_len = u8::try_from(name.len()).map_err(|_| EncodeError::RecordTooLong)?;
-    let value_len = u16::try_from(value.len()).map_err(|_| EncodeError::RecordTooLong)?;
+    let begin = record_prefix(field, name.as_bytes(), value)?;
     let end = at.checked_add(record_bytes(name, value)).ok_or(EncodeError::Full)?;
     if end > HEAD_MAX_BYTES {
         return Err(EncodeError::Full);
     }
     let space = out.get_mut(at..end).ok_or(EncodeError::Full)?;
     let (prefix, rest) = space.split_at_mut(RECORD_PREFIX_BYTES);
-    let [low, high] = value_len.to_le_bytes();
-    prefix.copy_from_slice(&[field as u8, name_len, low, high]);
+    prefix.copy_from_slice(&begin);
     let (name_space, value_space) = rest.split_at_mut(name.len());
     name_space.copy_from_slice(name.as_bytes());
     value_space.copy_from_slice(value);
@@ -113,6 +127,49 @@ pub fn close_record(out: &mut [u8], at: usize) -> Result<(), EncodeError> {
     if is_over { Err(EncodeError::Full) } else { Ok(()) }
 }
 
+/// One record of a head, for who compares names as bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    /// What it means.
+    pub field: Field,
+    /// Name, in UTF-8; empty for fields that have none.
+    pub name: &'a [u8],
+    /// Value.
+    pub value: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    /// The first record of `head`, and what is behind it; `None` if none fits.
+    #[inline]
+    fn split(head: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (prefix, rest) = head.split_first_chunk::<RECORD_PREFIX_BYTES>()?;
+        let [field, name_len, low, high] = *prefix;
+        let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
+        let is_text = name.is_ascii() || core::str::from_utf8(name).is_ok();
+        let record = RawRecord { field: Field::from_u8(field)?, name, value };
+        is_text.then_some((record, rest))
+    }
+
+    /// Bytes that it takes.
+    #[inline]
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        RECORD_PREFIX_BYTES + self.name.len() + self.value.len()
+    }
+}
+
+/// The records of `head`, up to the first that is malformed.
+#[inline]
+pub fn raw_records(head: &[u8]) -> impl Iterator<Item = RawRecord<'_>> {
+    let mut left = head;
+    core::iter::from_fn(move || {
+        let (record, rest) = RawRecord::split(left)?;
+        left = rest;
+        Some(record)
+    })
+}
+
 /// Why a head could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedHead {
@@ -134,11 +191,7 @@ pub const fn records(head: &[u8]) -> Records<'_> {
 
 impl<'a> Records<'a> {
     fn take(&mut self) -> Option<Record<'a>> {
-        let (prefix, rest) = self.rest.split_first_chunk::<RECORD_PREFIX_BYTES>()?;
-        let [field, name_len, low, high] = *prefix;
-        let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
-        let field = Field::from_u8(field)?;
+        let (RawRecord { field, name, value }, rest) = RawRecord::split(self.rest)?;
         let name = core::str::from_utf8(name).ok()?;
         self.rest = rest;
         Some(Record { field, name, value })
@@ -212,6 +265,11 @@ mod tests {
             let mut read = records(bad);
             assert_eq!(read.next(), Some(Err(MalformedHead { left: bad.len() })), "{bad:?}");
             assert_eq!(read.next(), None);
+            assert_eq!(raw_records(bad).next(), None);
         }
+        let good = b"\x05\x02\x01\x00\xc3\xa4b\x05\x01";
+        let raw: Vec<_> = raw_records(good).collect();
+        assert_eq!(raw, [RawRecord { field: Field::Header, name: "ä".as_bytes(), value: b"b" }]);
+        assert_eq!(raw[0].bytes(), 7);
     }
 }

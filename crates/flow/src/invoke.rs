@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
-use baton_abi::head::{EncodeError, Field, records, write_record};
+use baton_abi::head::{Field, record_bytes, record_prefix, records};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_abi::{Descriptor, Flags, HeadExtent, Kind};
 use baton_catalog::PoolRights;
@@ -63,16 +63,12 @@ impl Head {
     /// # Errors
     /// [`InvokeError::HeadTooLarge`].
     pub fn add(&mut self, field: Field, name: &str, value: &[u8]) -> Result<(), InvokeError> {
-        let at = self.bytes.len();
-        let end = at + baton_abi::head::record_bytes(name, value);
-        if end > HEAD_MAX_BYTES {
+        let prefix = record_prefix(field, name.as_bytes(), value).map_err(|_| InvokeError::HeadTooLarge)?;
+        if self.bytes.len() + record_bytes(name, value) > HEAD_MAX_BYTES {
             return Err(InvokeError::HeadTooLarge);
         }
-        self.bytes.resize(end, 0);
-        let written = write_record(&mut self.bytes, at, field, name, value);
-        if let Err(EncodeError::Full | EncodeError::RecordTooLong) = written {
-            self.bytes.truncate(at);
-            return Err(InvokeError::HeadTooLarge);
+        for part in [&prefix, name.as_bytes(), value] {
+            self.bytes.extend_from_slice(part);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use baton_policy::{Around, Client, Line, Now, Outcome, Refusal, SpanEnd};
+use baton_policy::{Around, Chain, Client, Line, Now, Outcome, Refusal, SpanEnd};
 
 pub use self::keep::{PolicyError, PolicyStatus};
 pub(crate) use self::run::{begin, conclude, edge, finish, prepare};
@@ -74,9 +74,10 @@ fn ns(node: &Node, at: Instant) -> u64 {
     u64::try_from(node.until(at).as_nanos()).unwrap_or(u64::MAX).saturating_add(1_000_000_000)
 }
 
-fn now(node: &Node, at: Instant) -> Now {
-    let wall = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    Now { ns: ns(node, at), unix_s: u64::try_from(wall.tv_sec).unwrap_or(0) }
+fn now(node: &Node, chain: &Chain, at: Instant) -> Now {
+    let wall = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec;
+    let unix_s = if chain.reads_wall() { u64::try_from(wall()).unwrap_or(0) } else { 0 };
+    Now { ns: ns(node, at), unix_s }
 }
 
 /// Whether the function is to blame: what a breaker counts. `None` where it had no say.

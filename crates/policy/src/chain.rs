@@ -237,6 +237,7 @@ pub struct Chain {
     pub(crate) hears: u64,
     /// Those that change answers.
     pub(crate) edits: u64,
+    reads_wall: bool,
     requests: Cell<u32>,
 }
 
@@ -262,10 +263,17 @@ impl Chain {
             late: those(Slot::is_late),
             hears: those(Slot::hears),
             edits: those(Slot::edits_answers),
+            reads_wall: slots.iter().any(|slot| matches!(slot.step, Step::Jwt(..))),
             slots,
             around: Rc::clone(around),
             requests: Cell::new(0),
         }
+    }
+
+    /// Whether handlers want to know [`Now::unix_s`].
+    #[must_use]
+    pub fn reads_wall(&self) -> bool {
+        self.reads_wall
     }
 
     pub(crate) fn slot(&self, at: usize) -> Option<&Slot> {

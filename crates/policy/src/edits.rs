@@ -1,9 +1,10 @@
 //! Headers that are changed: by the manifest, and `Forwarded` with its older forms.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
 
-use baton_abi::head::{Field, Record, records};
+use baton_abi::head::{Field, RawRecord, raw_records};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_catalog::policy::{Edits, Forwarded, Template, network_of};
 
@@ -87,7 +88,7 @@ impl Changes {
     pub(crate) fn prepared(&self, request: &Request<'_>) -> Prepared {
         let mut records = Vec::new();
         for (name, value) in self.set.iter().chain(&self.add) {
-            append(&mut records, Field::Header, name, &value.fill(request));
+            append(&mut records, Field::Header, name.as_bytes(), &value.fill(request));
         }
         Prepared(records)
     }
@@ -97,8 +98,8 @@ impl Changes {
         self.set.iter().chain(&self.add).all(|(_, value)| matches!(value, Value::Fixed(_)))
     }
 
-    fn takes_away(&self, record: &Record<'_>) -> bool {
-        let is = |known: &str| known.eq_ignore_ascii_case(record.name);
+    fn takes_away(&self, record: &RawRecord<'_>) -> bool {
+        let is = |known: &str| known.as_bytes().eq_ignore_ascii_case(record.name);
         record.field == Field::Header
             && (self.remove.iter().any(|name| is(name)) || self.set.iter().any(|(name, _)| is(name)))
     }
@@ -106,10 +107,14 @@ impl Changes {
     /// Changes an answer's head. What no longer fits is left out.
     pub(crate) fn on_answer(&self, head: &mut Vec<u8>, Prepared(own): &Prepared) {
         // Mostly nothing has to make room, and what is added goes behind what is there.
-        let stays = |record: Result<Record<'_>, _>| record.is_ok_and(|record| !self.takes_away(&record));
-        if !records(head).all(stays) {
+        let mut read = 0;
+        let is_as_it_was = raw_records(head).all(|record| {
+            read += record.bytes();
+            !self.takes_away(&record)
+        });
+        if !is_as_it_was || read < head.len() {
             let mut kept = Vec::with_capacity(head.len() + own.len());
-            for record in records(head).map_while(Result::ok).filter(|record| !self.takes_away(record)) {
+            for record in raw_records(head).filter(|record| !self.takes_away(record)) {
                 append(&mut kept, record.field, record.name, record.value);
             }
             *head = kept;
@@ -118,7 +123,7 @@ impl Changes {
             head.extend_from_slice(own);
             return;
         }
-        for record in records(own).map_while(Result::ok) {
+        for record in raw_records(own) {
             append(head, record.field, record.name, record.value);
         }
     }
@@ -128,57 +133,115 @@ impl Changes {
 #[derive(Debug, Default)]
 pub(crate) struct Prepared(Vec<u8>);
 
+/// The headers that say who the client was.
+const ORIGIN: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+/// Clients whose headers are kept ready. Who asks once asks again.
+const KNOWN: usize = 64;
+/// Longest host that is kept.
+const KNOWN_HOST_BYTES_MAX: usize = 128;
+
 /// Who says who the client was.
 #[derive(Debug)]
 pub(crate) struct Origin {
     trusted: Vec<(IpAddr, u8)>,
+    /// What was written for some clients, each at the one place for its address.
+    known: RefCell<[Option<Known>; KNOWN]>,
+}
+
+/// What is written for a client that nobody stands before.
+#[derive(Debug)]
+struct Known {
+    address: IpAddr,
+    is_secure: bool,
+    host: Box<[u8]>,
+    records: Box<[u8]>,
 }
 
 impl Origin {
     pub(crate) fn new(forwarded: &Forwarded) -> Self {
-        Self { trusted: forwarded.trusted.iter().filter_map(|network| network_of(network)).collect() }
+        let trusted = forwarded.trusted.iter().filter_map(|network| network_of(network)).collect();
+        Self { trusted, known: RefCell::new([const { None }; KNOWN]) }
     }
 
     pub(crate) fn on_request(&self, request: &mut Request<'_>) {
         let Client { address, is_secure, .. } = request.client;
         let is_trusted =
             address.is_some_and(|address| self.trusted.iter().any(|net| is_within(address, *net)));
-        let proto = if is_secure { "https" } else { "http" };
         let host = request.copy_of("host").unwrap_or_default();
-        let before = |name: &str| if is_trusted { chain(request, name) } else { Default::default() };
-        let (elements, addresses) = (before("forwarded"), before("x-forwarded-for"));
-        request.set_with("forwarded", |to| {
-            to.extend_from_slice(&elements);
-            to.extend_from_slice(b"for=");
-            match address {
-                Some(IpAddr::V6(address)) => {
-                    to.extend_from_slice(b"\"[");
-                    to.extend_from_slice(address.to_string().as_bytes());
-                    to.extend_from_slice(b"]\"");
-                }
-                other => named(other, to),
+        // What the client said itself, and what stood before, decide too where there is any.
+        let is_plain = !is_trusted && !ORIGIN.iter().any(|name| request.may_have(name));
+        let Some(address) = address.filter(|_| is_plain && host.len() <= KNOWN_HOST_BYTES_MAX) else {
+            return write_origin(request, is_trusted, &host);
+        };
+        let mut known = self.known.borrow_mut();
+        let Some(place) = known.get_mut(place_of(address)) else {
+            return write_origin(request, false, &host);
+        };
+        match place {
+            Some(known)
+                if known.address == address && known.is_secure == is_secure && *known.host == *host =>
+            {
+                request.add_again(&ORIGIN, &known.records);
             }
-            to.extend_from_slice(b";proto=");
-            to.extend_from_slice(proto.as_bytes());
-            if !host.is_empty() {
-                to.extend_from_slice(b";host=");
-                quote(&host, to);
+            _ => {
+                let before = request.added_len();
+                write_origin(request, false, &host);
+                let (host, records) = (host.into(), request.added_since(before).into());
+                *place = Some(Known { address, is_secure, host, records });
             }
-        });
-        request.set_with("x-forwarded-for", |to| {
-            to.extend_from_slice(&addresses);
-            named(address, to);
-        });
-        if !is_trusted || request.header("x-forwarded-proto").is_none() {
-            request.set("x-forwarded-proto", proto.as_bytes());
         }
-        if is_trusted && request.header("x-forwarded-host").is_some() {
-            return;
+    }
+}
+
+/// Where a client is kept, if it is.
+fn place_of(address: IpAddr) -> usize {
+    let bits = match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => {
+            let [high, low] = [address.to_bits() >> 64, address.to_bits()].map(|part| part as u64);
+            high ^ low
         }
-        match host.is_empty() {
-            true => request.remove("x-forwarded-host"),
-            false => request.set("x-forwarded-host", &host),
+    };
+    // The upper bits of Fibonacci hashing.
+    usize::try_from(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58).unwrap_or_default() % KNOWN
+}
+
+fn write_origin(request: &mut Request<'_>, is_trusted: bool, host: &[u8]) {
+    let Client { address, is_secure, .. } = request.client;
+    let proto = if is_secure { "https" } else { "http" };
+    let before = |name: &str| if is_trusted { chain(request, name) } else { Default::default() };
+    let (elements, addresses) = (before("forwarded"), before("x-forwarded-for"));
+    request.set_with("forwarded", |to| {
+        to.extend_from_slice(&elements);
+        to.extend_from_slice(b"for=");
+        match address {
+            Some(IpAddr::V6(address)) => {
+                to.extend_from_slice(b"\"[");
+                to.extend_from_slice(address.to_string().as_bytes());
+                to.extend_from_slice(b"]\"");
+            }
+            other => named(other, to),
         }
+        to.extend_from_slice(b";proto=");
+        to.extend_from_slice(proto.as_bytes());
+        if !host.is_empty() {
+            to.extend_from_slice(b";host=");
+            quote(host, to);
+        }
+    });
+    request.set_with("x-forwarded-for", |to| {
+        to.extend_from_slice(&addresses);
+        named(address, to);
+    });
+    if !is_trusted || request.header("x-forwarded-proto").is_none() {
+        request.set("x-forwarded-proto", proto.as_bytes());
+    }
+    if is_trusted && request.header("x-forwarded-host").is_some() {
+        return;
+    }
+    match host.is_empty() {
+        true => request.remove("x-forwarded-host"),
+        false => request.set("x-forwarded-host", host),
     }
 }
 
@@ -261,6 +324,8 @@ fn is_within(address: IpAddr, (network, bits): (IpAddr, u8)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use baton_abi::head::{Record, records};
+
     use super::*;
 
     #[test]
@@ -275,7 +340,7 @@ mod tests {
     fn answer_of(headers: &[(&str, &str)]) -> Vec<u8> {
         let mut head = Vec::new();
         for (name, value) in headers {
-            assert!(append(&mut head, Field::Header, name, value.as_bytes()));
+            assert!(append(&mut head, Field::Header, name.as_bytes(), value.as_bytes()));
         }
         head
     }
@@ -301,6 +366,41 @@ mod tests {
         let (long, rest) = ("1".repeat(60_000), "1".repeat(HEAD_MAX_BYTES - 2 * 60_005 - 9));
         let full = answer_of(&[("a", &long), ("b", &long), ("c", &rest)]);
         assert_eq!(change(full), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_client_that_asks_again_gets_its_own_origin_and_no_other() {
+        let origin = Origin::new(&serde_json::from_str("{}").unwrap());
+        let told = |address: &str, host: &str, is_secure: bool, own: Option<&str>| {
+            let mut head = answer_of(&[("host", host)]);
+            if let Some(own) = own {
+                assert!(append(&mut head, Field::Header, b"x-forwarded-for", own.as_bytes()));
+            }
+            let client = Client { address: address.parse().ok(), is_secure, ..Client::default() };
+            let mut request = Request::of(&head, client);
+            origin.on_request(&mut request);
+            let all = ORIGIN.map(|name| {
+                assert!(request.only_header(name).is_ok());
+                String::from_utf8_lossy(request.header(name).unwrap_or_default()).into_owned()
+            });
+            all.join(" ")
+        };
+        let expect = |address: &str, host: &str, proto: &str| {
+            let named = if address.contains(':') { format!("\"[{address}]\"") } else { address.to_owned() };
+            format!("for={named};proto={proto};host=\"{host}\" {address} {proto} {host}")
+        };
+        // More clients than are kept, so that they meet at their places; each twice in a row, and again later.
+        let addresses = (0..200u32).map(|bits| Ipv4Addr::from_bits(0x0a00_0000 + bits).to_string());
+        let addresses: Vec<String> = addresses.chain(["fd00::1".to_owned(), "fd00::2".to_owned()]).collect();
+        for address in addresses.iter().flat_map(|address| [address, address]).chain(&addresses) {
+            for (host, is_secure, proto) in
+                [("a", false, "http"), ("b:1", false, "http"), ("b:1", true, "https")]
+            {
+                for own in [None, None, Some("6.6.6.6"), None] {
+                    assert_eq!(told(address, host, is_secure, own), expect(address, host, proto));
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use baton_abi::head::{Field, Record, record_bytes, records};
+use baton_abi::head::{Field, RawRecord, raw_records};
 use baton_abi::limits::HEAD_MAX_BYTES;
 use baton_catalog::policy::{Source, Template};
 use smallvec::SmallVec;
@@ -22,19 +22,15 @@ use crate::span::Trace;
 
 /// Headers of one request that need no memory of their own.
 const HEADERS_INLINE: usize = 16;
-/// Headers that handlers add whose places need none.
-const ADDED_INLINE: usize = 8;
 /// Room for what handlers add, at first.
 const ADDED_BYTES: usize = 256;
-/// Bytes of a record in front of its name.
-const PREFIX_BYTES: usize = record_bytes("", b"");
 
 /// The time, as whoever calls reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Nanoseconds of a clock that never goes back.
     pub ns: u64,
-    /// Seconds since the epoch.
+    /// Seconds since the epoch, for chains that [read it](crate::Chain::reads_wall).
     pub unix_s: u64,
 }
 
@@ -62,11 +58,11 @@ pub struct Request<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     /// The client's headers that no handler took away, names in lower case.
-    sent: SmallVec<[(&'a str, &'a [u8]); HEADERS_INLINE]>,
+    sent: SmallVec<[(&'a [u8], &'a [u8]); HEADERS_INLINE]>,
     /// Headers that handlers put in, as records.
     added: Vec<u8>,
-    /// Where in these the name and the value of each begin.
-    places: SmallVec<[(usize, usize); ADDED_INLINE]>,
+    /// Which lengths the names of all these have, a bit each: most names that are looked for are of another.
+    lengths: u64,
     /// Whether some of the client's were taken away.
     is_cut: bool,
     /// Whether something was added that no record holds.
@@ -87,44 +83,44 @@ impl<'a> Request<'a> {
             path: "",
             sent: SmallVec::new(),
             added: Vec::new(),
-            places: SmallVec::new(),
+            lengths: 0,
             is_cut: false,
             is_too_large: false,
             client,
             token: None,
             key: None,
         };
-        let mut at = 0;
-        for record in records(head).map_while(Result::ok) {
+        let mut end = 0;
+        for record in raw_records(head) {
             match record.field {
                 Field::Method => request.method = std::str::from_utf8(record.value).unwrap_or_default(),
                 Field::Path => request.path = std::str::from_utf8(record.value).unwrap_or_default(),
-                Field::Header => request.sent.push((record.name, record.value)),
+                Field::Header => {
+                    request.lengths |= length_bit(record.name);
+                    request.sent.push((record.name, record.value));
+                }
                 Field::Query | Field::Param => {}
-                Field::Identity | Field::Stream => request.own_at = request.own_at.min(at),
+                Field::Identity | Field::Stream => request.own_at = request.own_at.min(end),
             }
-            at += record_bytes(record.name, record.value);
+            end += record.bytes();
         }
-        request.head = head.get(..at).unwrap_or_default();
-        request.own_at = request.own_at.min(at);
+        request.head = head.get(..end).unwrap_or_default();
+        request.own_at = request.own_at.min(end);
         request
     }
 
     /// The values of all headers of a name in lower case: the client's first.
     pub(crate) fn values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        let name = name.as_bytes();
         let sent = self.sent.iter().filter(move |(known, _)| *known == name).map(|(_, value)| *value);
-        let added = (0..self.places.len()).filter_map(move |nth| self.added_as(nth, name));
-        sent.chain(added)
+        sent.chain(
+            raw_records(&self.added).filter(move |record| record.name == name).map(|record| record.value),
+        )
     }
 
-    /// The value of the n-th header that was added, if it is of that name. Looked at as bytes: most are of another.
-    fn added_as(&self, nth: usize, name: &str) -> Option<&[u8]> {
-        let &(name_at, value_at) = self.places.get(nth)?;
-        if self.added.get(name_at..value_at)? != name.as_bytes() {
-            return None;
-        }
-        let next = self.places.get(nth + 1).map_or(self.added.len(), |(next, _)| next - PREFIX_BYTES);
-        self.added.get(value_at..next)
+    /// Whether there may be a header of that name.
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        self.lengths & length_bit(name.as_bytes()) != 0
     }
 
     /// The first header of a name in lower case.
@@ -140,28 +136,51 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
+        if !self.may_have(name) {
+            return;
+        }
+        let name = name.as_bytes();
         let before = self.sent.len();
         self.sent.retain(|(known, _)| *known != name);
         self.is_cut |= self.sent.len() != before;
-        if (0..self.places.len()).any(|nth| self.added_as(nth, name).is_some()) {
+        if raw_records(&self.added).any(|record| record.name == name) {
             let before = std::mem::take(&mut self.added);
-            self.places.clear();
-            for record in of(&before).filter(|record| record.name != name) {
-                self.add(record.name, record.value);
+            for RawRecord { field, name, value } in raw_records(&before).filter(|record| record.name != name)
+            {
+                // It was there before.
+                append(&mut self.added, field, name, value);
             }
         }
     }
 
     /// Adds a header whose value is written where it goes.
     pub(crate) fn add_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.make_room();
+        self.lengths |= length_bit(name.as_bytes());
+        self.is_too_large |= !append_with(&mut self.added, Field::Header, name.as_bytes(), write);
+    }
+
+    fn make_room(&mut self) {
         if self.added.capacity() == 0 {
-            self.added.reserve(ADDED_BYTES);
+            self.added = Vec::with_capacity(ADDED_BYTES);
         }
-        let at = self.added.len();
-        match append_with(&mut self.added, Field::Header, name, write) {
-            true => self.places.push((at + PREFIX_BYTES, at + record_bytes(name, b""))),
-            false => self.is_too_large = true,
-        }
+    }
+
+    /// What was added behind the first so many bytes.
+    pub(crate) fn added_since(&self, len: usize) -> &[u8] {
+        self.added.get(len..).unwrap_or_default()
+    }
+
+    /// Bytes of all that was added.
+    pub(crate) fn added_len(&self) -> usize {
+        self.added.len()
+    }
+
+    /// Adds headers of these names, as [`Request::added_since`] had them of another request.
+    pub(crate) fn add_again(&mut self, names: &[&str], records: &[u8]) {
+        self.make_room();
+        self.lengths = names.iter().fold(self.lengths, |all, name| all | length_bit(name.as_bytes()));
+        self.added.extend_from_slice(records);
     }
 
     pub(crate) fn add(&mut self, name: &str, value: &[u8]) {
@@ -179,7 +198,8 @@ impl<'a> Request<'a> {
 
     /// A header's value, to stand in another one.
     pub(crate) fn copy_of(&self, name: &str) -> Option<Cow<'a, [u8]>> {
-        let sent = self.sent.iter().find(|(known, _)| *known == name).map(|(_, value)| Cow::Borrowed(*value));
+        let is = |(known, _): &&(&[u8], &[u8])| *known == name.as_bytes();
+        let sent = self.sent.iter().find(is).map(|(_, value)| Cow::Borrowed(*value));
         sent.or_else(|| self.header(name).map(|value| Cow::Owned(value.to_vec())))
     }
 
@@ -190,8 +210,9 @@ impl<'a> Request<'a> {
             Source::Address => Cow::Owned(self.client.address?.to_string().into_bytes()),
             Source::Header(name) => Cow::Borrowed(self.header(name)?),
             Source::Param(name) => {
-                let is = |record: &Record<'_>| record.field == Field::Param && record.name == name;
-                Cow::Borrowed(of(self.head).find(is)?.value)
+                let is =
+                    |record: &RawRecord<'_>| record.field == Field::Param && record.name == name.as_bytes();
+                Cow::Borrowed(raw_records(self.head).find(is)?.value)
             }
             Source::ApiKey => Cow::Borrowed(self.key.as_ref()?.name.as_bytes()),
             Source::Claim(name) => Cow::Owned(self.token.as_ref()?.claim(name)?.into_bytes()),
@@ -238,13 +259,16 @@ impl<'a> Request<'a> {
 
     /// The head anew, without the headers that are gone.
     fn put_together(&self) -> Result<Vec<u8>, HeadTooLarge> {
-        let is_own = |record: &Record<'_>| matches!(record.field, Field::Identity | Field::Stream);
-        let is_first = |record: &Record<'_>| record.field != Field::Header && !is_own(record);
-        let sent = self.sent.iter().map(|&(name, value)| Record { field: Field::Header, name, value });
-        let headers = sent.chain(of(&self.added));
-        let all = of(self.head).filter(is_first).chain(headers).chain(of(self.head).filter(is_own));
+        let is_own = |record: &RawRecord<'_>| matches!(record.field, Field::Identity | Field::Stream);
+        let is_first = |record: &RawRecord<'_>| record.field != Field::Header && !is_own(record);
+        let sent = self.sent.iter().map(|&(name, value)| RawRecord { field: Field::Header, name, value });
+        let headers = sent.chain(raw_records(&self.added));
+        let all = raw_records(self.head)
+            .filter(is_first)
+            .chain(headers)
+            .chain(raw_records(self.head).filter(is_own));
         let mut head = Vec::with_capacity(self.head.len() + self.added.len());
-        for Record { field, name, value } in all {
+        for RawRecord { field, name, value } in all {
             if !append(&mut head, field, name, value) {
                 return Err(HeadTooLarge);
             }
@@ -253,9 +277,9 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The records of a head, up to the first that is malformed.
-fn of(head: &[u8]) -> impl Iterator<Item = Record<'_>> {
-    records(head).map_while(Result::ok)
+/// The bit of a name's length; all long ones share the last.
+fn length_bit(name: &[u8]) -> u64 {
+    1 << name.len().min(63)
 }
 
 /// Policies made a request's head larger than it may be.

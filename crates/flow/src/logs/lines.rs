@@ -68,7 +68,8 @@ impl Lines {
             self.texts.drain(..len.min(self.texts.len()));
             self.gone = oldest.end;
         }
-        parts.iter().for_each(|part| self.texts.extend(part.as_bytes()));
+        let written = parts.iter().filter(|part| !part.is_empty());
+        written.for_each(|part| self.texts.extend(part.as_bytes()));
         let end = self.gone + self.texts.len() as u64;
         let function = self.name(function);
         self.heads.push_back(Head { about, function, traced: traced.map(Box::new), served, end });

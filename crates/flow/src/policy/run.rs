@@ -31,7 +31,7 @@ pub(crate) fn begin(
     let began = Instant::now();
     let client = Client { trace: wish.trace.map(trace_of), ..head.client.as_client() };
     let mut request = Request::of(&head.bytes, client);
-    let (mut ticket, verdict) = chain.admit(&mut request, now(&app.node, began));
+    let (mut ticket, verdict) = chain.admit(&mut request, now(&app.node, chain, began));
     let begun = match verdict {
         Err(refusal) => Err(refused(refusal)),
         Ok(()) => {
@@ -300,7 +300,7 @@ pub(crate) async fn edge(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, mu
     let began = Instant::now();
     let client = Client { caller: Some(app.function_name(replica.function)), ..Client::default() };
     let mut request = Request::of(&head.bytes, client);
-    let (mut ticket, verdict) = chain.admit(&mut request, now(&app.node, began));
+    let (mut ticket, verdict) = chain.admit(&mut request, now(&app.node, &chain, began));
     let took = asked.is_recorded.then(|| began.elapsed());
     ticket.bytes_in = asked.body.remaining() as u64;
     if let Err(refusal) = verdict {
