@@ -164,9 +164,6 @@ pub struct Call<'a> {
     /// Where it waits for a road to its callee.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) wait: Option<Box<Wait>>,
-    /// What it came to, until that is taken: field by field, where small stores are read back as they were written.
-    status: u32,
-    message: Option<Held>,
     /// What most calls do without.
     aside: Option<Box<Aside>>,
 }
@@ -188,11 +185,12 @@ enum State {
 }
 
 /// How far a call has come.
-#[derive(Clone, Copy)]
 pub(crate) enum Step {
     Pending,
-    /// Status and message are there.
-    Answered,
+    Answered {
+        status: u32,
+        message: Message,
+    },
     /// The error is there.
     Failed,
 }
@@ -210,8 +208,6 @@ impl<'a> Call<'a> {
             state: State::Fresh,
             #[cfg(not(target_arch = "wasm32"))]
             wait: None,
-            status: 0,
-            message: None,
             aside: None,
         }
     }
@@ -249,8 +245,13 @@ impl<'a> Call<'a> {
 
     /// Adds a header for the callee. A call whose head cannot be encoded fails.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Call<'a> {
-        self.heading().header(name, value.as_ref());
+        self.add_header(name, value.as_ref());
         self
+    }
+
+    #[inline(never)]
+    pub(crate) fn add_header(&mut self, name: &str, value: &[u8]) {
+        self.heading().header(name, value);
     }
 
     /// With a head that is made already.
@@ -332,10 +333,8 @@ impl<'a> Call<'a> {
 
     #[inline]
     pub(crate) fn answered(&mut self, status: u32, message: Message) -> Step {
-        self.status = status;
-        self.message = message.0;
         self.state = State::Done;
-        Step::Answered
+        Step::Answered { status, message }
     }
 
     #[cold]
@@ -354,9 +353,7 @@ impl Future for Call<'_> {
         let this = &mut *self;
         match this.advance(context.waker()) {
             Step::Pending => Poll::Pending,
-            Step::Answered => {
-                Poll::Ready(Ok(Reply { status: this.status, message: Message(this.message.take()) }))
-            }
+            Step::Answered { status, message } => Poll::Ready(Ok(Reply { status, message })),
             Step::Failed => {
                 let error = this.aside.take().and_then(|aside| aside.error);
                 Poll::Ready(Err(error.unwrap_or(Error::Protocol { what: "a call that does not exist" })))

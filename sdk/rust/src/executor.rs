@@ -315,8 +315,9 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         };
         let slot = self.slots.get_mut(index)?;
         slot.future.as_mut().set(Some(make()));
-        slot.ticket = Some(ticket);
-        slot.hop = hop;
+        if hop.is_some() {
+            slot.hop = hop;
+        }
         self.live += 1;
         self.step(index, ticket)
     }
@@ -329,8 +330,14 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         slot
     }
 
+    /// As [`Tasks::step`], for a task that was polled before.
+    #[inline(never)]
+    fn step_again(&mut self, index: usize, ticket: Ticket) -> Option<&mut Finished> {
+        self.step(index, ticket)
+    }
+
     /// Polls one task; gives its end if it came to one. In line, so that a ticket that was just made is not read back.
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, index: usize, ticket: Ticket) -> Option<&mut Finished> {
         let slot = self.slots.get_mut(index)?;
         let future = slot.future.as_mut().as_pin_mut()?;
@@ -341,6 +348,7 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
             self.current.end_account(&mut slot.hop, cpu_before);
         }
         if !has_ended {
+            slot.ticket = Some(ticket);
             self.current.leave();
             return None;
         }
@@ -371,7 +379,7 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
                 let index = word * WORD_BITS + bits.trailing_zeros() as usize;
                 let ticket = self.slots.get(index).and_then(|slot| slot.ticket);
                 if let Some(ticket) = ticket
-                    && let Some(finished) = self.step(index, ticket)
+                    && let Some(finished) = self.step_again(index, ticket)
                 {
                     ended(finished);
                 }

@@ -1,15 +1,18 @@
 //! Calls from guest to guest: made, waited for, given up.
 
+use core::mem::MaybeUninit;
+
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::{PENDING, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message, Rights};
 
 use super::{
     CANCELLED, DEPTH_MAX, EACCES, EAGAIN, EFAULT, EHOSTUNREACH, ELOOP, ESTALE, ETIMEDOUT, leave, stay,
+    stay_in_time,
 };
 use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
-use crate::hand::{Dispatch, HandError, Sent, or_frozen};
+use crate::hand::{Dispatch, HandError, Sent, few, or_frozen};
 use crate::links::tag_of;
 use crate::roads::push_over;
 use crate::runtime::Runtime;
@@ -19,44 +22,118 @@ use crate::sys;
 /// How long a call waits for the first replica of its callee, nanoseconds.
 const ROAD_WITHIN_NS: u64 = 2_000_000_000;
 
-/// What is known of a call beside what the runtime says of it to the callee.
+/// What a call is made by: the request that it serves, and who calls whom.
 #[derive(Clone, Copy)]
-struct Made {
-    on_behalf_of: u32,
+struct Terms {
+    invocation: u64,
+    /// When its caller stops waiting.
+    deadline_ns: u64,
+    /// When its callee is stopped.
     limit_ns: u64,
+    /// Calls that it is one of, each made for the one before.
     depth: u16,
+    record: bool,
+}
+
+impl Terms {
+    /// `None` if it serves no request.
+    #[inline(always)]
+    fn of(seat: &Seat, callee: &Callee, sent: Sent<'_>) -> Option<Terms> {
+        let requests = seat.requests.borrow();
+        let &Request { invocation, deadline_ns, limit_ns, depth, ref hop, .. } = requests.get(sent.tag())?;
+        let inherited = Terms { invocation, deadline_ns, limit_ns, depth, record: hop.is_some() };
+        drop(requests);
+        Some(inherited.with(seat, callee, sent))
+    }
+
+    #[cold]
+    fn for_nobody(seat: &Seat, callee: &Callee, sent: Sent<'_>) -> Terms {
+        let none = Terms { invocation: 0, deadline_ns: 0, limit_ns: 0, depth: 0, record: false };
+        none.with(seat, callee, sent)
+    }
+
+    /// What was inherited, and what caller and callee add.
+    #[inline(always)]
+    fn with(self, seat: &Seat, callee: &Callee, sent: Sent<'_>) -> Terms {
+        let (inherited, limit) = (self.deadline_ns, self.limit_ns);
+        let own = own_deadline(callee.timeout_ns, seat.facts.timeout_ns, (inherited, limit));
+        let wished = sent.word(2);
+        let (deadline_ns, limit_ns) = match own | wished {
+            0 => (inherited, limit),
+            // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
+            _ => (earliest([own, wished, inherited]), earliest([own, limit])),
+        };
+        Terms { deadline_ns, limit_ns, depth: self.depth + 1, ..self }
+    }
+
+    /// What the runtime says of it to the callee, whose number for it that is.
+    #[inline(always)]
+    fn request(&self, tag: u32) -> Dispatch {
+        let &Terms { invocation, deadline_ns, record, .. } = self;
+        Dispatch { kind: Message::Request, tag, invocation, deadline_ns, record }
+    }
 }
 
 impl Runtime {
-    pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
-        let mut words = [0; DESCRIPTOR_WORDS];
-        if !seat.reach.read_line(at, &mut words) {
-            return EFAULT;
+    #[inline(never)]
+    pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> Verdict {
+        stay_in_time(seat, self.call(seat, index, at))
+    }
+
+    #[inline(always)]
+    fn call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
+        let mut words = MaybeUninit::uninit();
+        let Some(words) = seat.reach.read_line(at, &mut words) else { return EFAULT };
+        let sent = Sent::new(at, words);
+        // Two roads, which have nothing in common but what was copied: what both needed would be kept in memory all the way.
+        match self.call_at_once(seat, index, sent) {
+            Some(result) => result,
+            None => self.call_in_turn(seat, index, (at, words)),
         }
-        let sent = Sent { at, words: &words };
-        let callee = usize::try_from(index).ok().and_then(|index| seat.facts.callees.get(index));
-        let Some(callee) = callee else { return EACCES };
-        let on_behalf_of = sent.tag();
-        let (invocation, inherited, limit, depth, record) = {
-            let requests = seat.requests.borrow();
-            requests.get(on_behalf_of).map_or((0, 0, 0, 0, false), |request| {
-                let record = request.hop.is_some();
-                (request.invocation, request.deadline_ns, request.limit_ns, request.depth, record)
-            })
-        };
-        if depth >= DEPTH_MAX {
+    }
+
+    /// Calls a function of this cell that waits for a request, with a few bytes at most. `None` for any other call, of which nothing has
+    /// happened then.
+    #[inline(always)]
+    fn call_at_once(&self, seat: &Seat, index: u64, sent: Sent<'_>) -> Option<i64> {
+        let callee = seat.callee(index)?;
+        let to = self.seat(callee.seat?).filter(|to| to.takes_at_once())?;
+        let few = few(seat, to, sent).filter(|_| !sent.flags().has(Flags::PARALLEL))?;
+        let terms = Terms::of(seat, callee, sent)?;
+        if terms.record || terms.depth > DEPTH_MAX {
+            return None;
+        }
+        let Some((call, request)) = make(seat, to, sent, terms) else { return Some(EAGAIN) };
+        if !self.put_few(seat, (to, to.recv_at.get()), (sent, few), &terms.request(request)) {
+            unmake(seat, to, (call, request));
+            return None;
+        }
+        seat.note_call(Target::Seat(to.id), call, few.bytes);
+        self.note_turn();
+        match terms.limit_ns {
+            0 => self.note_start(to, request),
+            limit_ns => self.begin(to, request, limit_ns),
+        }
+        let outer = self.is_answered.replace(false);
+        to.leave_receive();
+        self.enter_from(Some(seat), to);
+        self.is_answered.set(outer);
+        Some(self.finish_call(seat, call, sent.at))
+    }
+
+    /// Makes any call.
+    #[inline(never)]
+    fn call_in_turn(&self, seat: &Seat, index: u64, (at, words): (u64, &[u64; DESCRIPTOR_WORDS])) -> i64 {
+        let sent = Sent::new(at, words);
+        let Some(callee) = seat.callee(index) else { return EACCES };
+        let terms = Terms::of(seat, callee, sent).unwrap_or_else(|| Terms::for_nobody(seat, callee, sent));
+        if terms.depth > DEPTH_MAX {
             return ELOOP;
         }
-        let own = own_deadline(callee.timeout_ns, seat.facts.timeout_ns, (inherited, limit));
-        let deadline_ns = earliest([own, sent.word(2), inherited]);
-        // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
-        let limit_ns = earliest([own, limit]);
-        let as_what = Dispatch { kind: Message::Request, tag: 0, invocation, deadline_ns, record };
-        let made = Made { on_behalf_of, limit_ns, depth: depth + 1 };
         let to = callee.seat.and_then(|id| self.seat(id));
         match to.filter(|_| !sent.flags().has(Flags::PARALLEL)) {
-            Some(to) => self.call_inside(seat, to, sent, as_what, made),
-            None => self.call_anywhere(seat, callee, sent, as_what, made),
+            Some(to) => self.call_inside(seat, to, sent, terms),
+            None => self.call_anywhere(seat, callee, sent, terms),
         }
     }
 
@@ -67,11 +144,10 @@ impl Runtime {
         seat: &Seat,
         callee: &Callee,
         sent: Sent<'_>,
-        as_what: Dispatch,
-        made: Made,
+        terms: Terms,
     ) -> i64 {
         let to = match callee.seat {
-            None => match self.find_road(seat, &callee.name, as_what.deadline_ns) {
+            None => match self.find_road(seat, &callee.name, terms.deadline_ns) {
                 Ok(Some(road)) => Err(road),
                 Ok(None) => return EAGAIN,
                 Err(()) => return EHOSTUNREACH,
@@ -86,7 +162,7 @@ impl Runtime {
             Err(road) => {
                 let called = match self.describe(seat, sent) {
                     Some((d, lend)) => {
-                        self.call_away(seat, road, (&as_what.of(&d), or_frozen(lend)), sent.at)
+                        self.call_away(seat, road, (&terms.request(0).of(&d), or_frozen(lend)), sent.at)
                     }
                     None => EFAULT,
                 };
@@ -98,7 +174,7 @@ impl Runtime {
             }
             Ok(to) => {
                 let began = sys::now_ns();
-                let called = self.call_inside(seat, to, sent, as_what, made);
+                let called = self.call_inside(seat, to, sent, terms);
                 callee.parallel.note(sys::now_ns().saturating_sub(began));
                 called
             }
@@ -123,13 +199,14 @@ impl Runtime {
         Err(())
     }
 
-    #[inline(always)]
-    fn call_inside(&self, seat: &Seat, to: &Seat, sent: Sent<'_>, mut as_what: Dispatch, made: Made) -> i64 {
+    /// Calls a function of this cell, whatever it is doing, with whatever it is.
+    #[inline(never)]
+    fn call_inside(&self, seat: &Seat, to: &Seat, sent: Sent<'_>, terms: Terms) -> i64 {
         self.copied.set((0, 0));
         self.handed.set(0);
         // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
-        let Some((call, request)) = make(seat, to, sent.at, &as_what, made) else { return EAGAIN };
-        as_what.tag = request;
+        let Some((call, request)) = make(seat, to, sent, terms) else { return EAGAIN };
+        let as_what = terms.request(request);
         let mut parcel = Parcel::EMPTY;
         let handed = match self.hand_plain(seat, to, sent, &as_what, &mut parcel) {
             Ok(true) => Ok(()),
@@ -137,15 +214,16 @@ impl Runtime {
             Err(error) => Err(error),
         };
         if let Err(error) = handed {
-            return unmake(seat, to, (call, request), error);
+            unmake(seat, to, (call, request));
+            return error.errno();
         }
         seat.note_call(Target::Seat(to.id), call, sent.word(5));
-        self.run_callee(to, made.limit_ns, &parcel);
+        self.run_callee(to, terms.limit_ns, &parcel);
         self.finish_call(seat, call, sent.at)
     }
 
     /// Hands over what is more than a few bytes, and begins the account of a call that has one.
-    #[inline(never)]
+    #[inline(always)]
     fn hand_more(
         &self,
         seat: &Seat,
@@ -190,7 +268,7 @@ impl Runtime {
         if limit_ns != 0 {
             self.begin(to, tag_of(parcel), limit_ns);
         } else {
-            self.note_start(to, parcel);
+            self.note_start(to, tag_of(parcel));
         }
         let outer = self.is_answered.replace(false);
         self.deliver(to, parcel);
@@ -358,21 +436,20 @@ impl Runtime {
 
 /// Notes a call with its caller and with its callee; their tags. `None` if one of them has as many as it may have.
 #[inline(always)]
-fn make(seat: &Seat, to: &Seat, at: u64, as_what: &Dispatch, made: Made) -> Option<(u32, u32)> {
+fn make(seat: &Seat, to: &Seat, sent: Sent<'_>, terms: Terms) -> Option<(u32, u32)> {
     let mut calls = seat.calls.borrow_mut();
     let mut requests = to.requests.borrow_mut();
     let call = calls.vacancy()?;
     let request = requests.vacancy()?;
     let tags = (call.tag(), request.tag());
-    let &Dispatch { invocation, deadline_ns, .. } = as_what;
-    let Made { on_behalf_of, limit_ns, depth } = made;
+    let Terms { invocation, deadline_ns, limit_ns, depth, .. } = terms;
     call.fill(Call {
         lent: None,
         deadline_ns,
         to: Target::Seat(to.id),
-        stage: Stage::InGate { at },
+        stage: Stage::InGate { at: sent.at },
         request: tags.1,
-        on_behalf_of,
+        on_behalf_of: sent.tag(),
     });
     let origin = Origin::Seat { seat: seat.id, call: tags.0 };
     request.fill(Request { origin, invocation, deadline_ns, limit_ns, depth, hop: None });
@@ -381,10 +458,9 @@ fn make(seat: &Seat, to: &Seat, at: u64, as_what: &Dispatch, made: Made) -> Opti
 
 /// Forgets a call whose payload was refused.
 #[cold]
-fn unmake(seat: &Seat, to: &Seat, (call, request): (u32, u32), error: HandError) -> i64 {
+fn unmake(seat: &Seat, to: &Seat, (call, request): (u32, u32)) {
     seat.calls.borrow_mut().remove(call);
     to.requests.borrow_mut().remove(request);
-    error.errno()
 }
 
 /// When a callee's own time is over; 0 for never, or where that is no earlier than what the caller's request is bound by already.
@@ -398,7 +474,12 @@ fn own_deadline(callee_ns: u64, caller_ns: u64, (inherited, limit): (u64, u64)) 
     if callee_ns == 0 || is_bound && caller_ns != 0 && callee_ns >= caller_ns {
         return 0;
     }
-    sys::coarse_now_ns().saturating_add(callee_ns)
+    from_now(callee_ns)
+}
+
+#[cold]
+fn from_now(ns: u64) -> u64 {
+    sys::coarse_now_ns().saturating_add(ns)
 }
 
 /// The earliest of several times, of which 0 is none.

@@ -7,7 +7,7 @@ use baton_abi::gate::{PENDING, Parcel};
 use baton_abi::{Flags, Kind as Message};
 
 use super::receive::{code_of, flags_of, tag_of, word};
-use super::send::{clear, first_word};
+use super::send::{clear, first_word, put_lent};
 use super::{Gates, errno};
 use crate::call::{Call, Payload, Reply, Step};
 use crate::error::Error;
@@ -64,13 +64,10 @@ impl Gates {
         let first = first_word(Message::Request, flags, call.operation, self.current.tag());
         let mut parcel = Parcel::EMPTY;
         clear(&mut parcel, first, deadline_ns);
-        let put = if call.has_head() {
-            self.put_call_with_head(call, &mut parcel)
-        } else {
-            self.put(&mut call.payload, &[], true, &mut parcel)
-        };
-        if let Err(error) = put {
-            return call.failed(error);
+        if call.has_head() || !put_lent(&call.payload, &mut parcel) {
+            if let Err(error) = self.put_call(call, &mut parcel) {
+                return call.failed(error);
+            }
         }
         self.next_epoch();
         let gate = self.page.call(callee as u64, &mut parcel);
@@ -84,8 +81,8 @@ impl Gates {
         call.answered(code_of(first), self.accept(&parcel))
     }
 
-    #[cold]
-    fn put_call_with_head(&'static self, call: &mut Call<'_>, parcel: &mut Parcel) -> Result<(), Error> {
+    #[inline(never)]
+    fn put_call(&'static self, call: &mut Call<'_>, parcel: &mut Parcel) -> Result<(), Error> {
         let (payload, head) = call.parts()?;
         self.put(payload, head, true, parcel)
     }
@@ -152,13 +149,13 @@ impl Gates {
         if flags_of(first).has(Flags::ERROR) {
             return Err(self.read_failure(callee, parcel));
         }
-        Ok(Reply { status: code_of(first), message: self.accept(parcel) })
+        Ok(Reply { status: code_of(first), message: self.accept_late(parcel) })
     }
 
     #[cold]
     fn read_failure(&'static self, callee: usize, parcel: &Parcel) -> Error {
         let function = self.name(callee);
-        let message = self.accept(parcel);
+        let message = self.accept_late(parcel);
         let status = u16::try_from(code_of(word(parcel, 0))).unwrap_or(u16::MAX);
         match (parcel.from, status) {
             // Not the callee's words: it is late, or it is gone.
