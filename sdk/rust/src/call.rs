@@ -170,11 +170,17 @@ pub struct Call<'a> {
 
 /// What few calls have.
 #[derive(Default)]
-struct Aside {
+pub(crate) struct Aside {
     /// What the callee is told beside the payload.
     head: Heading,
     /// What the call came to, if it failed.
     error: Option<Error>,
+}
+
+impl Aside {
+    pub(crate) fn of(head: Heading) -> Box<Aside> {
+        Box::new(Aside { head, error: None })
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -198,6 +204,16 @@ pub(crate) enum Step {
 impl<'a> Call<'a> {
     #[inline]
     pub(crate) fn new(runtime: Runtime, function: &'a str, payload: Payload<'a>) -> Call<'a> {
+        Call::with_aside(runtime, function, payload, None)
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_aside(
+        runtime: Runtime,
+        function: &'a str,
+        payload: Payload<'a>,
+        aside: Option<Box<Aside>>,
+    ) -> Call<'a> {
         Call {
             runtime,
             function,
@@ -208,7 +224,7 @@ impl<'a> Call<'a> {
             state: State::Fresh,
             #[cfg(not(target_arch = "wasm32"))]
             wait: None,
-            aside: None,
+            aside,
         }
     }
 
@@ -245,13 +261,8 @@ impl<'a> Call<'a> {
 
     /// Adds a header for the callee. A call whose head cannot be encoded fails.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Call<'a> {
-        self.add_header(name, value.as_ref());
+        self.heading().header(name, value.as_ref());
         self
-    }
-
-    #[inline(never)]
-    pub(crate) fn add_header(&mut self, name: &str, value: &[u8]) {
-        self.heading().header(name, value);
     }
 
     /// With a head that is made already.

@@ -9,10 +9,11 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
-use crate::call::{Call, Payload, Reply};
+use crate::call::{Aside, Call, Payload, Reply};
 use crate::error::Error;
 use crate::executor::Ticket;
 use crate::fetch::Fetch;
+use crate::head::Heading;
 use crate::put::{Put, Reference};
 use crate::runtime::Runtime;
 
@@ -106,12 +107,17 @@ impl Context {
     /// Where the request that this function serves is traced, the callee finds its `traceparent` among the headers.
     #[inline]
     pub fn call<'a>(&self, function: &'a str, payload: impl Into<Payload<'a>>) -> Call<'a> {
-        // Made in one place, whichever way is taken: two calls that are brought to one place are copied there byte by byte.
-        let mut call = Call::new(self.runtime, function, payload.into());
-        if self.is_sampled {
-            call.add_header(TRACEPARENT, self.traceparent().unwrap_or_default().as_bytes());
-        }
-        call
+        // A call is made once, and in its place: what is changed afterwards is copied first.
+        let head = if self.is_sampled { self.head_of_calls() } else { None };
+        Call::with_aside(self.runtime, function, payload.into(), head)
+    }
+
+    /// What is called learns of the trace.
+    #[inline(never)]
+    fn head_of_calls(&self) -> Option<Box<Aside>> {
+        let mut head = Heading::EMPTY;
+        head.header(TRACEPARENT, self.traceparent()?.as_bytes());
+        Some(Aside::of(head))
     }
 
     /// A request to a host that the manifest's `network` names, by its whole URL. Nothing happens until it is awaited.

@@ -87,6 +87,6 @@ impl Shelf {
 
 /// Gives the memory of a box back.
 #[cold]
-fn forget(holding: Box<Holding>) {
+pub(crate) fn forget(holding: Box<Holding>) {
     drop(holding);
 }

@@ -60,8 +60,10 @@ impl Gates {
     pub(super) fn accept(&'static self, parcel: &Parcel) -> Message {
         let flags = flags_of(word(parcel, 0));
         let handle = handle_of(word(parcel, 3));
-        let content = if handle.index == NONE || flags.has(Flags::INLINE) {
-            self.accept_inline(parcel, flags)
+        let content = if flags.has(Flags::INLINE) {
+            self.accept_inline(parcel, handle)
+        } else if handle.index == NONE {
+            None
         } else {
             let kind = match flags {
                 flags if flags.has(Flags::LEND) => Kind::Lent,
@@ -79,12 +81,11 @@ impl Gates {
     }
 
     #[inline]
-    fn accept_inline(&'static self, parcel: &Parcel, flags: Flags) -> Option<Held> {
-        let handle = handle_of(word(parcel, 3));
+    fn accept_inline(&'static self, parcel: &Parcel, handle: Handle) -> Option<Held> {
         let (offset, len) = (word(parcel, 4), word(parcel, 5));
         let body = Extent { handle: handle.index, generation: handle.generation, offset, len };
         // In pairs all the same: since they were written a gate has been passed, and they are in memory.
-        Message::inline(Runtime::Gates(self), body, flags, Some(&parcel.small))
+        Message::inline(Runtime::Gates(self), body, Flags::INLINE, Some(&parcel.small))
     }
 
     #[inline(never)]

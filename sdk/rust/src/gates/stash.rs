@@ -89,9 +89,12 @@ impl Stash {
     }
 
     /// Puts an empty buffer in, which is this function's own with all rights; whether there are too many now.
-    #[inline]
+    #[inline(always)]
     fn put(&self, class: u8, empty: Box<Holding>) -> bool {
-        let Some(chain) = self.classes.get(usize::from(class)) else { return false };
+        let Some(chain) = self.classes.get(usize::from(class)) else {
+            crate::shelf::forget(empty);
+            return false;
+        };
         kept::note(empty.handle, true);
         chain.put(empty);
         chain.len() > 2 * batch(class)
@@ -191,21 +194,24 @@ impl Gates {
 
     #[inline]
     fn recycle(&self, mut empty: Box<Holding>) {
-        let class = match empty.class {
-            UNKNOWN => class_of_buffer(empty.capacity),
-            class => Some(class),
-        };
-        match class {
+        match class_of_buffer(empty.capacity) {
             Some(class) => {
                 empty.class = class;
-                if self.stash.put(class, empty) {
-                    self.return_surplus(class);
-                }
+                self.keep(empty);
             }
             None => {
                 self.free(&[pair(empty.handle)]);
                 self.shelf.put(empty);
             }
+        }
+    }
+
+    /// Keeps a buffer for later whose class is known.
+    #[inline]
+    pub(crate) fn keep(&self, empty: Box<Holding>) {
+        let class = empty.class;
+        if self.stash.put(class, empty) {
+            self.return_surplus(class);
         }
     }
 
