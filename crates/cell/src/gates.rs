@@ -2,6 +2,7 @@
 
 mod calls;
 mod memory;
+mod terms;
 
 use core::mem::MaybeUninit;
 

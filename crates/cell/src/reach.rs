@@ -98,8 +98,11 @@ mod tests {
         const BASE: u64 = 1 << 45;
         for window in [0, 1 << 20] {
             let reach = Reach::new(BASE, window);
-            let edges = [0, BASE, BASE + WINDOW_OFFSET, BASE + WINDOW_OFFSET + window, BASE + SEAT_BYTES, u64::MAX];
-            for at in edges.into_iter().flat_map(|edge| (-200i64..=200).map(move |by| edge.wrapping_add_signed(by))) {
+            let edges =
+                [0, BASE, BASE + WINDOW_OFFSET, BASE + WINDOW_OFFSET + window, BASE + SEAT_BYTES, u64::MAX];
+            for at in
+                edges.into_iter().flat_map(|edge| (-200i64..=200).map(move |by| edge.wrapping_add_signed(by)))
+            {
                 let held = (reach.holds::<8>(at), reach.holds::<64>(at), reach.holds::<192>(at));
                 let contained = (reach.contains(at, 8), reach.contains(at, 64), reach.contains(at, 192));
                 assert_eq!(held, contained, "{at:#x}, window {window}");
