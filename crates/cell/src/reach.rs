@@ -19,6 +19,9 @@ pub(crate) struct Reach {
     window: u64,
 }
 
+// What lies below the window is less than all of a seat.
+const _: () = assert!(WINDOW_OFFSET <= SEAT_BYTES);
+
 impl Reach {
     pub(crate) const fn new(base: u64, window: u64) -> Reach {
         Reach { base, below: if window == 0 { SEAT_BYTES } else { WINDOW_OFFSET }, window }
@@ -40,7 +43,7 @@ impl Reach {
     /// As [`Reach::contains`], for a range of a length that is known: less than any seat has.
     #[inline(always)]
     pub(crate) fn holds<const LEN: u64>(self, at: u64) -> bool {
-        const { assert!(LEN <= SEAT_BYTES && LEN <= WINDOW_OFFSET) };
+        const { assert!(LEN <= WINDOW_OFFSET) };
         let offset = at.wrapping_sub(self.base);
         offset <= self.below - LEN || self.window != 0 && self.is_above_window(offset, LEN)
     }

@@ -83,10 +83,9 @@ impl Gates {
         let first = first_word(Message::Request, flags, call.operation, self.current.tag());
         let mut parcel = Parcel::EMPTY;
         clear(&mut parcel, first, deadline_ns);
-        if call.has_head() || !put_lent(&call.payload, &mut parcel) {
-            if let Err(error) = self.put_call(call, &mut parcel) {
-                return call.failed(error);
-            }
+        let is_put = !call.has_head() && put_lent(&call.payload, &mut parcel);
+        if !is_put && let Err(error) = self.put_call(call, &mut parcel) {
+            return call.failed(error);
         }
         self.next_epoch();
         let gate = self.page.call(callee as u64, &mut parcel);
