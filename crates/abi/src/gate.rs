@@ -139,6 +139,23 @@ pub struct Pair {
     pub generation: u32,
 }
 
+impl Pair {
+    /// The pair that stands in a word.
+    #[must_use]
+    #[inline]
+    pub const fn from_word(word: u64) -> Pair {
+        Pair { handle: (word & 0xffff_ffff) as u32, generation: (word >> 32) as u32 }
+    }
+
+    /// The word that it stands in.
+    #[must_use]
+    #[inline]
+    pub const fn to_word(self) -> u64 {
+        // Widening: constant functions know no `From`.
+        self.handle as u64 | (self.generation as u64) << 32
+    }
+}
+
 /// A buffer that [`ALLOC`] gave.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]

@@ -37,7 +37,7 @@ mod copy;
 pub(crate) mod label;
 mod xstate;
 
-pub(crate) use copy::{alone, copy, copy_lines, copy_word, each};
+pub(crate) use copy::{Plain, alone, copy, copy_line, copy_lines, copy_word, each, write_plain};
 pub(crate) use xstate::{
     CLEAN, XsaveArea, forget_new_x87, give_x87, init_xstate, keep as keep_xsave, mask as xsave_mask,
     park as park_xsave, pkru_of, take_x87,
@@ -305,6 +305,8 @@ global_asm!(
     include_str!("arch/control.s"),
     violation = sym baton_violation,
     clean = sym xstate::CLEAN,
+    none = const baton_abi::NONE,
+    line = const baton_abi::gate::SMALL_BYTES,
     signal_pkru = const SIGNAL_PKRU,
     share = sym SHARE,
     core = sym CORE,
@@ -386,6 +388,8 @@ unsafe extern "C" {
     fn baton_copy(to: *mut u8, from: *const u8, len: usize) -> u32;
     fn baton_copy_word(to: *mut u8, from: *const u8) -> u32;
     fn baton_copy_lines(to: *mut u8, from: *const u8, lines: usize) -> u32;
+    fn baton_copy_line();
+    fn baton_write_plain();
 }
 
 /// Forgets the registers of the last full return: guests can read the block that it went through.

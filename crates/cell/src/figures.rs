@@ -6,15 +6,22 @@ use baton_abi::gate::Parcel;
 use baton_pool::figures::Figures;
 
 use crate::arch;
+use crate::book::SeatId;
 use crate::seat::{Seat, Target};
 use crate::sys;
 
 impl Seat {
+    /// The figures of this seat's calls to another one of the cell.
+    #[inline(always)]
+    fn row(&self, to: SeatId) -> Option<&Figures> {
+        self.rows.get().and_then(|rows| rows.get(usize::from(to)))
+    }
+
     /// The figures of this seat's calls to `to`.
     #[inline(always)]
     fn with_row(&self, to: Target, note: impl FnOnce(&Figures) -> bool) -> bool {
         match to {
-            Target::Seat(id) => self.rows.get().and_then(|rows| rows.get(usize::from(id))).is_some_and(note),
+            Target::Seat(id) => self.row(id).is_some_and(note),
             Target::Outside(road) => {
                 let roads = self.outgoing.borrow();
                 roads.get(road as usize).and_then(|road| road.duplex.figures()).is_some_and(note)
@@ -27,6 +34,17 @@ impl Seat {
     pub(crate) fn note_call(&self, to: Target, tag: u32, bytes: u64) {
         if self.with_row(to, |row| row.note_call(bytes)) {
             self.timed.set((tag, sys::now_ns()));
+        }
+    }
+
+    /// The answer of a seat of this cell to a call is there, and no failure.
+    #[inline(always)]
+    pub(crate) fn note_plain_answer(&self, to: SeatId, tag: u32, bytes: u64) {
+        let took_ns = if self.timed.get().1 == 0 { None } else { self.time_taken(tag) };
+        let Some(row) = self.row(to) else { return };
+        row.note_answer(bytes, false);
+        if let Some(ns) = took_ns {
+            row.note_time(ns);
         }
     }
 

@@ -2,6 +2,9 @@
 
 mod calls;
 mod memory;
+mod terms;
+
+use core::mem::MaybeUninit;
 
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::{self, Pair, Parcel, SMALL_BYTES};
@@ -10,9 +13,10 @@ use baton_abi::{Descriptor, Flags, Kind as Message, NONE, Rights};
 use crate::arch::{self, Verdict};
 use crate::book::Refusal;
 use crate::guest::LEFT_IDLE;
-use crate::hand::{Dispatch, HandError, Sent, extent_of, pair_of};
+use crate::hand::{Dispatch, HandError, Sent, extent_of, few, pair_of};
 use crate::runtime::{Runtime, runtime};
-use crate::seat::{Event, Origin, Seat, Stage, State};
+use crate::seat::{Event, Lent, Origin, Request, Seat, Stage, State};
+use crate::slab::Slab;
 use crate::sys;
 use crate::threads::Waiter;
 
@@ -51,26 +55,18 @@ const ELOOP: i64 = -(libc::ELOOP as i64);
 pub(crate) extern "C" fn baton_dispatch(a: u64, b: u64, c: u64, number: u64) -> Verdict {
     let runtime = runtime();
     let Some(seat) = runtime.current() else { std::process::abort() };
+    // Before the first receive there is nobody to call and no memory to give: a snapshot holds none of either.
     let is_loading = seat.state.get() == State::Loading || runtime.bell.get().is_none();
-    let value = match usize::try_from(number).unwrap_or(usize::MAX) {
-        gate::RECV => return runtime.gate_recv(seat, a, b),
-        gate::CLOCK => runtime.gate_clock(seat, a, b),
-        gate::LOG => runtime.gate_log(seat, a, b, c),
-        gate::RANDOM => runtime.gate_random(seat, a, b),
-        gate::WAIT if !is_loading => return runtime.gate_wait(seat, a, b),
-        // Before the first receive there is nobody to call and no memory to give: a snapshot holds none of either.
-        _ if is_loading => EACCES,
-        gate::REPLY => runtime.gate_reply(seat, a),
-        gate::CALL => runtime.gate_call(seat, a, b),
-        gate::ALLOC => runtime.gate_alloc(seat, a, b, c),
-        gate::FREE => runtime.gate_free(seat, a, b),
-        gate::FREEZE => runtime.gate_freeze(seat, a),
-        gate::REVOKE => runtime.gate_revoke(seat, a),
-        gate::NARROW => runtime.gate_narrow(seat, a, b, c),
-        gate::CANCEL => runtime.gate_cancel(seat, a),
-        _ => ENOSYS,
-    };
-    // A guest that asks for much in a loop is in the runtime whenever a tick comes.
+    match usize::try_from(number).unwrap_or(usize::MAX) {
+        gate::RECV => runtime.gate_recv(seat, a, b),
+        gate::CALL if !is_loading => runtime.gate_call(seat, a, b),
+        number => runtime.pass(seat, (number, is_loading), [a, b, c]),
+    }
+}
+
+/// A gate's result, unless the guest's time is over: one that asks for much in a loop is in the runtime whenever a tick comes.
+#[inline(always)]
+fn stay_in_time(seat: &Seat, value: i64) -> Verdict {
     if crate::arch::take_tick() && seat.is_over() {
         return crate::trap::end(seat, crate::seat::End::TimedOut);
     }
@@ -92,6 +88,27 @@ pub(crate) const fn leave(code: i64) -> Verdict {
 }
 
 impl Runtime {
+    /// Every gate but those that calls go through.
+    #[inline(never)]
+    fn pass(&self, seat: &Seat, (number, is_loading): (usize, bool), [a, b, c]: [u64; 3]) -> Verdict {
+        let value = match number {
+            gate::CLOCK => self.gate_clock(seat, a, b),
+            gate::LOG => self.gate_log(seat, a, b, c),
+            gate::RANDOM => self.gate_random(seat, a, b),
+            gate::WAIT if !is_loading => return self.gate_wait(seat, a, b),
+            _ if is_loading => EACCES,
+            gate::REPLY => self.gate_reply(seat, a),
+            gate::ALLOC => self.gate_alloc(seat, a, b, c),
+            gate::FREE => self.gate_free(seat, a, b),
+            gate::FREEZE => self.gate_freeze(seat, a),
+            gate::REVOKE => self.gate_revoke(seat, a),
+            gate::NARROW => self.gate_narrow(seat, a, b, c),
+            gate::CANCEL => self.gate_cancel(seat, a),
+            _ => ENOSYS,
+        };
+        stay_in_time(seat, value)
+    }
+
     /// The descriptor of what a guest sends, and the rights that a lent body comes with.
     pub(crate) fn describe(&self, seat: &Seat, sent: Sent<'_>) -> Option<(Descriptor, Rights)> {
         let mut descriptor = Descriptor::from_words(arch::each(sent.words));
@@ -113,28 +130,15 @@ impl Runtime {
     }
 
     fn read_pair(&self, seat: &Seat, at: u64) -> Option<Pair> {
-        let mut bytes = [0u8; 8];
-        if !seat.reach.read(at, &mut bytes) {
-            return None;
-        }
-        let [h0, h1, h2, h3, g0, g1, g2, g3] = bytes;
-        Some(Pair {
-            handle: u32::from_le_bytes([h0, h1, h2, h3]),
-            generation: u32::from_le_bytes([g0, g1, g2, g3]),
-        })
+        seat.reach.read_word(at).map(Pair::from_word)
     }
 
     // ---- receive and reply -------------------------------------------------------------------------------------------
 
+    #[inline(never)]
     fn gate_recv(&self, seat: &Seat, reply_at: u64, out_at: u64) -> Verdict {
         if seat.state.get() == State::Loading {
-            seat.recv_at.set(out_at);
-            let mut kept_at = [0; 8];
-            if seat.reach.read(out_at.wrapping_add(KEPT_AT), &mut kept_at) {
-                seat.kept_at.set(u64::from_le_bytes(kept_at));
-            }
-            seat.state.set(State::Waiting);
-            return self.park(seat);
+            return self.end_loading(seat, out_at);
         }
         if self.bell.get().is_none() {
             return stay(EACCES);
@@ -149,27 +153,45 @@ impl Runtime {
                 return stay(replied);
             }
         }
-        if !seat.reach.contains(out_at, size_of::<Parcel>() as u64) {
+        if !seat.reach.holds::<{ size_of::<Parcel>() as u64 }>(out_at) {
             return stay(EFAULT);
         }
         seat.recv_at.set(out_at);
         let resets = seat.facts.reset && seat.active.get() == 0;
         // Whoever waits for the answer that was just given goes first.
-        if !self.is_answered.get()
-            && !resets
-            && let Some(parcel) = self.next_event(seat)
-        {
-            if self.write_parcel(seat, out_at, &parcel) {
-                return stay(1);
+        if !self.is_answered.get() && !resets {
+            let given = self.give_next(seat, out_at);
+            if given != 0 {
+                return stay(given);
             }
-            self.drop_parcel(seat, &parcel);
-            return stay(EFAULT);
         }
         if !seat.inbox.borrow().is_empty() {
             self.mark_ready(seat);
         }
         seat.state.set(State::Waiting);
         if seat.is_single() { leave(LEFT_IDLE) } else { self.park(seat) }
+    }
+
+    /// The first receive: the guest is as its snapshot will be.
+    #[cold]
+    fn end_loading(&self, seat: &Seat, out_at: u64) -> Verdict {
+        seat.recv_at.set(out_at);
+        if let Some(kept_at) = seat.reach.read_word(out_at.wrapping_add(KEPT_AT)) {
+            seat.kept_at.set(kept_at);
+        }
+        seat.state.set(State::Waiting);
+        self.park(seat)
+    }
+
+    /// Gives the next event, if there is one: 1, 0 if there is none.
+    #[inline(never)]
+    fn give_next(&self, seat: &Seat, out_at: u64) -> i64 {
+        let Some(parcel) = self.next_event(seat) else { return 0 };
+        if self.write_parcel(seat, out_at, &parcel) {
+            return 1;
+        }
+        self.drop_parcel(seat, &parcel);
+        EFAULT
     }
 
     #[inline(never)]
@@ -179,11 +201,53 @@ impl Runtime {
 
     #[inline(always)]
     fn answer(&self, seat: &Seat, at: u64) -> i64 {
-        let mut words = [0; DESCRIPTOR_WORDS];
-        if !seat.reach.read_line(at, &mut words) {
-            return EFAULT;
+        let mut words = MaybeUninit::uninit();
+        let Some(words) = seat.reach.read_line(at, &mut words) else { return EFAULT };
+        let sent = Sent::new(at, words);
+        let answered = self.answer_plain(seat, &mut seat.requests.borrow_mut(), sent);
+        let Some((caller, lent)) = answered else { return self.answer_with(seat, at, words) };
+        seat.active.set(seat.active.get().saturating_sub(1));
+        if let Some(lent) = lent {
+            self.take_back(caller, lent);
         }
-        let sent = Sent { at, words: &words };
+        0
+    }
+
+    /// Answers a caller of this cell that stands in its gate with a few bytes at most. Gives it, and what it lent for the call; `None`
+    /// for any other answer, of which nothing has happened then.
+    #[inline(always)]
+    fn answer_plain(
+        &self,
+        seat: &Seat,
+        requests: &mut Slab<Request>,
+        sent: Sent<'_>,
+    ) -> Option<(&Seat, Option<Lent>)> {
+        let found = requests.find(sent.tag())?;
+        let &Request { origin: Origin::Seat { seat: caller, call: tag }, invocation, hop: None, .. } =
+            found.value()?
+        else {
+            return None;
+        };
+        let caller = self.seat(caller).filter(|caller| !caller.facts.reset)?;
+        let few = few(seat, caller, sent)?;
+        let mut calls = caller.calls.borrow_mut();
+        let call = calls.get_mut(tag)?;
+        let Stage::InGate { at } = call.stage else { return None };
+        let as_what = Dispatch { kind: Message::Reply, tag, invocation, deadline_ns: 0, record: false };
+        if !self.put_few(seat, (caller, at), (sent, few), &as_what) {
+            return None;
+        }
+        call.stage = Stage::Answered(0);
+        self.is_answered.set(true);
+        caller.note_plain_answer(seat.id, tag, few.bytes);
+        found.end();
+        Some((caller, call.lent.take()))
+    }
+
+    /// Answers whoever waits with whatever it is.
+    #[inline(never)]
+    fn answer_with(&self, seat: &Seat, at: u64, words: &[u64; DESCRIPTOR_WORDS]) -> i64 {
+        let sent = Sent::new(at, words);
         let tag = sent.tag();
         let found = seat.requests.borrow().get(tag).map(|request| {
             let inside = match request.origin {

@@ -34,19 +34,23 @@ impl Runtime {
     /// Runs the guest of `seat` until it waits or ends.
     #[inline(always)]
     pub(crate) fn enter(&self, seat: &Seat) {
+        self.enter_from(self.current(), seat);
+    }
+
+    /// As [`Runtime::enter`], where it is known whose guest is in a gate meanwhile, if one is.
+    #[inline(always)]
+    pub(crate) fn enter_from(&self, outer: Option<&Seat>, seat: &Seat) {
         let core = CORE.get();
         // SAFETY: the one thread of the cell is here, not in the assembly.
         let host_rsp = unsafe { (*core).host_rsp };
-        // SAFETY: as above.
-        let context = unsafe { (*core).context };
-        let before = self.current.replace(Some(seat.id));
+        self.set_current(Some(seat));
         if seat.state.get() != State::Loading {
             seat.state.set(State::Busy);
             seat.space.borrow_mut().note_run();
         }
         seat.opened.set(0);
         // The guest around this one is in a gate, and so is the one that ran last: what x87 registers hold is theirs.
-        let outer = arch::take_x87();
+        let x87 = arch::take_x87();
         self.forget_return();
         // Whoever leaves says anew when to come back.
         seat.sleeps_until.set(None);
@@ -65,15 +69,15 @@ impl Runtime {
         };
         self.forget_return();
         arch::take_x87();
-        if let Some(outer) = outer.filter(|_| before.is_some()) {
-            arch::give_x87(&outer);
+        if let Some(x87) = x87.filter(|_| outer.is_some()) {
+            arch::give_x87(&x87);
         }
-        self.current.set(before);
+        self.set_current(outer);
         // SAFETY: as above.
         unsafe { (*core).host_rsp = host_rsp };
-        // SAFETY: as above.
-        unsafe { (*core).context = context };
-        if let Some(outer) = self.current() {
+        if let Some(outer) = outer {
+            // SAFETY: as above.
+            unsafe { (*core).context = outer.context.get() };
             // SAFETY: as above.
             unsafe { (*SHARE.get()).pkru = outer.facts.pkru };
         }
@@ -111,7 +115,7 @@ impl Runtime {
             match Self::take_event(seat)? {
                 Event::Request(parcel) if self.came_too_late(seat, &parcel) => {}
                 Event::Request(parcel) => {
-                    self.note_start(seat, &parcel);
+                    self.note_start(seat, crate::links::tag_of(&parcel));
                     return Some(parcel);
                 }
                 Event::Reply(parcel) => return Some(parcel),
@@ -143,8 +147,7 @@ impl Runtime {
     }
 
     /// The guest begins a request: its watch is set to that.
-    pub(crate) fn note_start(&self, seat: &Seat, parcel: &Parcel) {
-        let tag = crate::links::tag_of(parcel);
+    pub(crate) fn note_start(&self, seat: &Seat, tag: u32) {
         let limit = seat.requests.borrow().get(tag).map_or(0, |request| request.limit_ns);
         // Mostly that is known; a clock is read only where it is not.
         let limit = match (limit, seat.facts.timeout_ns) {

@@ -27,7 +27,7 @@ use crate::runtime::Runtime;
 use crate::seat::{Lent, Seat};
 
 pub(crate) use self::lent::or_frozen;
-pub(crate) use self::plain::{Dispatch, Sent};
+pub(crate) use self::plain::{Dispatch, Sent, few};
 
 /// Why a hand-over was refused. Nothing has changed hands then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

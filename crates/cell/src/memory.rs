@@ -4,13 +4,13 @@
 #![expect(unsafe_code, reason = "payload memory that the runtime shares with guests")]
 
 use baton_abi::cell::{MAIL_BYTES, POOL_AT, Trust};
-use baton_abi::gate::{Grant, Pair};
+use baton_abi::gate::{Grant, Pair, SMALL_BYTES};
 use baton_abi::{Kind as Message, Rights};
 use baton_pool::capability::{Handle, Hold, Range, State};
 use baton_pool::ledger::{Place, class_bytes, class_of, class_of_capacity};
 use rustix::io::Errno;
 
-use crate::arch;
+use crate::arch::{self, Plain};
 use crate::book::{Owner, View, What, what};
 use crate::hand::HandError;
 use crate::outside::ask;
@@ -34,7 +34,16 @@ pub(crate) fn copy(to: u64, from: u64, len: u64) -> bool {
 #[inline]
 pub(crate) fn copy_line(to: u64, from: u64) -> bool {
     // SAFETY: as in `copy`.
-    unsafe { arch::copy_lines(to, from, 1) }
+    unsafe { arch::copy_line(to, from) }
+}
+
+/// Writes a plain parcel to `to`, which lies in a seat, with what it says of the line at `line`, or none if that is 0; `false` if a
+/// page is not accessible.
+#[inline(always)]
+pub(crate) fn write_plain(to: u64, line: u64, plain: Plain) -> bool {
+    debug_assert!(line == 0 || plain.bytes <= SMALL_BYTES as u64);
+    // SAFETY: as in `copy`; who says more than a parcel holds is not plain.
+    unsafe { arch::write_plain(to, line, plain) }
 }
 
 /// Writes zeros over payload bytes of the pool.

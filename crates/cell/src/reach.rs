@@ -3,6 +3,8 @@
 // UNSAFETY: copies memory of guests.
 #![expect(unsafe_code, reason = "the memory of guests")]
 
+use core::mem::MaybeUninit;
+
 use baton_abi::cell::{POOL_AT, SEAT_BYTES, WINDOW_OFFSET};
 
 use crate::arch;
@@ -16,6 +18,9 @@ pub(crate) struct Reach {
     /// Bytes of the pool that appear in the seat, if any do: they are not the seat's memory.
     window: u64,
 }
+
+// What lies below the window is less than all of a seat.
+const _: () = assert!(WINDOW_OFFSET <= SEAT_BYTES);
 
 impl Reach {
     pub(crate) const fn new(base: u64, window: u64) -> Reach {
@@ -33,6 +38,14 @@ impl Reach {
         let offset = at.wrapping_sub(self.base);
         len <= self.below && offset <= self.below - len
             || self.window != 0 && self.is_above_window(offset, len)
+    }
+
+    /// As [`Reach::contains`], for a range of a length that is known: less than any seat has.
+    #[inline(always)]
+    pub(crate) fn holds<const LEN: u64>(self, at: u64) -> bool {
+        const { assert!(LEN <= WINDOW_OFFSET) };
+        let offset = at.wrapping_sub(self.base);
+        offset <= self.below - LEN || self.window != 0 && self.is_above_window(offset, LEN)
     }
 
     #[cold]
@@ -65,16 +78,41 @@ impl Reach {
     pub(crate) fn read_word(self, at: u64) -> Option<u64> {
         let mut word = 0;
         // SAFETY: `word` is exclusive memory of the runtime.
-        let copied = self.contains(at, size_of::<u64>() as u64)
-            && unsafe { arch::copy_word(&raw mut word as u64, at) };
+        let copied = self.holds::<8>(at) && unsafe { arch::copy_word(&raw mut word as u64, at) };
         copied.then_some(word)
     }
 
-    /// As [`Reach::read`], a line of eight words.
-    #[inline]
-    pub(crate) fn read_line(self, at: u64, out: &mut [u64; 8]) -> bool {
-        let len = size_of::<[u64; 8]>() as u64;
+    /// As [`Reach::read`], a line of eight words that the guest wrote before it passed its gate.
+    #[inline(always)]
+    pub(crate) fn read_line(self, at: u64, out: &mut MaybeUninit<[u64; 8]>) -> Option<&[u64; 8]> {
         // SAFETY: `out` is exclusive memory of the runtime.
-        self.contains(at, len) && unsafe { arch::copy_lines(out.as_mut_ptr() as u64, at, 1) }
+        let copied = self.holds::<64>(at) && unsafe { arch::copy_line(out.as_mut_ptr() as u64, at) };
+        // SAFETY: the copy did not fail: all of it is written.
+        copied.then(|| unsafe { out.assume_init_ref() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_length_is_held_where_any_is_contained() {
+        const BASE: u64 = 1 << 45;
+        for window in [0, 1 << 20] {
+            let reach = Reach::new(BASE, window);
+            let edges =
+                [0, BASE, BASE + WINDOW_OFFSET, BASE + WINDOW_OFFSET + window, BASE + SEAT_BYTES, u64::MAX];
+            for at in
+                edges.into_iter().flat_map(|edge| (-200i64..=200).map(move |by| edge.wrapping_add_signed(by)))
+            {
+                let held = (reach.holds::<8>(at), reach.holds::<64>(at), reach.holds::<192>(at));
+                let contained = (reach.contains(at, 8), reach.contains(at, 64), reach.contains(at, 192));
+                assert_eq!(held, contained, "{at:#x}, window {window}");
+            }
+        }
+        let plain = Reach::new(BASE, 0);
+        assert!(plain.holds::<64>(BASE) && plain.holds::<64>(BASE + SEAT_BYTES - 64));
+        assert!(!plain.holds::<64>(BASE - 1) && !plain.holds::<64>(BASE + SEAT_BYTES - 63));
     }
 }

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use baton_abi::boot::{Message, PoolAccess};
-use baton_abi::cell::{CELL_MESSAGE_BYTES, FROM_CELL_BYTES, FromCell, TEXT_MAX_BYTES, Trust};
+use baton_abi::cell::{CELL_MESSAGE_BYTES, FROM_CELL_BYTES, FromCell, SEATS_MAX, TEXT_MAX_BYTES, Trust};
 use baton_pool::bell::Bell;
 use baton_pool::capability::{CapabilityTable, Handle};
 use baton_pool::ledger::LedgerView;
@@ -34,6 +34,9 @@ use crate::sys;
 const BATCH_MAX: u64 = 64;
 /// Descriptors that one turn takes of a link or road before others get their turn.
 pub(crate) const PER_TURN_MAX: u32 = 64;
+/// No seat's number.
+const NOBODY: SeatId = SeatId::MAX;
+const _: () = assert!(SEATS_MAX <= NOBODY as usize);
 
 /// What a cell has of its app.
 pub(crate) struct Shared {
@@ -54,8 +57,8 @@ pub(crate) struct Runtime {
     pub(crate) lines: RefCell<Lines>,
     pub(crate) control: RefCell<Option<OwnedFd>>,
     pub(crate) bell: OnceCell<Bell>,
-    /// The seat that runs; while one calls another, the callee.
-    pub(crate) current: Cell<Option<SeatId>>,
+    /// The seat that runs, or [`NOBODY`]; while one calls another, the callee.
+    current: Cell<SeatId>,
     /// Seats with events that they could take.
     pub(crate) ready: RefCell<VecDeque<SeatId>>,
     /// The guest that runs got all its registers at least once since it was entered: the places that such a return goes
@@ -106,7 +109,7 @@ impl Runtime {
             lines: RefCell::default(),
             control: RefCell::new(None),
             bell: OnceCell::new(),
-            current: Cell::new(None),
+            current: Cell::new(NOBODY),
             ready: RefCell::default(),
             is_returned: Cell::new(false),
             is_answered: Cell::new(false),
@@ -121,13 +124,21 @@ impl Runtime {
         }
     }
 
+    #[inline]
     pub(crate) fn seat(&self, id: SeatId) -> Option<&Seat> {
         self.seats.get(usize::from(id))
     }
 
     /// The seat that runs.
+    #[inline]
     pub(crate) fn current(&self) -> Option<&Seat> {
-        self.seat(self.current.get()?)
+        self.seat(self.current.get())
+    }
+
+    /// Another seat runs from now on, or none.
+    #[inline]
+    pub(crate) fn set_current(&self, seat: Option<&Seat>) {
+        self.current.set(seat.map_or(NOBODY, |seat| seat.id));
     }
 
     /// Sends a message to the node. One that does not fit into the socket is lost: the node is behind, and a cell does not
@@ -195,6 +206,7 @@ impl Runtime {
     }
 
     /// The node's watch over cells that stand still looks at this.
+    #[inline(always)]
     pub(crate) fn note_turn(&self) {
         let turns = self.turns.get().wrapping_add(1);
         self.turns.set(turns);

@@ -356,15 +356,21 @@ impl Seat {
     /// Whether the guest says that it uses a buffer for nothing.
     pub(crate) fn keeps(&self, slot: u32) -> bool {
         let map = self.kept_at.get();
-        let mut word = [0; 8];
-        let at = map.wrapping_add(u64::from(slot / 64) * 8);
-        map != 0 && self.reach.read(at, &mut word) && u64::from_le_bytes(word) >> (slot % 64) & 1 != 0
+        let word = || self.reach.read_word(map.wrapping_add(u64::from(slot / 64) * 8));
+        map != 0 && word().is_some_and(|word| word >> (slot % 64) & 1 != 0)
     }
 
     /// The guest's registers, as a gate left them.
     pub(crate) fn registers(&self) -> Context {
         // SAFETY: the guest does not run while the runtime does.
         unsafe { *self.context.get() }
+    }
+
+    /// The receive gate that the guest's only thread is in gives an event.
+    #[inline(always)]
+    pub(crate) fn leave_receive(&self) {
+        // SAFETY: as in `registers`.
+        unsafe { (*self.context.get()).rax = 1 };
     }
 
     /// Sets the FS base that the guest gets.
@@ -406,6 +412,22 @@ impl Seat {
             Event::Request(parcel) | Event::Reply(parcel) => Some(parcel),
             Event::Cancel(_) => None,
         }
+    }
+
+    /// A function that it may call, by the number that its guest knows it by.
+    #[inline(always)]
+    pub(crate) fn callee(&self, index: u64) -> Option<&Callee> {
+        usize::try_from(index).ok().and_then(|index| self.facts.callees.get(index))
+    }
+
+    /// Whether a request can be put where the guest waits for it, and the guest run, with nothing else to be done before or after.
+    #[inline(always)]
+    pub(crate) fn takes_at_once(&self) -> bool {
+        self.state.get() == State::Waiting
+            && self.has_room()
+            && !self.facts.reset
+            && self.inbox.borrow().is_empty()
+            && self.threads.borrow().receiver.is_none()
     }
 
     /// Whether the guest takes one more request now.

@@ -1,6 +1,8 @@
 //! A table of things that wait for an answer, by tag: an index and a generation, so that an answer to something else, or a
 //! second one, finds nothing.
 
+use core::mem::ManuallyDrop;
+
 /// Behind the last of the free places.
 const END: u16 = u16::MAX;
 
@@ -30,6 +32,14 @@ pub(crate) struct Vacancy<'s, T> {
     tag: u32,
 }
 
+/// A value that is there, and its place.
+pub(crate) struct Found<'s, T> {
+    place: &'s mut Place<T>,
+    free: &'s mut u16,
+    len: &'s mut usize,
+    index: u16,
+}
+
 impl<T> Vacancy<'_, T> {
     /// The tag of what is put there.
     pub(crate) fn tag(&self) -> u32 {
@@ -41,8 +51,27 @@ impl<T> Vacancy<'_, T> {
     #[inline(always)]
     pub(crate) fn fill(self, value: T) {
         *self.free = self.place.next;
-        self.place.value = Some(value);
+        let before = self.place.value.replace(value);
+        debug_assert!(before.is_none());
+        // It was vacant: there is nothing to drop, and no need to look.
+        let _ = ManuallyDrop::new(before);
         *self.len += 1;
+    }
+}
+
+impl<T> Found<'_, T> {
+    /// The value: there is one.
+    #[inline(always)]
+    pub(crate) fn value(&self) -> Option<&T> {
+        self.place.value.as_ref()
+    }
+
+    /// Removes it.
+    #[inline(always)]
+    pub(crate) fn end(self) {
+        self.place.value = None;
+        self.place.end(self.index, self.free);
+        *self.len -= 1;
     }
 }
 
@@ -109,6 +138,14 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// A value, to be looked at first and then removed, or not.
+    #[inline(always)]
+    pub(crate) fn find(&mut self, tag: u32) -> Option<Found<'_, T>> {
+        let (index, generation) = split(tag);
+        let place = self.places.get_mut(usize::from(index)).filter(|place| place.generation == generation)?;
+        place.value.is_some().then_some(Found { place, free: &mut self.free, len: &mut self.len, index })
+    }
+
     /// Removes a value where it lies, if `take` gives something for it: that.
     #[inline(always)]
     pub(crate) fn take_if<R>(&mut self, tag: u32, take: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
@@ -162,6 +199,18 @@ mod tests {
         );
         assert_eq!((slab.get(tag), slab.len()), (None, 1));
         assert!(slab.add('c').is_some() && slab.add('d').is_none());
+    }
+
+    #[test]
+    fn what_is_found_stays_until_it_is_ended() {
+        let mut slab = Slab::new(2);
+        let tag = slab.add('a').unwrap();
+        assert_eq!(slab.find(tag).and_then(|found| found.value().copied()), Some('a'));
+        assert_eq!((slab.get(tag), slab.len()), (Some(&'a'), 1));
+        slab.find(tag).unwrap().end();
+        assert!(slab.find(tag).is_none() && slab.get(tag).is_none() && slab.len() == 0);
+        let next = slab.add('b').unwrap();
+        assert!(next != tag && slab.find(tag).is_none() && slab.find(next).is_some());
     }
 
     #[test]

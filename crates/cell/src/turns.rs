@@ -66,8 +66,7 @@ impl Runtime {
     pub(crate) fn wake_receiver(&self, seat: &Seat) {
         let receiver = seat.threads.borrow_mut().receiver.take();
         match receiver {
-            // SAFETY: it is the only thread, and does not run.
-            None => unsafe { (*seat.context.get()).rax = 1 },
+            None => seat.leave_receive(),
             Some(thread) => self.wake_thread(seat, thread),
         }
     }

@@ -164,20 +164,23 @@ pub struct Call<'a> {
     /// Where it waits for a road to its callee.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) wait: Option<Box<Wait>>,
-    /// What it came to, until that is taken: field by field, where small stores are read back as they were written.
-    status: u32,
-    message: Option<Held>,
     /// What most calls do without.
     aside: Option<Box<Aside>>,
 }
 
 /// What few calls have.
 #[derive(Default)]
-struct Aside {
+pub(crate) struct Aside {
     /// What the callee is told beside the payload.
     head: Heading,
     /// What the call came to, if it failed.
     error: Option<Error>,
+}
+
+impl Aside {
+    pub(crate) fn of(head: Heading) -> Box<Aside> {
+        Box::new(Aside { head, error: None })
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -188,11 +191,12 @@ enum State {
 }
 
 /// How far a call has come.
-#[derive(Clone, Copy)]
 pub(crate) enum Step {
     Pending,
-    /// Status and message are there.
-    Answered,
+    Answered {
+        status: u32,
+        message: Message,
+    },
     /// The error is there.
     Failed,
 }
@@ -200,6 +204,16 @@ pub(crate) enum Step {
 impl<'a> Call<'a> {
     #[inline]
     pub(crate) fn new(runtime: Runtime, function: &'a str, payload: Payload<'a>) -> Call<'a> {
+        Call::with_aside(runtime, function, payload, None)
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_aside(
+        runtime: Runtime,
+        function: &'a str,
+        payload: Payload<'a>,
+        aside: Option<Box<Aside>>,
+    ) -> Call<'a> {
         Call {
             runtime,
             function,
@@ -210,9 +224,7 @@ impl<'a> Call<'a> {
             state: State::Fresh,
             #[cfg(not(target_arch = "wasm32"))]
             wait: None,
-            status: 0,
-            message: None,
-            aside: None,
+            aside,
         }
     }
 
@@ -332,10 +344,8 @@ impl<'a> Call<'a> {
 
     #[inline]
     pub(crate) fn answered(&mut self, status: u32, message: Message) -> Step {
-        self.status = status;
-        self.message = message.0;
         self.state = State::Done;
-        Step::Answered
+        Step::Answered { status, message }
     }
 
     #[cold]
@@ -354,9 +364,7 @@ impl Future for Call<'_> {
         let this = &mut *self;
         match this.advance(context.waker()) {
             Step::Pending => Poll::Pending,
-            Step::Answered => {
-                Poll::Ready(Ok(Reply { status: this.status, message: Message(this.message.take()) }))
-            }
+            Step::Answered { status, message } => Poll::Ready(Ok(Reply { status, message })),
             Step::Failed => {
                 let error = this.aside.take().and_then(|aside| aside.error);
                 Poll::Ready(Err(error.unwrap_or(Error::Protocol { what: "a call that does not exist" })))

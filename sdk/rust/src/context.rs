@@ -9,10 +9,11 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::body::{Body, Shared};
 use crate::buffer::Buffer;
-use crate::call::{Call, Payload, Reply};
+use crate::call::{Aside, Call, Payload, Reply};
 use crate::error::Error;
 use crate::executor::Ticket;
 use crate::fetch::Fetch;
+use crate::head::Heading;
 use crate::put::{Put, Reference};
 use crate::runtime::Runtime;
 
@@ -57,11 +58,15 @@ pub struct Context {
     invocation: u64,
     deadline_ns: u64,
     traceparent: Option<Rc<str>>,
+    /// What is called learns of the trace.
+    is_sampled: bool,
 }
 
 impl Context {
     pub(crate) fn new(runtime: Runtime, ticket: &Ticket, traceparent: Option<Rc<str>>) -> Context {
-        Context { runtime, invocation: ticket.invocation, deadline_ns: ticket.deadline_ns, traceparent }
+        let &Ticket { invocation, deadline_ns, .. } = ticket;
+        let is_sampled = traceparent.as_deref().is_some_and(is_sampled);
+        Context { runtime, invocation, deadline_ns, traceparent, is_sampled }
     }
 
     pub(crate) fn runtime(&self) -> Runtime {
@@ -102,11 +107,17 @@ impl Context {
     /// Where the request that this function serves is traced, the callee finds its `traceparent` among the headers.
     #[inline]
     pub fn call<'a>(&self, function: &'a str, payload: impl Into<Payload<'a>>) -> Call<'a> {
-        let call = Call::new(self.runtime, function, payload.into());
-        match &self.traceparent {
-            Some(traceparent) if is_sampled(traceparent) => call.header(TRACEPARENT, traceparent.as_bytes()),
-            _ => call,
-        }
+        // A call is made once, and in its place: what is changed afterwards is copied first.
+        let head = if self.is_sampled { self.head_of_calls() } else { None };
+        Call::with_aside(self.runtime, function, payload.into(), head)
+    }
+
+    /// What is called learns of the trace.
+    #[inline(never)]
+    fn head_of_calls(&self) -> Option<Box<Aside>> {
+        let mut head = Heading::EMPTY;
+        head.header(TRACEPARENT, self.traceparent()?.as_bytes());
+        Some(Aside::of(head))
     }
 
     /// A request to a host that the manifest's `network` names, by its whole URL. Nothing happens until it is awaited.

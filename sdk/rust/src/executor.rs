@@ -315,10 +315,11 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         };
         let slot = self.slots.get_mut(index)?;
         slot.future.as_mut().set(Some(make()));
-        slot.ticket = Some(ticket);
-        slot.hop = hop;
+        if hop.is_some() {
+            slot.hop = hop;
+        }
         self.live += 1;
-        self.step(index, ticket)
+        Self::step(&mut self.ended, (self.current, &mut self.free, &mut self.live), (index, slot), ticket)
     }
 
     #[cold]
@@ -329,30 +330,42 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
         slot
     }
 
-    /// Polls one task; gives its end if it came to one. In line, so that a ticket that was just made is not read back.
-    #[inline]
-    fn step(&mut self, index: usize, ticket: Ticket) -> Option<&mut Finished> {
+    /// As [`Tasks::step`], for a task that was polled before.
+    #[inline(never)]
+    fn step_again(&mut self, index: usize, ticket: Ticket) -> Option<&mut Finished> {
         let slot = self.slots.get_mut(index)?;
+        Self::step(&mut self.ended, (self.current, &mut self.free, &mut self.live), (index, slot), ticket)
+    }
+
+    /// Polls one task; gives its end if it came to one. In line, so that a ticket that was just made is not read back.
+    #[inline(always)]
+    fn step<'e>(
+        ended: &'e mut Finished,
+        (current, free, live): (&Current, &mut Vec<usize>, &mut u32),
+        (index, slot): (usize, &mut Slot<F>),
+        ticket: Ticket,
+    ) -> Option<&'e mut Finished> {
         let future = slot.future.as_mut().as_pin_mut()?;
-        self.current.enter(ticket, index, &slot.waker);
-        let cpu_before = if ticket.record { self.current.begin_account(&mut slot.hop) } else { 0 };
-        let has_ended = poll(future, &slot.waker, &mut self.ended.outcome);
+        current.enter(ticket, index, &slot.waker);
+        let cpu_before = if ticket.record { current.begin_account(&mut slot.hop) } else { 0 };
+        let has_ended = poll(future, &slot.waker, &mut ended.outcome);
         if ticket.record {
-            self.current.end_account(&mut slot.hop, cpu_before);
+            current.end_account(&mut slot.hop, cpu_before);
         }
         if !has_ended {
-            self.current.leave();
+            slot.ticket = Some(ticket);
+            current.leave();
             return None;
         }
         // What the handler still held goes back before its answer goes out.
         slot.future.as_mut().set(None);
-        self.current.leave();
+        current.leave();
         slot.ticket = None;
-        self.ended.ticket = ticket;
-        self.ended.hop = slot.hop.take();
-        self.free.push(index);
-        self.live -= 1;
-        Some(&mut self.ended)
+        ended.ticket = ticket;
+        ended.hop = slot.hop.take();
+        free.push(index);
+        *live -= 1;
+        Some(ended)
     }
 
     /// Runs every task that can go on, once, as far as it gets.
@@ -371,7 +384,7 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
                 let index = word * WORD_BITS + bits.trailing_zeros() as usize;
                 let ticket = self.slots.get(index).and_then(|slot| slot.ticket);
                 if let Some(ticket) = ticket
-                    && let Some(finished) = self.step(index, ticket)
+                    && let Some(finished) = self.step_again(index, ticket)
                 {
                     ended(finished);
                 }

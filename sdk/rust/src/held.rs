@@ -56,6 +56,8 @@ pub(crate) struct Place {
     pub(crate) written: usize,
 }
 
+/// No size class: there are never so many.
+pub(crate) const UNKNOWN: u8 = u8::MAX;
 /// Words of payload that come with a message itself, at most.
 pub(crate) const INLINE_WORDS: usize = 8;
 
@@ -77,6 +79,8 @@ pub struct Holding {
     pub(crate) rights: Rights,
     /// Whether it is still this function's to give back.
     pub(crate) armed: bool,
+    /// The size class of an owned buffer; [`UNKNOWN`] until somebody has looked.
+    pub(crate) class: u8,
     /// The box behind this one, where this one is kept for later.
     pub(crate) next: Option<Box<Holding>>,
 }
@@ -102,6 +106,7 @@ pub(crate) fn blank(runtime: Runtime) -> Box<Holding> {
         kind: Kind::Inline,
         rights: Rights::NONE,
         armed: false,
+        class: UNKNOWN,
         next: None,
     })
 }
@@ -126,6 +131,7 @@ impl Held {
         holding.written = place.written;
         holding.kind = kind;
         holding.rights = rights;
+        holding.class = UNKNOWN;
         holding.armed = true;
         Held { holding: ManuallyDrop::new(holding) }
     }
@@ -141,12 +147,12 @@ impl Held {
 
     /// A payload that came with the message itself: the first `len` bytes of `words`.
     #[inline]
-    pub(crate) fn inline(runtime: Runtime, words: [u64; INLINE_WORDS], len: usize) -> Held {
+    pub(crate) fn inline(runtime: Runtime, words: &[u64; INLINE_WORDS], len: usize) -> Held {
         let mut holding = runtime.shelf().take(runtime);
-        holding.inline = words;
+        holding.inline = *words;
         holding.start = 0;
-        holding.len = len.min(size_of_val(&words));
-        holding.capacity = size_of_val(&words);
+        holding.len = len.min(size_of_val(words));
+        holding.capacity = size_of_val(words);
         holding.written = 0;
         holding.kind = Kind::Inline;
         holding.rights = Rights::ALL;
@@ -174,12 +180,9 @@ impl Drop for Held {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: taken once, here: nothing uses the value after its drop.
-        let mut holding = unsafe { ManuallyDrop::take(&mut self.holding) };
-        if !matches!(holding.head, Head::Absent) {
-            holding.head = Head::Absent;
-        }
-        if core::mem::take(&mut holding.armed) {
-            Holding::give_back(holding);
+        let holding = unsafe { ManuallyDrop::take(&mut self.holding) };
+        if holding.armed || !matches!(holding.head, Head::Absent) {
+            Holding::let_go(holding);
         } else {
             holding.runtime.shelf().put(holding);
         }
@@ -396,8 +399,34 @@ impl Holding {
         }
     }
 
+    /// Takes back what more there is than a box.
     #[inline(never)]
-    fn give_back(holding: Box<Holding>) {
+    fn let_go(mut holding: Box<Holding>) {
+        // Mostly a small buffer that was used before. Nothing but the last steps calls anything, so that nothing has to be saved.
+        if let Runtime::Gates(gates) = holding.runtime
+            && matches!(holding.head, Head::Absent)
+            && holding.is_recyclable()
+        {
+            holding.armed = false;
+            return gates.keep(holding);
+        }
+        Holding::let_go_of_all(holding);
+    }
+
+    /// Whether it is known to be a small buffer of this function's own, with all rights.
+    #[inline]
+    fn is_recyclable(&self) -> bool {
+        self.armed && self.kind == Kind::Owned && self.rights == Rights::ALL && self.class != UNKNOWN
+    }
+
+    #[inline(never)]
+    fn let_go_of_all(mut holding: Box<Holding>) {
+        if !matches!(holding.head, Head::Absent) {
+            holding.head = Head::Absent;
+        }
+        if !core::mem::take(&mut holding.armed) {
+            return holding.runtime.shelf().put(holding);
+        }
         match holding.runtime {
             #[cfg(not(target_arch = "wasm32"))]
             Runtime::Link(link) => {

@@ -19,14 +19,17 @@ impl Message {
         runtime: Runtime,
         body: Extent,
         flags: Flags,
-        small: Option<[u64; INLINE_WORDS]>,
+        small: Option<&[u64; INLINE_WORDS]>,
     ) -> Option<Held> {
         let len = usize::try_from(body.len).ok()?;
         if !flags.has(Flags::INLINE) || body.handle != NONE {
             return None;
         }
-        let words = if len <= size_of::<u64>() { [body.offset, 0, 0, 0, 0, 0, 0, 0] } else { small? };
-        (len <= size_of_val(&words)).then(|| Held::inline(runtime, words, len))
+        if len <= size_of::<u64>() {
+            return Some(Held::inline(runtime, &[body.offset, 0, 0, 0, 0, 0, 0, 0], len));
+        }
+        let words = small?;
+        (len <= size_of_val(words)).then(|| Held::inline(runtime, words, len))
     }
 
     /// `content`, with a head that lies in a buffer of its own.

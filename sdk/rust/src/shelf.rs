@@ -79,6 +79,14 @@ impl Shelf {
     pub(crate) fn put(&self, holding: Box<Holding>) {
         if self.boxes.len() < SHELF_MAX {
             self.boxes.put(holding);
+        } else {
+            forget(holding);
         }
     }
+}
+
+/// Gives the memory of a box back.
+#[cold]
+pub(crate) fn forget(holding: Box<Holding>) {
+    drop(holding);
 }

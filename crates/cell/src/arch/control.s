@@ -436,6 +436,79 @@ baton_copy_lines:
     xor eax, eax
     ret
 .balign 16
+# One line, from a guest that has just passed a gate: what it wrote is in memory by then, and may be read in pairs of words. Changes
+# nothing but rax and xmm0 to xmm3.
+.globl baton_copy_line
+baton_copy_line:
+    movups xmm0, [rsi]
+    movups xmm1, [rsi + 16]
+    movups xmm2, [rsi + 32]
+    movups xmm3, [rsi + 48]
+    movups [rdi], xmm0
+    movups [rdi + 16], xmm1
+    movups [rdi + 32], xmm2
+    movups [rdi + 48], xmm3
+    xor eax, eax
+    ret
+.balign 16
+# A parcel that carries a few bytes at most, to rdi. Words 0, 1, 2, 4 and 5 are in rax, rcx, rdx, r8 and r9, rights and sender in
+# r10. Its line of payload is at rsi, so many bytes of it as word 5 says, and zeros behind them; or there is none if rsi is 0.
+# Changes nothing but rax, r11 and xmm0 to xmm3.
+.globl baton_write_plain
+baton_write_plain:
+    mov [rdi], rax
+    mov [rdi + 8], rcx
+    mov [rdi + 16], rdx
+    mov eax, {none}
+    mov [rdi + 24], rax
+    mov [rdi + 32], r8
+    mov [rdi + 40], r9
+    mov [rdi + 48], rax
+    mov qword ptr [rdi + 56], 0
+    xorps xmm0, xmm0
+    movups [rdi + 64], xmm0
+    movups [rdi + 80], xmm0
+    mov [rdi + 96], r10
+    mov qword ptr [rdi + 104], 0
+    movups [rdi + 112], xmm0
+    test rsi, rsi
+    jz 68f
+    cmp r9, {line}
+    jne 69f
+    movups xmm0, [rsi]
+    movups xmm1, [rsi + 16]
+    movups xmm2, [rsi + 32]
+    movups xmm3, [rsi + 48]
+    movups [rdi + 128], xmm0
+    movups [rdi + 144], xmm1
+    movups [rdi + 160], xmm2
+    movups [rdi + 176], xmm3
+68:
+    xor eax, eax
+    ret
+69:
+    movups [rdi + 128], xmm0
+    movups [rdi + 144], xmm0
+    movups [rdi + 160], xmm0
+    movups [rdi + 176], xmm0
+    mov eax, 8
+70:
+    cmp rax, r9
+    ja 71f
+    mov r11, [rsi + rax - 8]
+    mov [rdi + rax + 120], r11
+    add rax, 8
+    jmp 70b
+71:
+    sub rax, 8
+72:
+    cmp rax, r9
+    jae 68b
+    mov r11b, [rsi + rax]
+    mov [rdi + rax + 128], r11b
+    inc rax
+    jmp 72b
+.balign 16
 # The same, one word.
 .globl baton_copy_word
 baton_copy_word:

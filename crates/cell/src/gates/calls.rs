@@ -1,15 +1,19 @@
 //! Calls from guest to guest: made, waited for, given up.
 
+use core::mem::MaybeUninit;
+
 use baton_abi::descriptor::DESCRIPTOR_WORDS;
 use baton_abi::gate::{PENDING, Parcel};
 use baton_abi::{Descriptor, Flags, Kind as Message, Rights};
 
+use super::terms::{Terms, earliest};
 use super::{
     CANCELLED, DEPTH_MAX, EACCES, EAGAIN, EFAULT, EHOSTUNREACH, ELOOP, ESTALE, ETIMEDOUT, leave, stay,
+    stay_in_time,
 };
 use crate::arch::Verdict;
 use crate::guest::LEFT_IDLE;
-use crate::hand::{Dispatch, HandError, Sent, or_frozen};
+use crate::hand::{Dispatch, HandError, Sent, few, or_frozen};
 use crate::links::tag_of;
 use crate::roads::push_over;
 use crate::runtime::Runtime;
@@ -19,59 +23,74 @@ use crate::sys;
 /// How long a call waits for the first replica of its callee, nanoseconds.
 const ROAD_WITHIN_NS: u64 = 2_000_000_000;
 
-/// What is known of a call beside what the runtime says of it to the callee.
-#[derive(Clone, Copy)]
-struct Made {
-    on_behalf_of: u32,
-    limit_ns: u64,
-    depth: u16,
-}
-
 impl Runtime {
-    pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
-        let mut words = [0; DESCRIPTOR_WORDS];
-        if !seat.reach.read_line(at, &mut words) {
-            return EFAULT;
+    #[inline(never)]
+    pub(super) fn gate_call(&self, seat: &Seat, index: u64, at: u64) -> Verdict {
+        stay_in_time(seat, self.call(seat, index, at))
+    }
+
+    #[inline(always)]
+    fn call(&self, seat: &Seat, index: u64, at: u64) -> i64 {
+        let mut words = MaybeUninit::uninit();
+        let Some(words) = seat.reach.read_line(at, &mut words) else { return EFAULT };
+        let sent = Sent::new(at, words);
+        // Two roads, which have nothing in common but what was copied: what both needed would be kept in memory all the way.
+        match self.call_at_once(seat, index, sent) {
+            Some(result) => result,
+            None => self.call_in_turn(seat, index, (at, words)),
         }
-        let sent = Sent { at, words: &words };
-        let callee = usize::try_from(index).ok().and_then(|index| seat.facts.callees.get(index));
-        let Some(callee) = callee else { return EACCES };
-        let on_behalf_of = sent.tag();
-        let (invocation, inherited, limit, depth, record) = {
-            let requests = seat.requests.borrow();
-            requests.get(on_behalf_of).map_or((0, 0, 0, 0, false), |request| {
-                let record = request.hop.is_some();
-                (request.invocation, request.deadline_ns, request.limit_ns, request.depth, record)
-            })
-        };
-        if depth >= DEPTH_MAX {
+    }
+
+    /// Calls a function of this cell that waits for a request, with a few bytes at most. `None` for any other call, of which nothing has
+    /// happened then.
+    #[inline(always)]
+    fn call_at_once(&self, seat: &Seat, index: u64, sent: Sent<'_>) -> Option<i64> {
+        let callee = seat.callee(index)?;
+        let to = self.seat(callee.seat?).filter(|to| to.takes_at_once())?;
+        let few = few(seat, to, sent).filter(|_| !sent.flags().has(Flags::PARALLEL))?;
+        let terms = Terms::of(seat, callee, sent)?;
+        if terms.record || terms.depth > DEPTH_MAX {
+            return None;
+        }
+        let Some((call, request)) = make(seat, to, sent, terms) else { return Some(EAGAIN) };
+        if !self.put_few(seat, (to, to.recv_at.get()), (sent, few), &terms.request(request)) {
+            unmake(seat, to, (call, request));
+            return None;
+        }
+        seat.note_call(Target::Seat(to.id), call, few.bytes);
+        self.note_turn();
+        match terms.limit_ns {
+            0 => self.note_start(to, request),
+            limit_ns => self.begin(to, request, limit_ns),
+        }
+        let outer = self.is_answered.replace(false);
+        to.leave_receive();
+        self.enter_from(Some(seat), to);
+        self.is_answered.set(outer);
+        Some(self.finish_call(seat, call, sent.at))
+    }
+
+    /// Makes any call.
+    #[inline(never)]
+    fn call_in_turn(&self, seat: &Seat, index: u64, (at, words): (u64, &[u64; DESCRIPTOR_WORDS])) -> i64 {
+        let sent = Sent::new(at, words);
+        let Some(callee) = seat.callee(index) else { return EACCES };
+        let terms = Terms::of(seat, callee, sent).unwrap_or_else(|| Terms::for_nobody(seat, callee, sent));
+        if terms.depth > DEPTH_MAX {
             return ELOOP;
         }
-        let own = own_deadline(callee.timeout_ns, seat.facts.timeout_ns, (inherited, limit));
-        let deadline_ns = earliest([own, sent.word(2), inherited]);
-        // A caller may wish to wait for less than that. It does not decide by its wish when its callee is stopped.
-        let limit_ns = earliest([own, limit]);
-        let as_what = Dispatch { kind: Message::Request, tag: 0, invocation, deadline_ns, record };
-        let made = Made { on_behalf_of, limit_ns, depth: depth + 1 };
         let to = callee.seat.and_then(|id| self.seat(id));
         match to.filter(|_| !sent.flags().has(Flags::PARALLEL)) {
-            Some(to) => self.call_inside(seat, to, sent, as_what, made),
-            None => self.call_anywhere(seat, callee, sent, as_what, made),
+            Some(to) => self.call_inside(seat, to, sent, terms),
+            None => self.call_anywhere(seat, callee, sent, terms),
         }
     }
 
     /// Calls a function that may be elsewhere.
     #[inline(never)]
-    fn call_anywhere(
-        &self,
-        seat: &Seat,
-        callee: &Callee,
-        sent: Sent<'_>,
-        as_what: Dispatch,
-        made: Made,
-    ) -> i64 {
+    fn call_anywhere(&self, seat: &Seat, callee: &Callee, sent: Sent<'_>, terms: Terms) -> i64 {
         let to = match callee.seat {
-            None => match self.find_road(seat, &callee.name, as_what.deadline_ns) {
+            None => match self.find_road(seat, &callee.name, terms.deadline_ns) {
                 Ok(Some(road)) => Err(road),
                 Ok(None) => return EAGAIN,
                 Err(()) => return EHOSTUNREACH,
@@ -86,7 +105,7 @@ impl Runtime {
             Err(road) => {
                 let called = match self.describe(seat, sent) {
                     Some((d, lend)) => {
-                        self.call_away(seat, road, (&as_what.of(&d), or_frozen(lend)), sent.at)
+                        self.call_away(seat, road, (&terms.request(0).of(&d), or_frozen(lend)), sent.at)
                     }
                     None => EFAULT,
                 };
@@ -98,7 +117,7 @@ impl Runtime {
             }
             Ok(to) => {
                 let began = sys::now_ns();
-                let called = self.call_inside(seat, to, sent, as_what, made);
+                let called = self.call_inside(seat, to, sent, terms);
                 callee.parallel.note(sys::now_ns().saturating_sub(began));
                 called
             }
@@ -123,13 +142,14 @@ impl Runtime {
         Err(())
     }
 
-    #[inline(always)]
-    fn call_inside(&self, seat: &Seat, to: &Seat, sent: Sent<'_>, mut as_what: Dispatch, made: Made) -> i64 {
+    /// Calls a function of this cell, whatever it is doing, with whatever it is.
+    #[inline(never)]
+    fn call_inside(&self, seat: &Seat, to: &Seat, sent: Sent<'_>, terms: Terms) -> i64 {
         self.copied.set((0, 0));
         self.handed.set(0);
         // The room for both sides first: from then on only the hand-over can fail, and that changes nothing when it does.
-        let Some((call, request)) = make(seat, to, sent.at, &as_what, made) else { return EAGAIN };
-        as_what.tag = request;
+        let Some((call, request)) = make(seat, to, sent, terms) else { return EAGAIN };
+        let as_what = terms.request(request);
         let mut parcel = Parcel::EMPTY;
         let handed = match self.hand_plain(seat, to, sent, &as_what, &mut parcel) {
             Ok(true) => Ok(()),
@@ -137,15 +157,16 @@ impl Runtime {
             Err(error) => Err(error),
         };
         if let Err(error) = handed {
-            return unmake(seat, to, (call, request), error);
+            unmake(seat, to, (call, request));
+            return error.errno();
         }
         seat.note_call(Target::Seat(to.id), call, sent.word(5));
-        self.run_callee(to, made.limit_ns, &parcel);
+        self.run_callee(to, terms.limit_ns, &parcel);
         self.finish_call(seat, call, sent.at)
     }
 
     /// Hands over what is more than a few bytes, and begins the account of a call that has one.
-    #[inline(never)]
+    #[inline(always)]
     fn hand_more(
         &self,
         seat: &Seat,
@@ -190,7 +211,7 @@ impl Runtime {
         if limit_ns != 0 {
             self.begin(to, tag_of(parcel), limit_ns);
         } else {
-            self.note_start(to, parcel);
+            self.note_start(to, tag_of(parcel));
         }
         let outer = self.is_answered.replace(false);
         self.deliver(to, parcel);
@@ -358,21 +379,20 @@ impl Runtime {
 
 /// Notes a call with its caller and with its callee; their tags. `None` if one of them has as many as it may have.
 #[inline(always)]
-fn make(seat: &Seat, to: &Seat, at: u64, as_what: &Dispatch, made: Made) -> Option<(u32, u32)> {
+fn make(seat: &Seat, to: &Seat, sent: Sent<'_>, terms: Terms) -> Option<(u32, u32)> {
     let mut calls = seat.calls.borrow_mut();
     let mut requests = to.requests.borrow_mut();
     let call = calls.vacancy()?;
     let request = requests.vacancy()?;
     let tags = (call.tag(), request.tag());
-    let &Dispatch { invocation, deadline_ns, .. } = as_what;
-    let Made { on_behalf_of, limit_ns, depth } = made;
+    let Terms { invocation, deadline_ns, limit_ns, depth, .. } = terms;
     call.fill(Call {
         lent: None,
         deadline_ns,
         to: Target::Seat(to.id),
-        stage: Stage::InGate { at },
+        stage: Stage::InGate { at: sent.at },
         request: tags.1,
-        on_behalf_of,
+        on_behalf_of: sent.tag(),
     });
     let origin = Origin::Seat { seat: seat.id, call: tags.0 };
     request.fill(Request { origin, invocation, deadline_ns, limit_ns, depth, hop: None });
@@ -381,56 +401,7 @@ fn make(seat: &Seat, to: &Seat, at: u64, as_what: &Dispatch, made: Made) -> Opti
 
 /// Forgets a call whose payload was refused.
 #[cold]
-fn unmake(seat: &Seat, to: &Seat, (call, request): (u32, u32), error: HandError) -> i64 {
+fn unmake(seat: &Seat, to: &Seat, (call, request): (u32, u32)) {
     seat.calls.borrow_mut().remove(call);
     to.requests.borrow_mut().remove(request);
-    error.errno()
-}
-
-/// When a callee's own time is over; 0 for never, or where that is no earlier than what the caller's request is bound by already.
-/// A request is stopped within its function's time from its beginning: a callee that has as long, or longer, ends no earlier. Then
-/// no clock is read.
-#[inline]
-fn own_deadline(callee_ns: u64, caller_ns: u64, (inherited, limit): (u64, u64)) -> u64 {
-    /// What a coarse clock may be behind.
-    const COARSE_NS: u64 = 10_000_000;
-    let is_bound = limit != 0 && inherited != 0 && inherited <= limit.saturating_add(COARSE_NS);
-    if callee_ns == 0 || is_bound && caller_ns != 0 && callee_ns >= caller_ns {
-        return 0;
-    }
-    sys::coarse_now_ns().saturating_add(callee_ns)
-}
-
-/// The earliest of several times, of which 0 is none.
-#[inline(always)]
-fn earliest<const N: usize>(times: [u64; N]) -> u64 {
-    // One less, none is the latest there is.
-    times.into_iter().fold(u64::MAX, |first, at| first.min(at.wrapping_sub(1))).wrapping_add(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_several_times_the_first_counts_and_none_is_later_than_any() {
-        assert_eq!((earliest([0, 0]), earliest([0, 7, 3]), earliest([u64::MAX, 0])), (0, 3, u64::MAX));
-    }
-
-    #[test]
-    fn a_callees_own_time_counts_where_it_may_end_first() {
-        assert_eq!(own_deadline(0, 60, (1_000, 1_000)), 0, "it has none");
-        assert_eq!(own_deadline(60, 60, (1_000, 1_000)), 0, "the caller's request ends no later");
-        let now = sys::coarse_now_ns();
-        for (callee, caller, bounds) in [
-            (59, 60, (1_000, 1_000)),
-            (60, 0, (1_000, 1_000)),
-            (60, 60, (0, 1_000)),
-            (60, 60, (1_000, 0)),
-            (60, 60, (1_000 + 20_000_000, 1_000)),
-        ] {
-            let own = own_deadline(callee, caller, bounds);
-            assert!(own >= now + callee, "{callee} in {caller}, bound by {bounds:?}");
-        }
-    }
 }

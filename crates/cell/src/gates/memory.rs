@@ -27,8 +27,7 @@ impl Runtime {
                 }
             };
             let at = out.wrapping_add(made * size_of::<Grant>() as u64);
-            let name = u64::from(grant.handle) | u64::from(grant.generation) << 32;
-            let raw = [name, grant.base, grant.capacity].map(u64::to_le_bytes);
+            let raw = [grant.pair().to_word(), grant.base, grant.capacity].map(u64::to_le_bytes);
             if !seat.space.borrow_mut().write(at, raw.as_flattened()) {
                 self.give_up(seat, grant.pair());
                 return EFAULT;

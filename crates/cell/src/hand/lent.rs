@@ -22,8 +22,7 @@ pub(crate) const fn or_frozen(lend: Rights) -> Rights {
 /// Capability and range of what is lent, if that is all that is sent, and lies in the pool.
 #[inline(always)]
 fn lent(sent: Sent<'_>) -> Option<(Pair, Range)> {
-    let name = sent.word(3);
-    let pair = Pair { handle: (name & 0xffff_ffff) as u32, generation: (name >> 32) as u32 };
+    let pair = Pair::from_word(sent.word(3));
     let is_lent = sent.flags() == Flags::LEND && nowhere(sent.word(6)) && !what(pair.handle).is_mail();
     is_lent.then(|| (pair, Range { offset: sent.word(4), len: sent.word(5) }))
 }
@@ -47,7 +46,7 @@ impl Runtime {
         self.note_handed(range.len);
         let mut lent = None;
         let landed = self.lend(a, b, (pair, range), rights, &mut lent)?;
-        let name = u64::from(landed.extent.handle) | u64::from(landed.extent.generation) << 32;
+        let name = super::pair_of(landed.extent).to_word();
         let words: [u64; DESCRIPTOR_WORDS] = as_what.words(sent, [name, range.offset, range.len]);
         out.words = words;
         out.body_base = landed.base;

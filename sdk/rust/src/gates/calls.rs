@@ -7,7 +7,7 @@ use baton_abi::gate::{PENDING, Parcel};
 use baton_abi::{Flags, Kind as Message};
 
 use super::receive::{code_of, flags_of, tag_of, word};
-use super::send::{clear, first_word};
+use super::send::{clear, first_word, put_lent};
 use super::{Gates, errno};
 use crate::call::{Call, Payload, Reply, Step};
 use crate::error::Error;
@@ -20,6 +20,25 @@ const BY_RUNTIME: u32 = 0;
 fn deadline_after(timeout: Duration) -> u64 {
     let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
     crate::clock::now_ns().saturating_add(ns)
+}
+
+/// Whether two names are the same. Those of most functions are compared by a few words.
+#[inline(always)]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match one.len() {
+        4..=8 => ends::<4>(one) == ends::<4>(other),
+        9..=16 => ends::<8>(one) == ends::<8>(other),
+        _ => one == other,
+    }
+}
+
+/// First and last bytes.
+#[inline(always)]
+fn ends<const N: usize>(of: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
+    (of.first_chunk(), of.last_chunk())
 }
 
 enum State {
@@ -64,12 +83,8 @@ impl Gates {
         let first = first_word(Message::Request, flags, call.operation, self.current.tag());
         let mut parcel = Parcel::EMPTY;
         clear(&mut parcel, first, deadline_ns);
-        let put = if call.has_head() {
-            self.put_call_with_head(call, &mut parcel)
-        } else {
-            self.put(&mut call.payload, &[], true, &mut parcel)
-        };
-        if let Err(error) = put {
+        let is_put = !call.has_head() && put_lent(&call.payload, &mut parcel);
+        if !is_put && let Err(error) = self.put_call(call, &mut parcel) {
             return call.failed(error);
         }
         self.next_epoch();
@@ -84,8 +99,8 @@ impl Gates {
         call.answered(code_of(first), self.accept(&parcel))
     }
 
-    #[cold]
-    fn put_call_with_head(&'static self, call: &mut Call<'_>, parcel: &mut Parcel) -> Result<(), Error> {
+    #[inline(never)]
+    fn put_call(&'static self, call: &mut Call<'_>, parcel: &mut Parcel) -> Result<(), Error> {
         let (payload, head) = call.parts()?;
         self.put(payload, head, true, parcel)
     }
@@ -99,7 +114,7 @@ impl Gates {
     #[inline]
     fn find_callee(&self, function: &str) -> Option<usize> {
         let last = self.callee.get();
-        if self.callees.get(last).is_some_and(|name| name == function) {
+        if self.callees.get(last).is_some_and(|name| is_same(name.as_bytes(), function.as_bytes())) {
             return Some(last);
         }
         let found = self.callees.iter().position(|name| name == function)?;
@@ -152,13 +167,13 @@ impl Gates {
         if flags_of(first).has(Flags::ERROR) {
             return Err(self.read_failure(callee, parcel));
         }
-        Ok(Reply { status: code_of(first), message: self.accept(parcel) })
+        Ok(Reply { status: code_of(first), message: self.accept_late(parcel) })
     }
 
     #[cold]
     fn read_failure(&'static self, callee: usize, parcel: &Parcel) -> Error {
         let function = self.name(callee);
-        let message = self.accept(parcel);
+        let message = self.accept_late(parcel);
         let status = u16::try_from(code_of(word(parcel, 0))).unwrap_or(u16::MAX);
         match (parcel.from, status) {
             // Not the callee's words: it is late, or it is gone.

@@ -15,19 +15,13 @@ use crate::held::{Head, Held, Kind, Place};
 use crate::message::Message;
 use crate::runtime::Runtime;
 
-/// One of some words of a parcel, as the runtime wrote it: words that are read in pairs soon after they were written one by
+/// One word of a parcel's descriptor, as the runtime wrote it: words that are read in pairs soon after they were written one by
 /// one keep the processor waiting.
 #[inline]
-fn one<const N: usize>(words: &[u64; N], index: usize) -> u64 {
-    let at = words.as_ptr().wrapping_add(index % N);
+pub(super) fn word(parcel: &Parcel, index: usize) -> u64 {
+    let at = parcel.words.as_ptr().wrapping_add(index % DESCRIPTOR_WORDS);
     // SAFETY: one of the words.
     unsafe { at.read_volatile() }
-}
-
-/// One word of a parcel's descriptor.
-#[inline]
-pub(super) fn word(parcel: &Parcel, index: usize) -> u64 {
-    one::<DESCRIPTOR_WORDS>(&parcel.words, index)
 }
 
 // The parts of a descriptor's first word.
@@ -55,13 +49,21 @@ const fn handle_of(word: u64) -> Handle {
 }
 
 impl Gates {
+    /// As [`Gates::accept`], where it is not worth being in line.
+    #[inline(never)]
+    pub(super) fn accept_late(&'static self, parcel: &Parcel) -> Message {
+        self.accept(parcel)
+    }
+
     /// Takes over what a parcel carries. A range outside of its buffer, which the runtime does not send, is no payload.
-    #[inline]
+    #[inline(always)]
     pub(super) fn accept(&'static self, parcel: &Parcel) -> Message {
         let flags = flags_of(word(parcel, 0));
         let handle = handle_of(word(parcel, 3));
-        let content = if handle.index == NONE || flags.has(Flags::INLINE) {
-            self.accept_inline(parcel, flags)
+        let content = if flags.has(Flags::INLINE) {
+            self.accept_inline(parcel, handle)
+        } else if handle.index == NONE {
+            None
         } else {
             let kind = match flags {
                 flags if flags.has(Flags::LEND) => Kind::Lent,
@@ -79,12 +81,11 @@ impl Gates {
     }
 
     #[inline]
-    fn accept_inline(&'static self, parcel: &Parcel, flags: Flags) -> Option<Held> {
-        let handle = handle_of(word(parcel, 3));
+    fn accept_inline(&'static self, parcel: &Parcel, handle: Handle) -> Option<Held> {
         let (offset, len) = (word(parcel, 4), word(parcel, 5));
         let body = Extent { handle: handle.index, generation: handle.generation, offset, len };
-        let small = core::array::from_fn(|index| one(&parcel.small, index));
-        Message::inline(Runtime::Gates(self), body, flags, Some(small))
+        // In pairs all the same: since they were written a gate has been passed, and they are in memory.
+        Message::inline(Runtime::Gates(self), body, Flags::INLINE, Some(&parcel.small))
     }
 
     #[inline(never)]

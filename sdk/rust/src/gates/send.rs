@@ -68,8 +68,7 @@ const fn is_small(len: usize) -> bool {
 /// Copies what is no more than a parcel holds, and as long as its place.
 #[inline]
 fn copy_small(space: &mut [u8], bytes: &[u8]) {
-    // A copy of any length is a call of the host where this is a module; of a length that is known it is a few words.
-    #[cfg(target_arch = "wasm32")]
+    // A copy of any length is a call, where this is a module one of the host; of a length that is known it is a few words.
     if let (Some(space), Some(whole)) = (space.first_chunk_mut::<SMALL_BYTES>(), bytes.first_chunk()) {
         *space = *whole;
         return;
@@ -77,8 +76,20 @@ fn copy_small(space: &mut [u8], bytes: &[u8]) {
     space.copy_from_slice(bytes);
 }
 
+/// Puts what is lent, for reading, and so little that it is copied, into the parcel. `false` if it is anything else.
+#[inline(always)]
+pub(super) fn put_lent(payload: &Payload<'_>, parcel: &mut Parcel) -> bool {
+    match payload {
+        Payload::Lend(held, Rights(TO_READ)) if is_small(held.len) => {
+            put_small(held.bytes(), parcel);
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Puts a small payload into the parcel itself.
-#[inline]
+#[inline(always)]
 fn put_small(bytes: &[u8], parcel: &mut Parcel) {
     let len = bytes.len();
     let mut inline = [0u8; INLINE_MAX];
@@ -111,10 +122,7 @@ impl Gates {
                 Ok(())
             }
             Payload::Buffer(buffer) => self.put_owned(&mut buffer.held, head, parcel),
-            Payload::Lend(held, Rights(TO_READ)) if can_lend && head.is_empty() && is_small(held.len) => {
-                put_small(held.bytes(), parcel);
-                Ok(())
-            }
+            lent if can_lend && head.is_empty() && put_lent(lent, parcel) => Ok(()),
             Payload::Lend(held, rights) if can_lend => {
                 self.put_head(head, parcel)?;
                 set_range(parcel, Flags::LEND, held.handle, held.range());

@@ -10,7 +10,7 @@ use baton_abi::{NONE, Rights};
 use super::{Gates, errno, kept, pair};
 use crate::capability::Handle;
 use crate::error::Error;
-use crate::held::{Holding, Kind};
+use crate::held::{Holding, Kind, UNKNOWN};
 use crate::runtime::Runtime;
 use crate::shelf::Chain;
 
@@ -58,11 +58,26 @@ fn class_of_buffer(capacity: usize) -> Option<u8> {
     if is_small { u8::try_from(class).ok() } else { None }
 }
 
-/// Buffers of a class that one gate takes or gives back.
+/// Buffers of each class that one gate takes or gives back.
+const BATCHES: [usize; SLAB_CLASSES as usize] = {
+    let mut batches = [1; SLAB_CLASSES as usize];
+    let mut class = 0;
+    while class < batches.len() {
+        let mut whole = (BATCH_BYTES / SLAB_MIN_BYTES) as usize >> class;
+        if whole > BATCH_MAX {
+            whole = BATCH_MAX;
+        }
+        if whole > 1 {
+            batches[class] = whole;
+        }
+        class += 1;
+    }
+    batches
+};
+
 #[inline]
 fn batch(class: u8) -> usize {
-    let whole = usize::try_from(BATCH_BYTES / SLAB_MIN_BYTES).unwrap_or(1);
-    (whole >> class).clamp(1, BATCH_MAX)
+    BATCHES.get(usize::from(class)).copied().unwrap_or(1)
 }
 
 impl Stash {
@@ -74,9 +89,12 @@ impl Stash {
     }
 
     /// Puts an empty buffer in, which is this function's own with all rights; whether there are too many now.
-    #[inline]
+    #[inline(always)]
     fn put(&self, class: u8, empty: Box<Holding>) -> bool {
-        let Some(chain) = self.classes.get(usize::from(class)) else { return false };
+        let Some(chain) = self.classes.get(usize::from(class)) else {
+            crate::shelf::forget(empty);
+            return false;
+        };
         kept::note(empty.handle, true);
         chain.put(empty);
         chain.len() > 2 * batch(class)
@@ -151,12 +169,16 @@ impl Gates {
         empty.written = 0;
         empty.kind = Kind::Owned;
         empty.rights = Rights::ALL;
+        empty.class = UNKNOWN;
         Some(empty)
     }
 
     /// Takes back what this function does not need any more.
     #[inline]
     pub(crate) fn give_back(&self, holding: Box<Holding>) {
+        if holding.kind == Kind::Owned && holding.rights == Rights::ALL {
+            return self.recycle(holding);
+        }
         match holding.kind {
             // What is lent ends with its call: that it is not needed any more is worth no gate of its own.
             Kind::Lent => {
@@ -164,7 +186,6 @@ impl Gates {
                     self.return_spent();
                 }
             }
-            Kind::Owned if holding.rights == Rights::ALL => return self.recycle(holding),
             Kind::Owned | Kind::Shared => self.free(&[pair(holding.handle)]),
             Kind::Inline => {}
         }
@@ -172,17 +193,25 @@ impl Gates {
     }
 
     #[inline]
-    fn recycle(&self, empty: Box<Holding>) {
+    fn recycle(&self, mut empty: Box<Holding>) {
         match class_of_buffer(empty.capacity) {
             Some(class) => {
-                if self.stash.put(class, empty) {
-                    self.return_surplus(class);
-                }
+                empty.class = class;
+                self.keep(empty);
             }
             None => {
                 self.free(&[pair(empty.handle)]);
                 self.shelf.put(empty);
             }
+        }
+    }
+
+    /// Keeps a buffer for later whose class is known.
+    #[inline]
+    pub(crate) fn keep(&self, empty: Box<Holding>) {
+        let class = empty.class;
+        if self.stash.put(class, empty) {
+            self.return_surplus(class);
         }
     }
 

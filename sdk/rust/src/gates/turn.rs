@@ -64,6 +64,12 @@ where
             self.start(event, tag, code_of(first));
             return false;
         }
+        self.take_other(kind, event)
+    }
+
+    #[inline(never)]
+    fn take_other(&mut self, kind: u8, event: &Parcel) -> bool {
+        let tag = tag_of(word(event, 0));
         match Message::from_u8(kind) {
             Some(Message::Reply) => self.gates.take_answer(event),
             Some(Message::Cancel) => {
@@ -95,7 +101,7 @@ where
             (self.make)(context, request)
         };
         if let Some(finished) = self.tasks.spawn(make, ticket, None) {
-            self.replies.finish(finished);
+            self.replies.finish_at_once(finished);
         }
     }
 
@@ -148,8 +154,13 @@ impl Replies {
     }
 
     /// Puts a task's end on the way to whoever waits for it.
-    #[inline]
+    #[inline(never)]
     fn finish(&mut self, finished: &mut Finished) {
+        self.finish_at_once(finished);
+    }
+
+    #[inline(always)]
+    fn finish_at_once(&mut self, finished: &mut Finished) {
         self.flush();
         let tag = finished.ticket.tag;
         match &mut finished.outcome {
