@@ -268,7 +268,11 @@ impl App {
 
     /// Calls that the node has out at replicas.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.replicas().iter().map(|replica| replica.in_flight()).sum()
+        let up = |replica: &&Rc<Replica>| replica.phase.get() != Phase::Dead;
+        let of_each = |state: &FunctionState| -> u32 {
+            state.replicas.borrow().iter().flatten().filter(up).map(|replica| replica.in_flight()).sum()
+        };
+        self.functions.iter().map(of_each).sum()
     }
 
     pub(crate) fn queued(&self) -> usize {
