@@ -268,11 +268,7 @@ impl App {
 
     /// Calls that the node has out at replicas.
     pub(crate) fn in_flight(&self) -> u32 {
-        let up = |replica: &&Rc<Replica>| replica.phase.get() != Phase::Dead;
-        let of_each = |state: &FunctionState| -> u32 {
-            state.replicas.borrow().iter().flatten().filter(up).map(|replica| replica.in_flight()).sum()
-        };
-        self.functions.iter().map(of_each).sum()
+        self.functions.iter().map(FunctionState::in_flight).sum()
     }
 
     pub(crate) fn queued(&self) -> usize {
