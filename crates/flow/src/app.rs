@@ -268,7 +268,7 @@ impl App {
 
     /// Calls that the node has out at replicas.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.replicas().iter().map(|replica| replica.in_flight()).sum()
+        self.functions.iter().map(FunctionState::in_flight).sum()
     }
 
     pub(crate) fn queued(&self) -> usize {

@@ -103,7 +103,7 @@ async fn attempt(
     let late = || Failed::for_good(InvokeError::DeadlineExceeded { after: state.spec.timeout.duration() });
     let call = Call {
         app: app.name.clone(),
-        function: state.name.to_string(),
+        function: state.name.as_str().to_owned(),
         version: app.version,
         invocation: errand.invocation,
         operation: errand.operation,
@@ -112,9 +112,9 @@ async fn attempt(
         head: errand.head.clone(),
         body: payload(app, &errand.body),
     };
-    let answered = timeout_at(errand.deadline.into(), endpoint.call(node, call)).await.map_err(|_| late())?;
     let lost = || InvokeError::NodeLost { function: state.name.to_string(), node: node.to_string() };
-    let answer = answered.map_err(|error| match error {
+    // The lane keeps the time.
+    let answer = endpoint.call(node, call).await.map_err(|error| match error {
         CallError::Late => late(),
         CallError::TooLarge => Failed::for_good(InvokeError::HeadTooLarge),
         error if error.retryable() => {
@@ -178,6 +178,12 @@ pub(crate) fn is_better(app: &App, function: usize) -> bool {
 
 /// The node for the next attempt.
 fn choose(app: &App, endpoint: &Endpoint, function: usize, tried: &[Rc<str>]) -> Option<Rc<str>> {
+    let state = app.functions.get(function)?;
+    // Where there is one node only, nothing is weighed.
+    if let [only] = app.node.hosts.borrow().of(&app.name, state.name.as_str()) {
+        let is_new = !tried.iter().any(|node| **node == *only.node);
+        return (is_new && endpoint.calls_out(&only.node).is_some()).then(|| Rc::from(only.node.as_str()));
+    }
     let peers = peers(app, endpoint, function, tried);
     let there: Vec<There> = peers.iter().map(|(_, there)| *there).collect();
     match route(None, &there, app.node.draw()) {
@@ -271,10 +277,11 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
     };
     let errand =
         Errand { function: callee, operation, invocation, is_recorded, deadline, head, body: Rc::new(body) };
-    let outcome = match durable(app, replica, &errand).await {
-        // What is on the disk stays there until the call is over, however it ends.
-        Ok(_kept) => call(app, &errand).await,
-        Err(error) => Err(error),
+    let outcome = if is_durable(app, replica, &errand) {
+        // Apart, so that most calls do not carry the room for it about.
+        Box::pin(call_durably(app, replica, &errand)).await
+    } else {
+        call(app, &errand).await
     };
     if is_recorded {
         let caller = app.function_name(replica.function).to_owned();
@@ -296,16 +303,24 @@ pub(crate) async fn call_for(replica: &Rc<Replica>, app: &Rc<App>, callee: usize
     }
 }
 
+fn is_durable(app: &App, replica: &Replica, errand: &Errand) -> bool {
+    let ends = (app.functions.get(replica.function), app.functions.get(errand.function));
+    matches!(ends, (Some(caller), Some(callee)) if caller.spec.durable.contains(&callee.name))
+}
+
+/// As [`call`], with the call on the disk until it is over, however it ends.
+async fn call_durably(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Landed, InvokeError> {
+    let _kept = put_on_disk(app, replica, errand).await?;
+    call(app, errand).await
+}
+
 /// Puts a call of a durable edge on the disk.
-async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Option<Kept>, InvokeError> {
+async fn put_on_disk(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Kept, InvokeError> {
     let (Some(caller), Some(callee)) =
         (app.functions.get(replica.function), app.functions.get(errand.function))
     else {
-        return Ok(None);
+        return Err(InvokeError::Unknown);
     };
-    if !caller.spec.durable.contains(&callee.name) {
-        return Ok(None);
-    }
     let spill =
         app.node.spill.as_ref().ok_or(InvokeError::NotKept { why: "the node has no directory for it" })?;
     let about = About {
@@ -314,7 +329,7 @@ async fn durable(app: &Rc<App>, replica: &Replica, errand: &Errand) -> Result<Op
         callee: callee.name.to_string(),
         operation: errand.operation,
     };
-    spill.keep(app, about, &errand.head, &errand.body).await.map(Some)
+    spill.keep(app, about, &errand.head, &errand.body).await
 }
 
 /// The status of a failure for the function that called.

@@ -284,7 +284,7 @@ impl Upload {
             && stream.is_none()
             && elsewhere::is_better(&app, self.function)
         {
-            return self.call_elsewhere(invocation, record, timeout).await;
+            return Box::pin(self.call_elsewhere(invocation, record, timeout)).await;
         }
         let deadline_ns = match &stream {
             None => deadline_ns(timeout),
@@ -328,7 +328,7 @@ impl Upload {
             app.release(buffer.handle);
         }
         if let Some(stream) = stream {
-            return stream.answered(waiting, (invocation, replica.function), account).await;
+            return Box::pin(stream.answered(waiting, (invocation, replica.function), account)).await;
         }
         let raw = waiting.await?;
         Reply::new(app, &raw, (invocation, replica.function))

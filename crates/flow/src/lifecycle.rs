@@ -1,6 +1,7 @@
 //! The life of replicas: start, ready, death, reclaim, back-off, start again.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -285,8 +286,8 @@ pub(crate) async fn pump(replica: Rc<Replica>, events: AsyncFd<OwnedFd>) {
         }
         tokio::select! {
             biased;
-            () = replica.look.notified() => {}
-            ready = events.readable() => match ready {
+            () = replica.look.given() => {}
+            ready = poll_fn(|cx| events.poll_read_ready(cx)) => match ready {
                 Ok(mut ready) => ready.clear_ready(),
                 Err(_) => return,
             },

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use baton_replica::Launcher;
 use baton_transfer::Endpoint;
+use baton_transfer::nudge::Nudge;
 use tokio::sync::Notify;
 
 use crate::app::App;
@@ -83,7 +84,7 @@ pub(crate) struct Node {
     /// Where chance comes from when a node is chosen.
     chance: Cell<u64>,
     to_ring: RefCell<Vec<Rc<Replica>>>,
-    ring: Notify,
+    ring: Nudge,
     /// Wakes the deadline loop when the first call goes out.
     pub(crate) busy: Notify,
 }
@@ -132,7 +133,7 @@ impl Node {
             endpoint: RefCell::new(None),
             chance: Cell::new(std::hash::BuildHasher::hash_one(&RandomState::new(), first) | 1),
             to_ring: RefCell::default(),
-            ring: Notify::new(),
+            ring: Nudge::default(),
             busy: Notify::new(),
         })
     }
@@ -170,14 +171,14 @@ impl Node {
         let mut to_ring = self.to_ring.borrow_mut();
         to_ring.push(replica);
         if to_ring.len() == 1 {
-            self.ring.notify_one();
+            self.ring.give();
         }
     }
 
     /// Rings the bells of [`Node::ring_later`], forever.
     pub(crate) async fn ring_bells(self: Rc<Node>) {
         loop {
-            self.ring.notified().await;
+            self.ring.given().await;
             let replicas = self.to_ring.take();
             for replica in &replicas {
                 replica.flush();

@@ -315,10 +315,11 @@ fn failure(tag: u32, invocation: u64, status: u16) -> Descriptor {
 async fn serve(replica: Rc<Replica>, app: Rc<App>, beyond: Beyond, asked: Asked) {
     let (key, invocation) = ((asked.edge, asked.tag), asked.invocation);
     let back = match beyond {
-        Beyond::Network => ask_network(&replica, &app, asked).await,
         Beyond::Function(callee) => crate::policy::edge(&replica, &app, callee, asked).await,
-        Beyond::References => crate::puts::serve::ask(&replica, &app, asked).await,
-        Beyond::Streams => crate::stream::serve::ask(&replica, &app, asked).await,
+        // Apart, so that calls, of which there are most, do not carry the room for them about.
+        Beyond::Network => Box::pin(ask_network(&replica, &app, asked)).await,
+        Beyond::References => Box::pin(crate::puts::serve::ask(&replica, &app, asked)).await,
+        Beyond::Streams => Box::pin(crate::stream::serve::ask(&replica, &app, asked)).await,
     };
     replica.answer_outgoing(&app, key, invocation, back);
 }

@@ -12,7 +12,7 @@ use baton_pool::capability::Handle;
 use baton_pool::ledger::{LedgerError, class_of};
 use baton_pool::pool::{Pool, Refusal};
 use baton_replica::Peer;
-use tokio::sync::Notify;
+use baton_transfer::nudge::Nudge;
 
 use crate::app::App;
 use crate::error::InvokeError;
@@ -71,7 +71,7 @@ pub(crate) struct Replica {
     /// The node's end of its socket, where the kernel hands over, until somebody listens there.
     pub(crate) socket: Cell<Option<OwnedFd>>,
     /// Has its link looked at though it did not ring.
-    pub(crate) look: Notify,
+    pub(crate) look: Nudge,
     bad: Cell<u32>,
     dirty: Cell<bool>,
     /// Nothing that it puts on its link is looked at any more.
@@ -107,7 +107,7 @@ impl Replica {
             outlets: RefCell::default(),
             tunnels: RefCell::default(),
             socket: Cell::new(None),
-            look: Notify::new(),
+            look: Nudge::default(),
             bad: Cell::new(0),
             dirty: Cell::new(false),
             silenced: Cell::new(false),
@@ -154,7 +154,7 @@ impl Replica {
         peer.announce_awake();
         peer.flush();
         drop(peer);
-        self.look.notify_one();
+        self.look.give();
     }
 
     /// Kills the replica, for a reason that its callers and the log get to see.

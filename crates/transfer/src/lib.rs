@@ -44,6 +44,7 @@ pub mod call;
 mod counts;
 mod driver;
 pub mod limits;
+pub mod nudge;
 mod payload;
 pub mod reference;
 mod security;

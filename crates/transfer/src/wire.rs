@@ -188,11 +188,8 @@ impl Header {
     /// As it goes over the wire.
     #[must_use]
     pub fn bytes(&self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        let fields =
-            self.len.to_le_bytes().into_iter().chain([self.kind as u8, 0, 0, 0]).chain(self.id.to_le_bytes());
-        bytes.iter_mut().zip(fields).for_each(|(byte, field)| *byte = field);
-        bytes
+        let front = u64::from(self.len) | u64::from(self.kind as u8) << u32::BITS;
+        (u128::from(front) | u128::from(self.id) << u64::BITS).to_le_bytes()
     }
 }
 
@@ -204,7 +201,9 @@ pub(crate) fn frame(out: &mut Vec<u8>, kind: Kind, id: u64, body: impl FnOnce(&m
     // Bodies are bounded far below this where they are made.
     let len = u32::try_from(out.len() - at - HEADER).unwrap_or(u32::MAX);
     let header = Header { kind, len, id }.bytes();
-    out.iter_mut().skip(at).zip(header).for_each(|(byte, field)| *byte = field);
+    if let Some(place) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = header;
+    }
 }
 
 /// Takes fields off the front of a body.

@@ -43,7 +43,6 @@ pub(super) struct Bound {
 pub(super) fn data_plane(plane: DataPlane) {
     let DataPlane { listen, tls, options, sampling, authorities, inbox, mut orders, endpoint, bound, door } =
         plane;
-    // Replicas inherit it.
     baton_replica::turns::shorten();
     let runtime = match runtime(|| ()) {
         Ok(runtime) => runtime,

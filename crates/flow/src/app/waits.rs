@@ -1,13 +1,21 @@
 //! How busy a function is here, and what it cost those who found no replica.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use baton_placement::Here;
 
 use super::{FunctionState, Reserved, count};
 use crate::error::InvokeError;
+use crate::replica::{Phase, Replica};
 
 impl FunctionState {
+    /// Calls in the hands of its replicas that are up.
+    pub(super) fn in_flight(&self) -> u32 {
+        let up = |replica: &&Rc<Replica>| replica.phase.get() != Phase::Dead;
+        self.replicas.borrow().iter().flatten().filter(up).map(|replica| replica.in_flight()).sum()
+    }
+
     /// How busy its replicas on this node are; those of one that `sleeps` when it has nothing to do are there at once.
     /// `node`: how busy the node's cores are, in thousandths.
     pub(crate) fn here(&self, sleeps: bool, node: u32) -> Here {

@@ -128,7 +128,8 @@ pub(super) async fn land(
             landing.write(&bytes).map_err(LandError::Invoke)?;
             Ok(landing)
         }
-        Arrived::Referenced(reference) => pull(endpoint, node, &reference, landing, deadline).await,
+        // Apart, so that what comes with its call does not carry the room for it about.
+        Arrived::Referenced(reference) => Box::pin(pull(endpoint, node, &reference, landing, deadline)).await,
     }
 }
 

@@ -287,9 +287,22 @@ async fn ask(app: &Rc<App>, function: &str, head: &[u8], until: Instant) -> Resu
 
 /// A call of a function that leaves this node: passes those handlers of the callee that are for callers. The operation is its path
 /// where the caller sends none.
-pub(crate) async fn edge(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, mut asked: Asked) -> Returned {
+pub(crate) async fn edge(replica: &Rc<Replica>, app: &Rc<App>, callee: usize, asked: Asked) -> Returned {
     let chain = app.functions.get(callee).and_then(|state| state.chain.borrow().clone());
-    let Some(chain) = chain else { return elsewhere::call_for(replica, app, callee, asked).await };
+    match chain {
+        None => elsewhere::call_for(replica, app, callee, asked).await,
+        // Apart, so that calls without policies do not carry the room for them about.
+        Some(chain) => Box::pin(edge_of(replica, app, callee, asked, chain)).await,
+    }
+}
+
+async fn edge_of(
+    replica: &Rc<Replica>,
+    app: &Rc<App>,
+    callee: usize,
+    mut asked: Asked,
+    chain: Rc<Chain>,
+) -> Returned {
     let mut head = Head::new();
     let has_path = records(&asked.head).map_while(Result::ok).any(|record| record.field == Field::Path);
     if !has_path {

@@ -21,6 +21,7 @@ use crate::sys::clone::{NAMESPACES, clone_child};
 use crate::sys::doors::{self, NoDoor};
 use crate::sys::report::Report;
 use crate::sys::root::RootPlan;
+use crate::turns;
 
 /// The user and group that the process believes to be.
 const INSIDE_ID: u32 = 1000;
@@ -94,7 +95,11 @@ pub(super) fn start(spec: &SpawnSpec) -> Result<Child, SpawnError> {
         }),
     };
     let namespaces = if sandboxed { NAMESPACES } else { 0 };
-    let (pid, pidfd) = clone_child(namespaces, group.birthplace(), &|| child::run(&plan))
+    let begin = || {
+        turns::shorten_for_replicas();
+        child::run(&plan)
+    };
+    let (pid, pidfd) = clone_child(namespaces, group.birthplace(), &begin)
         .map_err(|errno| creation_error(sandboxed, errno))?;
     drop(plan);
     drop(tasks);

@@ -1,6 +1,6 @@
 //! The end of a call lane that is called.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Violation;
 use crate::limits::{ANSWERS_BYTES_MAX, Limits, SILENCE_MAX};
@@ -26,7 +26,7 @@ enum In {
 
 /// Every call is answered exactly once; one that is cancelled too.
 pub struct Callee {
-    calls: HashMap<u64, In>,
+    calls: BTreeMap<u64, In>,
     answers: VecDeque<(u64, Answer)>,
     answers_bytes: usize,
     events: VecDeque<CalleeEvent>,
@@ -55,7 +55,7 @@ impl Callee {
     #[must_use]
     pub fn new(now: Now, limits: &Limits) -> Callee {
         Callee {
-            calls: HashMap::new(),
+            calls: BTreeMap::new(),
             answers: VecDeque::new(),
             answers_bytes: 0,
             events: VecDeque::new(),

@@ -1,6 +1,6 @@
 //! The end of a call lane that calls.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{CallError, Violation};
@@ -29,7 +29,7 @@ struct Out {
 
 /// See the picture above.
 pub struct Caller {
-    calls: HashMap<u64, Out>,
+    calls: BTreeMap<u64, Out>,
     deadlines: BTreeSet<(Now, u64)>,
     next: u64,
     queue: VecDeque<(u64, Incoming)>,
@@ -59,7 +59,7 @@ impl Caller {
     #[must_use]
     pub fn new(now: Now, limits: &Limits) -> Caller {
         Caller {
-            calls: HashMap::new(),
+            calls: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next: 1,
             queue: VecDeque::new(),
@@ -218,7 +218,7 @@ impl Caller {
     pub fn lost(&mut self) -> Vec<(u64, CallError)> {
         self.queue.clear();
         self.deadlines.clear();
-        let calls = self.calls.drain().filter(|(_, out)| !out.abandoned);
+        let calls = std::mem::take(&mut self.calls).into_iter().filter(|(_, out)| !out.abandoned);
         calls.map(|(id, out)| (id, CallError::Lost { sent: out.sent })).collect()
     }
 

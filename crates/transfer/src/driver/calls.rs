@@ -1,11 +1,11 @@
 //! Both ends of call lanes, on the data thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::endpoint::Inner;
@@ -14,6 +14,7 @@ use super::{Peer, Shared};
 use crate::call::{CallError, Callee, CalleeEvent, Caller, CallerEvent, Violation};
 use crate::counts::Counted;
 use crate::limits::{HEAD_MAX, HELD_BEYOND, INLINE_MAX};
+use crate::nudge::Nudge;
 use crate::payload::{Answer, AnswerKind, Arrived, Incoming, Outcome, Payload};
 use crate::vault::{Now, Terms};
 use crate::wire::call::{to_callee, to_caller};
@@ -27,8 +28,8 @@ pub(crate) struct Calling {
     shared: std::sync::Arc<Shared>,
     inner: Weak<Inner>,
     caller: RefCell<Caller>,
-    waiting: RefCell<HashMap<u64, Waiting>>,
-    pub(crate) wake: Notify,
+    waiting: RefCell<BTreeMap<u64, Waiting>>,
+    pub(crate) wake: Nudge,
 }
 
 impl Calling {
@@ -40,7 +41,7 @@ impl Calling {
             shared,
             inner: Rc::downgrade(inner),
             waiting: RefCell::default(),
-            wake: Notify::new(),
+            wake: Nudge::default(),
         })
     }
 
@@ -49,11 +50,11 @@ impl Calling {
         let id = self.caller.borrow_mut().begin(self.shared.now(), call)?;
         let (sender, answer) = oneshot::channel();
         self.waiting.borrow_mut().insert(id, sender);
-        self.wake.notify_one();
+        self.wake.give();
         let _out = OnDrop(|| {
             if self.waiting.borrow_mut().remove(&id).is_some() {
                 self.caller.borrow_mut().cancel(id);
-                self.wake.notify_one();
+                self.wake.give();
             }
         });
         // Without an answer the lane's owner is gone.
@@ -157,8 +158,8 @@ pub(crate) struct Called {
     name: Rc<str>,
     inner: Rc<Inner>,
     callee: RefCell<Callee>,
-    running: RefCell<HashMap<u64, AbortHandle>>,
-    wake: Notify,
+    running: RefCell<BTreeMap<u64, AbortHandle>>,
+    wake: Nudge,
     over: Cell<bool>,
 }
 
@@ -166,17 +167,17 @@ impl Called {
     pub(crate) fn new(inner: &Rc<Inner>, peer: Peer) -> Rc<Called> {
         let callee = RefCell::new(Callee::new(inner.shared.now(), inner.shared.limits()));
         let name = Rc::from(peer.name.as_str());
-        let (running, wake) = (RefCell::default(), Notify::new());
+        let (running, wake) = (RefCell::default(), Nudge::default());
         Rc::new(Called { peer, name, inner: Rc::clone(inner), callee, running, wake, over: Cell::new(false) })
     }
 
-    pub(crate) fn wake(&self) -> &Notify {
+    pub(crate) fn wake(&self) -> &Nudge {
         &self.wake
     }
 
     pub(crate) fn drain(&self) {
         self.callee.borrow_mut().drain();
-        self.wake.notify_one();
+        self.wake.give();
     }
 
     /// Calls whose answer is not on its way.
@@ -196,13 +197,13 @@ impl Called {
     /// The lane is to end: another has taken its place, or its peer is none any more.
     pub(crate) fn hang_up(&self) {
         self.over.set(true);
-        self.wake.notify_one();
+        self.wake.give();
     }
 
     /// The lane is no more: what runs for it is dropped, what it held is released.
     pub(crate) fn lost(&self) {
         self.over.set(true);
-        self.running.borrow_mut().drain().for_each(|(_, task)| task.abort());
+        self.running.take().into_values().for_each(|task| task.abort());
         let unsent: Vec<Answer> = self.callee.borrow_mut().lost().collect();
         for answer in unsent {
             self.withdraw(&answer);
@@ -228,7 +229,7 @@ impl Called {
             if lane.over.get() || !lane.callee.borrow_mut().answer(id, answer.clone()) {
                 lane.withdraw(&answer);
             }
-            lane.wake.notify_one();
+            lane.wake.give();
         });
         self.running.borrow_mut().insert(id, task.abort_handle());
     }

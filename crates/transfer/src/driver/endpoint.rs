@@ -369,10 +369,9 @@ impl Inner {
         }
         let permit = Arc::clone(&self.pulls).try_acquire_owned().map_err(|_| PullError::Crowded)?;
         let (reply, answer) = oneshot::channel();
-        let (_cancel, cancelled) = oneshot::channel();
         let deadline = deadline.saturating_duration_since(self.shared.start);
         let (node, reference) = (node.to_owned(), *reference);
-        let pull = plane::PullCommand { node, reference, room, deadline, reply, cancelled, permit };
+        let pull = plane::PullCommand { node, reference, room, deadline, reply, permit };
         self.commands.send(Command::Pull(pull)).await.map_err(|_| PullError::Lost)?;
         answer.await.unwrap_or(Err(PullError::Lost))
     }

@@ -48,11 +48,12 @@ pub(crate) struct Fetching {
     failures: Cell<u32>,
     retry_at: Cell<Duration>,
     wake: Notify,
+    number: Cell<u64>,
     over: Cell<bool>,
 }
 
-/// A number that nobody else has drawn. It is no secret: what it tells apart is one node's own retrievals.
-fn draw() -> u64 {
+/// Where the numbers of retrievals begin.
+fn first_number() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0)
@@ -73,6 +74,7 @@ impl Fetching {
             failures: Cell::new(0),
             retry_at: Cell::new(Duration::ZERO),
             wake: Notify::new(),
+            number: Cell::new(first_number()),
             over: Cell::new(false),
         });
         spawn_local(Rc::clone(&fetching).supervise());
@@ -83,25 +85,35 @@ impl Fetching {
         &self.peer
     }
 
-    pub(crate) fn pull(self: Rc<Self>, command: PullCommand) {
-        let PullCommand { reference, room, deadline, reply, cancelled, permit, .. } = command;
+    pub(crate) fn pull(&self, command: PullCommand) {
+        let PullCommand { reference, room, deadline, reply, permit, .. } = command;
         let near = self.shared.is_near(&self.peer);
         self.fetcher.borrow_mut().spread(self.shared.limits(), near);
-        let id = self.fetcher.borrow_mut().begin(self.shared.now(), reference, draw(), deadline);
+        let id = self.fetcher.borrow_mut().begin(self.shared.now(), reference, self.draw(), deadline);
         self.waiting.borrow_mut().insert(id, Waiting { room, reply, _permit: permit });
         self.stir();
-        spawn_local(async move {
-            // Resolves when the other side is dropped, at the latest when it has its answer.
-            let _ = cancelled.await;
-            if self.waiting.borrow_mut().remove(&id).is_some() {
-                self.fetcher.borrow_mut().abort(id);
-                self.stir();
+    }
+
+    /// Aborts pulls that nobody waits for any more. Looked for and not told of: being told would wake this thread after every pull.
+    fn forget(&self) {
+        self.waiting.borrow_mut().retain(|id, waiting| {
+            let is_wanted = !waiting.reply.is_closed();
+            if !is_wanted {
+                self.fetcher.borrow_mut().abort(*id);
             }
+            is_wanted
         });
     }
 
+    /// A number that nobody else has: they go on from one that was drawn at random. It is no secret: what it tells apart is one node's own
+    /// retrievals.
+    fn draw(&self) -> u64 {
+        self.number.set(self.number.get().wrapping_add(1));
+        self.number.get()
+    }
+
     pub(crate) fn release(&self, reference: &Reference) {
-        self.fetcher.borrow_mut().release(self.shared.now(), reference, draw());
+        self.fetcher.borrow_mut().release(self.shared.now(), reference, self.draw());
         self.stir();
     }
 
@@ -136,6 +148,7 @@ impl Fetching {
     /// Dials as many lanes as are of use, and lets time pass.
     async fn supervise(self: Rc<Self>) {
         while !self.over.get() {
+            self.forget();
             let now = self.shared.now();
             let stuck = self.fetcher.borrow_mut().tick(now);
             for lane in stuck {

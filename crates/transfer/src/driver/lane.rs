@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Shared;
@@ -15,6 +14,7 @@ use super::frames::Frames;
 use super::pipe::Pipe;
 use crate::call::Violation;
 use crate::counts::Counted;
+use crate::nudge::Nudge;
 use crate::vault::Now;
 use crate::wire::{Header, Road};
 
@@ -86,7 +86,7 @@ enum Turn {
 }
 
 /// Runs a lane until it ends.
-pub(crate) async fn run(mut pipe: Pipe, end: &impl End, wake: &Notify, shared: &Shared) -> Ended {
+pub(crate) async fn run(mut pipe: Pipe, end: &impl End, wake: &Nudge, shared: &Shared) -> Ended {
     let ended = turns(&mut pipe, end, wake, shared).await.err().unwrap_or(Ended::Closed);
     if matches!(ended, Ended::Violation(_)) {
         shared.counters.one(Counted::Violations);
@@ -94,14 +94,13 @@ pub(crate) async fn run(mut pipe: Pipe, end: &impl End, wake: &Notify, shared: &
     ended
 }
 
-async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Notify, shared: &Shared) -> Result<(), Ended> {
+async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Nudge, shared: &Shared) -> Result<(), Ended> {
     let mut frames = Frames::new(E::ROAD);
     let (mut out, mut at) = (Vec::new(), 0);
-    let mut woken = pin!(wake.notified());
     let mut sleep = pin!(sleep_until(Instant::now()));
     let mut asleep_until = Duration::ZERO;
+    let mut now = shared.now();
     loop {
-        let now = shared.now();
         if !end.turn(now) {
             return Err(Ended::Silent);
         }
@@ -116,14 +115,24 @@ async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Notify, shared: &Shared)
             asleep_until = wake_at;
             sleep.as_mut().reset(Instant::from_std(shared.start + wake_at));
         }
+        let mut slept = false;
         let turn = poll_fn(|cx| {
             let out = out.get(at..).unwrap_or_default();
             match poll_io(cx, pipe, out, (end.may_read(), &mut frames)) {
-                Poll::Pending => poll_others(cx, woken.as_mut(), sleep.as_mut()).map(Ok),
+                Poll::Pending => {
+                    let other = poll_others(cx, wake, sleep.as_mut());
+                    slept |= other.is_pending();
+                    other.map(Ok)
+                }
                 ready => ready,
             }
         });
-        match turn.await? {
+        let turn = turn.await?;
+        // What was done in between took no time worth a look at the clock.
+        if slept {
+            now = shared.now();
+        }
+        match turn {
             Turn::Wrote(taken) => at += taken,
             Turn::Read(0) => return Ok(()),
             Turn::Read(_) => {
@@ -132,7 +141,7 @@ async fn turns<E: End>(pipe: &mut Pipe, end: &E, wake: &Notify, shared: &Shared)
                     end.receive(now, &header, &body)?;
                 }
             }
-            Turn::Woken => woken.set(wake.notified()),
+            Turn::Woken => {}
             Turn::Time => asleep_until = Duration::ZERO,
         }
     }
@@ -157,12 +166,8 @@ fn poll_io(
     Poll::Pending
 }
 
-fn poll_others(
-    cx: &mut Context<'_>,
-    woken: Pin<&mut tokio::sync::futures::Notified<'_>>,
-    sleep: Pin<&mut Sleep>,
-) -> Poll<Turn> {
-    if woken.poll(cx).is_ready() {
+fn poll_others(cx: &mut Context<'_>, wake: &Nudge, sleep: Pin<&mut Sleep>) -> Poll<Turn> {
+    if wake.poll(cx).is_ready() {
         return Poll::Ready(Turn::Woken);
     }
     sleep.poll(cx).map(|()| Turn::Time)

@@ -41,8 +41,6 @@ pub(crate) struct PullCommand {
     pub(crate) room: Room,
     pub(crate) deadline: Now,
     pub(crate) reply: oneshot::Sender<Result<Room, PullError>>,
-    /// Ends when nobody waits any more.
-    pub(crate) cancelled: oneshot::Receiver<()>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 

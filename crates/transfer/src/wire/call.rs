@@ -10,7 +10,7 @@ use crate::payload::{Answer, AnswerKind, Arrived, Incoming};
 use crate::reference::{Reference, Token};
 
 /// From this many bytes on a body is a part of what was read, not a copy of it.
-const COPY_BELOW: usize = 16 * 1024;
+const COPY_BELOW: usize = 4 * 1024;
 
 /// What a callee gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +80,16 @@ fn body(reader: &mut Reader<'_>, whole: &Bytes) -> Result<(Vec<u8>, Arrived), Wi
     Ok((head, body))
 }
 
+/// Bytes of a frame with such a head and body, names aside: a guess that is not too small.
+fn room_for(head: &[u8], body: &Arrived) -> usize {
+    const FIXED: usize = 128;
+    let inline = if let Arrived::Inline(bytes) = body { bytes.len() } else { 0 };
+    FIXED + head.len() + inline
+}
+
 /// Appends a call.
 pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Incoming) {
+    out.reserve(room_for(&call.head, &call.body) + call.app.len() + call.function.len());
     frame(out, Kind::Call, id, |out| {
         out.push(u8::from(call.record));
         out.extend_from_slice(&call.operation.to_le_bytes());
@@ -97,6 +105,7 @@ pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Incoming) {
 
 /// Appends an answer.
 pub fn put_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) {
+    out.reserve(room_for(&answer.head, &answer.body));
     frame(out, Kind::Reply, id, |out| {
         out.extend_from_slice(&answer.status.to_le_bytes());
         out.push(match answer.kind {
