@@ -145,7 +145,7 @@ const KNOWN_HOST_BYTES_MAX: usize = 128;
 pub(crate) struct Origin {
     trusted: Vec<(IpAddr, u8)>,
     /// What was written for some clients, each at the one place for its address.
-    known: RefCell<[Option<Known>; KNOWN]>,
+    known: RefCell<Vec<Option<Known>>>,
 }
 
 /// What is written for a client that nobody stands before.
@@ -160,7 +160,7 @@ struct Known {
 impl Origin {
     pub(crate) fn new(forwarded: &Forwarded) -> Self {
         let trusted = forwarded.trusted.iter().filter_map(|network| network_of(network)).collect();
-        Self { trusted, known: RefCell::new([const { None }; KNOWN]) }
+        Self { trusted, known: RefCell::new((0..KNOWN).map(|_| None).collect()) }
     }
 
     pub(crate) fn on_request(&self, request: &mut Request<'_>) {
@@ -198,8 +198,8 @@ fn place_of(address: IpAddr) -> usize {
     let bits = match address {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => {
-            let [high, low] = [address.to_bits() >> 64, address.to_bits()].map(|part| part as u64);
-            high ^ low
+            let bits = address.to_bits();
+            u64::try_from((bits >> 64) ^ (bits & u128::from(u64::MAX))).unwrap_or_default()
         }
     };
     // The upper bits of Fibonacci hashing.
