@@ -70,17 +70,22 @@ pub const fn record_bytes(name: &str, value: &[u8]) -> usize {
     RECORD_PREFIX_BYTES + name.len() + value.len()
 }
 
-/// What stands in front of a record's name and value, for who puts records one behind the other.
+/// What stands in front of the name and the value of a record that begins at `at`, for who puts records one behind the other.
 ///
 /// # Errors
-/// [`EncodeError::RecordTooLong`] if no record holds them.
+/// [`EncodeError`] if no record holds them, or a head would be larger than it may be.
 pub fn record_prefix(
+    at: usize,
     field: Field,
     name: &[u8],
     value: &[u8],
 ) -> Result<[u8; RECORD_PREFIX_BYTES], EncodeError> {
     let name_len = u8::try_from(name.len()).map_err(|_| EncodeError::RecordTooLong)?;
     let value_len = u16::try_from(value.len()).map_err(|_| EncodeError::RecordTooLong)?;
+    let bytes = RECORD_PREFIX_BYTES + name.len() + value.len();
+    if at.checked_add(bytes).is_none_or(|end| end > HEAD_MAX_BYTES) {
+        return Err(EncodeError::Full);
+    }
     let [low, high] = value_len.to_le_bytes();
     Ok([field as u8, name_len, low, high])
 }
@@ -96,11 +101,8 @@ pub fn write_record(
     name: &str,
     value: &[u8],
 ) -> Result<usize, EncodeError> {
-    let begin = record_prefix(field, name.as_bytes(), value)?;
-    let end = at.checked_add(record_bytes(name, value)).ok_or(EncodeError::Full)?;
-    if end > HEAD_MAX_BYTES {
-        return Err(EncodeError::Full);
-    }
+    let begin = record_prefix(at, field, name.as_bytes(), value)?;
+    let end = at + record_bytes(name, value);
     let space = out.get_mut(at..end).ok_or(EncodeError::Full)?;
     let (prefix, rest) = space.split_at_mut(RECORD_PREFIX_BYTES);
     prefix.copy_from_slice(&begin);
@@ -139,16 +141,14 @@ pub struct RawRecord<'a> {
 }
 
 impl<'a> RawRecord<'a> {
-    /// The first record of `head`, and what is behind it; `None` if none fits.
+    /// The first record of `head`, and what is behind it; `None` if none fits. Its name is not looked at.
     #[inline]
     fn split(head: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (prefix, rest) = head.split_first_chunk::<RECORD_PREFIX_BYTES>()?;
         let [field, name_len, low, high] = *prefix;
         let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
-        let is_text = name.is_ascii() || core::str::from_utf8(name).is_ok();
-        let record = RawRecord { field: Field::from_u8(field)?, name, value };
-        is_text.then_some((record, rest))
+        Some((RawRecord { field: Field::from_u8(field)?, name, value }, rest))
     }
 
     /// Bytes that it takes.
@@ -165,8 +165,11 @@ pub fn raw_records(head: &[u8]) -> impl Iterator<Item = RawRecord<'_>> {
     let mut left = head;
     core::iter::from_fn(move || {
         let (record, rest) = RawRecord::split(left)?;
-        left = rest;
-        Some(record)
+        let is_text = record.name.is_ascii() || core::str::from_utf8(record.name).is_ok();
+        is_text.then(|| {
+            left = rest;
+            record
+        })
     })
 }
 

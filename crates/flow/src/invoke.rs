@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use baton_abi::descriptor::HopCost;
-use baton_abi::head::{Field, record_bytes, record_prefix, records};
-use baton_abi::limits::HEAD_MAX_BYTES;
+use baton_abi::head::{Field, record_prefix, records};
 use baton_abi::{Descriptor, Flags, HeadExtent, Kind};
 use baton_catalog::PoolRights;
 use baton_policy::Ticket;
@@ -63,10 +62,8 @@ impl Head {
     /// # Errors
     /// [`InvokeError::HeadTooLarge`].
     pub fn add(&mut self, field: Field, name: &str, value: &[u8]) -> Result<(), InvokeError> {
-        let prefix = record_prefix(field, name.as_bytes(), value).map_err(|_| InvokeError::HeadTooLarge)?;
-        if self.bytes.len() + record_bytes(name, value) > HEAD_MAX_BYTES {
-            return Err(InvokeError::HeadTooLarge);
-        }
+        let prefix = record_prefix(self.bytes.len(), field, name.as_bytes(), value)
+            .map_err(|_| InvokeError::HeadTooLarge)?;
         for part in [&prefix, name.as_bytes(), value] {
             self.bytes.extend_from_slice(part);
         }

@@ -170,13 +170,10 @@ impl Origin {
         let host = request.copy_of("host").unwrap_or_default();
         // What the client said itself, and what stood before, decide too where there is any.
         let is_plain = !is_trusted && !ORIGIN.iter().any(|name| request.may_have(name));
-        let Some(address) = address.filter(|_| is_plain && host.len() <= KNOWN_HOST_BYTES_MAX) else {
-            return write_origin(request, is_trusted, &host);
-        };
         let mut known = self.known.borrow_mut();
-        let Some(place) = known.get_mut(place_of(address)) else {
-            return write_origin(request, false, &host);
-        };
+        let address = address.filter(|_| is_plain && host.len() <= KNOWN_HOST_BYTES_MAX);
+        let place = address.and_then(|address| Some((address, known.get_mut(place_of(address))?)));
+        let Some((address, place)) = place else { return write_origin(request, is_trusted, &host) };
         match place {
             Some(known)
                 if known.address == address && known.is_secure == is_secure && *known.host == *host =>
@@ -185,7 +182,7 @@ impl Origin {
             }
             _ => {
                 let before = request.added_len();
-                write_origin(request, false, &host);
+                write_origin(request, is_trusted, &host);
                 let (host, records) = (host.into(), request.added_since(before).into());
                 *place = Some(Known { address, is_secure, host, records });
             }

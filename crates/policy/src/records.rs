@@ -1,14 +1,10 @@
 //! Records of heads, put one behind the other.
 
 use baton_abi::head::{Field, close_record, record_prefix};
-use baton_abi::limits::HEAD_MAX_BYTES;
 
 /// Puts a record behind others. Says whether a record holds it; if none does, they are left as they are.
 pub(crate) fn append(head: &mut Vec<u8>, field: Field, name: &[u8], value: &[u8]) -> bool {
-    let Ok(prefix) = record_prefix(field, name, value) else { return false };
-    if head.len() + prefix.len() + name.len() + value.len() > HEAD_MAX_BYTES {
-        return false;
-    }
+    let Ok(prefix) = record_prefix(head.len(), field, name, value) else { return false };
     for part in [&prefix, name, value] {
         head.extend_from_slice(part);
     }
